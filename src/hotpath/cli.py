@@ -1,0 +1,165 @@
+"""The ``hotpath`` command: parse, call one operation, say what it did, end with its exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from hotpath.errors import BuildFailed, HotpathError
+
+try:
+    import click
+    import rich  # noqa: F401  (the progress bar; better said now than at the first build)
+except ImportError as error:
+    sys.exit(f"hotpath: the command needs {error.name}: pip install 'asgi-hotpath[cli]'")
+
+from hotpath.batch import Report
+from hotpath.batch import build as run_batch
+from hotpath.operations import explain as explain_operation
+from hotpath.operations import import_directory as import_operation
+from hotpath.operations import status as status_operation
+from hotpath.operations.progress import human_bytes, progress_for
+from hotpath.publish import Published
+from hotpath.store import Store
+from hotpath.targets import load, load_store
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
+_TARGET = click.argument("target")
+_STORE = click.argument("target", metavar="TARGET|STORE")
+
+
+class _Group(click.Group):
+    """Turns every error of ours into one line on stderr and its exit code."""
+
+    def invoke(self, context: click.Context) -> object:
+        try:
+            return super().invoke(context)
+        except HotpathError as error:
+            if not isinstance(error, BuildFailed):  # its failures were told one by one as they came
+                click.echo(f"hotpath: {error}", err=True)
+            else:
+                click.echo(f"hotpath: {error}; what was published before keeps serving", err=True)
+            raise SystemExit(error.exit_code) from None
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="asgi-hotpath")
+def main() -> None:
+    """Keep a site's most important pages at 200 OK while the backend behind them leaks, restarts or dies.
+
+    TARGET is module:attribute, the Hotpath object of your app (myapp.hot:hot). STORE is the path of its store.
+
+    Exit codes: 0 done; 1 what was built or checked is bad, nothing was published; 2 usage; 75 busy, try again.
+    """
+
+
+@main.command()
+@_TARGET
+@_JSON
+def build(target: str, as_json: bool) -> None:
+    """Run the batch of TARGET and publish the result as a new generation."""
+    hot = load(target)
+    report = run_batch(hot, progress_for())
+    if as_json:
+        _print_json(report.as_dict())
+    else:
+        _say_published(report.published, hot.store.root, f" in {report.seconds:.1f} s")
+
+
+@main.command()
+@_STORE
+@_JSON
+def status(target: str, as_json: bool) -> None:
+    """Say which generation is served, which others there are, and how old they are."""
+    found = status_operation.status(load_store(target))
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        _say(*status_operation.lines(found))
+    if found.serving is None:
+        raise SystemExit(1)
+
+
+@main.command()
+@_STORE
+@click.option("--to", type=int, help="Go back to this generation instead of the one before.")
+@click.option("--reason", default="rolled back by hand", show_default=True, help="Is kept in the history.")
+@_JSON
+def rollback(target: str, to: int | None, reason: str, as_json: bool) -> None:
+    """Go back to the generation before and pin it; what came after is never served again."""
+    start, end = load_store(target).rollback(to, reason)
+    if as_json:
+        _print_json({"from": start, "to": end, "pinned": True})
+    else:
+        _say(
+            f"rolled back from generation {start} to {end}; running servers follow within two seconds",
+            f"generation {end} is pinned: builds publish beside it until 'hotpath unpin {target}'",
+        )
+
+
+@main.command()
+@_STORE
+@click.argument("generation", type=int)
+def pin(target: str, generation: int) -> None:
+    """Serve GENERATION, whatever is published, until unpin."""
+    load_store(target).pin(generation)
+    _say(f"generation {generation} is pinned")
+
+
+@main.command()
+@_STORE
+def unpin(target: str) -> None:
+    """Serve the newest accepted generation again."""
+    pinned = load_store(target).unpin()
+    _say("nothing was pinned" if pinned is None else f"generation {pinned} is no longer pinned")
+
+
+@main.command("import")
+@click.argument("store", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--prefix", default="/", show_default=True, help="The URL path the directory stands for.")
+@click.option("--strip-suffix", default="", help="Taken off the URLs, like .json.")
+@_JSON
+def import_(store: Path, directory: Path, prefix: str, strip_suffix: str, as_json: bool) -> None:
+    """Publish a DIRECTORY that another program wrote to STORE as a new generation."""
+    published = import_operation.import_directory(Store(store), directory, prefix=prefix, strip_suffix=strip_suffix)
+    if as_json:
+        _print_json(Report(published, 0.0).as_dict())
+    else:
+        _say_published(published, store, "")
+
+
+@main.command()
+@_TARGET
+@click.argument("url")
+@click.option("--accept-encoding", help="As a browser would send it: 'gzip, br'.")
+@_JSON
+def explain(target: str, url: str, accept_encoding: str | None, as_json: bool) -> None:
+    """Say which key, file and headers a GET of URL gets, or why it is not hot."""
+    found = explain_operation.explain(load(target), url, accept_encoding)
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        _say(*explain_operation.lines(found))
+    if not found.hot:
+        raise SystemExit(1)
+
+
+def _say_published(published: Published, root: Path, how_long: str) -> None:
+    unchanged = f", {published.unchanged} unchanged" if published.unchanged else ""
+    _say(
+        f"published generation {published.sequence} to {root}: {published.items} items{unchanged},"
+        f" {human_bytes(published.bytes)}{how_long}"
+    )
+    for warning in published.warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value))

@@ -1,0 +1,117 @@
+"""One root for everything hotpath raises on purpose; facts are attributes, never text to parse.
+
+``exit_code`` is what the ``hotpath`` command ends with when the error reaches it:
+1 the thing built or checked is bad, 2 usage, 75 busy (``EX_TEMPFAIL`` of sysexits(3): try again).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class HotpathError(Exception):
+    """Root of all errors of this package."""
+
+    exit_code = 1
+
+
+class DeclarationError(HotpathError):
+    """A hot route, directory or option is declared wrongly.
+
+    ``where`` is ``file:line`` of the declaration where it is known.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problem: str, *, where: str | None = None) -> None:
+        super().__init__(f"{where}: {problem}" if where else problem)
+        self.problem = problem
+        self.where = where
+
+
+class TargetError(HotpathError):
+    """``module:attribute`` names nothing that can be used.
+
+    ``where`` is the ``file:line`` at which the import stopped, where there is one.
+    """
+
+    exit_code = 2
+
+    def __init__(self, target: str, problem: str, *, where: str | None = None) -> None:
+        super().__init__(f"{target}: {problem}")
+        self.target = target
+        self.problem = problem
+        self.where = where
+
+
+class ItemError(HotpathError):
+    """One item of a batch could not be made into bytes; the run names it and publishes nothing.
+
+    ``where`` is the ``file:line`` in the user's code where there is one, ``path`` the place inside the payload
+    (``$.items[3].pe``).
+    """
+
+    def __init__(
+        self, problem: str, *, key: str | None = None, where: str | None = None, path: str | None = None
+    ) -> None:
+        super().__init__(f"{key}: {problem}" if key else problem)
+        self.problem = problem
+        self.key = key
+        self.where = where
+        self.path = path
+
+
+class BuildFailed(HotpathError):
+    """A batch had items that failed; nothing was published and the generation before keeps serving."""
+
+    def __init__(self, failures: list[ItemError], total: int) -> None:
+        noun = "item" if total == 1 else "items"
+        super().__init__(f"{len(failures)} of {total} {noun} failed; nothing was published")
+        self.failures = failures
+        self.total = total
+
+
+class StoreError(HotpathError):
+    """The store cannot do what was asked; ``path`` is where, ``fix`` what would mend it."""
+
+    def __init__(self, problem: str, *, path: Path | str, fix: str | None = None) -> None:
+        super().__init__(f"{path}: {problem}" + (f"; {fix}" if fix else ""))
+        self.problem = problem
+        self.path = Path(path)
+        self.fix = fix
+
+
+class StoreBusy(StoreError):
+    """Another process is publishing; ``pid`` is the holder of the lock where it is known."""
+
+    exit_code = 75
+
+    def __init__(self, *, path: Path | str, pid: int | None) -> None:
+        who = f"process {pid}" if pid else "another process"
+        super().__init__(
+            f"{who} is publishing to this store", path=path, fix="try again when it is done (nothing was changed)"
+        )
+        self.pid = pid
+
+
+class NothingPublished(StoreError):
+    """The store holds no generation that could be served."""
+
+
+class Corrupt(StoreError):
+    """Bytes on disk are not what their manifest or pointer says."""
+
+
+class UnsafePath(StoreError):
+    """A path in the store is not what it must be: a link, a device, something outside the root."""
+
+
+class ImportRefused(HotpathError):
+    """A directory holds files that could not be served; nothing was published. ``problems`` has a line for each."""
+
+    def __init__(self, directory: Path, problems: list[str]) -> None:
+        shown = "\n".join(f"  {problem}" for problem in problems[:20])
+        more = f"\n  … and {len(problems) - 20} more" if len(problems) > 20 else ""
+        super().__init__(f"{directory}: {len(problems)} files cannot be served\n{shown}{more}")
+        self.directory = directory
+        self.problems = problems

@@ -1,0 +1,225 @@
+"""The manifest: the index of one generation, as values and as a file.
+
+The file is plain JSON that any language reads, laid out one item a line so that this module can read a large one
+line by line: no step of it holds the interpreter for long. Its last line carries the SHA-256 of all bytes before,
+so a manifest can be trusted on its own, also when the pointer that named it is gone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from hotpath.errors import Corrupt
+
+FORMAT = 1
+
+_END = b'],"sha256":"'
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What all items of one route have in common on the wire.
+
+    ``lifetime_seconds`` is how long an item counts as fresh (``ttl`` of RFC 9211); ``query`` and ``fold_case`` say how
+    a request becomes a key; ``headers`` are static response fields.
+    """
+
+    route: str
+    media_type: str
+    cache_control: str
+    cdn_cache_control: str | None
+    lifetime_seconds: int
+    query: tuple[str, ...] = ()
+    fold_case: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """One key in one content coding: its file below ``files/``, its length in bytes and its digest."""
+
+    coding: str
+    file: str
+    length: int
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One key of a generation; ``representations[0]`` is always the identity coding.
+
+    ``last_modified`` and ``stale_since`` are seconds since the epoch; ``metrics`` are facts for validation.
+    """
+
+    key: str
+    policy: Policy
+    representations: tuple[Representation, ...]
+    last_modified: int
+    stale_since: int | None = None
+    metrics: Mapping[str, int] | None = None
+
+    @property
+    def identity(self) -> Representation:
+        return self.representations[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a manifest says before its items.
+
+    ``created`` is seconds since the epoch, ``parent`` the sequence before; ``codings`` are those that were tried, of
+    which an item has the ones that made it smaller.
+    """
+
+    sequence: int
+    created: int
+    parent: int | None
+    codings: tuple[str, ...]
+    policies: tuple[Policy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The index of one generation."""
+
+    head: Head
+    items: Mapping[str, Item] = field(repr=False)
+
+    @property
+    def sequence(self) -> int:
+        return self.head.sequence
+
+
+# The suffix a representation's file has after its item's file name; nginx (gzip_static, brotli_static) looks for these.
+SUFFIXES: Mapping[str, str] = {"identity": "", "gzip": ".gz", "br": ".br", "zstd": ".zst"}
+
+
+def encode_head(head: Head) -> bytes:
+    """The first line of the file."""
+    policies = [
+        {
+            "route": policy.route,
+            "media_type": policy.media_type,
+            "cache_control": policy.cache_control,
+            "cdn_cache_control": policy.cdn_cache_control,
+            "lifetime_seconds": policy.lifetime_seconds,
+            "query": policy.query,
+            "fold_case": policy.fold_case,
+            "headers": policy.headers,
+        }
+        for policy in head.policies
+    ]
+    facts = {
+        "format": FORMAT,
+        "sequence": head.sequence,
+        "created": head.created,
+        "parent": head.parent,
+        "codings": head.codings,
+        "routes": policies,
+    }
+    return orjson.dumps(facts)[:-1] + b',"items":[\n'
+
+
+def encode_item(item: Item, policies: Sequence[Policy]) -> bytes:
+    """One item's line, without comma and line end."""
+    identity = item.identity
+    facts: dict[str, Any] = {
+        "key": item.key,
+        "route": policies.index(item.policy),
+        "file": identity.file,
+        "bytes": identity.length,
+        "sha256": identity.sha256.hex(),
+        "last_modified": item.last_modified,
+    }
+    if len(item.representations) > 1:
+        facts["codings"] = {
+            other.coding: {"bytes": other.length, "sha256": other.sha256.hex()} for other in item.representations[1:]
+        }
+    if item.stale_since is not None:
+        facts["stale_since"] = item.stale_since
+    if item.metrics:
+        facts["metrics"] = item.metrics
+    return orjson.dumps(facts)
+
+
+def encode(head: Head, items: Iterable[Item]) -> Iterator[bytes]:
+    """The file in pieces; joined they are one JSON document."""
+    digest = hashlib.sha256()
+    line = encode_head(head)
+    digest.update(line)
+    yield line
+    separator = b""
+    for item in items:
+        line = separator + encode_item(item, head.policies)
+        separator = b",\n"
+        digest.update(line)
+        yield line
+    digest.update(b"\n")
+    yield b"\n" + _END + digest.hexdigest().encode("ascii") + b'"}\n'
+
+
+def decode(data: bytes, path: str) -> Manifest:
+    """Read a whole file. Raises ``Corrupt`` (with ``path``) unless every byte is as it was written."""
+    head, lines = open_lines(data, path)
+    return Manifest(head, {item.key: item for item in decode_items(head, lines, path)})
+
+
+def open_lines(data: bytes, path: str) -> tuple[Head, list[bytes]]:
+    """The head and the still undecoded item lines of a file whose digest holds."""
+    body, end, rest = data.rpartition(_END)
+    if not end or rest != hashlib.sha256(body).hexdigest().encode("ascii") + b'"}\n':
+        raise Corrupt("the manifest is not as it was written (its own digest differs)", path=path)
+    first, *lines = body.splitlines()
+    try:
+        facts = orjson.loads(first + b"]}")
+        if facts["format"] != FORMAT:
+            raise Corrupt(
+                f"the manifest has format {facts['format']!r}, this version of hotpath reads {FORMAT}",
+                path=path,
+                fix="upgrade hotpath, or build again with this version",
+            )
+        policies = tuple(
+            Policy(
+                route=policy["route"],
+                media_type=policy["media_type"],
+                cache_control=policy["cache_control"],
+                cdn_cache_control=policy["cdn_cache_control"],
+                lifetime_seconds=policy["lifetime_seconds"],
+                query=tuple(policy["query"]),
+                fold_case=policy["fold_case"],
+                headers=tuple((name, value) for name, value in policy["headers"]),
+            )
+            for policy in facts["routes"]
+        )
+        codings = tuple(facts["codings"])
+        return Head(facts["sequence"], facts["created"], facts["parent"], codings, policies), lines
+    except (KeyError, TypeError, ValueError) as error:
+        raise Corrupt(f"the manifest's first line cannot be read ({error!r})", path=path) from error
+
+
+def decode_items(head: Head, lines: Iterable[bytes], path: str) -> Iterator[Item]:
+    """The items, one a step, so that a caller can breathe between them."""
+    for line in lines:
+        try:
+            facts = orjson.loads(line.removesuffix(b","))
+            file = facts["file"]
+            representations = [Representation("identity", file, facts["bytes"], bytes.fromhex(facts["sha256"]))]
+            for coding, other in facts.get("codings", {}).items():
+                representations.append(
+                    Representation(coding, file + SUFFIXES[coding], other["bytes"], bytes.fromhex(other["sha256"]))
+                )
+            yield Item(
+                facts["key"],
+                head.policies[facts["route"]],
+                tuple(representations),
+                facts["last_modified"],
+                facts.get("stale_since"),
+                facts.get("metrics"),
+            )
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise Corrupt(f"an item of the manifest cannot be read ({error!r})", path=path) from error

@@ -1,0 +1,95 @@
+"""The ASGI class: a request for a hot page is answered here, everything else reaches the app untouched."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import quote
+
+import anyio.to_thread
+
+from hotpath.errors import DeclarationError
+from hotpath.keys import strip_root_path
+from hotpath.resolver import Miss, Pending, resolve
+from hotpath.site import Hotpath
+from hotpath.snapshot import Answer
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+logger = logging.getLogger("hotpath")
+
+
+class HotpathMiddleware:
+    """Serve the hot pages of ``hot`` before ``app`` is asked.
+
+    Wrap the whole app (``app = HotpathMiddleware(app, hot=hot)``), or register it
+    (``app.add_middleware(HotpathMiddleware, hot=hot)``): the first is faster, since the framework's own outer layers
+    are not in front. ``bypass`` takes a scope and says whether this request is for the app even on a hot path.
+
+    All state is in ``hot``: any number of instances share one snapshot and one watcher.
+    """
+
+    def __init__(self, app: ASGIApp, *, hot: Hotpath, bypass: Callable[[Scope], bool] | None = None) -> None:
+        if not isinstance(hot, Hotpath):
+            raise DeclarationError(f"hot={hot!r}: give the Hotpath object that declares the routes")
+        if not callable(app):
+            raise DeclarationError(f"app={app!r} is no ASGI application")
+        self.app = app
+        self.hot = hot
+        self.internal_errors = 0
+        self._reader = hot.reader
+        self._bypass = bypass
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            answer = await self._answer(scope)
+            if answer is not None:
+                headers = [*answer.headers, answer.freshness.header]
+                await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+                await send({"type": "http.response.body", "body": answer.body})
+                return
+        elif scope["type"] == "lifespan":
+            await self._start()
+        await self.app(scope, receive, send)
+
+    async def _answer(self, scope: Scope) -> Answer | None:
+        """The answer to a hot request, ``None`` for one that is the app's."""
+        try:
+            if not self._reader.started:
+                await self._start()
+            if self._bypass is not None and self._bypass(scope):
+                return None
+            raw_path = scope.get("raw_path") or quote(scope["path"], safe="/!$&'()*+,;=:@").encode("ascii")
+            root_path = scope.get("root_path")
+            if root_path:
+                raw_path = strip_root_path(raw_path, quote(root_path).encode("ascii"))
+            query = scope.get("query_string") or b""
+            answer = resolve(self._reader.snapshot, scope["method"], raw_path, query, scope["headers"])
+            if isinstance(answer, Pending):
+                await anyio.to_thread.run_sync(self._reader.load_page, answer.page)
+                answer = resolve(self._reader.snapshot, scope["method"], raw_path, query, scope["headers"])
+            if isinstance(answer, Miss | Pending):
+                return None
+            answer.uses += 1
+            return answer
+        except Exception:
+            # Whatever is wrong in hotpath must never cost a request that the app could answer.
+            self._report()
+            return None
+
+    async def _start(self) -> None:
+        """The first load, in a thread: at lifespan start-up, or with the first request where no lifespan runs."""
+        try:
+            await anyio.to_thread.run_sync(self._reader.start)
+        except Exception:
+            self._report()
+
+    def _report(self) -> None:
+        self.internal_errors += 1
+        if self.internal_errors == 1:
+            logger.exception("hotpath failed on a request, which went to the app; later failures are only counted")

@@ -1,0 +1,116 @@
+"""``hotpath explain TARGET URL``: which key, which file, which headers, and why not hot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from hotpath.keys import canonical_path, matches_path
+from hotpath.resolver import Miss, Pending, resolve
+from hotpath.site import Hotpath
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a GET of a URL would get from this site's store at this moment."""
+
+    url: str
+    hot: bool
+    reason: str
+    key: str | None = None
+    file: str | None = None
+    route: str | None = None
+    status: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        """For ``--json``."""
+        return {
+            "url": self.url,
+            "hot": self.hot,
+            "reason": self.reason,
+            "key": self.key,
+            "file": self.file,
+            "route": self.route,
+            "status": self.status,
+            "headers": [list(pair) for pair in self.headers],
+        }
+
+
+def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Explanation:
+    """Resolve ``url`` (a path, or a whole URL whose host does not matter) exactly as the middleware would."""
+    parts = urlsplit(url)
+    raw_path = (parts.path or "/").encode("utf-8")
+    query = parts.query.encode("utf-8")
+    reader = hot.reader
+    for _ in hot.directories:
+        reader.refresh()  # a file has to be seen twice before it counts
+    reader.refresh()
+    headers = [(b"accept-encoding", accept_encoding.encode("latin-1", "replace"))] if accept_encoding else []
+    answer = resolve(reader.snapshot, "GET", raw_path, query, headers)
+    if isinstance(answer, Pending):
+        reader.load_page(answer.page)
+        answer = resolve(reader.snapshot, "GET", raw_path, query, headers)
+    if isinstance(answer, Miss | Pending):
+        return Explanation(url, False, _why_not(hot, raw_path, answer))
+    pages = reader.snapshot.pages
+    page = next((one for one in pages.values() if one.freshness is answer.freshness and _gives(one, answer)), None)
+    told = tuple(
+        (name.decode("latin-1"), value.decode("latin-1")) for name, value in (*answer.headers, answer.freshness.header)
+    )
+    if page is None:
+        return Explanation(url, True, "answered by hotpath itself", status=answer.status, headers=told)
+    identity = page.item.identity
+    file = str(hot.store.files_path(page.generation) / identity.file) if page.generation else identity.file
+    source = f"generation {page.generation}" if page.generation else "a watched file"
+    return Explanation(
+        url, True, f"served from {source}", page.item.key, file, page.item.policy.route, answer.status, told
+    )
+
+
+def _gives(page: object, answer: object) -> bool:
+    variants = getattr(page, "variants", None) or ()
+    return any(variant is not None and answer in variant.answers for variant in variants)
+
+
+def _why_not(hot: Hotpath, raw_path: bytes, answer: Miss | Pending) -> str:
+    reader = hot.reader
+    reasons = [answer.reason if isinstance(answer, Miss) else "its bytes cannot be read"]
+    if reader.snapshot.generation is None and not hot.directories:
+        reasons.append(reader.degraded or "nothing is published yet")
+        return "; ".join(reasons)
+    canonical = canonical_path(raw_path)
+    if canonical is None:
+        return "; ".join(reasons)
+    text = canonical.decode("ascii")
+    declared = next((r.path.text for r in hot.routes if matches_path(r.path, text)), None)
+    declared = declared or next((d.path.text for d in hot.directories if matches_path(d.path, text)), None)
+    pages = reader.snapshot.pages
+    other = canonical.rstrip(b"/") if canonical.endswith(b"/") else canonical + b"/"
+    same = next((key for key in pages if key.lower() == canonical.lower() and key != canonical), None)
+    if other in pages:
+        reasons.append(f"{other.decode()} is hot, a slash at the end makes another key (redirect_slashes=True helps)")
+    elif same is not None:
+        reasons.append(f"{same.decode()} is hot, keys differ by case (fold_case=True makes them one)")
+    elif declared is not None:
+        reasons.append(
+            f"{declared!r} is declared and has no such item: is the value in each=, was the batch run since?"
+        )
+    else:
+        known = ", ".join([repr(r.path.text) for r in hot.routes] + [repr(d.path.text) for d in hot.directories][:8])
+        reasons.append(f"no declared route has this shape (declared: {known})")
+    return "; ".join(reasons)
+
+
+def lines(found: Explanation) -> list[str]:
+    """The explanation as a person reads it."""
+    told = [f"{found.url}: {'hot' if found.hot else 'not hot, the app answers'}", f"  {found.reason}"]
+    told += [
+        f"  {name:<7}{value}"
+        for name, value in (("route", found.route), ("key", found.key), ("file", found.file))
+        if value
+    ]
+    if found.status is not None:
+        told.append(f"  HTTP {found.status}")
+    told += [f"    {name}: {value}" for name, value in found.headers]
+    return told

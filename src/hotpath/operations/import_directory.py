@@ -1,0 +1,113 @@
+"""``hotpath import STORE DIR``: publish a directory that another program wrote, in any language."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from hotpath.errors import HotpathError, ImportRefused
+from hotpath.keys import canonical_path, parameter_text
+from hotpath.manifest import SUFFIXES, Policy
+from hotpath.payload import encode_payload
+from hotpath.publish import Published, staging
+from hotpath.quantities import parse_seconds
+from hotpath.routes import default_media_type
+from hotpath.site import DEFAULT_CACHE_CONTROL, DEFAULT_CDN_CACHE_CONTROL, DEFAULT_LIFETIME
+from hotpath.store import Store
+
+_PRECOMPRESSED = tuple(suffix for suffix in SUFFIXES.values() if suffix)
+
+
+def import_directory(store: Store, directory: Path, *, prefix: str = "/", strip_suffix: str = "") -> Published:
+    """Publish every file below ``directory`` as one generation; its path below it is its URL below ``prefix``.
+
+    ``strip_suffix`` (``.json``) is taken off the URL, not off the file. ``index.html`` is the page of its directory.
+    Precompressed neighbours (``.gz``, ``.br``, ``.zst``) are passed over: hotpath makes its own and proves them.
+    Raises ``ImportRefused`` with every file that could not be served; then nothing was published.
+    """
+    if not directory.is_dir():
+        raise HotpathError(f"{directory}: there is no such directory")
+    if not prefix.startswith("/"):
+        raise HotpathError(f"--prefix {prefix}: a URL path starts with a slash; write /{prefix}")
+    problems: list[str] = []
+    planned: dict[str, Path] = {}
+    folded: dict[str, str] = {}
+    for path, unfit in _walk(directory):
+        name = path.relative_to(directory).as_posix()
+        if unfit is None and path.suffix in _PRECOMPRESSED and path.with_suffix("").is_file():
+            continue
+        key, problem = (None, unfit) if unfit else _key_of(name, prefix, strip_suffix)
+        if key is not None:
+            # Two names that differ by case alone cannot both be served where case is folded or the disk folds it.
+            other = folded.setdefault(key.lower(), name)
+            if other == name:
+                planned[key] = path
+            else:
+                problem = f"has the key of {_shown(other)} ({key}); rename one of them"
+        if problem is not None:
+            problems.append(f"{_shown(name)}: {problem}")
+    if not planned and not problems:
+        problems.append("the directory holds no files")
+    if problems:
+        raise ImportRefused(directory, problems)
+    return _publish(store, directory, planned)
+
+
+def _publish(store: Store, directory: Path, planned: dict[str, Path]) -> Published:
+    problems = []
+    with staging(store) as stage:
+        for key, path in sorted(planned.items()):
+            media_type = default_media_type(path.name)
+            policy = Policy(
+                "(imported)",
+                media_type,
+                DEFAULT_CACHE_CONTROL,
+                DEFAULT_CDN_CACHE_CONTROL,
+                parse_seconds(DEFAULT_LIFETIME, "lifetime"),
+            )
+            name = path.relative_to(directory).as_posix()
+            try:
+                stage.add(key, name, encode_payload(store.disk.read(path), media_type), policy)
+            except (HotpathError, OSError) as error:
+                problems.append(f"{_shown(name)}: {getattr(error, 'problem', error)}")
+        if problems:
+            raise ImportRefused(directory, problems)
+        return stage.publish()
+
+
+def _walk(directory: Path) -> Iterator[tuple[Path, str | None]]:
+    """Every file below, with what is wrong with it."""
+    for entry in sorted(os.scandir(directory), key=lambda one: one.name):
+        path = Path(entry.path)
+        mode = entry.stat(follow_symlinks=False).st_mode
+        if stat.S_ISDIR(mode):
+            yield from _walk(path)
+        elif stat.S_ISLNK(mode):
+            yield path, f"is a link to {str(path.readlink())!r}; copy the file in its place"
+        elif not stat.S_ISREG(mode):
+            yield path, "is no regular file (a FIFO, socket or device); remove it"
+        else:
+            yield path, None
+
+
+def _key_of(name: str, prefix: str, strip_suffix: str) -> tuple[str | None, str | None]:
+    """(key, problem) of a file name."""
+    for part in name.split("/"):
+        try:
+            parameter_text(part)
+        except ValueError:
+            return None, "the name is not UTF-8 or holds control characters; rename it in UTF-8"
+    url = prefix.rstrip("/") + "/" + name
+    if url.endswith("/index.html"):
+        url = url.removesuffix("index.html")
+    elif strip_suffix:
+        url = url.removesuffix(strip_suffix)
+    key = canonical_path(quote(url, safe="/!$&'()*+,;=:@").encode("ascii"))
+    return (key.decode("ascii"), None) if key else (None, f"its URL {url!r} is none that a client may send")
+
+
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")

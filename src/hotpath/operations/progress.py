@@ -1,0 +1,96 @@
+"""What a person sees of a build: a bar on a terminal, plain lines in cron."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+from hotpath.batch import Progress
+from hotpath.errors import ItemError
+
+# A plain line this often: a log of a nightly run stays readable, a run that hangs is still seen.
+PLAIN_SECONDS = 5.0
+
+
+def progress_for(stream: TextIO | None = None) -> Progress:
+    """A bar where ``stream`` (stderr by default) is a terminal, plain lines elsewhere."""
+    stream = stream or sys.stderr
+    return Bar() if stream.isatty() else PlainLines(stream)
+
+
+def human_bytes(count: float) -> str:
+    """``12.3 KiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError("unreachable")
+
+
+class PlainLines:
+    """Lines for a log: the start, each failure, and now and then how far it is."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._total = self._done = self._failed = self._bytes = 0
+        self._told = time.monotonic()
+
+    def start(self, total: int) -> None:
+        self._total = total
+        self._say(f"building {total} items")
+
+    def done(self, key: str, error: ItemError | None, length: int) -> None:
+        self._done += 1
+        self._bytes += length
+        if error is not None:
+            self._failed += 1
+            self._say(f"FAILED {error}")
+        elif time.monotonic() - self._told > PLAIN_SECONDS:
+            self._say_how_far()
+
+    def finish(self) -> None:
+        self._say_how_far()
+
+    def _say_how_far(self) -> None:
+        self._told = time.monotonic()
+        self._say(f"{self._done}/{self._total} items, {self._failed} failed, {human_bytes(self._bytes)}")
+
+    def _say(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+
+class Bar:
+    """A progress bar with items done, failed, bytes and time left."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bar = RichProgress(
+            TextColumn("building"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._failed = self._bytes = 0
+
+    def start(self, total: int) -> None:
+        self._bar.start()
+        self._task = self._bar.add_task("build", total=total, state="")
+
+    def done(self, key: str, error: ItemError | None, length: int) -> None:
+        from rich.markup import escape
+
+        self._bytes += length
+        if error is not None:
+            self._failed += 1
+            self._bar.console.print(f"[red]FAILED[/] {escape(str(error))}", highlight=False)
+        state = human_bytes(self._bytes) + (f" [red]{self._failed} failed[/]" if self._failed else "")
+        self._bar.update(self._task, advance=1, state=state)
+
+    def finish(self) -> None:
+        self._bar.stop()

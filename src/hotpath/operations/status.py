@@ -1,0 +1,127 @@
+"""``hotpath status``: what is served, what else is there, how old and how large it is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from hotpath.errors import HotpathError, NothingPublished
+from hotpath.operations.progress import human_bytes
+from hotpath.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationStatus:
+    """One generation; ``age_seconds`` is since it was made, ``problem`` why it cannot be read."""
+
+    sequence: int
+    age_seconds: int | None
+    items: int | None
+    bytes: int | None
+    state: tuple[str, ...]
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """The state of a store; ``degraded`` says why another generation than the wanted one is served."""
+
+    root: str
+    serving: int | None
+    degraded: str | None
+    generations: tuple[GenerationStatus, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """For ``--json``."""
+        return {
+            "store": self.root,
+            "serving": self.serving,
+            "degraded": self.degraded,
+            "generations": [
+                {
+                    "generation": one.sequence,
+                    "age_seconds": one.age_seconds,
+                    "items": one.items,
+                    "bytes": one.bytes,
+                    "state": list(one.state),
+                    "problem": one.problem,
+                }
+                for one in self.generations
+            ],
+        }
+
+
+def status(store: Store) -> StoreStatus:
+    """Look at a store; changes nothing."""
+    serving = degraded = None
+    pinned = current = None
+    try:
+        choice = store.choose()
+        os.close(choice.descriptor)
+        serving, degraded = choice.sequence, choice.degraded
+    except NothingPublished as error:
+        degraded = error.problem
+    problems = []
+    for name in ("pin_path", "current_path"):
+        try:
+            pointer = store.pointer(getattr(store, name))
+        except (HotpathError, OSError) as error:
+            problems.append(str(error))
+            continue
+        if name == "pin_path":
+            pinned = pointer.sequence if pointer else None
+        else:
+            current = pointer.sequence if pointer else None
+    try:
+        bad = store.bad()
+    except (HotpathError, OSError):
+        bad = {}
+    generations = []
+    for sequence in reversed(store.sequences()):
+        state = [
+            word
+            for word, holds in (
+                ("serving", sequence == serving),
+                ("current", sequence == current),
+                ("pinned", sequence == pinned),
+                (f"bad: {bad.get(sequence)}", sequence in bad),
+            )
+            if holds
+        ]
+        try:
+            manifest = store.read_manifest(sequence)
+        except (HotpathError, OSError) as error:
+            generations.append(GenerationStatus(sequence, None, None, None, tuple(state), str(error)))
+            continue
+        size = sum(one.length for item in manifest.items.values() for one in item.representations)
+        # A clock that went back must not give a negative age.
+        age = max(0, int(store.clock()) - manifest.head.created)
+        generations.append(GenerationStatus(sequence, age, len(manifest.items), size, tuple(state)))
+    return StoreStatus(str(store.root), serving, degraded, tuple(generations))
+
+
+def lines(found: StoreStatus) -> list[str]:
+    """The status as a person reads it."""
+    told = [f"store {found.root}"]
+    if found.serving is None:
+        told.append("serving nothing: every hot page goes to the app")
+    else:
+        told.append(f"serving generation {found.serving}")
+    if found.degraded:
+        told.append(f"DEGRADED: {found.degraded}")
+    for one in found.generations:
+        state = ", ".join(one.state)
+        if one.problem:
+            told.append(f"  {one.sequence:>6}  unreadable: {one.problem}  {state}")
+        else:
+            age, size = human_age(one.age_seconds or 0), human_bytes(one.bytes or 0)
+            told.append(f"  {one.sequence:>6}  {age:>8} old  {one.items:>7} items  {size:>10}  {state}".rstrip())
+    return told
+
+
+def human_age(seconds: int) -> str:
+    """``3 h``: the largest unit that gives at least two of it."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"

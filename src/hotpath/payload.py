@@ -1,0 +1,99 @@
+"""From what a function returned to the bytes of a page; wrong data is named by its place, ``$.items[3].pe``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from hotpath.errors import ItemError
+
+_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+
+
+def encode_payload(value: object, media_type: str) -> bytes:
+    """The body for ``value``: str and bytes as they are, anything else as JSON.
+
+    Raises ``ItemError`` with the place inside the payload for NaN, infinity, and types that JSON does not have.
+    """
+    if isinstance(value, bytes | bytearray | memoryview | str):
+        body = value.encode() if isinstance(value, str) else bytes(value)
+        if not body:
+            raise ItemError("the function returned nothing (empty text); an empty page is never published")
+        if is_json(media_type):
+            _require_json(body)
+        return body
+    if value is None:
+        raise ItemError("the function returned None; return the data of the page")
+    if not is_json(media_type):
+        raise ItemError(f"the function returned a {type(value).__name__} for {media_type}; return str or bytes")
+    try:
+        body = orjson.dumps(value, default=_plain, option=_OPTIONS)
+    except TypeError as error:
+        path, problem = next(_unfit(value, "$"), ("$", str(error)))
+        raise ItemError(f"{path} {problem}", path=path) from None
+    # orjson writes NaN as null, which would publish a number that never was. Looking is worth it only where a null is.
+    if b"null" in body:
+        for path, problem in _unfit(value, "$"):
+            raise ItemError(f"{path} {problem}", path=path)
+    return body
+
+
+def is_json(media_type: str) -> bool:
+    """``application/json`` and the ``+json`` family (RFC 6839)."""
+    essence = media_type.partition(";")[0].strip().lower()
+    return essence == "application/json" or essence.endswith("+json")
+
+
+def _require_json(body: bytes) -> None:
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise ItemError(
+            f"the function returned text that is not JSON ({error}); return the data itself, or declare"
+            " the route with media_type='text/html' (or what it is)"
+        ) from None
+
+
+def _plain(value: Any) -> Any:
+    """Pydantic models become dicts; every other type orjson does not know is the caller's to convert."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    raise TypeError(f"a {type(value).__name__}")
+
+
+_ADVICE = {
+    "Decimal": "convert it with float() or str()",
+    "set": "sort it into a list",
+    "frozenset": "sort it into a list",
+    "Row": "convert it with dict(row)",
+    "bytes": "decode it to str",
+    "generator": "make it a list",
+}
+
+
+def _unfit(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """(path, problem) of each thing in ``value`` that cannot be written as JSON."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            yield path, f"is {value}: JSON has no such number; return None where a value is missing"
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _unfit(
+                inner, f"{path}.{key}" if isinstance(key, str) and key.isidentifier() else f"{path}[{key!r}]"
+            )
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
+        for index, inner in enumerate(value):
+            yield from _unfit(inner, f"{path}[{index}]")
+    elif hasattr(value, "model_dump"):
+        yield from _unfit(value.model_dump(), path)
+    elif type(value).__module__ == "numpy":
+        yield from _unfit(value.tolist(), path)
+    else:
+        try:
+            orjson.dumps(value, option=_OPTIONS)
+        except TypeError as error:
+            name = type(value).__name__
+            yield path, f"is a {name}, which JSON does not have; {_ADVICE.get(name, f'convert it first ({error})')}"

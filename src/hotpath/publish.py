@@ -1,0 +1,211 @@
+"""How a generation comes to be: lock, stage, hash, sync, manifest last, rename, pointer, prune.
+
+Until the pointer is replaced nothing a reader looks at has changed; whatever goes wrong before that discards the
+stage and leaves the store as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hotpath.codings import Coding, available, encode_all
+from hotpath.errors import Corrupt, ItemError, StoreError
+from hotpath.manifest import SUFFIXES, Head, Item, Manifest, Policy, Representation, decode, encode
+from hotpath.store import Store, explain
+
+# The preflight wants room for the last generation once more, a fifth of it for growth, and this much for the rest.
+RESERVE_BYTES = 1024 * 1024
+
+Validator = Callable[[Manifest, Manifest | None], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a publish did: ``unchanged`` items kept bytes, ETag and Last-Modified; ``bytes`` are of all codings."""
+
+    sequence: int
+    items: int
+    unchanged: int
+    bytes: int
+    warnings: tuple[str, ...]
+
+
+class Stage:
+    """A generation in the making. Made by ``staging``; add items, then publish once."""
+
+    def __init__(self, store: Store, directory: Path, previous: Manifest | None, codings: tuple[Coding, ...]) -> None:
+        self._store = store
+        self._disk = store.disk
+        self._directory = directory
+        self._files = directory / "files"
+        self._previous = previous
+        self._codings = codings
+        self._coding_names = tuple(coding.name for coding in codings)
+        self._items: dict[str, Item] = {}
+        self._names: dict[str, str] = {}
+        self._directories = {self._files}
+        self._unchanged = 0
+        self.now = int(store.clock())
+
+    def add(self, key: str, file: str, body: bytes, policy: Policy, metrics: Mapping[str, int] | None = None) -> Item:
+        """Write one item in all its codings.
+
+        An item whose bytes are those of the generation before takes over its files, its codings and its
+        ``Last-Modified``. Raises ``ItemError`` when another item has the same key or file.
+        """
+        for name, taken, what in ((key, self._items, "key"), (file, self._names, "file")):
+            if name in taken:
+                raise ItemError(f"two items have the {what} {name!r}; make their parameters differ", key=key)
+        digest = hashlib.sha256(body).digest()
+        path = self._files / file
+        self._make_parents(path.parent)
+        before = self._previous.items.get(key) if self._previous else None
+        unchanged = before is not None and before.identity.sha256 == digest
+        last_modified = before.last_modified if before is not None and unchanged else self.now
+        representations = None
+        if before is not None and unchanged and before.policy.media_type == policy.media_type:
+            representations = self._take_over(before, file)
+        if representations is None:
+            representations = self._write(file, body, digest, policy.media_type)
+        # A clock that went back must not give a date later than now (RFC 9110 §8.8.2.1).
+        item = Item(key, policy, representations, min(last_modified, self.now), None, metrics)
+        self._items[key] = item
+        for representation in representations:
+            self._names[representation.file] = key
+        self._unchanged += unchanged
+        return item
+
+    def publish(self, validate: Validator | None = None) -> Published:
+        """Make the stage the current generation. Raises ``StoreError``; then nothing has changed."""
+        store, disk = self._store, self._disk
+        if not self._items:
+            raise StoreError("there is nothing to publish: no item was added", path=store.root)
+        sequence = store.next_sequence()
+        policies = tuple(dict.fromkeys(item.policy for item in self._items.values()))
+        parent = self._previous.sequence if self._previous else None
+        head = Head(sequence, self.now, parent, self._coding_names, policies)
+        data = b"".join(encode(head, self._items.values()))
+        manifest_path = self._directory / "manifest.json"
+        with self._explained():
+            disk.sync_tree(self._directory)
+            disk.write_new(manifest_path, data)
+            disk.sync_file(manifest_path)
+            disk.sync_directory(self._directory)
+            if disk.read(manifest_path) != data:
+                raise Corrupt("the manifest reads back other than it was written", path=manifest_path)
+        manifest = decode(data, str(manifest_path))
+        problems = validate(manifest, self._previous) if validate else []
+        if problems:
+            raise StoreError("the new generation is not plausible: " + "; ".join(problems), path=store.root)
+        total = sum(one.length for item in self._items.values() for one in item.representations)
+        record: dict[str, object] = {
+            "event": "publish",
+            "sequence": sequence,
+            "accepted": True,
+            "items": len(self._items),
+            "unchanged": self._unchanged,
+            "bytes": total,
+        }
+        with self._explained():
+            disk.rename(self._directory, store.generation_path(sequence))
+            disk.sync_directory(store.generations_path)
+            store.commit(sequence)
+        warnings = store.tidy(record)
+        return Published(sequence, len(self._items), self._unchanged, total, tuple(warnings))
+
+    def _write(self, file: str, body: bytes, digest: bytes, media_type: str) -> tuple[Representation, ...]:
+        encoded = encode_all(body, media_type, self._codings)
+        representations = [Representation("identity", file, len(body), digest)]
+        with self._explained():
+            self._disk.write_new(self._files / file, body)
+            for coding, data in encoded.items():
+                name = file + SUFFIXES[coding]
+                self._disk.write_new(self._files / name, data)
+                representations.append(Representation(coding, name, len(data), hashlib.sha256(data).digest()))
+        return tuple(representations)
+
+    def _take_over(self, before: Item, file: str) -> tuple[Representation, ...] | None:
+        """Second names for the files of the generation before, or ``None`` where they are not what they were."""
+        assert self._previous is not None
+        if self._previous.head.codings != self._coding_names:
+            return None  # an extra was installed or removed since
+        source = self._store.files_path(self._previous.sequence)
+        taken = []
+        try:
+            for one in before.representations:
+                if hashlib.sha256(self._disk.read(source / one.file)).digest() != one.sha256:
+                    raise Corrupt("not what was published", path=source / one.file)
+                name = file + SUFFIXES[one.coding]
+                self._disk.link(source / one.file, self._files / name)
+                taken.append(Representation(one.coding, name, one.length, one.sha256))
+        except (OSError, StoreError):
+            for one in taken:
+                self._disk.unlink(self._files / one.file)
+            return None
+        return tuple(taken)
+
+    def _make_parents(self, directory: Path) -> None:
+        missing = []
+        while directory not in self._directories:
+            missing.append(directory)
+            directory = directory.parent
+        with self._explained():
+            for parent in reversed(missing):
+                self._disk.make_directory(parent)
+                self._directories.add(parent)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise explain(error, self._store.root) from error
+
+
+@contextmanager
+def staging(store: Store) -> Iterator[Stage]:
+    """Take the writer's lock and open a stage; what is not published when the block ends is discarded.
+
+    Raises ``StoreBusy`` where another process is publishing, ``StoreError`` where the store cannot be written.
+    """
+    with store.locked():
+        previous = _previous(store)
+        _preflight(store, previous)
+        directory = store.root / f".stage-{os.getpid()}"
+        store.disk.make_directory(directory)
+        try:
+            store.disk.make_directory(directory / "files")
+            yield Stage(store, directory, previous, available())
+        finally:
+            if directory.exists():
+                with contextlib.suppress(OSError):  # the next writer removes it; the first error is the one to tell
+                    store.disk.remove_tree(directory)
+
+
+def _previous(store: Store) -> Manifest | None:
+    """The newest generation whose manifest holds: what unchanged items are taken over from."""
+    for sequence in reversed(store.sequences()):
+        try:
+            return store.read_manifest(sequence)
+        except (StoreError, OSError):
+            continue
+    return None
+
+
+def _preflight(store: Store, previous: Manifest | None) -> None:
+    last = sum(one.length for item in previous.items.values() for one in item.representations) if previous else 0
+    needed = last + last // 5 + RESERVE_BYTES
+    found = os.statvfs(store.root)
+    free = found.f_bavail * found.f_frsize
+    if free < needed:
+        raise StoreError(
+            f"{free:,} bytes are free, a new generation needs {needed:,}",
+            path=store.root,
+            fix="free some space on this file system, or lower keep=; nothing was changed",
+        )

@@ -1,0 +1,41 @@
+"""Sizes and durations as people write them: ``"64MiB"``, ``"1.5G"``, ``"26h"``."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from hotpath.errors import DeclarationError
+
+_NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+
+# KiB, MiB … are powers of 1024 (IEC 80000-13). So are K, M, G alone, as systemd, nginx and the JVM read them; KB, MB …
+# are powers of 1000 (SI), since a disk's label says so.
+_BYTES = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgt", start=1):
+    _BYTES |= {_letter: 1024**_power, f"{_letter}ib": 1024**_power, f"{_letter}b": 1000**_power}
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def parse_bytes(value: int | str, name: str) -> int:
+    """A number of bytes from an int or from text like ``"64MiB"``. ``name`` is the option, for the error."""
+    return _parse(value, name, _BYTES, "bytes: 67108864, '64MiB' or '64M' (both 1024-based), '64MB' (1000-based)")
+
+
+def parse_seconds(value: float | str, name: str) -> int:
+    """Whole seconds from a number or from text like ``"26h"``."""
+    return _parse(value, name, _SECONDS, "seconds: 3600, '90s', '10m', '26h' or '7d'")
+
+
+def _parse(value: float | str, name: str, units: dict[str, int], examples: str) -> int:
+    number = math.nan
+    if isinstance(value, str):
+        found = _NUMBER.fullmatch(value)
+        if found and found.group(2).lower() in units:
+            number = float(found.group(1)) * units[found.group(2).lower()]
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        number = value
+    if not (0 < number < math.inf):
+        raise DeclarationError(f"{name}={value!r} is no positive number of {examples}")
+    return max(1, int(number))

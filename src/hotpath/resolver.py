@@ -1,0 +1,190 @@
+"""From a request head to its answer: a lookup, a scan of the header list, a choice among answers made in advance.
+
+Nothing here knows ASGI: a door below it can ask with the bytes that it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from hotpath.keys import canonical_path, canonical_query
+from hotpath.semantics import (
+    IDENTITY,
+    Precondition,
+    Span,
+    accepted_codings,
+    evaluate,
+    if_range,
+    parse_range,
+)
+from hotpath.snapshot import Answer, Header, Page, Redirect, Snapshot, Variant, partial, refuse
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """Not for hotpath: the app answers. ``reason`` says why, for ``hotpath explain``."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The key is known and its bytes are not in memory: load the page, then ask again."""
+
+    page: Page
+
+
+UNKNOWN = Miss("no item of the current generation has this key")
+OTHER_METHOD = Miss("only GET and HEAD are answered from a generation; any other method goes to the app")
+OTHER_QUERY = Miss("the query holds a parameter that the route does not declare with query=(…)")
+NEVER_HOT = Miss("the path has dot segments, a backslash, control characters or malformed percent-encoding")
+
+# The request fields that can change an answer. All others, unkeyed by definition, never do.
+_ACCEPT_ENCODING = b"accept-encoding"
+_IF_NONE_MATCH = b"if-none-match"
+_IF_MODIFIED_SINCE = b"if-modified-since"
+_CONSULTED = frozenset(
+    (_ACCEPT_ENCODING, _IF_NONE_MATCH, _IF_MODIFIED_SINCE, b"if-match", b"if-unmodified-since", b"if-range", b"range")
+)
+
+# The bytes of a path that is canonical as it stands: unreserved, sub-delims, ":", "@" and "/".
+_CANONICAL_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/"
+
+# Accept-Encoding has a handful of values on the whole web; what each means is worked out once. Bounded, because the
+# values come from clients: beyond the maximum a new value is parsed each time.
+_TIERS_MAXIMUM = 512
+_TIERS_MAXIMUM_VALUE_BYTES = 256
+_tiers: dict[bytes, tuple[int, ...]] = {}
+
+
+def resolve(
+    snapshot: Snapshot, method: str, raw_path: bytes, query: bytes, headers: Iterable[Header]
+) -> Answer | Pending | Miss:
+    """The answer to one request head. ``raw_path`` is below any mount point and still percent-encoded."""
+    page = snapshot.pages.get(raw_path)
+    if page is None or query:
+        if method != "GET" and method != "HEAD":
+            return OTHER_METHOD
+        found = _find(snapshot, raw_path, query)
+        if not isinstance(found, Page):
+            return found
+        page = found
+    variants = page.variants
+    if method != "GET":
+        if method != "HEAD":
+            return OTHER_METHOD
+        if variants is None:
+            return Pending(page)
+        return _resolve_fields(page, variants, headers, head=True)
+    if variants is None:
+        return Pending(page)
+    accept = tag = since = None
+    for name, value in headers:
+        if name in _CONSULTED:
+            if name == _ACCEPT_ENCODING and accept is None:
+                accept = value
+            elif name == _IF_NONE_MATCH and tag is None:
+                tag = value
+            elif name == _IF_MODIFIED_SINCE and since is None:
+                since = value
+            else:
+                return _resolve_fields(page, variants, headers)
+    if accept is None:
+        variant = variants[IDENTITY]
+    else:
+        for mask in _tiers.get(accept) or _accepted(accept):
+            variant = variants[mask]
+            if variant is not None:
+                break
+        else:
+            variant = None
+    if variant is None or (tag != variant.etag if tag is not None else since is not None):
+        return _resolve_fields(page, variants, headers)
+    return variant.serve if tag is None else variant.not_modified
+
+
+def _resolve_fields(
+    page: Page, variants: tuple[Variant | None, ...], headers: Iterable[Header], *, head: bool = False
+) -> Answer:
+    """The whole of RFC 9110 §12.5.3, §13.2.2 and §14.2, for the requests that need it."""
+    fields: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in _CONSULTED:
+            fields[name] = fields[name] + b", " + value if name in fields else value
+    identity = variants[IDENTITY]
+    assert identity is not None  # every item has its identity coding
+    tiers = _accepted(fields[_ACCEPT_ENCODING]) if _ACCEPT_ENCODING in fields else (IDENTITY,)
+    variant = next((found for mask in tiers if (found := variants[mask]) is not None), None)
+    if variant is None:
+        return refuse(identity, page, 406)
+    span = None
+    if b"range" in fields and not head and any(mask & IDENTITY for mask in tiers):
+        # Ranges are of the identity coding only: a client that joins parts of two codings gets neither.
+        span = parse_range(fields[b"range"], len(identity.body))
+        if b"if-range" in fields and not if_range(fields[b"if-range"], identity.etag, identity.last_modified):
+            span = None
+        if span is not None:
+            variant = identity
+    match evaluate(fields, variant.etag, variant.last_modified):
+        case Precondition.NOT_MODIFIED:
+            return variant.not_modified
+        case Precondition.FAILED:
+            return refuse(variant, page, 412)
+    if isinstance(span, Span):
+        return partial(identity, page, span.start, span.stop)
+    if span is not None:
+        return refuse(identity, page, 416, (b"content-range", b"bytes */%d" % len(identity.body)))
+    return variant.head if head else variant.serve
+
+
+def _find(snapshot: Snapshot, raw_path: bytes, query: bytes) -> Page | Redirect | Miss:
+    """The page of a target that is not a key as it stands: another spelling, a query, another case, a slash."""
+    # A miss must stay cheap: only a path with other than canonical bytes is worth decoding.
+    path = canonical_path(raw_path) if raw_path.translate(None, _CANONICAL_BYTES) else raw_path
+    if path is None:
+        return NEVER_HOT
+    found = _look_up(snapshot, snapshot.pages, path, query)
+    if type(found) is Miss and snapshot.folded:
+        folded = canonical_path(path, fold_case=True)
+        if folded is not None:
+            found = _look_up(snapshot, snapshot.folded, folded, query)
+    if type(found) is Miss and snapshot.redirect_slashes:
+        return _redirect(snapshot, path, query) or found
+    return found
+
+
+def _look_up(snapshot: Snapshot, pages: Mapping[bytes, Page], path: bytes, query: bytes) -> Page | Miss:
+    if not query:
+        return pages.get(path) or UNKNOWN
+    names = snapshot.query_names.get(path)
+    if names is None and path not in pages:
+        return UNKNOWN
+    canonical = canonical_query(query, names or frozenset())
+    if canonical is None:
+        return OTHER_QUERY
+    return pages.get(path + b"?" + canonical if canonical else path) or UNKNOWN
+
+
+def _redirect(snapshot: Snapshot, path: bytes, query: bytes) -> Redirect | None:
+    """Where the same path with or without its last slash is a page: a relative 308 that keeps the query."""
+    other = path[:-1] if path.endswith(b"/") else path + b"/"
+    page = _look_up(snapshot, snapshot.pages, other, query) if other else UNKNOWN
+    if isinstance(page, Miss):
+        return None
+    # Relative, so that neither a mount point nor a proxy's prefix or host has to be known (RFC 3986 §4.2); "./" in
+    # front keeps a segment that holds ":" from being read as a scheme.
+    last = other.rstrip(b"/").rpartition(b"/")[2]
+    target = b"../" + last if path.endswith(b"/") else b"./" + last + b"/"
+    location = (b"location", target + (b"?" + query if query else b""))
+    cache_control = (b"cache-control", page.item.policy.cache_control.encode("latin-1"))
+    return Redirect(308, [(b"content-length", b"0"), location, cache_control], b"", page.freshness)
+
+
+def _accepted(value: bytes) -> tuple[int, ...]:
+    tiers = _tiers.get(value)
+    if tiers is None:
+        tiers = accepted_codings(value)
+        if len(value) <= _TIERS_MAXIMUM_VALUE_BYTES and len(_tiers) < _TIERS_MAXIMUM:
+            _tiers[value] = tiers
+    return tiers

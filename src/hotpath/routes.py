@@ -1,0 +1,255 @@
+"""Hot routes as declared, and the items they come to: every check that needs no data and no function to be run."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import mimetypes
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hotpath.errors import DeclarationError
+from hotpath.keys import Template, make_key, parameter_text, parse_file_template, parse_path_template
+from hotpath.manifest import SUFFIXES, Policy
+
+Each = Mapping[str, Iterable[object]] | Iterable[Mapping[str, object]] | Callable[[], Iterable[Mapping[str, object]]]
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BAD_IN_FIELD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
+
+# Fields that hotpath makes itself, with the option that decides about each.
+_OWN_FIELDS = {
+    "cache-control": "cache_control=",
+    "cdn-cache-control": "cdn_cache_control=",
+    "content-type": "media_type=",
+    "vary": "query= (a hot page never varies by a request field other than Accept-Encoding)",
+    "set-cookie": "nothing: a hot page is public and the same for everybody",
+    **dict.fromkeys(
+        ("content-length", "content-encoding", "content-range", "etag", "last-modified", "cache-status", "date"),
+        "nothing: hotpath makes it from the bytes",
+    ),
+    **dict.fromkeys(("connection", "transfer-encoding", "keep-alive", "upgrade"), "nothing: it is the server's"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One ``@hot.route``: ``where`` is ``file:line`` of the declaration, ``each`` still unexpanded."""
+
+    path: Template
+    file: Template
+    query: tuple[str, ...]
+    policy: Policy
+    each: Each | None
+    function: Callable[..., Any]
+    where: str
+    records: str | None
+    required: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedItem:
+    """One item to build: the key it gets, the file it goes to, and the arguments of the function."""
+
+    key: str
+    file: str
+    route: Route
+    arguments: Mapping[str, object]
+
+
+def default_media_type(path: str) -> str:
+    """By the ending of the path, as ``mimetypes`` has it; JSON where there is none."""
+    guessed, _ = mimetypes.guess_type(path.rpartition("/")[2] or "index.json")
+    return with_charset(guessed or "application/json")
+
+
+def with_charset(media_type: str) -> str:
+    """Text without a charset is UTF-8; everything else stays as it is."""
+    if media_type.startswith("text/") and "charset" not in media_type:
+        return f"{media_type}; charset=utf-8"
+    return media_type
+
+
+def default_file(path: Template, query: tuple[str, ...], media_type: str) -> str:
+    """``rankings/{market}.json`` for ``/rankings/{market}``; an ending of the path itself is kept."""
+    name = path.text[1:]
+    if not name or name.endswith("/"):
+        name += "index"
+    last = name.rpartition("/")[2]
+    if mimetypes.guess_type(last)[0]:
+        stem, dot, ending = name.rpartition(".")
+    else:
+        stem, dot, ending = name, ".", _ending(media_type)
+    return stem + "".join(f"@{{{parameter}}}" for parameter in query) + dot + ending
+
+
+def _ending(media_type: str) -> str:
+    essence = media_type.partition(";")[0]
+    if essence.endswith("json"):
+        return "json"
+    return (mimetypes.guess_extension(essence) or ".bin").removeprefix(".")
+
+
+def check_headers(headers: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
+    """Static response fields, fit to be sent (RFC 9110 §5.1, §5.5). Raises ``DeclarationError``."""
+    checked = []
+    for name, value in (headers or {}).items():
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+            raise DeclarationError(f"headers={{{name!r}: …}}: this is no field name; write letters, digits and '-'")
+        if name.lower() in _OWN_FIELDS:
+            raise DeclarationError(f"headers={{{name!r}: …}}: use {_OWN_FIELDS[name.lower()]}")
+        if not isinstance(value, str) or _BAD_IN_FIELD_VALUE.search(value) or value != value.strip():
+            raise DeclarationError(f"headers={{{name!r}: {value!r}}}: write one line of Latin-1 text")
+        checked.append((name, value))
+    return tuple(checked)
+
+
+def check_field_value(value: str | None, name: str) -> str | None:
+    """A field value given as an option. Raises ``DeclarationError``."""
+    if value is not None and (not isinstance(value, str) or not value.strip() or _BAD_IN_FIELD_VALUE.search(value)):
+        raise DeclarationError(f"{name}={value!r}: write one line of text like 'public, max-age=60'")
+    return value
+
+
+def check_route(route: Route) -> None:
+    """What can be known before ``each`` gives a single item. Raises ``DeclarationError`` with the line to change."""
+    wanted = (*route.path.names, *route.query)
+    given: tuple[str, ...] | None = None
+    if route.each is None:
+        given = ()
+    elif isinstance(route.each, Mapping):
+        given = tuple(route.each)
+        for name, values in route.each.items():
+            if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+                raise DeclarationError(
+                    f"each={{{name!r}: {values!r}}} is no list of values; write [{values!r}]", where=route.where
+                )
+    if given is not None:
+        _check_names(route, given, wanted)
+    for name in route.file.names:
+        if given is not None and name not in given:
+            raise DeclarationError(f"file={route.file.text!r}: each= does not give {name!r}", where=route.where)
+    for name in wanted:
+        if name not in route.file.names:
+            raise DeclarationError(
+                f"file={route.file.text!r} lacks {{{name}}}: two items would have one file", where=route.where
+            )
+
+
+def _check_names(route: Route, given: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+    for name in wanted:
+        if name not in given:
+            has = ", ".join(map(repr, given)) or "nothing"
+            raise DeclarationError(
+                f"{route.path.text!r} needs {name!r}, and each= gives {has}; write each={{{name!r}: [...]}}",
+                where=route.where,
+            )
+    try:
+        inspect.signature(route.function).bind(**dict.fromkeys(given))
+    except TypeError as error:
+        arguments = ", ".join(given)
+        name = getattr(route.function, "__name__", "the function")
+        raise DeclarationError(
+            f"{name} is called with what each= gives ({error}); write def {name}({arguments})", where=route.where
+        ) from None
+
+
+def plan(routes: Iterable[Route]) -> list[PlannedItem]:
+    """All items of all routes. Raises ``DeclarationError`` before any function was run."""
+    planned: dict[str, PlannedItem] = {}
+    files: dict[str, PlannedItem] = {}
+    for route in routes:
+        count = 0
+        for values in _expand(route):
+            count += 1
+            item = _plan_item(route, values)
+            for name, known, what in ((item.key, planned, "key"), (item.file, files, "file")):
+                other = known.get(name)
+                if other is not None:
+                    raise DeclarationError(
+                        f"two items have the {what} {name!r}: {dict(other.arguments)} ({other.route.where})"
+                        f" and {dict(item.arguments)}; leave one out or make a parameter differ",
+                        where=route.where,
+                    )
+            for suffix in SUFFIXES.values():
+                files[item.file + suffix] = item
+            planned[item.key] = item
+        if not count:
+            raise DeclarationError(
+                f"each= of {route.path.text!r} gave no items at all; a route that vanished is never published",
+                where=route.where,
+            )
+    if not planned:
+        raise DeclarationError("no hot route is declared; write @hot.route('/path') above a function")
+    return list(planned.values())
+
+
+def _expand(route: Route) -> Iterable[Mapping[str, object]]:
+    each = route.each
+    if each is None:
+        return [{}]
+    if isinstance(each, Mapping):
+        names = tuple(each)
+        return [dict(zip(names, values, strict=True)) for values in itertools.product(*each.values())]
+    if callable(each):
+        try:
+            each = list(each())
+        except Exception as error:
+            raise DeclarationError(
+                f"each= could not be asked ({type(error).__name__}: {error})", where=route.where
+            ) from error
+    return each
+
+
+def _plan_item(route: Route, values: Mapping[str, object]) -> PlannedItem:
+    if not isinstance(values, Mapping):
+        raise DeclarationError(
+            f"each= gave {values!r}, expected a dict; write {{{'name'!r}: {values!r}}}", where=route.where
+        )
+    _check_names(route, tuple(values), (*route.path.names,))
+    texts = {}
+    for name in {*route.path.names, *route.query, *route.file.names}:
+        value = values.get(name)
+        if value is None and name in route.query:
+            continue  # this item is the page without the parameter
+        try:
+            texts[name] = parameter_text(value)
+        except ValueError as error:
+            raise DeclarationError(
+                f"each= gave {name}={value!r} for {route.path.text!r}: {error}", where=route.where
+            ) from None
+    try:
+        key = make_key(route.path, route.query, texts, fold_case=route.policy.fold_case)
+    except DeclarationError as error:
+        raise DeclarationError(error.problem, where=route.where) from None
+    file = route.file.render({name: texts.get(name, "") for name in route.file.names})
+    if any(part in (".", "..") for part in file.split("/")):
+        raise DeclarationError(
+            f"each= gave {dict(values)}, whose file {file!r} leaves the directory", where=route.where
+        )
+    return PlannedItem(key, file, route, values)
+
+
+def location_of(function: Callable[..., Any]) -> str:
+    """``file:line`` of a function, as an editor opens it."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(function)
+
+
+__all__ = [
+    "Each",
+    "PlannedItem",
+    "Route",
+    "check_field_value",
+    "check_headers",
+    "check_route",
+    "default_file",
+    "default_media_type",
+    "location_of",
+    "parse_file_template",
+    "parse_path_template",
+    "plan",
+    "with_charset",
+]

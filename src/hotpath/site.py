@@ -1,0 +1,257 @@
+"""``Hotpath``: the declaration of a site's hot pages, shared by the batch and the middleware."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hotpath.directory import WatchedDirectory
+from hotpath.errors import DeclarationError
+from hotpath.keys import Template, parse_file_template, parse_path_template
+from hotpath.manifest import Policy
+from hotpath.quantities import parse_bytes, parse_seconds
+from hotpath.reader import Reader, ReaderOptions
+from hotpath.routes import (
+    Each,
+    PlannedItem,
+    Route,
+    check_field_value,
+    check_headers,
+    check_route,
+    default_file,
+    default_media_type,
+    location_of,
+    plan,
+    with_charset,
+)
+from hotpath.snapshot import Snapshot
+from hotpath.store import DEFAULT_KEEP, Store
+
+# A night's data shows within minutes, and a cache outlives a dead origin by a week. Never with s-maxage: it implies
+# proxy-revalidate, which forbids a shared cache to serve stale (RFC 9111 §5.2.2.10).
+DEFAULT_CACHE_CONTROL = "public, max-age=60, stale-while-revalidate=600, stale-if-error=604800"
+DEFAULT_CDN_CACHE_CONTROL = "public, max-age=300, stale-while-revalidate=600, stale-if-error=604800"
+
+# A nightly batch, and two hours for one that is late.
+DEFAULT_LIFETIME = "26h"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Hotpath:
+    """The hot pages of one site and the store they are published to.
+
+    ``root`` is the store's directory, made by the first build; a relative one is relative to the working directory of
+    this moment. ``keep`` generations stay on disk. Each process keeps at most ``max_body_bytes`` of bodies in memory
+    and looks for a new generation every ``refresh`` seconds. ``lifetime`` is how long a page counts as fresh after its
+    batch (a page past it is still served, and says so). ``redirect_slashes`` answers ``/a/`` with a 308 to the hot
+    page ``/a`` and the other way round. ``generation_header`` switches ``X-Hotpath-Generation``.
+
+    Raises ``DeclarationError`` for options that cannot work.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        keep: int = DEFAULT_KEEP,
+        max_body_bytes: int | str = "64MiB",
+        refresh: float = 1.0,
+        lifetime: int | str = DEFAULT_LIFETIME,
+        cache_control: str = DEFAULT_CACHE_CONTROL,
+        cdn_cache_control: str | None = DEFAULT_CDN_CACHE_CONTROL,
+        redirect_slashes: bool = False,
+        generation_header: bool = True,
+    ) -> None:
+        if not isinstance(refresh, int | float) or not 0.01 <= refresh <= 3600:
+            raise DeclarationError(
+                f"refresh={refresh!r}: write the seconds between two looks at the store, 0.01 to 3600"
+            )
+        self.store = Store(root, keep=keep)
+        self.routes: list[Route] = []
+        self._lifetime_seconds = parse_seconds(lifetime, "lifetime")
+        self._cache_control = _required(check_field_value(cache_control, "cache_control"))
+        self._cdn_cache_control = check_field_value(cdn_cache_control, "cdn_cache_control")
+        self._directories: list[WatchedDirectory] = []
+        options = ReaderOptions(
+            float(refresh), parse_bytes(max_body_bytes, "max_body_bytes"), generation_header, redirect_slashes
+        )
+        # The list is shared: directories declared after this are watched all the same.
+        self.reader = Reader(self.store, self._directories, options)
+
+    def __repr__(self) -> str:
+        return f"Hotpath({str(self.store.root)!r}, routes={len(self.routes)})"
+
+    def route(
+        self,
+        path: str,
+        *,
+        each: Each | None = None,
+        query: Iterable[str] = (),
+        file: str | None = None,
+        media_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        fold_case: bool = False,
+        cache_control: str | None = None,
+        cdn_cache_control: str | None = None,
+        lifetime: int | str | None = None,
+        records: str | None = None,
+        required: Iterable[str] = (),
+    ) -> Callable[[F], F]:
+        """Declare the decorated function as the source of hot pages; it is returned unchanged.
+
+        ``path`` has ``{parameters}``, one segment each; ``each`` gives their values: a mapping of lists (all
+        combinations), an iterable of dicts, or a callable that returns one when the batch runs. ``query`` names the
+        query parameters that belong to the key. ``file`` is the name inside a generation, for readers in other
+        languages. ``fold_case`` makes ``/Rankings/KOSPI`` the same page as ``/rankings/kospi``. ``headers`` are
+        static response fields. ``records`` is where the rows are in the payload and ``required`` the fields of a row
+        that are never null: the batch counts them.
+
+        The function is sync or async and returns JSON-able data, str or bytes. Raises ``DeclarationError`` with the
+        line to change.
+        """
+
+        def declare(function: F) -> F:
+            where = location_of(function)
+            try:
+                self._add(
+                    path,
+                    function,
+                    where,
+                    each=each,
+                    query=query,
+                    file=file,
+                    records=records,
+                    required=required,
+                    policy=self._policy(
+                        path, query, media_type, headers, fold_case, cache_control, cdn_cache_control, lifetime
+                    ),
+                )
+            except DeclarationError as error:
+                raise error if error.where else DeclarationError(error.problem, where=where) from None
+            return function
+
+        return declare
+
+    def directory(
+        self,
+        path: str,
+        files: str | os.PathLike[str],
+        *,
+        media_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        fold_case: bool = False,
+        cache_control: str | None = None,
+        cdn_cache_control: str | None = None,
+        lifetime: int | str | None = None,
+    ) -> None:
+        """Serve plain files that another program writes.
+
+        ``hot.directory("/indices/{name}", "data/indices/{name}.json")``: each file that matches is a page.
+
+        A change shows within two seconds; a torn, empty or invalid file
+        never replaces the last good bytes. Raises ``DeclarationError``.
+        """
+        caller = sys._getframe(1)
+        where = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+        try:
+            template = parse_path_template(path)
+            file_template = Template.parse(str(Path(files).absolute()))
+            if set(template.names) != set(file_template.names):
+                raise DeclarationError(
+                    f"{path!r} and {os.fspath(files)!r} must hold the same {{fields}}: each file is one page"
+                )
+            policy = self._policy(path, (), media_type, headers, fold_case, cache_control, cdn_cache_control, lifetime)
+            self._require_new(template)
+        except DeclarationError as error:
+            raise DeclarationError(error.problem, where=where) from None
+        self._directories.append(WatchedDirectory(template, file_template, policy))
+
+    def plan(self) -> list[PlannedItem]:
+        """Every item the batch has to build. Raises ``DeclarationError`` before any function is run."""
+        return plan(self.routes)
+
+    def current(self) -> Snapshot:
+        """What this process serves now; empty before the first load."""
+        return self.reader.snapshot
+
+    @property
+    def directories(self) -> tuple[WatchedDirectory, ...]:
+        """The declared directories."""
+        return tuple(self._directories)
+
+    def _add(
+        self,
+        path: str,
+        function: Callable[..., Any],
+        where: str,
+        *,
+        each: Each | None,
+        query: Iterable[str],
+        file: str | None,
+        records: str | None,
+        required: Iterable[str],
+        policy: Policy,
+    ) -> None:
+        if not callable(function):
+            raise DeclarationError("@hot.route(…) stands above a function")
+        template = parse_path_template(path)
+        if each is not None and not callable(each) and not isinstance(each, Mapping):
+            if isinstance(each, str | bytes) or not isinstance(each, Iterable):
+                raise DeclarationError(f"each={each!r}: write a dict of lists, a list of dicts, or a function")
+            each = list(each)  # a generator would be empty at the second build
+        file_template = parse_file_template(file or default_file(template, policy.query, policy.media_type))
+        route = Route(
+            template, file_template, policy.query, policy, each, function, where, records, _names(required, "required")
+        )
+        self._require_new(template)
+        check_route(route)
+        self.routes.append(route)
+
+    def _require_new(self, template: Template) -> None:
+        def shape(one: Template) -> str:
+            return one.render(dict.fromkeys(one.names, "{}"))
+
+        for route in self.routes:
+            if shape(route.path) == shape(template):
+                raise DeclarationError(f"{template.text!r} is declared twice, first at {route.where}; remove one")
+        for directory in self._directories:
+            if shape(directory.path) == shape(template):
+                raise DeclarationError(f"{template.text!r} is declared twice, as a directory too; remove one")
+
+    def _policy(
+        self,
+        path: str,
+        query: Iterable[str],
+        media_type: str | None,
+        headers: Mapping[str, str] | None,
+        fold_case: bool,
+        cache_control: str | None,
+        cdn_cache_control: str | None,
+        lifetime: int | str | None,
+    ) -> Policy:
+        return Policy(
+            route=path,
+            media_type=with_charset(check_field_value(media_type, "media_type") or default_media_type(path)),
+            cache_control=check_field_value(cache_control, "cache_control") or self._cache_control,
+            cdn_cache_control=check_field_value(cdn_cache_control, "cdn_cache_control") or self._cdn_cache_control,
+            lifetime_seconds=self._lifetime_seconds if lifetime is None else parse_seconds(lifetime, "lifetime"),
+            query=_names(query, "query"),
+            fold_case=fold_case,
+            headers=check_headers(headers),
+        )
+
+
+def _names(names: Iterable[str], option: str) -> tuple[str, ...]:
+    if isinstance(names, str):
+        raise DeclarationError(f"{option}={names!r} is text; write {option}=({names!r},)")
+    return tuple(names)
+
+
+def _required(value: str | None) -> str:
+    if value is None:
+        raise DeclarationError("cache_control=None: write 'no-cache' where nothing may be kept")
+    return value

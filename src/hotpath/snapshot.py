@@ -1,0 +1,239 @@
+"""What a process holds of the current generation: pages with their answers built in advance.
+
+Everything a request could need is made here, at load: header lists, validators, one variant for each content coding.
+A snapshot is replaced as a whole, never changed, so one request never sees two generations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from hotpath.codings import is_compressible
+from hotpath.keys import canonical_path
+from hotpath.manifest import Item
+from hotpath.semantics import CODING_BITS, format_http_date
+
+Header = tuple[bytes, bytes]
+
+_ALL_MASKS = 2 ** len(CODING_BITS)
+
+
+class Freshness:
+    """How long the pages of one age still count as fresh; ``header`` is the field that says so (RFC 9211 §2.5).
+
+    Shared by all pages published at one time with one lifetime, and rewritten once a second by the reader, so that
+    no request has to look at a clock.
+    """
+
+    __slots__ = ("expires", "header")
+
+    def __init__(self, expires: int, now: float) -> None:
+        self.expires = expires
+        self.update(now)
+
+    def update(self, now: float) -> None:
+        """Say what is left at ``now`` (seconds since the epoch); negative when stale."""
+        self.header: Header = (b"cache-status", b"hotpath; hit; ttl=%d" % (self.expires - int(now)))
+
+
+class Answer:
+    """A response ready to be sent: status, headers without ``cache-status``, body. ``uses`` counts how often it was."""
+
+    __slots__ = ("body", "freshness", "headers", "status", "uses")
+
+    def __init__(self, status: int, headers: list[Header], body: bytes, freshness: Freshness) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.freshness = freshness
+        self.uses = 0
+
+
+class Serve(Answer):
+    """200 or 206 with bytes of one representation; to HEAD with its headers only."""
+
+    __slots__ = ()
+
+
+class NotModified(Answer):
+    """304: the client has these bytes."""
+
+    __slots__ = ()
+
+
+class Refuse(Answer):
+    """406, 412 or 416: the request asks for something that the page cannot be."""
+
+    __slots__ = ()
+
+
+class Redirect(Answer):
+    """308 to the same page without, or with, a slash at the end."""
+
+    __slots__ = ()
+
+
+class Variant:
+    """One representation in memory, with its three usual answers."""
+
+    __slots__ = ("body", "etag", "head", "last_modified", "not_modified", "serve", "shared_headers")
+
+    def __init__(
+        self,
+        body: bytes,
+        etag: bytes,
+        last_modified: int,
+        representation_headers: list[Header],
+        shared_headers: list[Header],
+        freshness: Freshness,
+    ) -> None:
+        self.body = body
+        self.etag = etag
+        self.last_modified = last_modified
+        self.shared_headers = [(b"etag", etag), *shared_headers]
+        length = (b"content-length", b"%d" % len(body))
+        headers = [length, *representation_headers, *self.shared_headers]
+        self.serve = Serve(200, headers, body, freshness)
+        self.head = Serve(200, headers, b"", freshness)
+        self.not_modified = NotModified(304, self.shared_headers, b"", freshness)
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        return self.serve, self.head, self.not_modified
+
+
+class Page:
+    """One key. ``variants`` is ``None`` while its bytes are not in memory.
+
+    Index ``variants`` with a mask of acceptable codings to get the smallest of them, or ``None`` where the page has
+    none of them.
+    """
+
+    __slots__ = ("freshness", "generation", "item", "variants")
+
+    def __init__(self, item: Item, generation: int | None, freshness: Freshness) -> None:
+        self.item = item
+        self.generation = generation
+        self.freshness = freshness
+        self.variants: tuple[Variant | None, ...] | None = None
+
+    @property
+    def bodies(self) -> dict[str, bytes]:
+        """The bodies in memory, by content coding."""
+        return {
+            coding: variant.body
+            for coding, bit in CODING_BITS.items()
+            if self.variants is not None and (variant := self.variants[bit]) is not None
+        }
+
+    @property
+    def uses(self) -> int:
+        """How often an answer of this page was sent since its bytes were loaded."""
+        return sum(answer.uses for variant in set(self.variants or ()) if variant for answer in variant.answers)
+
+    @property
+    def weight(self) -> int:
+        """Bytes of all bodies of the page, in memory or not."""
+        return sum(representation.length for representation in self.item.representations)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The pages a process serves at one moment. Keys are request targets: path, or path?query.
+
+    ``folded`` are the pages of routes with ``fold_case``; ``query_names`` names, for each path whose route declares
+    some, the parameters that belong to the key.
+    """
+
+    generation: int | None = None
+    created: int | None = None
+    pages: Mapping[bytes, Page] = field(default_factory=dict, repr=False)
+    folded: Mapping[bytes, Page] = field(default_factory=dict, repr=False)
+    query_names: Mapping[bytes, frozenset[str]] = field(default_factory=dict, repr=False)
+    redirect_slashes: bool = False
+
+
+def index_by_mask(variants: Mapping[str, Variant]) -> tuple[Variant | None, ...]:
+    """For each mask of acceptable codings the smallest variant; between equals the simpler coding."""
+    ordered = sorted(variants.items(), key=lambda pair: (len(pair[1].body), CODING_BITS[pair[0]]))
+    return tuple(
+        next((variant for coding, variant in ordered if mask & CODING_BITS[coding]), None) for mask in range(_ALL_MASKS)
+    )
+
+
+def prepare(page: Page, bodies: Mapping[str, bytes], *, generation_header: bool, now: float) -> None:
+    """Give ``page`` its variants, from verified bytes by content coding."""
+    item, policy = page.item, page.item.policy
+    # A clock that went back must not put Last-Modified after Date (RFC 9110 §8.8.2.1).
+    last_modified = min(item.last_modified, int(now))
+    negotiated = is_compressible(policy.media_type)
+    shared = _static_headers(page, negotiated, generation_header=generation_header)
+    digest = etag_text(item.identity.sha256)
+    variants = {}
+    for coding, body in bodies.items():
+        own = [
+            (b"content-type", policy.media_type.encode("latin-1")),
+            (b"last-modified", format_http_date(last_modified)),
+        ]
+        suffix = b""
+        if coding != "identity":
+            own.append((b"content-encoding", coding.encode("ascii")))
+            suffix = b"-" + coding.encode("ascii")
+        variants[coding] = Variant(body, b'"' + digest + suffix + b'"', last_modified, own, shared, page.freshness)
+    page.variants = index_by_mask(variants)
+
+
+def etag_text(sha256: bytes) -> bytes:
+    """The opaque part of an entity tag: 96 bits of the digest, the same in every worker and after a rollback."""
+    return sha256[:12].hex().encode("ascii")
+
+
+def refuse(variant: Variant, page: Page, status: int, *extra: Header) -> Refuse:
+    """A refusal that a cache may not keep in place of the page."""
+    headers = [(b"content-length", b"0"), *extra, *(h for h in variant.shared_headers if h[0] in _REFUSAL_FIELDS)]
+    return Refuse(status, headers, b"", page.freshness)
+
+
+_REFUSAL_FIELDS = frozenset((b"vary", b"x-hotpath-generation"))
+
+
+def partial(variant: Variant, page: Page, start: int, stop: int) -> Serve:
+    """206 with one range (RFC 9110 §15.3.7): the 200's headers with the length of the part and where it lies."""
+    total = len(variant.body)
+    headers = [(b"content-length", b"%d" % (stop - start))]
+    headers += variant.serve.headers[1:]
+    headers.append((b"content-range", b"bytes %d-%d/%d" % (start, stop - 1, total)))
+    return Serve(206, headers, variant.body[start:stop], page.freshness)
+
+
+def target_paths(pages: Iterable[Page]) -> dict[bytes, frozenset[str]]:
+    """The paths whose route declares query parameters, with their names."""
+    return {
+        page.item.key.partition("?")[0].encode("ascii"): frozenset(page.item.policy.query)
+        for page in pages
+        if page.item.policy.query
+    }
+
+
+def is_key(key: str) -> bool:
+    """Whether a key read from disk is in canonical form; any other could never be asked for."""
+    path, _, _ = key.partition("?")
+    try:
+        raw = path.encode("ascii")
+    except UnicodeEncodeError:
+        return False
+    return canonical_path(raw) == raw
+
+
+def _static_headers(page: Page, negotiated: bool, *, generation_header: bool) -> list[Header]:
+    policy = page.item.policy
+    headers = [(b"cache-control", policy.cache_control.encode("latin-1"))]
+    if policy.cdn_cache_control:
+        headers.append((b"cdn-cache-control", policy.cdn_cache_control.encode("latin-1")))
+    if negotiated:
+        headers.append((b"vary", b"Accept-Encoding"))
+    headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in policy.headers]
+    if generation_header and page.generation is not None:
+        headers.append((b"x-hotpath-generation", b"%d" % page.generation))
+    return headers

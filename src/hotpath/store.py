@@ -1,0 +1,483 @@
+"""Where generations are: the directory layout, the pointers, and which generation is the one to serve.
+
+Readers need no lock and no write permission. What one generation *is* stands in ``manifest``; how a new one comes to
+be stands in ``publish``.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from hotpath.disk import Disk
+from hotpath.errors import Corrupt, DeclarationError, HotpathError, NothingPublished, StoreBusy, StoreError, UnsafePath
+from hotpath.manifest import Head, Manifest, decode, open_lines
+
+# Five nights back: a bad Friday is still undone on Tuesday.
+DEFAULT_KEEP = 5
+
+_POINTER = re.compile(rb"(\d{1,18}) sha256:([0-9a-f]{64})\n?")
+_LITTER = (".stage-", ".trash-", ".new-")
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """The content of ``CURRENT`` or ``PIN``: a generation and the SHA-256 of its manifest file."""
+
+    sequence: int
+    sha256: bytes
+
+    @classmethod
+    def parse(cls, data: bytes, path: Path) -> Pointer:
+        found = _POINTER.fullmatch(data)
+        if not found:
+            raise Corrupt(f"expected '<number> sha256:<digest>', found {data[:60]!r}", path=path)
+        return cls(int(found.group(1)), bytes.fromhex(found.group(2).decode("ascii")))
+
+    def encode(self) -> bytes:
+        return b"%d sha256:%s\n" % (self.sequence, self.sha256.hex().encode("ascii"))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The generation a reader has to serve, with the lines of its verified manifest.
+
+    ``degraded`` says why this is not the one that the pointer names, or is ``None``. ``descriptor`` holds a shared
+    lock on the manifest, which keeps the generation from being pruned; whoever takes the choice closes it.
+    """
+
+    sequence: int
+    head: Head
+    lines: list[bytes]
+    path: Path
+    descriptor: int
+    pinned: bool
+    degraded: str | None
+
+
+class Store:
+    """A directory of numbered generations on one POSIX file system: one writer at a time, any number of readers.
+
+    ``keep`` is how many generations stay when a new one is published; the current and the pinned one always stay.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        keep: int = DEFAULT_KEEP,
+        disk: Disk | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if keep < 1:
+            raise DeclarationError(f"keep={keep}: at least the current generation has to stay; write keep=1 or more")
+        # Absolute from the start: a later chdir(2) must not move the store.
+        self.root = Path(root).absolute()
+        self.keep = keep
+        self.disk = disk or Disk()
+        self.clock = clock
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.root)!r})"
+
+    @property
+    def current_path(self) -> Path:
+        return self.root / "CURRENT"
+
+    @property
+    def pin_path(self) -> Path:
+        return self.root / "PIN"
+
+    @property
+    def bad_path(self) -> Path:
+        return self.root / "BAD"
+
+    @property
+    def history_path(self) -> Path:
+        return self.root / "history.jsonl"
+
+    @property
+    def generations_path(self) -> Path:
+        return self.root / "generations"
+
+    def generation_path(self, sequence: int) -> Path:
+        return self.generations_path / str(sequence)
+
+    def manifest_path(self, sequence: int) -> Path:
+        return self.generation_path(sequence) / "manifest.json"
+
+    def files_path(self, sequence: int) -> Path:
+        return self.generation_path(sequence) / "files"
+
+    # Reading
+
+    def sequences(self) -> list[int]:
+        """The numbers of the published generations on disk, oldest first."""
+        try:
+            names = [path.name for path in self.generations_path.iterdir()]
+        except FileNotFoundError:
+            return []
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+    def pointer(self, path: Path) -> Pointer | None:
+        """The pointer in ``CURRENT`` or ``PIN``, ``None`` where there is none. Raises ``Corrupt`` or ``UnsafePath``."""
+        try:
+            return Pointer.parse(self.disk.read(path), path)
+        except FileNotFoundError:
+            return None
+
+    def bad(self) -> dict[int, str]:
+        """The generations that a rollback marked as bad, with the reason. They are never chosen again."""
+        try:
+            lines = self.disk.read(self.bad_path).splitlines()
+        except FileNotFoundError:
+            return {}
+        marks: dict[int, str] = {}
+        for line in lines:
+            try:
+                mark = orjson.loads(line)
+                marks[mark["sequence"]] = mark["reason"]
+            except (orjson.JSONDecodeError, KeyError, TypeError):
+                raise Corrupt(f"a line cannot be read: {line[:60]!r}", path=self.bad_path) from None
+        return marks
+
+    def read_manifest(self, sequence: int, expected: bytes | None = None) -> Manifest:
+        """One generation's manifest, verified against its own digest and, where given, the pointer's."""
+        path = self.manifest_path(sequence)
+        try:
+            data = self.disk.read(path)
+        except FileNotFoundError:
+            raise Corrupt("the generation has no manifest", path=path) from None
+        _require_digest(data, expected, path)
+        return decode(data, str(path))
+
+    def choose(self) -> Choice:
+        """The generation to serve now: the pinned one, else the current one, else the newest that is valid.
+
+        Raises ``NothingPublished``. Problems on the way are told in ``degraded``, not raised: stale beats down.
+        """
+        problems: list[str] = []
+        try:
+            bad = self.bad()
+        except (StoreError, OSError) as error:
+            problems.append(str(error))
+            bad = {}
+        for path, pinned in ((self.pin_path, True), (self.current_path, False)):
+            try:
+                pointer = self.pointer(path)
+                if pointer is None:
+                    continue
+                if pointer.sequence in bad and not pinned:
+                    problems.append(f"generation {pointer.sequence} is marked bad: {bad[pointer.sequence]}")
+                    continue
+                return self._open(pointer.sequence, pointer.sha256, pinned, problems)
+            except (StoreError, OSError) as error:
+                problems.append(str(error))
+        for sequence in reversed(self.sequences()):
+            if sequence not in bad:
+                if not problems:
+                    problems.append(f"{self.current_path} is missing")
+                try:
+                    return self._open(sequence, None, False, problems)
+                except (StoreError, OSError) as error:
+                    problems.append(str(error))
+        raise NothingPublished(
+            "; ".join(problems) or "nothing is published here yet",
+            path=self.root,
+            fix="run 'hotpath build TARGET' first",
+        )
+
+    def _open(self, sequence: int, expected: bytes | None, pinned: bool, problems: list[str]) -> Choice:
+        path = self.manifest_path(sequence)
+        descriptor = self.disk.open_regular(path)
+        try:
+            # A pruner holds this lock while it takes the generation away: then it is the pointer that is out of date.
+            if not self.disk.try_lock(descriptor, shared=True):
+                raise Corrupt("the generation is being pruned", path=path)
+            with os.fdopen(os.dup(descriptor), "rb") as file:
+                data = file.read()
+            _require_digest(data, expected, path)
+            head, lines = open_lines(data, str(path))
+            if head.sequence != sequence:
+                raise Corrupt(f"this is the manifest of generation {head.sequence}", path=path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return Choice(sequence, head, lines, path, descriptor, pinned, "; ".join(problems) or None)
+
+    def signature(self) -> tuple[object, ...]:
+        """Changes whenever ``choose`` could give another answer; costs three stat(2)."""
+        return tuple(_stat_signature(path) for path in (self.current_path, self.pin_path, self.bad_path))
+
+    # Writing
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the writer's lock. Raises ``StoreBusy`` at once where another process has it.
+
+        The kernel frees the lock when its holder dies, so it is never broken by age. Litter that a killed writer left
+        is removed first: nobody else can be using it.
+        """
+        with self._explained():
+            self._prepare_root()
+            descriptor = self.disk.open_lock(self.root / "lock")
+        try:
+            with self._explained():
+                if not self.disk.try_lock(descriptor):
+                    holder = os.pread(descriptor, 20, 0).strip()
+                    raise StoreBusy(path=self.root, pid=int(holder) if holder.isdigit() else None)
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+                self._remove_litter()
+            yield
+        finally:
+            os.close(descriptor)
+
+    def rollback(self, to: int | None = None, reason: str = "rolled back by hand") -> tuple[int, int]:
+        """Go back to the newest valid generation before the one that is served, or to ``to``; pins it.
+
+        Every generation from the target to the one that was served is marked bad, so that nothing brings it back;
+        publishing goes on beside the pin. Returns (from, to). Every file of the target is verified before anything is
+        changed. A rollback that was killed half-way is finished by the next one, not repeated.
+        """
+        with self.locked(), self._explained():
+            now = self._chosen_sequence()
+            bad = self.bad()
+            current, pinned = self.pointer(self.current_path), self.pointer(self.pin_path)
+            if to in (None, now) and current is not None and current.sequence in bad and pinned is None:
+                self._finish_rollback(current.sequence, now, bad)
+                return current.sequence, now
+            if to is not None and (to in bad or to == now):
+                state = f"marked bad ({bad[to]})" if to in bad else "the one that is served"
+                raise StoreError(f"generation {to} is {state}", path=self.root, fix="'hotpath status' lists the others")
+            candidates = [n for n in self.sequences() if n not in bad and (n < now if to is None else n == to)]
+            problems = []
+            for target in reversed(candidates):
+                found = self.verify_generation(target)
+                if not found:
+                    marks = {n: reason for n in self.sequences() if target < n <= now} | bad
+                    self._finish_rollback(now, target, marks)
+                    return now, target
+                problems.append(found[0])
+            wanted = f"no generation {to}" if to is not None else f"no valid generation before {now}"
+            raise StoreError("; ".join([f"there is {wanted} to go back to", *problems]), path=self.root)
+
+    def _finish_rollback(self, start: int, target: int, marks: dict[int, str]) -> None:
+        # The marks come first: from then on readers choose the target, and a second run sees what is left to do.
+        pointer = self.pointer_to(target)
+        self._write_bad(marks)
+        self._write_pointer(self.pin_path, pointer)
+        current = self.pointer(self.current_path)
+        if current is None or current.sequence in marks:
+            self._write_pointer(self.current_path, pointer)
+        self._link_current(target)
+        self._append_history({"event": "rollback", "sequence": target, "from": start, "reason": marks.get(start, "")})
+
+    def pin(self, sequence: int) -> None:
+        """Serve this generation, whatever is published, until ``unpin``."""
+        with self.locked(), self._explained():
+            bad = self.bad()
+            if sequence in bad:
+                raise StoreError(f"generation {sequence} is marked bad ({bad[sequence]})", path=self.root)
+            if sequence not in self.sequences():
+                raise StoreError(
+                    f"there is no generation {sequence}", path=self.root, fix="'hotpath status' lists them"
+                )
+            problems = self.verify_generation(sequence)
+            if problems:
+                raise Corrupt(problems[0], path=self.generation_path(sequence))
+            self._write_pointer(self.pin_path, self.pointer_to(sequence))
+            self._link_current(sequence)
+            self._append_history({"event": "pin", "sequence": sequence})
+
+    def unpin(self) -> int | None:
+        """Serve the newest accepted generation again. Returns the one that was pinned, or ``None``."""
+        with self.locked(), self._explained():
+            pinned = self.pointer(self.pin_path)
+            if pinned is None:
+                return None
+            self.disk.unlink(self.pin_path)
+            self.disk.sync_directory(self.root)
+            self._link_current(self._chosen_sequence())
+            self._append_history({"event": "unpin", "sequence": pinned.sequence})
+            return pinned.sequence
+
+    def pointer_to(self, sequence: int) -> Pointer:
+        """A pointer to a generation as it is on disk now."""
+        return Pointer(sequence, hashlib.sha256(self.disk.read(self.manifest_path(sequence))).digest())
+
+    def verify_generation(self, sequence: int) -> list[str]:
+        """Read every file of a generation; one line for each that is not what the manifest says. Empty is good."""
+        try:
+            manifest = self.read_manifest(sequence)
+        except (StoreError, OSError) as error:
+            return [str(error)]
+        problems = []
+        for item in manifest.items.values():
+            for representation in item.representations:
+                path = self.files_path(sequence) / representation.file
+                try:
+                    if hashlib.sha256(self.disk.read(path)).digest() != representation.sha256:
+                        problems.append(f"{item.key}: {path} is not what was published (its digest differs)")
+                except (StoreError, OSError) as error:
+                    problems.append(f"{item.key}: {error}")
+        return problems
+
+    def next_sequence(self) -> int:
+        """A number above every one that was ever given out and can still be seen."""
+        seen = [*self.sequences(), *self.bad()]
+        for path in (self.current_path, self.pin_path):
+            try:
+                pointer = self.pointer(path)
+            except HotpathError:
+                continue
+            if pointer:
+                seen.append(pointer.sequence)
+        return max(seen, default=0) + 1
+
+    def commit(self, sequence: int) -> None:
+        """Make a complete, durable generation the current one. This is the step that publishes."""
+        self._write_pointer(self.current_path, self.pointer_to(sequence))
+
+    def tidy(self, record: dict[str, object]) -> list[str]:
+        """What follows a commit: the ``current`` link, the history line, pruning. Returns what did not work.
+
+        The generation is published already, so nothing here may turn that into an error.
+        """
+        warnings = []
+        steps: tuple[tuple[str, Callable[[], object]], ...] = (
+            ("the 'current' link was not moved", lambda: self._link_current(self._chosen_sequence())),
+            ("the history has no line for this generation", lambda: self._append_history(record)),
+            ("old generations were not pruned", self._prune),
+        )
+        for what, step in steps:
+            try:
+                step()
+            except (StoreError, OSError) as error:
+                warnings.append(f"{what}: {error}")
+        return warnings
+
+    def _prune(self) -> list[int]:
+        """Take away what is neither current, pinned, among the last ``keep``, nor read by anyone."""
+        sequences = self.sequences()
+        bad = self.bad()
+        wanted = {self._chosen_sequence(), *[n for n in sequences if n not in bad][-self.keep :]}
+        for path in (self.current_path, self.pin_path):
+            pointer = self.pointer(path)
+            if pointer:
+                wanted.add(pointer.sequence)
+        return [sequence for sequence in sequences if sequence not in wanted and self._remove_unread(sequence)]
+
+    def _remove_unread(self, sequence: int) -> bool:
+        try:
+            descriptor = self.disk.open_regular(self.manifest_path(sequence))
+        except FileNotFoundError:
+            descriptor = None  # no manifest: nobody can be reading it
+        try:
+            if descriptor is not None and not self.disk.try_lock(descriptor):
+                return False
+            trash = self.root / f".trash-{sequence}"
+            self.disk.rename(self.generation_path(sequence), trash)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+        self.disk.remove_tree(trash)
+        return True
+
+    def _chosen_sequence(self) -> int:
+        choice = self.choose()
+        os.close(choice.descriptor)
+        return choice.sequence
+
+    def _write_pointer(self, path: Path, pointer: Pointer) -> None:
+        self._replace(path, pointer.encode())
+
+    def _write_bad(self, marks: dict[int, str]) -> None:
+        lines = [orjson.dumps({"sequence": n, "reason": reason}) for n, reason in sorted(marks.items())]
+        self._replace(self.bad_path, b"".join(line + b"\n" for line in lines))
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        temporary = self.root / f".new-{path.name}"
+        self.disk.unlink(temporary)
+        self.disk.write_new(temporary, data)
+        self.disk.sync_file(temporary)
+        self.disk.replace(temporary, path)
+        self.disk.sync_directory(self.root)
+
+    def _link_current(self, sequence: int) -> None:
+        temporary = self.root / ".new-current"
+        self.disk.unlink(temporary)
+        self.disk.symlink(f"generations/{sequence}/files", temporary)
+        self.disk.replace(temporary, self.root / "current")
+
+    def _append_history(self, record: dict[str, object]) -> None:
+        self.disk.append(self.history_path, orjson.dumps({"time": int(self.clock()), **record}) + b"\n")
+
+    def _prepare_root(self) -> None:
+        self.root.parent.mkdir(parents=True, exist_ok=True)
+        for directory in (self.root, self.generations_path):
+            if directory is self.generations_path and directory.is_symlink():
+                raise UnsafePath("this is a symbolic link, expected a directory", path=directory, fix="remove it")
+            if not directory.exists():
+                self.disk.make_directory(directory)
+        if not os.access(self.root, os.W_OK | os.X_OK):
+            raise PermissionError(13, "Permission denied", str(self.root))
+
+    def _remove_litter(self) -> None:
+        for path in list(self.root.iterdir()):
+            if path.name.startswith(_LITTER):
+                if path.is_dir() and not path.is_symlink():
+                    self.disk.remove_tree(path)
+                else:
+                    self.disk.unlink(path)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what the kernel says into an error that names the path and what mends it."""
+        try:
+            yield
+        except OSError as error:
+            raise explain(error, self.root) from error
+
+
+_FIXES = {
+    "ENOSPC": "free some space on this file system and run again; nothing was changed",
+    "EDQUOT": "the disk quota is used up; free some space and run again; nothing was changed",
+    "EROFS": "the file system is mounted read-only; give a store that can be written",
+    "EACCES": "run as the user who owns the store, or give it to this one: chown -R {user} {root}",
+    "EPERM": "run as the user who owns the store, or give it to this one: chown -R {user} {root}",
+    "ENOTDIR": "a part of this path is a file; give another directory",
+    "EEXIST": "something else has this name; move it away",
+    "EIO": "the disk reported an error; nothing was changed, look at the kernel's log (dmesg)",
+}
+
+
+def explain(error: OSError, root: Path) -> StoreError:
+    """The ``StoreError`` for an ``OSError`` met while writing the store."""
+    name = errno.errorcode.get(error.errno or 0, "")
+    fix = _FIXES.get(name)
+    if fix:
+        fix = fix.format(user=os.geteuid(), root=root)
+    return StoreError(error.strerror or str(error), path=error.filename or root, fix=fix)
+
+
+def _require_digest(data: bytes, expected: bytes | None, path: Path) -> None:
+    if expected is not None and hashlib.sha256(data).digest() != expected:
+        raise Corrupt("the manifest is not the one that the pointer names (its digest differs)", path=path)
+
+
+def _stat_signature(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

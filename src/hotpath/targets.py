@@ -1,0 +1,68 @@
+"""TARGET, as uvicorn has it: ``module:attribute`` names a ``Hotpath`` object; a path names a store."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from hotpath.errors import TargetError
+from hotpath.site import Hotpath
+from hotpath.store import Store
+
+
+def load(target: str) -> Hotpath:
+    """The ``Hotpath`` object that ``module:attribute`` names; the working directory is importable.
+
+    Raises ``TargetError`` that says where the import stopped and what to write.
+    """
+    module_name, colon, attributes = target.partition(":")
+    if not colon or not module_name or not attributes:
+        raise TargetError(target, f"expected module:attribute; write {module_name.removesuffix('.py') or 'myapp'}:hot")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: object = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
+            raise TargetError(target, f"there is no module {error.name!r} in {here} or on sys.path") from None
+        raise _import_failed(target, module_name, error) from error
+    except Exception as error:  # a module may raise anything while it is imported
+        raise _import_failed(target, module_name, error) from error
+    for name in attributes.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            has = [key for key, value in vars(sys.modules[module_name]).items() if isinstance(value, Hotpath)]
+            hint = f"; it has {module_name}:{has[0]}" if has else "; write hot = Hotpath(…) in it"
+            raise TargetError(target, f"{module_name} has no attribute {name!r}{hint}") from None
+    if not isinstance(found, Hotpath):
+        inside = getattr(found, "hot", None)
+        hint = f"; try {module_name}:hot" if isinstance(inside, Hotpath) else ""
+        raise TargetError(target, f"this is a {type(found).__name__}, expected a Hotpath object{hint}")
+    return found
+
+
+def _import_failed(target: str, module_name: str, error: Exception) -> TargetError:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    own = [frame for frame in frames if frame.filename != __file__]
+    where = f"{own[-1].filename}:{own[-1].lineno}" if own else None
+    if isinstance(error, SyntaxError) and error.filename:
+        where = f"{error.filename}:{error.lineno}"
+    place = f" at {where}" if where else ""
+    return TargetError(target, f"importing {module_name} failed{place}: {type(error).__name__}: {error}", where=where)
+
+
+def load_store(target: str) -> Store:
+    """The store of a TARGET, or the store at a path. Raises ``TargetError``."""
+    if os.sep not in target and ":" in target and not Path(target).exists():
+        return load(target).store
+    path = Path(target)
+    if not path.exists():
+        raise TargetError(target, "there is no such directory; give module:attribute or the path of a store")
+    if not path.is_dir():
+        raise TargetError(target, "this is a file; a store is a directory")
+    return Store(path)
