@@ -151,7 +151,9 @@ def test_values_that_cannot(value: object, told: str) -> None:
         parameter_text(value)
 
 
-@pytest.mark.parametrize("text", ["rankings", "/a?x={x}", "/a#b", "/a/../b", "/{x}/{x}", "/{x:path}", "/{}", "/{x", "/a\\b"])
+@pytest.mark.parametrize(
+    "text", ["rankings", "/a?x={x}", "/a#b", "/a/../b", "/{x}/{x}", "/{x:path}", "/{}", "/{x", "/a\\b"]
+)
 def test_paths_that_are_no_template(text: str) -> None:
     with pytest.raises(DeclarationError):
         parse_path_template(text)

@@ -43,6 +43,7 @@ class Disk:
         descriptor = os.open(path, flags, FILE_MODE)
         try:
             _require_regular(descriptor, path)
+            _make_readable(descriptor)
             _write_all(descriptor, data)
         finally:
             os.close(descriptor)
@@ -134,6 +135,7 @@ class Disk:
                 raise UnsafePath("the lock is a symbolic link, expected a file", path=path, fix="remove it") from None
             raise
         _require_regular(descriptor, path)
+        _make_readable(descriptor)
         return descriptor
 
     def try_lock(self, descriptor: int, *, shared: bool = False) -> bool:
@@ -154,6 +156,13 @@ def _write_all(descriptor: int, data: bytes) -> None:
 def _require_regular(descriptor: int, path: Path) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise UnsafePath("this is not a regular file", path=path, fix="remove it")
+
+
+def _make_readable(descriptor: int) -> None:
+    """Undo what a umask of 077 did to a file of ours; one that is another's is left alone."""
+    found = os.fstat(descriptor)
+    if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != FILE_MODE:
+        os.fchmod(descriptor, FILE_MODE)
 
 
 def _find_syncfs() -> ctypes._NamedFuncPointer | None:

@@ -32,7 +32,10 @@ def encode_payload(value: object, media_type: str) -> bytes:
     try:
         body = orjson.dumps(value, default=_plain, option=_OPTIONS)
     except TypeError as error:
-        path, problem = next(_unfit(value, "$"), ("$", str(error)))
+        try:
+            path, problem = next(_unfit(value, "$"), ("$", str(error)))
+        except RecursionError:
+            path, problem = "$", "is nested too deep for JSON, or contains itself"
         raise ItemError(f"{path} {problem}", path=path) from None
     # orjson writes NaN as null, which would publish a number that never was. Looking is worth it only where a null is.
     if b"null" in body:

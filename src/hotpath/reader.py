@@ -140,8 +140,9 @@ class Reader:
         try:
             choice = self._store.choose()
         except NothingPublished as error:
-            self._tell(str(error))
-            self.degraded = str(error)
+            if not self._directories:  # a site of watched directories alone never publishes
+                self._tell(str(error))
+                self.degraded = str(error)
             return False
         except (StoreError, OSError) as error:
             self._tell(f"the store cannot be read, the last generation keeps serving: {error}")

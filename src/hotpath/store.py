@@ -424,9 +424,12 @@ class Store:
 
     def _prepare_root(self) -> None:
         self.root.parent.mkdir(parents=True, exist_ok=True)
+        # The root may be a link of the owner's, to a larger disk say; what is inside is ours and never one.
+        if self.generations_path.is_symlink():
+            raise UnsafePath(
+                "this is a symbolic link, expected a directory", path=self.generations_path, fix="remove it"
+            )
         for directory in (self.root, self.generations_path):
-            if directory is self.generations_path and directory.is_symlink():
-                raise UnsafePath("this is a symbolic link, expected a directory", path=directory, fix="remove it")
             if not directory.exists():
                 self.disk.make_directory(directory)
         if not os.access(self.root, os.W_OK | os.X_OK):

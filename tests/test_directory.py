@@ -1,0 +1,145 @@
+"""Files that another program rewrites in place: only whole, settled, valid bytes ever replace the good ones."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hotpath.site import Hotpath
+
+NOW = 1_800_000_000.0
+
+
+class Site:
+    """A site with one watched directory, and a hand on the clock and the files."""
+
+    def __init__(self, root: Path) -> None:
+        self.hot = Hotpath(root / "hot", refresh=3600)
+        self.directory = root / "data"
+        self.directory.mkdir()
+        self.hot.directory("/indices/{name}", self.directory / "{name}.json")
+        self.watched = self.hot.directories[0]
+        self.now = NOW
+
+    def write(self, name: str, data: bytes, at: float | None = None) -> None:
+        path = self.directory / name
+        path.write_bytes(data)
+        os.utime(path, (at or self.now, at or self.now))
+
+    def look(self, seconds: float = 0.5) -> bool:
+        self.now += seconds
+        return self.watched.poll(self.now)
+
+    def body(self, key: str) -> bytes | None:
+        page = self.watched.pages.get(key.encode())
+        return page.bodies["identity"] if page else None
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def test_an_old_file_counts_at_the_first_look(site: Site) -> None:
+    site.write("kospi.json", b"[1]", at=NOW - 60)
+    assert site.look()
+    assert site.body("/indices/kospi") == b"[1]"
+
+
+def test_a_fresh_file_has_to_be_seen_settled_and_shows_within_two_seconds(site: Site) -> None:
+    site.write("kospi.json", b"[1]")
+    looks = 0
+    while site.body("/indices/kospi") is None:
+        site.look()
+        looks += 1
+        assert looks * 0.5 <= 2
+    assert looks >= 2
+
+
+def test_a_torn_prefix_that_parses_is_never_taken(site: Site) -> None:
+    site.write("kospi.json", b"[1]", at=NOW - 60)
+    site.look()
+    for step in range(1, 20):
+        site.write("kospi.json", b"1" * step)  # every prefix of a number is a number
+        site.look()
+        assert site.body("/indices/kospi") == b"[1]"
+    for _ in range(3):
+        site.look()
+    assert site.body("/indices/kospi") == b"1" * 19
+
+
+@pytest.mark.parametrize("bad", [b"", b"[1", b"nonsense", b"\0\0\0\0"])
+def test_bad_bytes_never_replace_good_ones_however_long_they_stay(
+    site: Site, bad: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.write("kospi.json", b"[1]", at=NOW - 60)
+    site.look()
+    site.write("kospi.json", bad)
+    for _ in range(20):
+        site.look()
+        assert site.body("/indices/kospi") == b"[1]"
+    assert caplog.text.count("kospi.json") == 1
+    site.write("kospi.json", b"[2]")
+    for _ in range(4):
+        site.look()
+    assert site.body("/indices/kospi") == b"[2]"
+
+
+def test_a_rewrite_of_the_same_size_and_time_is_seen_by_its_digest(site: Site) -> None:
+    site.write("kospi.json", b"[1]")
+    site.look()
+    site.look()
+    site.look()
+    assert site.body("/indices/kospi") == b"[1]"
+    site.write("kospi.json", b"[2]")
+    for _ in range(4):
+        site.look()
+    assert site.body("/indices/kospi") == b"[2]"
+
+
+def test_deleting_is_a_miss_and_a_short_gap_is_not(site: Site) -> None:
+    site.write("kospi.json", b"[1]", at=NOW - 60)
+    site.look()
+    (site.directory / "kospi.json").unlink()
+    site.look()
+    assert site.body("/indices/kospi") == b"[1]"
+    site.write("kospi.json", b"[1]", at=NOW - 60)
+    site.look()
+    site.look()
+    assert site.body("/indices/kospi") == b"[1]"
+    (site.directory / "kospi.json").unlink()
+    site.look()
+    site.look()
+    assert site.body("/indices/kospi") is None
+
+
+def test_touching_a_file_changes_nothing(site: Site) -> None:
+    site.write("kospi.json", b"[1]", at=NOW - 60)
+    site.look()
+    page = site.watched.pages[b"/indices/kospi"]
+    site.write("kospi.json", b"[1]")
+    for _ in range(4):
+        assert not site.look()
+    assert site.watched.pages[b"/indices/kospi"] is page
+
+
+def test_links_and_devices_and_other_names_are_passed_over(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    secret = site.directory.parent / "secret.json"
+    secret.write_bytes(b'"secret"')
+    (site.directory / "link.json").symlink_to(secret)
+    os.mkfifo(site.directory / "fifo.json")
+    (site.directory / "notes.txt").write_text("[1]")
+    for _ in range(4):
+        site.look(seconds=5)
+    assert not site.watched.pages
+    assert "link.json" in caplog.text
+    assert "fifo.json" in caplog.text
+
+
+def test_it_is_in_the_snapshot(site: Site) -> None:
+    site.write("kospi.json", b'{"n": 1}', at=NOW - 60)
+    site.hot.reader._clock = lambda: site.now
+    site.hot.reader.refresh()
+    assert site.hot.current().pages[b"/indices/kospi"].bodies["identity"] == b'{"n": 1}'

@@ -1,0 +1,41 @@
+"""Sizes and durations: one meaning for each spelling, and an error that shows the spellings."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from hotpath.errors import DeclarationError
+from hotpath.quantities import parse_bytes, parse_seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (1024, 1024),
+        ("1024", 1024),
+        ("64MiB", 64 * 1024**2),
+        ("64M", 64 * 1024**2),
+        ("64mb", 64 * 1000**2),
+        ("1.5G", 1536 * 1024**2),
+        ("1500 MiB", 1500 * 1024**2),
+        ("2KB", 2000),
+        ("7B", 7),
+    ],
+)
+def test_bytes(text: int | str, value: int) -> None:
+    assert parse_bytes(text, "limit") == value
+
+
+@pytest.mark.parametrize(("text", "value"), [(90, 90), ("90s", 90), ("10m", 600), ("26h", 93600), ("7d", 604800)])
+def test_seconds(text: int | str, value: int) -> None:
+    assert parse_seconds(text, "lifetime") == value
+
+
+@pytest.mark.parametrize("wrong", ["", "lots", "-1", "5 parsecs", 0, -3, math.nan, math.inf, True, None])
+def test_what_is_no_quantity(wrong: object) -> None:
+    with pytest.raises(DeclarationError, match=r"limit=.*'64MiB'"):
+        parse_bytes(wrong, "limit")  # type: ignore[arg-type]
+    with pytest.raises(DeclarationError, match=r"lifetime=.*'26h'"):
+        parse_seconds(wrong, "lifetime")  # type: ignore[arg-type]
