@@ -1,0 +1,217 @@
+"""The command as a user meets it: what it prints, where, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+APP = """
+from hotpath.site import Hotpath
+hot = Hotpath("var/hot")
+MODE = "good"
+
+@hot.route("/rankings/{market}", each={"market": ["kospi", "nyse"]})
+def rankings(market):
+    if MODE == "raise" and market == "nyse":
+        raise ValueError("no prices")
+    if MODE == "nan":
+        return {"items": [{"pe": float("nan")}]}
+    return {"market": market}
+
+class Site:
+    hot = hot
+"""
+
+
+class Result:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "myapp.py").write_text(APP)
+    return tmp_path
+
+
+def hotpath(directory: Path, *arguments: str) -> Result:
+    found = subprocess.run(
+        [sys.executable, "-m", "hotpath", *arguments],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert "Traceback" not in found.stderr, found.stderr
+    return Result(found.returncode, found.stdout, found.stderr)
+
+
+def mode(project: Path, name: str) -> None:
+    (project / "myapp.py").write_text(APP.replace('"good"', f'"{name}"'))
+
+
+def test_build_status_rollback_explain(project: Path) -> None:
+    done = hotpath(project, "build", "myapp:hot")
+    assert done.code == 0
+    assert "published generation 1" in done.out
+    assert "2 items" in done.out
+    assert "building 2 items" in done.err, "plain lines where there is no terminal"
+    assert "\x1b" not in done.err
+
+    again = hotpath(project, "build", "myapp:hot", "--json")
+    assert json.loads(again.out)["unchanged"] == 2
+
+    for target in ("myapp:hot", "var/hot"):
+        status = hotpath(project, "status", target)
+        assert status.code == 0
+        assert "serving generation 2" in status.out
+
+    back = hotpath(project, "rollback", "myapp:hot", "--reason", "wrong prices")
+    assert back.code == 0
+    assert "from generation 2 to 1" in back.out
+    found = json.loads(hotpath(project, "status", "var/hot", "--json").out)
+    assert found["serving"] == 1
+    assert found["generations"][0]["state"] == ["bad: wrong prices"]
+    assert hotpath(project, "rollback", "myapp:hot").code == 1
+    assert hotpath(project, "unpin", "myapp:hot").code == 0
+    assert hotpath(project, "pin", "myapp:hot", "2").code == 1
+    assert hotpath(project, "pin", "myapp:hot", "1").code == 0
+
+    why = hotpath(project, "explain", "myapp:hot", "/rankings/kospi", "--accept-encoding", "gzip")
+    assert why.code == 0
+    assert "var/hot/generations/1/files/rankings/kospi.json" in why.out
+    assert "etag:" in why.out
+    assert "'/rankings/{market}' is declared" in hotpath(project, "explain", "myapp:hot", "/rankings/tse").out
+    assert "slash at the end" in hotpath(project, "explain", "myapp:hot", "https://example.org/rankings/kospi/").out
+    assert "fold_case=True" in hotpath(project, "explain", "myapp:hot", "/rankings/KOSPI").out
+    assert "no declared route has this shape" in hotpath(project, "explain", "myapp:hot", "/x").out
+    assert hotpath(project, "explain", "myapp:hot", "/x").code == 1
+    explained = json.loads(hotpath(project, "explain", "myapp:hot", "/rankings/kospi?a=1", "--json").out)
+    assert not explained["hot"]
+    assert "query=" in explained["reason"]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("raise", "/rankings/nyse: ValueError: no prices at "), ("nan", "$.items[0].pe is nan")],
+)
+def test_a_failed_item_is_named_and_the_old_generation_stays(project: Path, name: str, told: str) -> None:
+    hotpath(project, "build", "myapp:hot")
+    mode(project, name)
+    failed = hotpath(project, "build", "myapp:hot")
+    assert failed.code == 1
+    assert told in failed.err
+    assert "nothing was published" in failed.err
+    assert json.loads(hotpath(project, "status", "var/hot", "--json").out)["serving"] == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("myapp", "write myapp:hot"),
+        ("myapp.py", "write myapp:hot"),
+        ("nothere:hot", "no module 'nothere'"),
+        ("myapp:cold", "has no attribute 'cold'; it has myapp:hot"),
+        ("myapp:MODE", "this is a str, expected a Hotpath"),
+        ("myapp:Site", "try myapp:hot"),
+        ("broken:hot", "ZeroDivisionError: division by zero"),
+        ("missing:hot", "No module named 'nowhere'"),
+        ("syntax:hot", "SyntaxError"),
+    ],
+)
+def test_a_wrong_target_says_what_and_where(project: Path, target: str, told: str) -> None:
+    (project / "broken.py").write_text("x = 1\n1 / 0\n")
+    (project / "missing.py").write_text("\nimport nowhere\n")
+    (project / "syntax.py").write_text("def f(:\n")
+    found = hotpath(project, "build", target)
+    assert found.code == 2
+    assert told in found.err
+    for name, line in (("broken", 2), ("missing", 2), ("syntax", 1)):
+        if target.startswith(name):
+            assert f"{name}.py:{line}" in found.err
+
+
+def test_a_wrong_declaration_is_a_usage_error_with_its_line(project: Path) -> None:
+    (project / "wrong.py").write_text(
+        "from hotpath.site import Hotpath\nhot = Hotpath('x')\n@hot.route('/r/{m}')\ndef f(m): ...\n"
+    )
+    found = hotpath(project, "build", "wrong:hot")
+    assert found.code == 2
+    assert "wrong.py:3" in found.err
+    assert "write each=" in found.err
+
+
+def test_status_of_what_is_no_store(project: Path) -> None:
+    assert hotpath(project, "status", "nowhere/hot").code == 2
+    assert hotpath(project, "status", "myapp.py").code == 2
+    (project / "empty").mkdir()
+    found = hotpath(project, "status", "empty")
+    assert found.code == 1
+    assert "hotpath build" in found.out or "nothing is published" in found.out
+
+
+def test_a_store_that_cannot_be_made_names_path_and_fix(project: Path) -> None:
+    (project / "var").write_text("a file")
+    found = hotpath(project, "build", "myapp:hot")
+    assert found.code == 1
+    assert "var" in found.err
+    assert "something else has this name; move it away" in found.err
+
+
+def test_import(project: Path) -> None:
+    source = project / "out"
+    (source / "rankings").mkdir(parents=True)
+    (source / "rankings" / "kospi.json").write_text('{"a": 1}')
+    (source / "rankings" / "kospi.json.gz").write_bytes(b"of another program")
+    (source / "index.html").write_text("<p>")
+    done = hotpath(project, "import", "var/hot", "out", "--strip-suffix", ".json", "--prefix", "/api")
+    assert done.code == 0
+    assert "2 items" in done.out
+    manifest = json.loads((project / "var/hot/generations/1/manifest.json").read_text())
+    assert sorted(item["key"] for item in manifest["items"]) == ["/api/", "/api/rankings/kospi"]
+    assert hotpath(project, "import", "var/hot", "nothere").code == 2
+
+
+def test_import_refuses_what_could_not_be_served_and_names_every_file(project: Path) -> None:
+    source = project / "out"
+    source.mkdir()
+    (source / "good.json").write_text("{}")
+    (source / "torn.json").write_text('{"a":')
+    first = hotpath(project, "import", "var/hot", "out")
+    assert first.code == 1
+    assert "torn.json" in first.err
+    (source / "torn.json").unlink()
+    (source / "A.json").write_text("{}")
+    (source / "a.json").write_text("{}")
+    (source / "link.json").symlink_to("/etc/passwd")
+    os.mkfifo(source / "fifo.json")
+    Path(os.fsdecode(bytes(source) + b"/caf\xe9.json")).write_text("{}")
+    found = hotpath(project, "import", "var/hot", "out")
+    assert found.code == 1
+    assert "4 files cannot be served" in found.err
+    for told in ("a.json: has the key of A.json", "link.json: is a link", "fifo.json: is no regular file", "\\udce9"):
+        assert told in found.err
+    assert not (project / "var/hot/CURRENT").exists()
+
+
+def test_help_and_version_and_unknown_commands(project: Path) -> None:
+    helped = hotpath(project, "--help")
+    assert helped.code == 0
+    for word in ("build", "status", "rollback", "import", "explain", "demo", "75"):
+        assert word in helped.out
+    assert hotpath(project, "--version").out.startswith("hotpath")
+    assert hotpath(project, "bild", "myapp:hot").code == 2
+
+
+def test_without_its_extra_the_command_says_what_to_install(project: Path) -> None:
+    (project / "click.py").write_text("raise ModuleNotFoundError(\"No module named 'click'\", name='click')")
+    found = hotpath(project, "build", "myapp:hot")
+    assert found.code == 1
+    assert "pip install 'asgi-hotpath[cli]'" in found.err
