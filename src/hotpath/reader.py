@@ -57,7 +57,7 @@ class Reader:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.snapshot = Snapshot()
+        self.snapshot = Snapshot(is_loaded=False)
         self.degraded: str | None = None
         self.corrupt_items = 0
         self._store = store
@@ -95,6 +95,8 @@ class Reader:
         with self._lock:
             if not self._loaded:
                 self.refresh()
+                if not self.snapshot.is_loaded:
+                    self._swap()  # there is nothing yet, and that is known now
                 self._loaded = True
             if self._thread is None:
                 self._thread = threading.Thread(target=_watch, args=(weakref.ref(self),), name="hotpath", daemon=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hotpath.keys import canonical_path, canonical_query
 from hotpath.semantics import (
@@ -26,19 +27,25 @@ class Miss:
     """Not for hotpath: the app answers. ``reason`` says why, for ``hotpath explain``."""
 
     reason: str
+    status: ClassVar[int] = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The key is known and its bytes are not in memory: load the page, then ask again."""
+    """Something has to be loaded first, then ask again: the bytes of ``page``, or everything where that is ``None``."""
 
-    page: Page
+    page: Page | None
+    status: ClassVar[int] = 0
 
+
+PENDING = Pending(None)
 
 UNKNOWN = Miss("no item of the current generation has this key")
 OTHER_METHOD = Miss("only GET and HEAD are answered from a generation; any other method goes to the app")
 OTHER_QUERY = Miss("the query holds a parameter that the route does not declare with query=(…)")
 NEVER_HOT = Miss("the path has dot segments, a backslash, control characters or malformed percent-encoding")
+BYPASSED = Miss("bypass= sent it to the app")
+UNREADABLE = Miss("its bytes cannot be read, or hotpath failed; the log says what")
 
 # The request fields that can change an answer. All others, unkeyed by definition, never do.
 _ACCEPT_ENCODING = b"accept-encoding"
@@ -48,8 +55,8 @@ _CONSULTED = frozenset(
     (_ACCEPT_ENCODING, _IF_NONE_MATCH, _IF_MODIFIED_SINCE, b"if-match", b"if-unmodified-since", b"if-range", b"range")
 )
 
-# The bytes of a path that is canonical as it stands: unreserved, sub-delims, ":", "@" and "/".
-_CANONICAL_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/"
+# As a number: looking for b"%" in bytes costs ten times as much.
+_PERCENT = ord("%")
 
 # Accept-Encoding has a handful of values on the whole web; what each means is worked out once. Bounded, because the
 # values come from clients: beyond the maximum a new value is parsed each time.
@@ -63,22 +70,14 @@ def resolve(
 ) -> Answer | Pending | Miss:
     """The answer to one request head. ``raw_path`` is below any mount point and still percent-encoded."""
     page = snapshot.pages.get(raw_path)
-    if page is None or query:
-        if method != "GET" and method != "HEAD":
-            return OTHER_METHOD
-        found = _find(snapshot, raw_path, query)
-        if not isinstance(found, Page):
-            return found
-        page = found
+    if page is None:
+        # A miss must stay cheap: only a path that could be another spelling of a key is worth a second look.
+        if snapshot.is_exact and not query and _PERCENT not in raw_path:
+            return UNKNOWN
+        return _resolve_target(snapshot, method, raw_path, query, headers)
     variants = page.variants
-    if method != "GET":
-        if method != "HEAD":
-            return OTHER_METHOD
-        if variants is None:
-            return Pending(page)
-        return _resolve_fields(page, variants, headers, head=True)
-    if variants is None:
-        return Pending(page)
+    if query or method != "GET" or variants is None:
+        return _resolve_target(snapshot, method, raw_path, query, headers)
     accept = tag = since = None
     for name, value in headers:
         if name in _CONSULTED:
@@ -86,7 +85,7 @@ def resolve(
                 accept = value
             elif name == _IF_NONE_MATCH and tag is None:
                 tag = value
-            elif name == _IF_MODIFIED_SINCE and since is None:
+            elif name == _IF_MODIFIED_SINCE:
                 since = value
             else:
                 return _resolve_fields(page, variants, headers)
@@ -99,9 +98,28 @@ def resolve(
                 break
         else:
             variant = None
-    if variant is None or (tag != variant.etag if tag is not None else since is not None):
-        return _resolve_fields(page, variants, headers)
-    return variant.serve if tag is None else variant.not_modified
+    if variant is not None:
+        if tag is None and since is None:
+            return variant.serve
+        if tag == variant.etag:
+            return variant.not_modified
+    return _resolve_fields(page, variants, headers)
+
+
+def _resolve_target(
+    snapshot: Snapshot, method: str, raw_path: bytes, query: bytes, headers: Iterable[Header]
+) -> Answer | Pending | Miss:
+    """The same for what is not a plain GET of a key whose bytes are in memory."""
+    if not snapshot.is_loaded:
+        return PENDING
+    if method != "GET" and method != "HEAD":
+        return OTHER_METHOD
+    page = _find(snapshot, raw_path, query)
+    if not isinstance(page, Page):
+        return page
+    if page.variants is None:
+        return Pending(page)
+    return _resolve_fields(page, page.variants, headers, head=method == "HEAD")
 
 
 def _resolve_fields(
@@ -140,8 +158,7 @@ def _resolve_fields(
 
 def _find(snapshot: Snapshot, raw_path: bytes, query: bytes) -> Page | Redirect | Miss:
     """The page of a target that is not a key as it stands: another spelling, a query, another case, a slash."""
-    # A miss must stay cheap: only a path with other than canonical bytes is worth decoding.
-    path = canonical_path(raw_path) if raw_path.translate(None, _CANONICAL_BYTES) else raw_path
+    path = canonical_path(raw_path)
     if path is None:
         return NEVER_HOT
     found = _look_up(snapshot, snapshot.pages, path, query)

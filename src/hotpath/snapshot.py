@@ -143,7 +143,8 @@ class Snapshot:
     """The pages a process serves at one moment. Keys are request targets: path, or path?query.
 
     ``folded`` are the pages of routes with ``fold_case``; ``query_names`` names, for each path whose route declares
-    some, the parameters that belong to the key.
+    some, the parameters that belong to the key. ``is_exact`` says that a path without percent-encoding is a key as
+    it stands or none: nothing is folded, redirected or encoded. ``is_loaded`` says that the store was looked at.
     """
 
     generation: int | None = None
@@ -152,6 +153,12 @@ class Snapshot:
     folded: Mapping[bytes, Page] = field(default_factory=dict, repr=False)
     query_names: Mapping[bytes, frozenset[str]] = field(default_factory=dict, repr=False)
     redirect_slashes: bool = False
+    is_loaded: bool = True
+    is_exact: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        lenient = self.folded or self.redirect_slashes or any(b"%" in key for key in self.pages)
+        object.__setattr__(self, "is_exact", self.is_loaded and not lenient)
 
 
 def index_by_mask(variants: Mapping[str, Variant]) -> tuple[Variant | None, ...]:

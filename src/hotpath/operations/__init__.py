@@ -1,1 +1,1 @@
-"""What the ``hotpath`` command can do, one module an operation; each takes values and returns values."""
+"""What the ``hotpath`` command does: one module for each thing to do, none of which knows the command line."""

@@ -1,0 +1,593 @@
+"""``hotpath demo``: a small stock screener is precomputed, served, and then attacked.
+
+The app is ``examples/fastapi_app``, copied to a directory of its own and run with the commands a user would type. The
+demo's own part is the crawler, the attack (the database is taken away under the running app) and the verdict. Every
+number it prints was measured in that run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import html
+import http.client
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Protocol, TextIO
+from urllib.parse import quote, urlsplit
+
+from hotpath.errors import HotpathError
+
+TARGET = "marketpulse:hot"
+APP = "marketpulse:app"
+DATABASE = "marketpulse.db"
+STORE = Path("var", "hot")
+SERVER_LOG = "server.log"
+
+# How often each page is asked for, before and after: enough for a 99th percentile over all pages of a kind, and still
+# done in seconds.
+ROUNDS = 30
+
+REQUEST_SECONDS = 5.0
+START_SECONDS = 30.0
+STOP_SECONDS = 5.0
+
+# Settings of a server somewhere else must not reach the one of the demo: uvicorn reads its options from these.
+_FOREIGN_SETTINGS = ("UVICORN_", "WEB_CONCURRENCY", "MARKETPULSE_")
+
+CRAWLER_HEADERS = {"User-Agent": "hotpath-demo (a crawler)", "Accept": "*/*"}
+
+
+class DemoError(HotpathError):
+    """The demo could not be run to its end; the text says why and what to do."""
+
+    def __init__(self, problem: str, *, exit_code: int = 1) -> None:
+        super().__init__(problem)
+        self.exit_code = exit_code
+
+
+# --- what was seen, and what it means ---
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``status`` is 0 where no answer came; header names are in lower case; ``seconds`` is up to the last byte."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    seconds: float
+
+    @property
+    def generation(self) -> str | None:
+        """Which generation hotpath answered from; ``None`` where the app answered."""
+        return self.headers.get("x-hotpath-generation")
+
+
+@dataclass(slots=True)
+class Seen:
+    """All answers of one page in one pass."""
+
+    statuses: list[int] = field(default_factory=list)
+    generations: list[str | None] = field(default_factory=list)
+    digests: set[str] = field(default_factory=set)
+    seconds: list[float] = field(default_factory=list)
+
+    def add(self, answer: Answer) -> None:
+        self.statuses.append(answer.status)
+        self.generations.append(answer.generation)
+        self.digests.add(hashlib.sha256(answer.body).hexdigest())
+        self.seconds.append(answer.seconds)
+
+    @property
+    def status(self) -> int:
+        """200 only where every answer was; else the first that was not."""
+        return next((status for status in self.statuses if status != 200), 200)
+
+    @property
+    def generation(self) -> str | None:
+        """``None`` where at least one answer was the app's; several are joined by a slash."""
+        known = {generation for generation in self.generations if generation is not None}
+        return "/".join(sorted(known)) if None not in self.generations else None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: a page with what was seen of it before and after the attack."""
+
+    path: str
+    hot: bool
+    before: Seen
+    after: Seen
+
+
+def problems(rows: Iterable[Row]) -> list[str]:
+    """Everything that makes the demo's claim untrue; empty when hot pages stood and the backend was really broken."""
+    found = []
+    for row in rows:
+        if row.before.status != 200:
+            found.append(f"{row.path} was {_status(row.before)} while all was well")
+        elif not row.hot:
+            if row.after.status == 200:
+                found.append(f"{row.path} still answered 200, so the backend was not broken and nothing is shown")
+        elif row.before.generation is None:
+            found.append(f"{row.path} is hot and was answered by the app, not from a generation")
+        elif row.after.status != 200:
+            found.append(f"{row.path} is hot and was {_status(row.after)} without its backend")
+        elif row.after.generation is None:
+            found.append(f"{row.path} is hot and was answered by the app while its backend was gone")
+        elif len(row.before.digests | row.after.digests) != 1:
+            found.append(f"{row.path} changed its bytes between before and after")
+    return found
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least ``share`` of all are not above (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
+
+
+def _status(seen: Seen) -> str:
+    return str(seen.status) if seen.status else "no answer"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    def half(seen: Seen) -> tuple[str, str, str]:
+        generation = f"gen {seen.generation}" if seen.generation else "app"
+        return _status(seen), generation if seen.status else "–", f"{statistics.median(seen.seconds) * 1000:.2f} ms"
+
+    return row.path, "hot" if row.hot else "cold", *half(row.before), *half(row.after)
+
+
+def _latency(kind: str, seen: Iterable[Seen]) -> str:
+    seconds = [one for each in seen for one in each.seconds]
+    median, worst = statistics.median(seconds), percentile(seconds, 0.99)
+    return f"{kind}: median {median * 1000:.2f} ms, p99 {worst * 1000:.2f} ms ({len(seconds)} requests)"
+
+
+# --- the screen ---
+
+
+class Screen(Protocol):
+    """Where the demo speaks: colour and a drawn table on a terminal, plain lines elsewhere."""
+
+    def say(self, text: str = "") -> None: ...
+
+    def command(self, text: str) -> None: ...
+
+    def table(self, rows: Sequence[Row]) -> None: ...
+
+    def verdict(self, good: bool, text: str) -> None: ...
+
+
+class PlainLines:
+    """For pipes and logs."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def say(self, text: str = "") -> None:
+        print(text, file=self._out, flush=True)
+
+    def command(self, text: str) -> None:
+        self.say(f"$ {text}")
+
+    def table(self, rows: Sequence[Row]) -> None:
+        lines = [("path", "kind", "before", "", "", "after", "", ""), *map(_cells, rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for line in lines:
+            padded = [
+                cell.rjust(width) if cell.endswith(" ms") else cell.ljust(width)
+                for cell, width in zip(line, widths, strict=True)
+            ]
+            self.say("  ".join(padded).rstrip())
+
+    def verdict(self, good: bool, text: str) -> None:
+        self.say(f"{'OK' if good else 'FAILED'}: {text}")
+
+
+class Terminal:
+    """For people."""
+
+    def __init__(self, out: TextIO) -> None:
+        from rich.console import Console
+
+        self._console = Console(file=out, highlight=False)
+
+    def say(self, text: str = "") -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def command(self, text: str) -> None:
+        self._console.print(f"$ {text}", markup=False, soft_wrap=True, style="bold cyan")
+
+    def table(self, rows: Sequence[Row]) -> None:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(header_style="bold")
+        for name in ("path", "kind", "before", "from", "median", "after", "from", "median"):
+            table.add_column(name, justify="right" if name == "median" else "left", overflow="fold")
+        for row in rows:
+            cells = [Text(cell) for cell in _cells(row)]
+            cells[1].stylize("bold yellow" if row.hot else "blue")
+            for position, seen in ((2, row.before), (5, row.after)):
+                cells[position].stylize("bold green" if seen.status == 200 else "bold red")
+            table.add_row(*cells)
+        self._console.print(table)
+
+    def verdict(self, good: bool, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True, style="bold green" if good else "bold red")
+
+
+def screen_for(out: TextIO) -> Screen:
+    """Drawn where ``out`` is a terminal, plain lines elsewhere."""
+    return Terminal(out) if out.isatty() else PlainLines(out)
+
+
+# --- the crawler ---
+
+
+class Crawler:
+    """Asks one server over one kept-alive connection, as a crawler does."""
+
+    def __init__(self, port: int) -> None:
+        self.reconnections = 0
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=REQUEST_SECONDS)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """One answer, or one with status 0 where the server gave none."""
+        started = time.perf_counter()
+        reused = self._connection.sock is not None
+        try:
+            try:
+                response = self._send(path, headers)
+            except (ConnectionResetError, BrokenPipeError):
+                if not reused:
+                    raise
+                # uvicorn closes a connection after an exception of the app. What was sent on it since is sent once
+                # more on a new one, as every client does (RFC 9112 §9.3.1); the time it takes is counted.
+                self._connection.close()
+                self.reconnections += 1
+                response = self._send(path, headers)
+            body = response.read()
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            return Answer(0, {}, b"", time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, body, seconds)
+
+    def _send(self, path: str, headers: Mapping[str, str] | None) -> http.client.HTTPResponse:
+        self._connection.request("GET", path, headers={**CRAWLER_HEADERS, **(headers or {})})
+        return self._connection.getresponse()
+
+    def discover(self) -> tuple[list[str], list[str]]:
+        """Hot pages, found through robots.txt and the sitemap, and cold ones, found through what a ranking names."""
+        robots, sitemap = "/robots.txt", "/sitemap.xml"
+        found = re.search(r"^Sitemap:\s*(\S+)", self._text(robots), re.MULTILINE | re.IGNORECASE)
+        if found:
+            sitemap = urlsplit(found[1]).path
+        pages = [urlsplit(html.unescape(url)).path for url in re.findall(r"<loc>(.*?)</loc>", self._text(sitemap))]
+        rankings = [path for path in pages if path.startswith("/rankings/")]
+        if not rankings:
+            raise DemoError(f"{sitemap} names no ranking, so there is nothing to fetch")
+        first = json.loads(self._text(rankings[0]))["items"]
+        last = json.loads(self._text(rankings[-1]))["items"]
+        tickers = dict.fromkeys((first[0]["ticker"], last[-1]["ticker"]))
+        sectors = [item["sector"] for item in first if item["sector"]]
+        cold = [f"/stocks/{quote(ticker, safe='')}" for ticker in tickers]
+        cold += [f"{rankings[0]}?sector={quote(sector)}" for sector in sectors[:1]]
+        cold.append(f"/search?q={quote(first[0]['name'].split()[0])}")
+        return [robots, sitemap, *pages], cold
+
+    def _text(self, path: str) -> str:
+        answer = self.get(path)
+        if answer.status != 200:
+            raise DemoError(f"{path} answered {answer.status or 'nothing'} before anything was broken")
+        return answer.body.decode()
+
+    def measure(self, paths: Sequence[str]) -> dict[str, Seen]:
+        """``ROUNDS`` rounds over all paths. One that gives no answer at all is not asked again: it may hang."""
+        seen = {path: Seen() for path in paths}
+        for _ in range(ROUNDS):
+            for path in paths:
+                if 0 not in seen[path].statuses:
+                    seen[path].add(self.get(path, {"Accept-Encoding": "gzip"}))
+        return seen
+
+
+# --- the app, its data and its server ---
+
+
+class Workplace:
+    """The directory with a copy of the example, where everything happens, and the commands that are run in it."""
+
+    def __init__(self, root: Path, screen: Screen) -> None:
+        self.root = root
+        self.database = root / DATABASE
+        self.gone = root / f"{DATABASE}.gone"
+        self.log = root / SERVER_LOG
+        self._screen = screen
+        for source in example_directory().iterdir():
+            if source.is_file() and not source.name.startswith("test_"):
+                shutil.copyfile(source, root / source.name)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN_SETTINGS)}
+        self._environment = kept | {
+            "MARKETPULSE_DATABASE": str(self.database),
+            "MARKETPULSE_STORE": str(root / STORE),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def make_data(self, options: Sequence[str]) -> None:
+        shown = f"python make_data.py {shlex.join(options)}".rstrip()
+        self._screen.command(shown)
+        made = self._run(["make_data.py", *options], stderr=subprocess.PIPE)
+        if made.returncode:
+            told = made.stderr.strip().removeprefix("make_data: ") or f"{shown} ended with {made.returncode}"
+            raise DemoError(told, exit_code=made.returncode)
+        self._screen.say(made.stdout.strip().replace(f"{self.root}{os.sep}", ""))
+
+    def build(self) -> None:
+        self._screen.command(f"hotpath build {TARGET}")
+        built = self._run(["-m", "hotpath", "build", TARGET])  # its progress goes to our stderr
+        if built.stdout:
+            self._screen.say(built.stdout.strip().replace(f"{self.root}{os.sep}", ""))
+        if built.returncode:
+            raise DemoError("the build failed, and why stands above", exit_code=built.returncode)
+
+    def _run(self, arguments: Sequence[str], stderr: int | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.root,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            check=False,
+        )
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+        """A running server and its port; it has ended when this is left, whatever the reason."""
+        # Port 0: the system chooses one that is free, and the server says which.
+        options = ["--host", "127.0.0.1", "--port", "0", "--no-access-log", "--no-use-colors"]
+        self._screen.command(f"uvicorn {APP}")
+        with self.log.open("wb") as log:
+            server = subprocess.Popen(
+                [sys.executable, "-m", "uvicorn", APP, *options],
+                cwd=self.root,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the demo, which then ends the server
+            )
+            try:
+                yield server, self._port_of(server)
+            finally:
+                _end(server)
+
+    def _port_of(self, server: subprocess.Popen[bytes]) -> int:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            found = re.search(r"running on http://127\.0\.0\.1:(\d+)", self.log_text())
+            if found:
+                return int(found[1])
+            if server.poll() is not None:
+                break
+            time.sleep(0.02)
+        last = "\n  ".join(self.log_text().strip().splitlines()[-5:])
+        raise DemoError(f"the server did not start:\n  {last}")
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    @contextlib.contextmanager
+    def database_gone(self) -> Iterator[None]:
+        """The attack: every handler that asks the database raises from now on. Undone at the end."""
+        self._screen.command(f"mv {self.database.name} {self.gone.name}")
+        self.database.rename(self.gone)
+        try:
+            yield
+        finally:
+            if self.gone.exists() and not self.database.exists():
+                self.gone.rename(self.database)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    finally:
+        if process.poll() is None:  # a second Ctrl-C while waiting
+            process.kill()
+        process.wait()
+
+
+def example_directory() -> Path:
+    """Where the example is: inside the package of a wheel, beside ``src`` in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for parent in (package, package.parents[1]):
+        found = parent / "examples" / "fastapi_app"
+        if (found / "marketpulse.py").is_file():
+            return found
+    raise DemoError("examples/fastapi_app is not installed; install the wheel, or run the demo in a checkout")
+
+
+def _require_extras() -> None:
+    missing = [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise DemoError(f"the demo needs {' and '.join(missing)}: pip install 'asgi-hotpath[demo]'", exit_code=2)
+
+
+@contextlib.contextmanager
+def _directory(keep: Path | None) -> Iterator[Path]:
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="hotpath-demo-") as name:
+            yield Path(name)
+        return
+    try:
+        keep.mkdir(parents=True, exist_ok=True)
+        if any(keep.iterdir()):
+            raise DemoError(f"{keep} is not empty; give a new directory to keep the demo in", exit_code=2)
+    except OSError as error:
+        raise DemoError(f"{keep}: {error.strerror}", exit_code=2) from None
+    yield keep.absolute()
+
+
+@contextlib.contextmanager
+def _signals_end_it() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the demo as Ctrl-C does: with the server ended and the directory removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --- the demo ---
+
+
+def run(
+    csv: Path | None = None,
+    *,
+    serve: bool = False,
+    keep: Path | None = None,
+    market: str = "CSV",
+    tickers: int = 8_000,
+    out: TextIO | None = None,
+) -> int:
+    """Make data, build, serve, fetch, break the backend, fetch again, and say what was seen.
+
+    ``csv`` is a file of real valuations in place of generated ones, and ``market`` what its market is called;
+    ``tickers`` is how many stocks are generated. ``keep`` is a new directory that stays; without it nothing stays.
+    ``serve`` keeps the server running, with its backend broken, until Ctrl-C. ``out`` is stdout by default.
+
+    Returns the exit code: 0, 1 when a hot page did not stand or the backend was not broken, 130 after Ctrl-C. Raises
+    ``DemoError`` when the demo could not be run to its end.
+    """
+    screen = screen_for(out or sys.stdout)
+    _require_extras()
+    options = ["--tickers", str(tickers)] if csv is None else ["--csv", str(csv.absolute()), "--market", market]
+    try:
+        with _signals_end_it(), _directory(keep) as root:
+            place = Workplace(root, screen)
+            screen.say(f"MarketPulse, a small stock screener, in {root}")
+            place.make_data(options)
+            place.build()
+            with place.serving() as (server, port), contextlib.closing(Crawler(port)) as crawler:
+                screen.say(f"serving on http://127.0.0.1:{port} (process {server.pid})")
+                code = _attack(place, crawler, screen, (server, port) if serve else None)
+            _say_what_next(screen, root if keep else None, csv)
+            return code
+    except KeyboardInterrupt:
+        screen.say("\nstopped; the server has ended")
+        return 130
+
+
+def _attack(
+    place: Workplace, crawler: Crawler, screen: Screen, serve: tuple[subprocess.Popen[bytes], int] | None
+) -> int:
+    hot, cold = crawler.discover()
+    before = crawler.measure([*hot, *cold])
+    validators = {path: crawler.get(path).headers.get("etag", "") for path in hot}
+    with place.database_gone():
+        after = crawler.measure([*hot, *cold])
+        conditional = {path: crawler.get(path, {"If-None-Match": etag}) for path, etag in validators.items()}
+        rows = [Row(path, path in hot, before[path], after[path]) for path in (*hot, *cold)]
+        code = _report(rows, conditional, place, screen)
+        if serve is not None:
+            _keep_serving(*serve, rows, place, screen)
+    return code
+
+
+def _report(rows: Sequence[Row], conditional: Mapping[str, Answer], place: Workplace, screen: Screen) -> int:
+    hot = [row for row in rows if row.hot]
+    cold = [row for row in rows if not row.hot]
+    screen.say()
+    screen.table(rows)
+    screen.say()
+    screen.say(_latency("hot pages before", (row.before for row in hot)))
+    screen.say(_latency("hot pages after", (row.after for row in hot)))
+    screen.say(_latency("cold pages before", (row.before for row in cold)))
+    raised = re.findall(r"^[\w.]+(?:Error|Exception): .*", place.log_text(), re.MULTILINE)
+    if raised:
+        screen.say(f"the app, {len(raised)} times: {raised[-1]}")
+    kept = [path for path, answer in conditional.items() if answer.status == 304 and not answer.body]
+    screen.say(
+        f"a crawler that sends the ETag it has: 304 without a body for {len(kept)} of {len(conditional)} hot pages"
+    )
+    found = problems(rows)
+    found += [f"{path} answered {conditional[path].status} to its own ETag" for path in conditional if path not in kept]
+    for problem in found:
+        screen.verdict(False, problem)
+    if not found:
+        generation = hot[0].after.generation
+        screen.verdict(
+            True,
+            f"{len(hot)} of {len(hot)} hot pages stayed at 200 from generation {generation} with the same bytes,"
+            f" while {len(cold)} of {len(cold)} cold pages failed",
+        )
+    return 1 if found else 0
+
+
+def _keep_serving(
+    server: subprocess.Popen[bytes], port: int, rows: Iterable[Row], place: Workplace, screen: Screen
+) -> None:
+    screen.say("\nstill running, with its database gone:")
+    for row in rows:
+        screen.say(f"  {'hot ' if row.hot else 'cold'}  http://127.0.0.1:{port}{row.path}")
+    screen.say(f"bring the database back:  mv {shlex.quote(str(place.gone))} {shlex.quote(str(place.database))}")
+    screen.say("Ctrl-C ends it")
+    try:
+        server.wait()
+    except KeyboardInterrupt:
+        screen.say()
+        return
+    raise DemoError(f"the server ended by itself ({server.returncode}); {place.log} has its last words")
+
+
+def _say_what_next(screen: Screen, kept: Path | None, csv: Path | None) -> None:
+    command = "hotpath" if shutil.which("hotpath") else f"{shlex.quote(sys.executable)} -m hotpath"
+    screen.say("\nnext:")
+    if kept:
+        screen.say(f"  cd {shlex.quote(str(kept))}   the app, its database and its store; change marketpulse.py and")
+        screen.say(f"  {command} build {TARGET}")
+        screen.say(f"  {command} status {TARGET}")
+        screen.say(f"  {command} explain {TARGET} /robots.txt")
+        return
+    if csv is None:
+        screen.say(f"  {command} demo --csv FILE    with your own table of stocks")
+    screen.say(f"  {command} demo --serve       keeps it running, to look at in a browser")
+    screen.say(f"  {command} demo --keep DIR    keeps the app, its database and its store, to change them")
+
+
+__all__ = ["DemoError", "run"]
