@@ -16,6 +16,7 @@ except ImportError as error:
 
 from hotpath.batch import Report
 from hotpath.batch import build as run_batch
+from hotpath.operations import demo as demo_operation
 from hotpath.operations import explain as explain_operation
 from hotpath.operations import import_directory as import_operation
 from hotpath.operations import status as status_operation
@@ -52,6 +53,19 @@ def main() -> None:
 
     Exit codes: 0 done; 1 what was built or checked is bad, nothing was published; 2 usage; 75 busy, try again.
     """
+
+
+@main.command()
+@click.option("--csv", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Real valuations to use.")
+@click.option("--market", default="CSV", show_default=True, help="What the market of the CSV file is called.")
+@click.option("--serve", is_flag=True, help="Keep it running, with its backend broken, until Ctrl-C.")
+@click.option("--keep", type=click.Path(path_type=Path), help="A new directory that stays; without it nothing stays.")
+@click.option(
+    "--tickers", type=click.IntRange(min=1), default=8_000, show_default=True, help="How many stocks to make."
+)
+def demo(csv: Path | None, market: str, serve: bool, keep: Path | None, tickers: int) -> None:
+    """Precompute a small stock screener, serve it, break its backend, and show what still answers."""
+    raise SystemExit(demo_operation.run(csv, serve=serve, keep=keep, market=market, tickers=tickers))
 
 
 @main.command()

@@ -8,9 +8,7 @@ number it prints was measured in that run.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import html
-import http.client
 import importlib.util
 import json
 import os
@@ -25,13 +23,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Protocol, TextIO
 from urllib.parse import quote, urlsplit
 
 from hotpath.errors import HotpathError
+from hotpath.operations.crawl import Answer, Crawler, Seen, percentile
 
 TARGET = "marketpulse:hot"
 APP = "marketpulse:app"
@@ -43,14 +42,11 @@ SERVER_LOG = "server.log"
 # done in seconds.
 ROUNDS = 30
 
-REQUEST_SECONDS = 5.0
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 
 # Settings of a server somewhere else must not reach the one of the demo: uvicorn reads its options from these.
 _FOREIGN_SETTINGS = ("UVICORN_", "WEB_CONCURRENCY", "MARKETPULSE_")
-
-CRAWLER_HEADERS = {"User-Agent": "hotpath-demo (a crawler)", "Accept": "*/*"}
 
 
 class DemoError(HotpathError):
@@ -62,48 +58,6 @@ class DemoError(HotpathError):
 
 
 # --- what was seen, and what it means ---
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """``status`` is 0 where no answer came; header names are in lower case; ``seconds`` is up to the last byte."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    seconds: float
-
-    @property
-    def generation(self) -> str | None:
-        """Which generation hotpath answered from; ``None`` where the app answered."""
-        return self.headers.get("x-hotpath-generation")
-
-
-@dataclass(slots=True)
-class Seen:
-    """All answers of one page in one pass."""
-
-    statuses: list[int] = field(default_factory=list)
-    generations: list[str | None] = field(default_factory=list)
-    digests: set[str] = field(default_factory=set)
-    seconds: list[float] = field(default_factory=list)
-
-    def add(self, answer: Answer) -> None:
-        self.statuses.append(answer.status)
-        self.generations.append(answer.generation)
-        self.digests.add(hashlib.sha256(answer.body).hexdigest())
-        self.seconds.append(answer.seconds)
-
-    @property
-    def status(self) -> int:
-        """200 only where every answer was; else the first that was not."""
-        return next((status for status in self.statuses if status != 200), 200)
-
-    @property
-    def generation(self) -> str | None:
-        """``None`` where at least one answer was the app's; several are joined by a slash."""
-        known = {generation for generation in self.generations if generation is not None}
-        return "/".join(sorted(known)) if None not in self.generations else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +90,6 @@ def problems(rows: Iterable[Row]) -> list[str]:
     return found
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least ``share`` of all are not above (nearest rank)."""
-    ordered = sorted(values)
-    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
-
-
 def _status(seen: Seen) -> str:
     return str(seen.status) if seen.status else "no answer"
 
@@ -158,6 +106,36 @@ def _latency(kind: str, seen: Iterable[Seen]) -> str:
     seconds = [one for each in seen for one in each.seconds]
     median, worst = statistics.median(seconds), percentile(seconds, 0.99)
     return f"{kind}: median {median * 1000:.2f} ms, p99 {worst * 1000:.2f} ms ({len(seconds)} requests)"
+
+
+# --- what the crawler asks for ---
+
+
+def discover(crawler: Crawler) -> tuple[list[str], list[str]]:
+    """Hot pages, found through robots.txt and the sitemap, and cold ones, found through what a ranking names."""
+    robots, sitemap = "/robots.txt", "/sitemap.xml"
+    found = re.search(r"^Sitemap:\s*(\S+)", _text(crawler, robots), re.MULTILINE | re.IGNORECASE)
+    if found:
+        sitemap = urlsplit(found[1]).path
+    pages = [urlsplit(html.unescape(url)).path for url in re.findall(r"<loc>(.*?)</loc>", _text(crawler, sitemap))]
+    rankings = [path for path in pages if path.startswith("/rankings/")]
+    if not rankings:
+        raise DemoError(f"{sitemap} names no ranking, so there is nothing to fetch")
+    first = json.loads(_text(crawler, rankings[0]))["items"]
+    last = json.loads(_text(crawler, rankings[-1]))["items"]
+    tickers = dict.fromkeys((first[0]["ticker"], last[-1]["ticker"]))
+    sectors = [item["sector"] for item in first if item["sector"]]
+    cold = [f"/stocks/{quote(ticker, safe='')}" for ticker in tickers]
+    cold += [f"{rankings[0]}?sector={quote(sector)}" for sector in sectors[:1]]
+    cold.append(f"/search?q={quote(first[0]['name'].split()[0])}")
+    return [robots, sitemap, *pages], cold
+
+
+def _text(crawler: Crawler, path: str) -> str:
+    answer = crawler.get(path)
+    if answer.status != 200:
+        raise DemoError(f"{path} answered {answer.status or 'nothing'} before anything was broken")
+    return answer.body.decode()
 
 
 # --- the screen ---
@@ -237,80 +215,6 @@ class Terminal:
 def screen_for(out: TextIO) -> Screen:
     """Drawn where ``out`` is a terminal, plain lines elsewhere."""
     return Terminal(out) if out.isatty() else PlainLines(out)
-
-
-# --- the crawler ---
-
-
-class Crawler:
-    """Asks one server over one kept-alive connection, as a crawler does."""
-
-    def __init__(self, port: int) -> None:
-        self.reconnections = 0
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=REQUEST_SECONDS)
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
-        """One answer, or one with status 0 where the server gave none."""
-        started = time.perf_counter()
-        reused = self._connection.sock is not None
-        try:
-            try:
-                response = self._send(path, headers)
-            except (ConnectionResetError, BrokenPipeError):
-                if not reused:
-                    raise
-                # uvicorn closes a connection after an exception of the app. What was sent on it since is sent once
-                # more on a new one, as every client does (RFC 9112 §9.3.1); the time it takes is counted.
-                self._connection.close()
-                self.reconnections += 1
-                response = self._send(path, headers)
-            body = response.read()
-        except (OSError, http.client.HTTPException):
-            self._connection.close()
-            return Answer(0, {}, b"", time.perf_counter() - started)
-        seconds = time.perf_counter() - started
-        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, body, seconds)
-
-    def _send(self, path: str, headers: Mapping[str, str] | None) -> http.client.HTTPResponse:
-        self._connection.request("GET", path, headers={**CRAWLER_HEADERS, **(headers or {})})
-        return self._connection.getresponse()
-
-    def discover(self) -> tuple[list[str], list[str]]:
-        """Hot pages, found through robots.txt and the sitemap, and cold ones, found through what a ranking names."""
-        robots, sitemap = "/robots.txt", "/sitemap.xml"
-        found = re.search(r"^Sitemap:\s*(\S+)", self._text(robots), re.MULTILINE | re.IGNORECASE)
-        if found:
-            sitemap = urlsplit(found[1]).path
-        pages = [urlsplit(html.unescape(url)).path for url in re.findall(r"<loc>(.*?)</loc>", self._text(sitemap))]
-        rankings = [path for path in pages if path.startswith("/rankings/")]
-        if not rankings:
-            raise DemoError(f"{sitemap} names no ranking, so there is nothing to fetch")
-        first = json.loads(self._text(rankings[0]))["items"]
-        last = json.loads(self._text(rankings[-1]))["items"]
-        tickers = dict.fromkeys((first[0]["ticker"], last[-1]["ticker"]))
-        sectors = [item["sector"] for item in first if item["sector"]]
-        cold = [f"/stocks/{quote(ticker, safe='')}" for ticker in tickers]
-        cold += [f"{rankings[0]}?sector={quote(sector)}" for sector in sectors[:1]]
-        cold.append(f"/search?q={quote(first[0]['name'].split()[0])}")
-        return [robots, sitemap, *pages], cold
-
-    def _text(self, path: str) -> str:
-        answer = self.get(path)
-        if answer.status != 200:
-            raise DemoError(f"{path} answered {answer.status or 'nothing'} before anything was broken")
-        return answer.body.decode()
-
-    def measure(self, paths: Sequence[str]) -> dict[str, Seen]:
-        """``ROUNDS`` rounds over all paths. One that gives no answer at all is not asked again: it may hang."""
-        seen = {path: Seen() for path in paths}
-        for _ in range(ROUNDS):
-            for path in paths:
-                if 0 not in seen[path].statuses:
-                    seen[path].add(self.get(path, {"Accept-Encoding": "gzip"}))
-        return seen
 
 
 # --- the app, its data and its server ---
@@ -465,7 +369,9 @@ def _signals_end_it() -> Iterator[None]:
     def leave(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    # One that is ignored stays so: that is what nohup is for.
+    before = {one: signal.signal(one, leave) for one in numbers if signal.getsignal(one) is not signal.SIG_IGN}
     try:
         yield
     finally:
@@ -496,7 +402,7 @@ def run(
     """
     screen = screen_for(out or sys.stdout)
     _require_extras()
-    options = ["--tickers", str(tickers)] if csv is None else ["--csv", str(csv.absolute()), "--market", market]
+    options = ["--tickers", str(tickers)] if csv is None else ["--csv", str(csv.resolve()), "--market", market]
     try:
         with _signals_end_it(), _directory(keep) as root:
             place = Workplace(root, screen)
@@ -516,20 +422,22 @@ def run(
 def _attack(
     place: Workplace, crawler: Crawler, screen: Screen, serve: tuple[subprocess.Popen[bytes], int] | None
 ) -> int:
-    hot, cold = crawler.discover()
-    before = crawler.measure([*hot, *cold])
+    hot, cold = discover(crawler)
+    before = crawler.measure([*hot, *cold], ROUNDS)
     validators = {path: crawler.get(path).headers.get("etag", "") for path in hot}
     with place.database_gone():
-        after = crawler.measure([*hot, *cold])
+        after = crawler.measure([*hot, *cold], ROUNDS)
         conditional = {path: crawler.get(path, {"If-None-Match": etag}) for path, etag in validators.items()}
         rows = [Row(path, path in hot, before[path], after[path]) for path in (*hot, *cold)]
-        code = _report(rows, conditional, place, screen)
+        code = _report(rows, conditional, crawler.reconnections, place, screen)
         if serve is not None:
             _keep_serving(*serve, rows, place, screen)
     return code
 
 
-def _report(rows: Sequence[Row], conditional: Mapping[str, Answer], place: Workplace, screen: Screen) -> int:
+def _report(
+    rows: Sequence[Row], conditional: Mapping[str, Answer], reconnections: int, place: Workplace, screen: Screen
+) -> int:
     hot = [row for row in rows if row.hot]
     cold = [row for row in rows if not row.hot]
     screen.say()
@@ -541,6 +449,11 @@ def _report(rows: Sequence[Row], conditional: Mapping[str, Answer], place: Workp
     raised = re.findall(r"^[\w.]+(?:Error|Exception): .*", place.log_text(), re.MULTILINE)
     if raised:
         screen.say(f"the app, {len(raised)} times: {raised[-1]}")
+    if reconnections:
+        screen.say(
+            f"after {reconnections} of its failures the server closed the connection; what followed was sent again on a"
+            " new one, and that time is counted"
+        )
     kept = [path for path, answer in conditional.items() if answer.status == 304 and not answer.body]
     screen.say(
         f"a crawler that sends the ETag it has: 304 without a body for {len(kept)} of {len(conditional)} hot pages"
@@ -576,18 +489,29 @@ def _keep_serving(
 
 
 def _say_what_next(screen: Screen, kept: Path | None, csv: Path | None) -> None:
-    command = "hotpath" if shutil.which("hotpath") else f"{shlex.quote(sys.executable)} -m hotpath"
     screen.say("\nnext:")
     if kept:
-        screen.say(f"  cd {shlex.quote(str(kept))}   the app, its database and its store; change marketpulse.py and")
-        screen.say(f"  {command} build {TARGET}")
-        screen.say(f"  {command} status {TARGET}")
-        screen.say(f"  {command} explain {TARGET} /robots.txt")
+        python = shlex.quote(sys.executable)
+        screen.say(f"  cd {shlex.quote(str(kept))}   # the app, its database and its store: change marketpulse.py, and")
+        screen.say(f"  {python} -m hotpath build {TARGET}")
+        screen.say(f"  {python} -m hotpath status {TARGET}")
+        screen.say(f"  {python} -m uvicorn {APP}")
         return
+    command = _command()
     if csv is None:
         screen.say(f"  {command} demo --csv FILE    with your own table of stocks")
     screen.say(f"  {command} demo --serve       keeps it running, to look at in a browser")
     screen.say(f"  {command} demo --keep DIR    keeps the app, its database and its store, to change them")
+
+
+def _command() -> str:
+    """How ``hotpath`` is called from here: by its name where that is found, else by its path."""
+    if shutil.which("hotpath"):
+        return "hotpath"
+    script = Path(sys.executable).with_name("hotpath")
+    if not script.exists():
+        return f"{shlex.quote(sys.executable)} -m hotpath"
+    return shlex.quote(str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script))
 
 
 __all__ = ["DemoError", "run"]

@@ -1,0 +1,46 @@
+# Two commands on a fresh clone: `make demo` and `make test`. Both make .venv first, and say what is missing.
+#
+#   PYTHON=python3.12   the interpreter .venv is made with (default: the first found, 3.11 or newer)
+#   ARGS="-k etag"      added to the command that is run
+
+PYTHON ?=
+ARGS ?=
+BIN := .venv/bin
+BENCHMARKS = $(wildcard benchmarks/bench_*.py)
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.PHONY: help venv demo test slow bench lint format types clean
+
+help: ## say what can be made
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+venv: ## make .venv and install what is needed (nothing to do: no time spent)
+	@tools/venv "$(PYTHON)"
+
+demo: venv ## precompute a stock screener, serve it, break its backend, show what still answers
+	@$(BIN)/hotpath demo $(ARGS)
+
+test: venv ## run the tests, without the slow ones
+	@$(BIN)/python -m pytest $(ARGS)
+
+slow: venv ## run the slow tests only
+	@$(BIN)/python -m pytest -m slow $(ARGS) || { status=$$?; [ $$status -eq 5 ] && echo "no slow tests" || exit $$status; }
+
+bench: venv ## run every benchmark
+	@for file in $(BENCHMARKS); do echo "$$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; done
+
+lint: venv ## ruff: rules and format
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { echo "not in ruff's format (above); make format mends it"; exit 1; }
+	@echo "ruff: no complaints"
+
+format: venv ## let ruff mend what it can
+	@$(BIN)/ruff check --quiet --fix .; $(BIN)/ruff format --quiet .
+
+types: venv ## mypy, strict
+	@$(BIN)/mypy
+
+clean: ## remove all that make made, .venv too
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	@find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
