@@ -164,8 +164,12 @@ def test_records_that_are_not_there(hot: Hotpath) -> None:
 
 def test_a_wrong_declaration_runs_nothing_and_makes_no_store(hot: Hotpath) -> None:
     ran = []
-    hot.route("/a")(lambda: ran.append(1))
-    hot.route("/r/{m}", each={"m": ["x", "x"]})(lambda m: ran.append(m))
+
+    def page(m: str = "a") -> None:
+        ran.append(m)
+
+    hot.route("/a")(page)
+    hot.route("/r/{m}", each={"m": ["x", "x"]})(page)
     with pytest.raises(DeclarationError):
         build(hot)
     assert not ran

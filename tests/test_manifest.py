@@ -69,5 +69,5 @@ def test_a_newer_format_says_so() -> None:
 
     body = DATA.rpartition(b'],"sha256":"')[0].replace(b'"format":1', b'"format":2')
     newer = body + b'],"sha256":"' + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
-    with pytest.raises(Corrupt, match="format 2.*upgrade"):
+    with pytest.raises(Corrupt, match=r"format 2.*upgrade"):
         decode(newer, "manifest.json")

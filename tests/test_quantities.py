@@ -7,7 +7,7 @@ import math
 import pytest
 
 from hotpath.errors import DeclarationError
-from hotpath.quantities import parse_bytes, parse_seconds
+from hotpath.quantities import human_bytes, human_seconds, parse_bytes, parse_seconds
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,18 @@ def test_what_is_no_quantity(wrong: object) -> None:
         parse_bytes(wrong, "limit")  # type: ignore[arg-type]
     with pytest.raises(DeclarationError, match=r"lifetime=.*'26h'"):
         parse_seconds(wrong, "lifetime")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 * 1024**2, "3.0 MiB"), (5 * 1024**4, "5120.0 GiB")],
+)
+def test_bytes_for_people(count: int, text: str) -> None:
+    assert human_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200_000, "2 d")]
+)
+def test_seconds_for_people(seconds: int, text: str) -> None:
+    assert human_seconds(seconds) == text

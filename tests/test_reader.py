@@ -30,6 +30,10 @@ def get(hot: Hotpath, target: str, **options: Any) -> Response:
     return asyncio.run(asgi_get(HotpathMiddleware(cold_app, hot=hot), target, **options))
 
 
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def declare(hot: Hotpath, count: int = 3, size: int = 100) -> dict[str, int]:
     state = {"n": 0}
     pages = {"i": list(range(count))}
@@ -147,11 +151,11 @@ def test_a_reader_that_nobody_holds_stops_its_thread_and_frees_its_lock(tmp_path
     hot.reader.start()
     thread = hot.reader._thread
     assert thread is not None
-    descriptors = len(os.listdir("/proc/self/fd"))
+    descriptors = open_descriptors()
     for _ in range(5):
         build(hot)
         hot.reader.refresh()
-    assert len(os.listdir("/proc/self/fd")) == descriptors, "one descriptor, whatever the number of generations"
+    assert open_descriptors() == descriptors, "one descriptor, whatever the number of generations"
     hot.reader.close()
     thread.join(5)
     assert not thread.is_alive()

@@ -1,4 +1,4 @@
-"""Which generation is served: pins win, bad ones never come back, and a damaged store still serves the newest good one."""
+"""Which generation is served: pins win, bad ones never come back, a damaged store serves the newest good one."""
 
 from __future__ import annotations
 

@@ -20,8 +20,9 @@ from hotpath.operations import demo as demo_operation
 from hotpath.operations import explain as explain_operation
 from hotpath.operations import import_directory as import_operation
 from hotpath.operations import status as status_operation
-from hotpath.operations.progress import human_bytes, progress_for
+from hotpath.operations.progress import progress_for
 from hotpath.publish import Published
+from hotpath.quantities import human_bytes
 from hotpath.store import Store
 from hotpath.targets import load, load_store
 

@@ -31,7 +31,7 @@ TRACKING_PARAMETERS = frozenset(
     """
     gclid gclsrc dclid gbraid wbraid fbclid msclkid yclid twclid ttclid igshid mc_cid mc_eid srsltid li_fat_id
     _ga _gl _hsenc _hsmi mkt_tok
-    """.split()  # noqa: SIM905 (a list of twenty quoted words is longer and no clearer)
+    """.split()
 )
 _TRACKING_PREFIX = "utm_"
 

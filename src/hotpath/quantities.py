@@ -1,4 +1,4 @@
-"""Sizes and durations as people write them: ``"64MiB"``, ``"1.5G"``, ``"26h"``."""
+"""Sizes and durations as people write and read them: ``"64MiB"``, ``"1.5G"``, ``"26h"``."""
 
 from __future__ import annotations
 
@@ -39,3 +39,20 @@ def _parse(value: float | str, name: str, units: dict[str, int], examples: str) 
     if not (0 < number < math.inf):
         raise DeclarationError(f"{name}={value!r} is no positive number of {examples}")
     return max(1, int(number))
+
+
+def human_bytes(count: float) -> str:
+    """``12.3 KiB``."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def human_seconds(seconds: int) -> str:
+    """``3 h``: the largest unit that gives at least two of it."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"

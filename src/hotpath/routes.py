@@ -16,6 +16,9 @@ from hotpath.manifest import SUFFIXES, Policy
 
 Each = Mapping[str, Iterable[object]] | Iterable[Mapping[str, object]] | Callable[[], Iterable[Mapping[str, object]]]
 
+# Python's own table, without the system's files: a media type must not depend on the machine the batch ran on.
+_TYPES = mimetypes.MimeTypes()
+
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BAD_IN_FIELD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
 
@@ -61,7 +64,7 @@ class PlannedItem:
 
 def default_media_type(path: str) -> str:
     """By the ending of the path, as ``mimetypes`` has it; JSON where there is none."""
-    guessed, _ = mimetypes.guess_type(path.rpartition("/")[2] or "index.json")
+    guessed, _ = _TYPES.guess_type(path.rpartition("/")[2] or "index.json")
     return with_charset(guessed or "application/json")
 
 
@@ -78,7 +81,7 @@ def default_file(path: Template, query: tuple[str, ...], media_type: str) -> str
     if not name or name.endswith("/"):
         name += "index"
     last = name.rpartition("/")[2]
-    if mimetypes.guess_type(last)[0]:
+    if _TYPES.guess_type(last)[0]:
         stem, dot, ending = name.rpartition(".")
     else:
         stem, dot, ending = name, ".", _ending(media_type)
@@ -89,7 +92,7 @@ def _ending(media_type: str) -> str:
     essence = media_type.partition(";")[0]
     if essence.endswith("json"):
         return "json"
-    return (mimetypes.guess_extension(essence) or ".bin").removeprefix(".")
+    return (_TYPES.guess_extension(essence) or ".bin").removeprefix(".")
 
 
 def check_headers(headers: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:

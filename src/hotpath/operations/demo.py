@@ -16,21 +16,20 @@ import re
 import shlex
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Protocol, TextIO
+from typing import TextIO
 from urllib.parse import quote, urlsplit
 
 from hotpath.errors import HotpathError
-from hotpath.operations.crawl import Answer, Crawler, Seen, percentile
+from hotpath.operations.crawl import Answer, Crawler
+from hotpath.operations.demo_report import Row, Screen, latency, problems, screen_for
 
 TARGET = "marketpulse:hot"
 APP = "marketpulse:app"
@@ -55,57 +54,6 @@ class DemoError(HotpathError):
     def __init__(self, problem: str, *, exit_code: int = 1) -> None:
         super().__init__(problem)
         self.exit_code = exit_code
-
-
-# --- what was seen, and what it means ---
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table: a page with what was seen of it before and after the attack."""
-
-    path: str
-    hot: bool
-    before: Seen
-    after: Seen
-
-
-def problems(rows: Iterable[Row]) -> list[str]:
-    """Everything that makes the demo's claim untrue; empty when hot pages stood and the backend was really broken."""
-    found = []
-    for row in rows:
-        if row.before.status != 200:
-            found.append(f"{row.path} was {_status(row.before)} while all was well")
-        elif not row.hot:
-            if row.after.status == 200:
-                found.append(f"{row.path} still answered 200, so the backend was not broken and nothing is shown")
-        elif row.before.generation is None:
-            found.append(f"{row.path} is hot and was answered by the app, not from a generation")
-        elif row.after.status != 200:
-            found.append(f"{row.path} is hot and was {_status(row.after)} without its backend")
-        elif row.after.generation is None:
-            found.append(f"{row.path} is hot and was answered by the app while its backend was gone")
-        elif len(row.before.digests | row.after.digests) != 1:
-            found.append(f"{row.path} changed its bytes between before and after")
-    return found
-
-
-def _status(seen: Seen) -> str:
-    return str(seen.status) if seen.status else "no answer"
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    def half(seen: Seen) -> tuple[str, str, str]:
-        generation = f"gen {seen.generation}" if seen.generation else "app"
-        return _status(seen), generation if seen.status else "–", f"{statistics.median(seen.seconds) * 1000:.2f} ms"
-
-    return row.path, "hot" if row.hot else "cold", *half(row.before), *half(row.after)
-
-
-def _latency(kind: str, seen: Iterable[Seen]) -> str:
-    seconds = [one for each in seen for one in each.seconds]
-    median, worst = statistics.median(seconds), percentile(seconds, 0.99)
-    return f"{kind}: median {median * 1000:.2f} ms, p99 {worst * 1000:.2f} ms ({len(seconds)} requests)"
 
 
 # --- what the crawler asks for ---
@@ -138,90 +86,11 @@ def _text(crawler: Crawler, path: str) -> str:
     return answer.body.decode()
 
 
-# --- the screen ---
-
-
-class Screen(Protocol):
-    """Where the demo speaks: colour and a drawn table on a terminal, plain lines elsewhere."""
-
-    def say(self, text: str = "") -> None: ...
-
-    def command(self, text: str) -> None: ...
-
-    def table(self, rows: Sequence[Row]) -> None: ...
-
-    def verdict(self, good: bool, text: str) -> None: ...
-
-
-class PlainLines:
-    """For pipes and logs."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-
-    def say(self, text: str = "") -> None:
-        print(text, file=self._out, flush=True)
-
-    def command(self, text: str) -> None:
-        self.say(f"$ {text}")
-
-    def table(self, rows: Sequence[Row]) -> None:
-        lines = [("path", "kind", "before", "", "", "after", "", ""), *map(_cells, rows)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        for line in lines:
-            padded = [
-                cell.rjust(width) if cell.endswith(" ms") else cell.ljust(width)
-                for cell, width in zip(line, widths, strict=True)
-            ]
-            self.say("  ".join(padded).rstrip())
-
-    def verdict(self, good: bool, text: str) -> None:
-        self.say(f"{'OK' if good else 'FAILED'}: {text}")
-
-
-class Terminal:
-    """For people."""
-
-    def __init__(self, out: TextIO) -> None:
-        from rich.console import Console
-
-        self._console = Console(file=out, highlight=False)
-
-    def say(self, text: str = "") -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
-
-    def command(self, text: str) -> None:
-        self._console.print(f"$ {text}", markup=False, soft_wrap=True, style="bold cyan")
-
-    def table(self, rows: Sequence[Row]) -> None:
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(header_style="bold")
-        for name in ("path", "kind", "before", "from", "median", "after", "from", "median"):
-            table.add_column(name, justify="right" if name == "median" else "left", overflow="fold")
-        for row in rows:
-            cells = [Text(cell) for cell in _cells(row)]
-            cells[1].stylize("bold yellow" if row.hot else "blue")
-            for position, seen in ((2, row.before), (5, row.after)):
-                cells[position].stylize("bold green" if seen.status == 200 else "bold red")
-            table.add_row(*cells)
-        self._console.print(table)
-
-    def verdict(self, good: bool, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True, style="bold green" if good else "bold red")
-
-
-def screen_for(out: TextIO) -> Screen:
-    """Drawn where ``out`` is a terminal, plain lines elsewhere."""
-    return Terminal(out) if out.isatty() else PlainLines(out)
-
-
 # --- the app, its data and its server ---
 
 
 class Workplace:
-    """The directory with a copy of the example, where everything happens, and the commands that are run in it."""
+    """The directory where everything happens, and the commands that are run in it, shown as a user would type them."""
 
     def __init__(self, root: Path, screen: Screen) -> None:
         self.root = root
@@ -229,24 +98,27 @@ class Workplace:
         self.gone = root / f"{DATABASE}.gone"
         self.log = root / SERVER_LOG
         self._screen = screen
-        for source in example_directory().iterdir():
-            if source.is_file() and not source.name.startswith("test_"):
-                shutil.copyfile(source, root / source.name)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN_SETTINGS)}
         self._environment = kept | {
             "MARKETPULSE_DATABASE": str(self.database),
             "MARKETPULSE_STORE": str(root / STORE),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUTF8": "1",
         }
 
     def make_data(self, options: Sequence[str]) -> None:
-        shown = f"python make_data.py {shlex.join(options)}".rstrip()
+        """The database, then the rest of the example: data that cannot be used leave nothing behind."""
+        example = example_directory()
+        shown = f"python make_data.py {shlex.join(options)}"
         self._screen.command(shown)
-        made = self._run(["make_data.py", *options], stderr=subprocess.PIPE)
+        made = self._run([str(example / "make_data.py"), *options], stderr=subprocess.PIPE)
         if made.returncode:
             told = made.stderr.strip().removeprefix("make_data: ") or f"{shown} ended with {made.returncode}"
             raise DemoError(told, exit_code=made.returncode)
         self._screen.say(made.stdout.strip().replace(f"{self.root}{os.sep}", ""))
+        for source in example.iterdir():
+            if source.is_file() and not source.name.startswith("test_"):
+                shutil.copyfile(source, self.root / source.name)
 
     def build(self) -> None:
         self._screen.command(f"hotpath build {TARGET}")
@@ -264,7 +136,8 @@ class Workplace:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
         )
 
@@ -298,17 +171,21 @@ class Workplace:
             if server.poll() is not None:
                 break
             time.sleep(0.02)
-        last = "\n  ".join(self.log_text().strip().splitlines()[-5:])
-        raise DemoError(f"the server did not start:\n  {last}")
+        raise DemoError(f"the server did not start:\n{self.last_words()}")
 
     def log_text(self) -> str:
-        return self.log.read_text(errors="replace")
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def last_words(self) -> str:
+        """What the server said before it ended."""
+        return "\n".join(f"  {line}" for line in self.log_text().strip().splitlines()[-5:])
 
     @contextlib.contextmanager
     def database_gone(self) -> Iterator[None]:
         """The attack: every handler that asks the database raises from now on. Undone at the end."""
         self._screen.command(f"mv {self.database.name} {self.gone.name}")
         self.database.rename(self.gone)
+        self._screen.say("the backend is broken now: whatever asks the database raises")
         try:
             yield
         finally:
@@ -412,7 +289,8 @@ def run(
             with place.serving() as (server, port), contextlib.closing(Crawler(port)) as crawler:
                 screen.say(f"serving on http://127.0.0.1:{port} (process {server.pid})")
                 code = _attack(place, crawler, screen, (server, port) if serve else None)
-            _say_what_next(screen, root if keep else None, csv)
+            if keep or not serve:
+                _say_what_next(screen, root if keep else None, csv)
             return code
     except KeyboardInterrupt:
         screen.say("\nstopped; the server has ended")
@@ -443,9 +321,9 @@ def _report(
     screen.say()
     screen.table(rows)
     screen.say()
-    screen.say(_latency("hot pages before", (row.before for row in hot)))
-    screen.say(_latency("hot pages after", (row.after for row in hot)))
-    screen.say(_latency("cold pages before", (row.before for row in cold)))
+    screen.say(latency("hot pages before", (row.before for row in hot)))
+    screen.say(latency("hot pages after", (row.after for row in hot)))
+    screen.say(latency("cold pages before", (row.before for row in cold)))
     raised = re.findall(r"^[\w.]+(?:Error|Exception): .*", place.log_text(), re.MULTILINE)
     if raised:
         screen.say(f"the app, {len(raised)} times: {raised[-1]}")
@@ -485,7 +363,7 @@ def _keep_serving(
     except KeyboardInterrupt:
         screen.say()
         return
-    raise DemoError(f"the server ended by itself ({server.returncode}); {place.log} has its last words")
+    raise DemoError(f"the server ended by itself ({server.returncode}):\n{place.last_words()}")
 
 
 def _say_what_next(screen: Screen, kept: Path | None, csv: Path | None) -> None:

@@ -48,7 +48,7 @@ def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Expla
     reader.refresh()
     headers = [(b"accept-encoding", accept_encoding.encode("latin-1", "replace"))] if accept_encoding else []
     answer = resolve(reader.snapshot, "GET", raw_path, query, headers)
-    if isinstance(answer, Pending):
+    if isinstance(answer, Pending) and answer.page is not None:
         reader.load_page(answer.page)
         answer = resolve(reader.snapshot, "GET", raw_path, query, headers)
     if isinstance(answer, Miss | Pending):

@@ -8,6 +8,7 @@ from typing import TextIO
 
 from hotpath.batch import Progress
 from hotpath.errors import ItemError
+from hotpath.quantities import human_bytes
 
 # A plain line this often: a log of a nightly run stays readable, a run that hangs is still seen.
 PLAIN_SECONDS = 5.0
@@ -17,15 +18,6 @@ def progress_for(stream: TextIO | None = None) -> Progress:
     """A bar where ``stream`` (stderr by default) is a terminal, plain lines elsewhere."""
     stream = stream or sys.stderr
     return Bar() if stream.isatty() else PlainLines(stream)
-
-
-def human_bytes(count: float) -> str:
-    """``12.3 KiB``."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError("unreachable")
 
 
 class PlainLines:

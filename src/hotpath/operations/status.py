@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from hotpath.errors import HotpathError, NothingPublished
-from hotpath.operations.progress import human_bytes
+from hotpath.quantities import human_bytes, human_seconds
 from hotpath.store import Store
 
 
@@ -114,14 +114,6 @@ def lines(found: StoreStatus) -> list[str]:
         if one.problem:
             told.append(f"  {one.sequence:>6}  unreadable: {one.problem}  {state}")
         else:
-            age, size = human_age(one.age_seconds or 0), human_bytes(one.bytes or 0)
+            age, size = human_seconds(one.age_seconds or 0), human_bytes(one.bytes or 0)
             told.append(f"  {one.sequence:>6}  {age:>8} old  {one.items:>7} items  {size:>10}  {state}".rstrip())
     return told
-
-
-def human_age(seconds: int) -> str:
-    """``3 h``: the largest unit that gives at least two of it."""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
