@@ -2,11 +2,13 @@
 #
 #   PYTHON=python3.12   the interpreter .venv is made with (default: the first found, 3.11 or newer)
 #   ARGS="-k etag"      added to the command that is run
+#   BENCHMARKS=benchmarks/serving.py    only these are run by make bench
 
 PYTHON ?=
 ARGS ?=
 BIN := .venv/bin
-BENCHMARKS = $(wildcard benchmarks/bench_*.py)
+# Those that can be run by themselves: serving starts peers, regression compares with what was measured before.
+BENCHMARKS = $(filter-out %/peers.py %/regression.py,$(shell grep -ls '^if __name__ == "__main__":' benchmarks/*.py))
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
@@ -28,7 +30,8 @@ slow: venv ## run the slow tests only
 	@$(BIN)/python -m pytest -m slow $(ARGS) || { status=$$?; [ $$status -eq 5 ] && echo "no slow tests" || exit $$status; }
 
 bench: venv ## run every benchmark
-	@for file in $(BENCHMARKS); do echo "$$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; done
+	@[ -n "$(BENCHMARKS)" ] || echo "no benchmarks"
+	@for name in $(subst /,.,$(BENCHMARKS:.py=)); do echo "$$name"; $(BIN)/python -m "$$name" $(ARGS) || exit 1; done
 
 lint: venv ## ruff: rules and format
 	@$(BIN)/ruff check --quiet .
@@ -39,7 +42,7 @@ format: venv ## let ruff mend what it can
 	@$(BIN)/ruff check --quiet --fix .; $(BIN)/ruff format --quiet .
 
 types: venv ## mypy, strict
-	@$(BIN)/mypy
+	@$(BIN)/mypy src tests examples $(wildcard benchmarks/*.py)
 
 clean: ## remove all that make made, .venv too
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-import pytest
 from hypothesis import HealthCheck, settings
 
 # A busy machine is no failure, so no deadline. In CI the same examples every time: red means that the code changed.
@@ -13,9 +12,3 @@ settings.register_profile("dev", deadline=None, suppress_health_check=_slow_mach
 settings.register_profile("ci", deadline=None, suppress_health_check=_slow_machine, derandomize=True, print_blob=True)
 settings.register_profile("thorough", deadline=None, suppress_health_check=_slow_machine, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
-
-
-@pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    """``@pytest.mark.anyio`` tests run on asyncio, where uvicorn runs apps."""
-    return "asyncio"

@@ -53,6 +53,8 @@ EXCEPTIONS = {
     ("errors", "pathlib"): "a path is one of the facts an error carries; nothing is done with it",
     ("codings", "gzip"): "from bytes to bytes only",
     ("codings", "importlib"): "looks for the extras brotli and zstd",
+    ("routes", "inspect"): "the signature of a function that is given to it",
+    ("routes", "mimetypes"): "Python's own table of endings; what the machine adds to it is not asked",
     ("semantics", "email.utils"): "writes a time that is given to it; without one it would read the clock",
 }
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "compile", "breakpoint", "__import__"}
@@ -67,7 +69,7 @@ NEVER_WITH_THE_ROOT = {
     "obstore",
     "redis",
     "rich",
-} | {
+    "starlette",
     "uvicorn",
     "zstandard",
 }

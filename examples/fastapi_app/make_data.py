@@ -128,12 +128,15 @@ def _walks(stocks: list[Stock], days: list[str], dice: random.Random) -> Iterato
     """One random walk for each stock, on top of one for its market."""
     gauss, exp = dice.gauss, math.exp
     moves = {name: [gauss(0.0004, 0.009) for _ in days] for name in MARKETS}
+    # The first stock of a market has every value, so that no ranking is empty, however few stocks there are.
+    complete = {name: ticker for ticker, name, _, _ in reversed(stocks)}
     for ticker, name, _, _ in stocks:
         market = MARKETS[name]
         price = market.price * exp(gauss(0, 0.9))
         shares = market.value * exp(gauss(0, 1.6)) / price
-        earnings = 0.0 if dice.random() < NO_EARNINGS else price / (14 * exp(gauss(0, 0.6)))
-        book = 0.0 if dice.random() < NO_BOOK_VALUE else price / (1.8 * exp(gauss(0, 0.7)))
+        always = complete[name] == ticker
+        earnings = 0.0 if dice.random() < NO_EARNINGS and not always else price / (14 * exp(gauss(0, 0.6)))
+        book = 0.0 if dice.random() < NO_BOOK_VALUE and not always else price / (1.8 * exp(gauss(0, 0.7)))
         for day, move in zip(days, moves[name], strict=True):
             price *= exp(move + gauss(0, 0.018))
             pe_ratio = round(price / earnings, 2) if earnings else None
@@ -211,7 +214,7 @@ def load(path: Path, market: str) -> tuple[str, list[Stock], Iterable[Valuation]
         more = len(problems) - PROBLEMS_SHOWN
         shown = problems[:PROBLEMS_SHOWN] + ([f"… and {more} more"] if more > 0 else [])
         raise DataError("\n  ".join([f"{path} cannot be used:", *shown]))
-    return f"From {path.name}, as of {day}.", stocks, valuations
+    return f"From {path.name}, a file last changed on {day}.", stocks, valuations
 
 
 def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

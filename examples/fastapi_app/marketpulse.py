@@ -102,7 +102,7 @@ def sitemap() -> str:
 
 
 # From here on nothing is hot: too many pages to precompute, or too many questions to know in advance.
-@api.get("/stocks/{ticker}")
+@api.get("/stocks/{ticker:path}")  # a path, since some tickers have a slash: BRK/B
 def stock(ticker: str) -> dict[str, Any]:
     days = select(f"SELECT {COLUMNS} FROM {TABLE} WHERE ticker = ? ORDER BY day DESC", ticker)
     if not days:

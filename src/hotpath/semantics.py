@@ -18,18 +18,21 @@ IDENTITY, GZIP, BR, ZSTD = 1, 2, 4, 8
 CODING_BITS: dict[str, int] = {"identity": IDENTITY, "gzip": GZIP, "br": BR, "zstd": ZSTD}
 
 _BITS_BY_NAME = {name.encode("ascii"): bit for name, bit in CODING_BITS.items()} | {b"x-gzip": GZIP}
-_ALL = IDENTITY | GZIP | BR | ZSTD
 _QVALUE = re.compile(rb"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
-# entity-tag = [ weak ] DQUOTE *etagc DQUOTE (§8.8.3); a comma inside the quotes is part of the tag.
-_ENTITY_TAG = re.compile(rb'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+# entity-tag = [ weak ] DQUOTE *etagc DQUOTE, where weak is case-sensitive (§8.8.3).
+_TAG = rb'(W/)?("[\x21\x23-\x7e\x80-\xff]*+")'
+_ENTITY_TAG = re.compile(_TAG)
+# A whole member of a list of tags: a comma inside the quotes is part of the tag, and w/"a" or a"b" is no tag at all.
+_LISTED_TAG = re.compile(rb"(?:\A|,)[ \t]*+" + _TAG + rb"[ \t]*+(?=,|\Z)")
 
 
 def accepted_codings(value: bytes) -> tuple[int, ...]:
     """Which content codings an ``Accept-Encoding`` field accepts (§12.5.3), as bit masks, most wanted first.
 
     Codings of one q-value share a mask: between them the server is free to take the smallest. Identity that is
-    neither named nor excluded is acceptable and comes last. An empty tuple accepts nothing at all.
+    neither named nor excluded is acceptable and comes last. An empty tuple accepts nothing at all. A malformed member
+    is ignored; of a coding named twice the lower q-value holds, so that a refusal is never overruled.
     """
     weights: dict[int, int] = {}
     others: int | None = None
@@ -39,9 +42,10 @@ def accepted_codings(value: bytes) -> tuple[int, ...]:
         if weight is None:
             continue
         if name == b"*":
-            others = weight
+            others = weight if others is None else min(others, weight)
         elif name in _BITS_BY_NAME:
-            weights[_BITS_BY_NAME[name]] = weight
+            bit = _BITS_BY_NAME[name]
+            weights[bit] = min(weights.get(bit, weight), weight)
     tiers: dict[int, int] = {}
     for bit in CODING_BITS.values():
         weight = weights.get(bit, others)
@@ -68,16 +72,14 @@ def if_none_match(value: bytes, etag: bytes) -> bool:
     if value.strip(b" \t") == b"*":
         return True
     opaque = etag.removeprefix(b"W/")
-    return any(found.group(2) == opaque for found in _ENTITY_TAG.finditer(value))
+    return any(found.group(2) == opaque for found in _LISTED_TAG.finditer(value))
 
 
 def if_match(value: bytes, etag: bytes) -> bool:
     """Whether ``etag`` is among those the client wants: ``*`` or a listed tag, by strong comparison (§13.1.1)."""
     if value.strip(b" \t") == b"*":
         return True
-    if etag.startswith(b"W/"):
-        return False
-    return any(found.group(1) is None and found.group(2) == etag for found in _ENTITY_TAG.finditer(value))
+    return any(found.group(1) is None and found.group(2) == etag for found in _LISTED_TAG.finditer(value))
 
 
 _DAYS = rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
@@ -94,8 +96,8 @@ _DATE_FORMS = tuple(
     )
 )
 
-# A two-digit year that seems more than fifty years ahead is in the past (§5.6.7). No server of today sends this form;
-# a fixed century keeps the function pure and is right until 2070.
+# §5.6.7 reads a two-digit year that seems more than fifty years ahead as past, which takes a clock. A fixed century
+# needs none, and reads every date that a server can have sent from 1970 to 2069 as it was meant.
 _CENTURY_PIVOT = 70
 
 
@@ -155,7 +157,10 @@ def evaluate(conditions: Mapping[bytes, bytes], etag: bytes, last_modified: int 
 
 
 def if_range(value: bytes, etag: bytes, last_modified: int | None) -> bool:
-    """Whether a range may be served (§13.1.5): the very tag, strongly compared, or exactly the date."""
+    """Whether a range may be served (§13.1.5): the very tag, strongly compared, or exactly the date.
+
+    The date counts as a strong validator: the caller knows that its item did not change twice in one second (§8.8.2.2).
+    """
     found = _ENTITY_TAG.fullmatch(value)
     if found:
         return found.group(1) is None and found.group(2) == etag
@@ -177,8 +182,12 @@ class Unsatisfiable:
 
 UNSATISFIABLE = Unsatisfiable()
 
-# Nineteen digits are more than any file has; a client's thousand digits are not worth converting.
-_RANGE = re.compile(rb"bytes=[ \t]*(\d{0,19})-(\d{0,19})[ \t]*", re.IGNORECASE)
+# The unit is case-insensitive (§14.1); the grammar of a range (§14.1.1) has no white space.
+_RANGE = re.compile(rb"bytes=(\d*)-(\d*)", re.IGNORECASE)
+
+# Beyond any length. A client's five thousand digits are valid (§14.1.2), but Python refuses to convert so many.
+_FAR_DIGITS = 19
+_FAR = 10**_FAR_DIGITS
 
 
 def parse_range(value: bytes, length: int) -> Span | Unsatisfiable | None:
@@ -192,12 +201,17 @@ def parse_range(value: bytes, length: int) -> Span | Unsatisfiable | None:
         return None
     first, last = found.groups()
     if first:
-        start = int(first)
-        if last and int(last) < start:
+        start = _position(first)
+        if last and _position(last) < start:
             return None  # §14.1.1: an invalid range, so the field is ignored
-        stop = min(int(last) + 1, length) if last else length
+        stop = min(_position(last) + 1, length) if last else length
         return Span(start, stop) if start < length else UNSATISFIABLE
     if not last:
         return None
-    suffix = int(last)
+    suffix = _position(last)
     return Span(max(0, length - suffix), length) if suffix and length else UNSATISFIABLE
+
+
+def _position(digits: bytes) -> int:
+    significant = digits.lstrip(b"0")
+    return int(significant or b"0") if len(significant) <= _FAR_DIGITS else _FAR

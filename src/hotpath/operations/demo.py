@@ -36,6 +36,7 @@ APP = "marketpulse:app"
 DATABASE = "marketpulse.db"
 STORE = Path("var", "hot")
 SERVER_LOG = "server.log"
+EXAMPLE_SUFFIXES = (".py", ".md")
 
 # How often each page is asked for, before and after: enough for a 99th percentile over all pages of a kind, and still
 # done in seconds.
@@ -117,7 +118,8 @@ class Workplace:
             raise DemoError(told, exit_code=made.returncode)
         self._screen.say(made.stdout.strip().replace(f"{self.root}{os.sep}", ""))
         for source in example.iterdir():
-            if source.is_file() and not source.name.startswith("test_"):
+            # Only the example itself: where someone ran it by hand, a database of theirs stands beside it.
+            if source.suffix in EXAMPLE_SUFFIXES and not source.name.startswith("test_"):
                 shutil.copyfile(source, self.root / source.name)
 
     def build(self) -> None:
@@ -279,7 +281,7 @@ def run(
     """
     screen = screen_for(out or sys.stdout)
     _require_extras()
-    options = ["--tickers", str(tickers)] if csv is None else ["--csv", str(csv.resolve()), "--market", market]
+    options = ["--tickers", str(tickers)] if csv is None else ["--csv", str(csv.resolve()), f"--market={market}"]
     try:
         with _signals_end_it(), _directory(keep) as root:
             place = Workplace(root, screen)
@@ -293,7 +295,7 @@ def run(
                 _say_what_next(screen, root if keep else None, csv)
             return code
     except KeyboardInterrupt:
-        screen.say("\nstopped; the server has ended")
+        screen.say("\nstopped; nothing is left running" + (f", and {keep} is kept" if keep else ""))
         return 130
 
 

@@ -1,0 +1,207 @@
+"""What the number of items costs: time of a hit, memory, loading, and the longest stall of the event loop meanwhile.
+
+    python -m benchmarks.items                     10, 1,000 and 100,000 items of one coding
+    python -m benchmarks.items --codings all       the same with every coding (building 100,000 takes minutes)
+
+Each count is measured in a process of its own, since memory that was used once seldom goes back to the system.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import machine, print_facts, print_table, resident_bytes, write_json
+from benchmarks.plain import constant
+from benchmarks.sample import HOST, declare_items, item_path
+from benchmarks.timing import Case, measure
+from hotpath import Hotpath, HotpathMiddleware
+from hotpath.batch import build
+
+COUNTS = (10, 1_000, 100_000)
+TICK_SECONDS = 0.001
+DEFAULT_CAP = "2GiB"
+MEDIA_TYPES = {"one": "application/octet-stream", "all": "application/json"}
+
+
+def body(number: int) -> bytes:
+    """Half a kilobyte that every coding makes smaller."""
+    return b'{"code":%d,"name":"Company %d","fill":"%s"}' % (number, number, b"volume " * 64)
+
+
+def declare(root: Path, count: int, codings: str, max_body_bytes: str) -> Hotpath:
+    """The same declaration for the batch and for the processes that load."""
+    return declare_items(root, count, body, MEDIA_TYPES[codings], max_body_bytes=max_body_bytes)
+
+
+async def longest_stall(work: Awaitable[object]) -> float:
+    """Seconds the loop was late at most while ``work`` was awaited."""
+    task = asyncio.ensure_future(work)
+    longest = 0.0
+    before = time.perf_counter()
+    while not task.done():
+        await asyncio.sleep(TICK_SECONDS)
+        now = time.perf_counter()
+        longest = max(longest, now - before - TICK_SECONDS)
+        before = now
+    await task
+    return longest
+
+
+def load(root: Path, count: int, codings: str, max_body_bytes: str) -> dict[str, float | None]:
+    """Load a generation beside a running event loop, then the next one over it."""
+    hot = declare(root, count, codings, max_body_bytes)
+    idle = asyncio.run(longest_stall(asyncio.sleep(0.5)))
+    gc.collect()
+    before = resident_bytes()
+    started = time.perf_counter()
+    stall = asyncio.run(longest_stall(asyncio.to_thread(hot.reader.start)))
+    seconds = time.perf_counter() - started
+    gc.collect()
+    resident = resident_bytes() - before
+    pages = hot.current().pages.values()
+    bodies = sum(len(one) for page in pages for one in page.bodies.values())
+    in_memory = sum(page.variants is not None for page in pages)
+    # The same store again, as if it had been published anew: what a running process does every night.
+    hot.reader._signature = None
+    started = time.perf_counter()
+    reload_stall = asyncio.run(longest_stall(asyncio.to_thread(hot.reader.refresh)))
+    return {
+        "load_seconds": seconds,
+        "stall_ms": stall * 1e3,
+        "reload_seconds": time.perf_counter() - started,
+        "reload_stall_ms": reload_stall * 1e3,
+        "idle_stall_ms": idle * 1e3,
+        # Below some thousand items the interpreter's own growth is all there is to see.
+        "resident_bytes_per_item": (resident - bodies) / count if count >= 1000 else None,
+        "items_in_memory": in_memory,
+    }
+
+
+def trace(root: Path, count: int, codings: str, max_body_bytes: str) -> dict[str, float | None]:
+    """Live bytes of Python objects an item, beyond the bodies: what the allocator handed out, without its waste."""
+    hot = declare(root, count, codings, max_body_bytes)
+    gc.collect()
+    tracemalloc.start()
+    hot.reader.start()
+    gc.collect()
+    live, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    pages = hot.current().pages.values()
+    bodies = sum(len(one) for page in pages for one in page.bodies.values())
+    return {"traced_bytes_per_item": (live - bodies) / count}
+
+
+def child(work: str, *arguments: str) -> dict[str, float | None]:
+    """Run ``load`` or ``trace`` in a new process."""
+    command = [sys.executable, "-m", "benchmarks.items", "--child", work, *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    found: dict[str, float | None] = json.loads(done.stdout)
+    return found
+
+
+def hit_cost(roots: dict[int, Path], codings: str, max_body_bytes: str, rounds: int) -> dict[int, dict[str, float]]:
+    """Nanoseconds of a hit for each count, interleaved: always the same page, and pages by chance.
+
+    Pages by chance are seldom in the processor's cache where there are many: that is the machine's cost, not the
+    lookup's, so both are told.
+    """
+    fallback = constant(404, [], b"")
+    hots = {count: declare(root, count, codings, max_body_bytes) for count, root in roots.items()}
+    cases = []
+    for count, hot in hots.items():
+        hot.reader.start()
+        app = HotpathMiddleware(fallback, hot=hot)
+        in_memory = [key.decode("ascii") for key, page in hot.current().pages.items() if page.variants is not None]
+        cases.append(Case(f"{count} one", app, [item_path(0)], [HOST]))
+        cases.append(Case(f"{count} any", app, in_memory, [HOST]))
+    found = measure(cases, rounds=rounds)
+    for hot in hots.values():
+        hot.reader.close()
+    return {
+        count: {
+            "hit_ns": found.figure(f"{count} one").median,
+            "hit_ratio": found.ratio(f"{count} one", f"{next(iter(roots))} one").median,
+            "hit_any_ns": found.figure(f"{count} any").median,
+        }
+        for count in roots
+    }
+
+
+def run(counts: Sequence[int], codings: str, max_body_bytes: str, rounds: int) -> list[dict[str, Any]]:
+    """All figures of all counts."""
+    found: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="hotpath-bench-") as directory:
+        roots = {}
+        for count in counts:
+            roots[count] = Path(directory, str(count))
+            started = time.perf_counter()
+            build(declare(roots[count], count, codings, max_body_bytes))
+            facts: dict[str, Any] = {"items": count, "build_seconds": time.perf_counter() - started}
+            arguments = (str(roots[count]), str(count), codings, max_body_bytes)
+            facts |= child("load", *arguments) | child("trace", *arguments)
+            found.append(facts)
+        costs = hit_cost(roots, codings, max_body_bytes, rounds)
+    return [facts | costs[facts["items"]] for facts in found]
+
+
+COLUMNS = (
+    ("items", "items"),
+    ("items_in_memory", "in memory"),
+    ("hit_ns", "hit ns"),
+    ("hit_ratio", "to first"),
+    ("hit_any_ns", "any page ns"),
+    ("traced_bytes_per_item", "B/item live"),
+    ("resident_bytes_per_item", "B/item RSS"),
+    ("load_seconds", "load s"),
+    ("stall_ms", "stall ms"),
+    ("reload_seconds", "reload s"),
+    ("reload_stall_ms", "stall ms"),
+    ("idle_stall_ms", "idle stall"),
+    ("build_seconds", "build s"),
+)
+
+
+def report(counts: Sequence[int], codings: str, max_body_bytes: str, *, rounds: int) -> list[dict[str, Any]]:
+    """Measure and print the table."""
+    found = run(counts, codings, max_body_bytes, rounds)
+    print(f"Items of half a kilobyte, codings: {codings}, body cap {max_body_bytes}.")
+    print("B/item is memory beyond the bodies: live Python objects, and resident size of the process.")
+    print("stall: the longest time the event loop of the loading process was late (idle: without any load).")
+    print_table([title for _, title in COLUMNS], [[facts[name] for name, _ in COLUMNS] for facts in found])
+    return found
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="What the number of items costs.")
+    parser.add_argument("--counts", type=int, nargs="+", default=list(COUNTS), help="numbers of items")
+    parser.add_argument("--codings", choices=sorted(MEDIA_TYPES), default="one", help="content codings an item has")
+    parser.add_argument("--max-body-bytes", default=DEFAULT_CAP, help="the cap on bodies (default: all in memory)")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        work, root, count, codings, max_body_bytes = options.child
+        function = {"load": load, "trace": trace}[work]
+        print(json.dumps(function(Path(root), int(count), codings, max_body_bytes)), flush=True)
+        os._exit(0)  # taking a hundred thousand pages apart again is nobody's gain
+    print_facts(machine())
+    found = report(options.counts, options.codings, options.max_body_bytes, rounds=options.rounds)
+    write_json(options.json, {"items": found})
+
+
+if __name__ == "__main__":
+    main()
