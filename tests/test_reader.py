@@ -216,3 +216,21 @@ def test_refreshing_goes_on_after_a_surprise(
         assert time.monotonic() < deadline, "the watcher died"
         time.sleep(0.02)
     hot.reader.close()
+
+
+def test_pages_that_push_each_other_out_are_all_answered(tmp_path: Path) -> None:
+    hot = Hotpath(tmp_path / "hot", refresh=3600, max_body_bytes=8 * (2 * 4000 + PAGE_OVERHEAD_BYTES))
+    declare(hot, count=64, size=4000)
+    build(hot)
+    app = HotpathMiddleware(cold_app, hot=hot)
+
+    async def ask(client: int) -> list[int]:
+        order = [(client * 7 + step * 5) % 64 for step in range(64)]
+        return [(await asgi_get(app, f"/p/{index}")).status for index in order]
+
+    async def all_clients() -> list[list[int]]:
+        return await asyncio.gather(*(ask(client) for client in range(16)))
+
+    statuses = [status for answers in asyncio.run(all_clients()) for status in answers]
+    assert set(statuses) == {200}, f"{statuses.count(418)} of {len(statuses)} reached the app"
+    hot.reader.close()

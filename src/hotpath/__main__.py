@@ -2,4 +2,4 @@
 
 from hotpath.cli import main
 
-main()
+main(prog_name="hotpath")

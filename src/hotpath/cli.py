@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from hotpath.errors import BuildFailed, HotpathError
+from hotpath.errors import HotpathError
 
 try:
     import click
@@ -38,10 +38,7 @@ class _Group(click.Group):
         try:
             return super().invoke(context)
         except HotpathError as error:
-            if not isinstance(error, BuildFailed):  # its failures were told one by one as they came
-                click.echo(f"hotpath: {error}", err=True)
-            else:
-                click.echo(f"hotpath: {error}; what was published before keeps serving", err=True)
+            click.echo(f"hotpath: {error}", err=True)
             raise SystemExit(error.exit_code) from None
 
 
@@ -62,7 +59,7 @@ def main() -> None:
 @click.option("--serve", is_flag=True, help="Keep it running, with its backend broken, until Ctrl-C.")
 @click.option("--keep", type=click.Path(path_type=Path), help="A new directory that stays; without it nothing stays.")
 @click.option(
-    "--tickers", type=click.IntRange(min=1), default=8_000, show_default=True, help="How many stocks to make."
+    "--tickers", type=click.IntRange(4, 100_000), default=8_000, show_default=True, help="How many stocks to make."
 )
 def demo(csv: Path | None, market: str, serve: bool, keep: Path | None, tickers: int) -> None:
     """Precompute a small stock screener, serve it, break its backend, and show what still answers."""

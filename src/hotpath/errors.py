@@ -66,7 +66,9 @@ class BuildFailed(HotpathError):
 
     def __init__(self, failures: list[ItemError], total: int) -> None:
         noun = "item" if total == 1 else "items"
-        super().__init__(f"{len(failures)} of {total} {noun} failed; nothing was published")
+        super().__init__(
+            f"{len(failures)} of {total} {noun} failed; nothing was published, what is served stays as it is"
+        )
         self.failures = failures
         self.total = total
 

@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from hotpath.errors import DeclarationError
 from hotpath.keys import strip_root_path
-from hotpath.resolver import BYPASSED, PENDING, UNREADABLE, Miss, Pending, resolve
+from hotpath.resolver import BYPASSED, PENDING, UNREADABLE, Miss, Pending, resolve, resolve_page
 from hotpath.site import Hotpath
 from hotpath.snapshot import Answer
 
@@ -86,12 +86,14 @@ class HotpathMiddleware:
             root_path = scope.get("root_path")
             if root_path:
                 raw_path = strip_root_path(raw_path, quote(root_path).encode("ascii"))
-            request = scope["method"], raw_path, scope.get("query_string") or b"", scope["headers"]
-            answer = resolve(self._reader.snapshot, *request)
-            if isinstance(answer, Pending) and answer.page is not None:
-                await anyio.to_thread.run_sync(self._reader.load_page, answer.page)
-                answer = resolve(self._reader.snapshot, *request)
-            return UNREADABLE if isinstance(answer, Pending) else answer
+            method, headers = scope["method"], scope["headers"]
+            answer = resolve(self._reader.snapshot, method, raw_path, scope.get("query_string") or b"", headers)
+            if not isinstance(answer, Pending):
+                return answer
+            if answer.page is None:
+                return UNREADABLE
+            variants = await anyio.to_thread.run_sync(self._reader.load_page, answer.page)
+            return resolve_page(answer.page, variants, method, headers) if variants else UNREADABLE
         except Exception:
             # Whatever is wrong in hotpath must never cost a request that the app could answer.
             self._report()

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from hotpath.directory import WatchedDirectory
 from hotpath.errors import NothingPublished, StoreError
 from hotpath.manifest import Item, decode_items
-from hotpath.snapshot import Freshness, Page, Snapshot, is_key, prepare, target_paths
+from hotpath.snapshot import Freshness, Page, Snapshot, Variants, is_key, prepare, target_paths
 from hotpath.store import Choice, Store
 
 logger = logging.getLogger("hotpath")
@@ -130,12 +130,17 @@ class Reader:
                 self._swap()
             return changed
 
-    def load_page(self, page: Page) -> None:
-        """Bring the bodies of one page into memory, or take the page out where no valid bytes exist. Blocks."""
+    def load_page(self, page: Page) -> Variants | None:
+        """The variants of one page, read from disk where they are not in memory. Blocks.
+
+        They are returned, not only kept: the next page that is loaded may already put this one out again. ``None``
+        where no valid bytes exist anywhere; the page is taken out then.
+        """
         with self._lock:
             if page.variants is None and not self._bring_in(page, self._clock()):
                 self._generation_pages = {key: one for key, one in self._generation_pages.items() if one is not page}
                 self._swap()
+            return page.variants
 
     def _load(self, now: float) -> bool:
         """Make pages of the generation to serve. On any problem the old ones stay."""

@@ -19,7 +19,7 @@ from hotpath.semantics import (
     if_range,
     parse_range,
 )
-from hotpath.snapshot import Answer, Header, Page, Redirect, Snapshot, Variant, partial, refuse
+from hotpath.snapshot import Answer, Header, Page, Redirect, Snapshot, Variants, partial, refuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def resolve(
             elif name == _IF_MODIFIED_SINCE:
                 since = value
             else:
-                return _resolve_fields(page, variants, headers)
+                return resolve_page(page, variants, method, headers)
     if accept is None:
         variant = variants[IDENTITY]
     else:
@@ -103,7 +103,7 @@ def resolve(
             return variant.serve
         if tag == variant.etag:
             return variant.not_modified
-    return _resolve_fields(page, variants, headers)
+    return resolve_page(page, variants, method, headers)
 
 
 def _resolve_target(
@@ -119,13 +119,12 @@ def _resolve_target(
         return page
     if page.variants is None:
         return Pending(page)
-    return _resolve_fields(page, page.variants, headers, head=method == "HEAD")
+    return resolve_page(page, page.variants, method, headers)
 
 
-def _resolve_fields(
-    page: Page, variants: tuple[Variant | None, ...], headers: Iterable[Header], *, head: bool = False
-) -> Answer:
-    """The whole of RFC 9110 §12.5.3, §13.2.2 and §14.2, for the requests that need it."""
+def resolve_page(page: Page, variants: Variants, method: str, headers: Iterable[Header]) -> Answer:
+    """The answer of one page to GET or HEAD: the whole of RFC 9110 §12.5.3, §13.2.2 and §14.2."""
+    head = method == "HEAD"
     fields: dict[bytes, bytes] = {}
     for name, value in headers:
         if name in _CONSULTED:

@@ -103,12 +103,12 @@ class Variant:
         return self.serve, self.head, self.not_modified
 
 
-class Page:
-    """One key. ``variants`` is ``None`` while its bytes are not in memory.
+# Indexed by a mask of acceptable codings: the smallest of them, or None where the page has none of them.
+Variants = tuple[Variant | None, ...]
 
-    Index ``variants`` with a mask of acceptable codings to get the smallest of them, or ``None`` where the page has
-    none of them.
-    """
+
+class Page:
+    """One key. ``variants`` is ``None`` while its bytes are not in memory."""
 
     __slots__ = ("freshness", "generation", "item", "variants")
 
@@ -116,7 +116,7 @@ class Page:
         self.item = item
         self.generation = generation
         self.freshness = freshness
-        self.variants: tuple[Variant | None, ...] | None = None
+        self.variants: Variants | None = None
 
     @property
     def bodies(self) -> dict[str, bytes]:
@@ -161,7 +161,7 @@ class Snapshot:
         object.__setattr__(self, "is_exact", self.is_loaded and not lenient)
 
 
-def index_by_mask(variants: Mapping[str, Variant]) -> tuple[Variant | None, ...]:
+def index_by_mask(variants: Mapping[str, Variant]) -> Variants:
     """For each mask of acceptable codings the smallest variant; between equals the simpler coding."""
     ordered = sorted(variants.items(), key=lambda pair: (len(pair[1].body), CODING_BITS[pair[0]]))
     return tuple(
