@@ -32,8 +32,8 @@ OTHERS_SHARE = 0.10
 SLOW = 1.15
 ATTEMPTS = 4
 
-# How long to wait for a quiet machine before a slot, and over what time to look.
-PATIENCE_SECONDS = 20.0
+# How long to wait for a quiet machine, in a whole run, and over what time to look.
+PATIENCE_SECONDS = 300.0
 LOOK_SECONDS = 0.2
 
 READY_SECONDS = 20.0
@@ -154,9 +154,10 @@ def parse_wrk(output: str) -> tuple[float, int]:
 
 @dataclass(slots=True)
 class Probe:
-    """How fast a core is now, compared to the fastest it has been in this run."""
+    """How fast a core is now, compared to the fastest it has been in this run; and how long one still may wait."""
 
     fastest: dict[int, float] = field(default_factory=dict)
+    patience_seconds: float = PATIENCE_SECONDS
 
     def slowness(self, core: int) -> float:
         """1.0 at full speed; a rented core is at 1.5 and more when another guest uses its twin."""
@@ -182,8 +183,7 @@ def busy_seconds() -> float:
 
 def wait_until_quiet(cores: Cores, probe: Probe) -> None:
     """Return when nothing else has run for a moment and both cores are fast, or when patience has ended."""
-    until = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < until:
+    while probe.patience_seconds > 0:
         busy, own, started = busy_seconds(), time.process_time(), time.perf_counter()
         slowness = max(probe.slowness(core) for core in (cores.server, cores.client))
         time.sleep(LOOK_SECONDS)
@@ -191,30 +191,77 @@ def wait_until_quiet(cores: Cores, probe: Probe) -> None:
         others = (busy_seconds() - busy - (time.process_time() - own)) / wall
         if slowness <= SLOW and others <= OTHERS_SHARE:
             return
+        probe.patience_seconds -= wall
 
 
-def run_slot(server: Server, path: str, headers: Mapping[str, str], seconds: int, cores: Cores, probe: Probe) -> Slot:
-    """One run of wrk against one server. Raises ``Broken`` for errors, ``Missing`` without wrk."""
+def start_wrk(server: Server, path: str, headers: Mapping[str, str], seconds: int, core: int) -> subprocess.Popen[str]:
+    """Start the client on its core. Raises ``Missing`` without wrk."""
     wrk = shutil.which("wrk")
     if wrk is None:
         raise Missing("wrk is not installed (apt-get install wrk)")
     command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
     for name, value in headers.items():
         command += ["-H", f"{name}: {value}"]
+    with pinned(core):
+        return subprocess.Popen(
+            [*command, server.url + path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What one client asks: a server, a path and the request fields."""
+
+    server: Server
+    path: str
+    headers: Mapping[str, str]
+
+
+def run_pair(one: Target, other: Target, seconds: int, cores: Cores) -> tuple[float, float]:
+    """Processor microseconds a request of two servers that are under load at the same time, on the same core.
+
+    The kernel gives them the core in turn, some milliseconds each, so whatever makes the machine slow makes both
+    slow. Raises ``Broken`` for errors.
+    """
+    targets = (one, other)
+    before = [target.server.cpu_seconds() for target in targets]
+    clients = [start_wrk(t.server, t.path, t.headers, seconds, cores.client) for t in targets]
+    outputs = [client.communicate()[0] for client in clients]
+    used = [target.server.cpu_seconds() - start for target, start in zip(targets, before, strict=True)]
+    first, second = (seconds / parse_wrk(said)[1] * 1e6 for seconds, said in zip(used, outputs, strict=True))
+    return first, second
+
+
+def run_slot(target: Target, seconds: int, cores: Cores, probe: Probe) -> Slot:
+    """One run of wrk against one server. Raises ``Broken`` for errors, ``Missing`` without wrk."""
     slowness = [probe.slowness(core) for core in (cores.server, cores.client)]
-    busy, cpu = busy_seconds(), server.cpu_seconds()
+    busy, cpu = busy_seconds(), target.server.cpu_seconds()
     client = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
-    with pinned(cores.client):
-        done = subprocess.run([*command, server.url + path], capture_output=True, text=True, check=False)
+    output, _ = start_wrk(target.server, target.path, target.headers, seconds, cores.client).communicate()
     wall = time.perf_counter() - started
-    served = server.cpu_seconds() - cpu
+    served = target.server.cpu_seconds() - cpu
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = served + after.ru_utime + after.ru_stime - client.ru_utime - client.ru_stime
     others = max(0.0, busy_seconds() - busy - used) / wall
     slowness += [probe.slowness(core) for core in (cores.server, cores.client)]
-    rate, total = parse_wrk(done.stdout + done.stderr)
+    rate, total = parse_wrk(output)
     return Slot(rate, served / total * 1e6, others, max(slowness))
+
+
+def run_pairs(
+    names: Sequence[str], rounds: int, measure: Callable[[str], tuple[float, float]], told: Callable[[str], None]
+) -> dict[str, list[tuple[float, float]]]:
+    """The pairs of each name, in turn. A peer that breaks is told of and left out from then on."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name in list(found):
+            try:
+                found[name].append(measure(name))
+            except Broken as error:
+                told(f"{name}: left out, {error}")
+                del found[name]
+    return found
 
 
 @dataclass(slots=True)
@@ -262,13 +309,15 @@ class Ratio:
     high: float
     rounds: int
 
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Ratio:
+        return cls(statistics.median(values), min(values), max(values), len(values))
+
 
 def ratio_of(peer: Series, limit: Series, value: Callable[[Slot], float]) -> Ratio | None:
     """``peer`` over ``limit``, both of the same round; ``None`` where no round has both."""
     ratios = [value(peer.slots[number]) / value(limit.slots[number]) for number in peer.slots if number in limit.slots]
-    if not ratios:
-        return None
-    return Ratio(statistics.median(ratios), min(ratios), max(ratios), len(ratios))
+    return Ratio.of(ratios) if ratios else None
 
 
 def machine() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
     python -m benchmarks.serving --quick      2 rounds of 1 s, about two minutes
     python -m benchmarks.serving              6 rounds of 3 s, about fifteen
+    python -m benchmarks.serving --paired     where other users of the machine leave no quiet moment
     python -m benchmarks.serving --profiles identity --peers naive hotpath
 
 uvicorn with uvloop and httptools, one worker on one core; wrk with one thread and 32 connections on another.
@@ -13,6 +14,7 @@ import argparse
 import contextlib
 import http.client
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -33,11 +35,14 @@ from benchmarks.harness import (
     Series,
     Server,
     Slot,
+    Target,
     free_port,
     machine,
     print_facts,
     print_table,
     ratio_of,
+    run_pair,
+    run_pairs,
     run_rounds,
     run_slot,
     start_server,
@@ -45,6 +50,8 @@ from benchmarks.harness import (
     write_json,
 )
 from benchmarks.sample import PATH, browser_headers, publish
+
+LIMIT_SERVERS = 3
 
 ANSWERS = ("naive", "hotpath", "hotpath-added")
 STATIC = ("whitenoise", "servestatic", "staticfiles", "nginx")
@@ -113,15 +120,15 @@ class Field:
         self._files = files
         self._cores = cores
         self._stack = stack
-        self._servers: dict[str, Server] = {}
+        self._servers: dict[tuple[str, int], Server] = {}
 
-    def server(self, name: str) -> Server:
-        """Raises ``Missing`` or ``Broken``."""
-        if name not in self._servers:
+    def server(self, name: str, copy: int = 1) -> Server:
+        """The server of this name, or another of the same kind. Raises ``Missing`` or ``Broken``."""
+        if (name, copy) not in self._servers:
             server = self._start(name)
-            self._servers[name] = server
+            self._servers[name, copy] = server
             self._stack.callback(server.stop)
-        return self._servers[name]
+        return self._servers[name, copy]
 
     def _start(self, name: str) -> Server:
         port = free_port()
@@ -135,19 +142,19 @@ class Field:
             command = [nginx, "-p", str(root), "-c", str(configuration)]
         else:
             command = [sys.executable, "-m", "benchmarks.peers", name, "--root", str(root), "--port", str(port)]
-        return start_server(command, port, self._cores.server, root / f"{name}.log")
+        return start_server(command, port, self._cores.server, root / f"{name}-{port}.log")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table."""
+    """One line of the table; what a way of measuring does not give is ``None``."""
 
     profile: str
     peer: str
-    requests_per_second: Ratio
-    to_limit: Ratio
+    to_limit: Ratio | None
     cpu_to_limit: Ratio
-    cpu_microseconds: float
+    requests_per_second: Ratio | None
+    cpu_microseconds: Ratio
     discarded: int
 
 
@@ -159,40 +166,64 @@ class Plan:
     rounds: int
     seconds: int
     keep_noisy: bool
+    paired: bool
     cores: Cores
 
 
 def compare(profile: Profile, field: Field, plan: Plan, probe: Probe) -> list[Row]:
     """All peers of one profile. What cannot be measured is told on standard error."""
-    fields = {}
+    targets = {}
     for name in (profile.limit, *profile.peers):
         if plan.wanted is None or name in plan.wanted or name == profile.limit:
             try:
-                fields[name] = fields_for(field.server(name), profile)
+                server = field.server(name)
+                targets[name] = Target(server, PATH, fields_for(server, profile))
             except (Missing, Broken, OSError) as error:
                 tell(f"{profile.name}: {name} is left out: {error}")
+    if profile.limit not in targets:
+        return []
+    rows = _pairs(profile, targets, field, plan) if plan.paired else _slots(profile, targets, plan, probe)
+    return list(rows)
 
+
+def _slots(profile: Profile, targets: Mapping[str, Target], plan: Plan, probe: Probe) -> Iterable[Row]:
     def measure(name: str) -> Slot:
         if not plan.keep_noisy:
             wait_until_quiet(plan.cores, probe)
-        return run_slot(field.server(name), PATH, fields[name], plan.seconds, plan.cores, probe)
+        return run_slot(targets[name], plan.seconds, plan.cores, probe)
 
-    found = run_rounds(list(fields), plan.rounds, measure, tell, keep_noisy=plan.keep_noisy)
-    return list(_rows(profile, found))
-
-
-def _rows(profile: Profile, found: Mapping[str, Series]) -> Iterable[Row]:
-    limit = found.get(profile.limit)
+    found = run_rounds(list(targets), plan.rounds, measure, tell, keep_noisy=plan.keep_noisy)
+    limit = found.get(profile.limit, Series())
     for name, series in found.items():
-        to_limit = ratio_of(series, limit, lambda slot: slot.requests_per_second) if limit else None
-        cpu = ratio_of(series, limit, lambda slot: 1 / slot.cpu_microseconds) if limit else None
+        to_limit = ratio_of(series, limit, lambda slot: slot.requests_per_second)
+        cpu = ratio_of(series, limit, lambda slot: 1 / slot.cpu_microseconds)
         if to_limit is None or cpu is None:
             tell(f"{profile.name}: {name} has no quiet round together with the limit ({series.discarded} discarded)")
             continue
-        rates = [slot.requests_per_second for slot in series.slots.values()]
-        times = sorted(slot.cpu_microseconds for slot in series.slots.values())
-        rate = Ratio(sorted(rates)[len(rates) // 2], min(rates), max(rates), len(rates))
-        yield Row(profile.name, name, rate, to_limit, cpu, times[len(times) // 2], series.discarded)
+        slots = list(series.slots.values())
+        rate = Ratio.of([slot.requests_per_second for slot in slots])
+        time_used = Ratio.of([slot.cpu_microseconds for slot in slots])
+        yield Row(profile.name, name, to_limit, cpu, rate, time_used, series.discarded)
+
+
+def _pairs(profile: Profile, targets: Mapping[str, Target], field: Field, plan: Plan) -> Iterable[Row]:
+    # Two processes of the same code differ by some percent, by where their memory happens to lie. So the limit is
+    # several servers, used in turn; how far they are from each other, on its own line, says what to think of the rest.
+    limits = [
+        Target(field.server(profile.limit, copy), PATH, targets[profile.limit].headers)
+        for copy in range(1, LIMIT_SERVERS + 1)
+    ]
+    turns = {name: 0 for name in targets}
+
+    def measure(name: str) -> tuple[float, float]:
+        turns[name] += 1
+        limit = limits[turns[name] % LIMIT_SERVERS]
+        other = limits[(turns[name] + 1) % LIMIT_SERVERS] if name == profile.limit else targets[name]
+        return run_pair(limit, other, plan.seconds, plan.cores)
+
+    for name, pairs in run_pairs(list(targets), plan.rounds, measure, tell).items():
+        ratio = Ratio.of([of_limit / of_peer for of_limit, of_peer in pairs])
+        yield Row(profile.name, name, None, ratio, None, Ratio.of([of_peer for _, of_peer in pairs]), 0)
 
 
 def tell(line: str) -> None:
@@ -200,13 +231,20 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-QUIET = f"A slot beside which something else ran, or a core was slow, is done again, at most {ATTEMPTS} times."
-NOISY = "Noisy slots were kept (--keep-noisy): other users of the machine are in these figures."
-RATIOS = """\
-Ratios are to the first line of each block in the same round, median with min and max; by CPU: the same from the
-server's processor time a request, which another user of the machine disturbs less."""
+HOW_SLOTS = f"""\
+A slot beside which something else ran, or a core was slow, is done again, at most {ATTEMPTS} times. Ratios are to the
+first line of each block in the same round, median with min and max: of requests a second; and of the server's
+processor time a request, which other users of the machine disturb less."""
 
-TITLES = ("request, peer", "ratio", "min", "max", "by CPU", "min", "max", "req/s", "CPU µs", "rounds", "discarded")
+HOW_NOISY = """\
+Noisy slots were kept: other users of the machine are in these figures. Ratios as without --keep-noisy."""
+
+HOW_PAIRS = """\
+Each peer was under load together with the limit, the first line of its block, on one core, which the kernel gave them
+in turn: what made the machine slow made both slow. Ratios are of the servers' processor time a request, median with
+min and max; the first line is the limit beside other servers of its own kind."""
+
+TITLES = ("request, peer", "req/s ratio", "min", "max", "CPU ratio", "min", "max", "req/s", "CPU µs", "rounds", "again")
 
 
 def table(rows: Sequence[Row]) -> list[list[object]]:
@@ -217,18 +255,15 @@ def table(rows: Sequence[Row]) -> list[list[object]]:
         if row.profile != profile:
             profile = row.profile
             cells.append([profile, *[""] * (len(TITLES) - 1)])
-        cells.append(
-            [
-                f"  {row.peer}",
-                *(row.to_limit.median, row.to_limit.low, row.to_limit.high),
-                *(row.cpu_to_limit.median, row.cpu_to_limit.low, row.cpu_to_limit.high),
-                round(row.requests_per_second.median),
-                row.cpu_microseconds,
-                row.to_limit.rounds,
-                row.discarded,
-            ]
-        )
+        rate = round(row.requests_per_second.median) if row.requests_per_second else None
+        ratios = [*_span(row.to_limit), *_span(row.cpu_to_limit)]
+        rounds = row.cpu_to_limit.rounds
+        cells.append([f"  {row.peer}", *ratios, rate, row.cpu_microseconds.median, rounds, row.discarded])
     return cells
+
+
+def _span(ratio: Ratio | None) -> tuple[float | None, float | None, float | None]:
+    return (ratio.median, ratio.low, ratio.high) if ratio else (None, None, None)
 
 
 def run(profiles: Sequence[Profile], plan: Plan) -> list[Row]:
@@ -257,7 +292,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, help="how long, each time")
     parser.add_argument("--profiles", nargs="+", choices=[p.name for p in PROFILES], help="kinds of requests")
     parser.add_argument("--peers", nargs="+", choices=[*peers.PEERS, "nginx"], help="beside the limit")
-    parser.add_argument("--keep-noisy", action="store_true", help="use every slot, whatever ran beside it")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--paired", action="store_true", help="load each peer together with the limit: for busy machines")
+    way.add_argument("--keep-noisy", action="store_true", help="use every slot, whatever ran beside it")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     return parser.parse_args(arguments)
 
@@ -269,16 +306,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seconds = options.seconds or (1 if options.quick else 3)
     profiles = [p for p in PROFILES if options.profiles is None or p.name in options.profiles]
     cores = Cores.choose()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end too
     try:
-        rows = run(profiles, Plan(options.peers, rounds, seconds, options.keep_noisy, cores))
+        rows = run(profiles, Plan(options.peers, rounds, seconds, options.keep_noisy, options.paired, cores))
     except Missing as error:
         tell(str(error))
         return 1
+    if not rows:
+        tell("nothing could be measured; on a machine that others use, try --paired")
+        return 1
     print_facts(machine())
-    print(f"uvicorn (uvloop, httptools, one worker) on core {cores.server},")
-    print(f"wrk with one thread and {CONNECTIONS} connections on core {cores.client}.")
-    print(f"{rounds} rounds of {seconds} s, in turn.", NOISY if options.keep_noisy else QUIET)
-    print(RATIOS)
+    print(f"uvicorn (uvloop, httptools, one worker) on core {cores.server}, wrk on core {cores.client}")
+    print(f"with one thread and {CONNECTIONS} connections; {rounds} rounds of {seconds} s, in turn.")
+    print(HOW_PAIRS if options.paired else HOW_NOISY if options.keep_noisy else HOW_SLOTS)
     for profile in profiles:
         sent: dict[str, Any] = dict(profile.headers)
         if profile.conditional:
@@ -287,7 +327,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print()
     print_table(TITLES, table(rows))
     write_json(options.json, {"rounds": rounds, "seconds": seconds, "rows": [asdict(row) for row in rows]})
-    return 0 if rows else 1
+    return 0
 
 
 if __name__ == "__main__":
