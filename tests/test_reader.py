@@ -114,7 +114,7 @@ def test_bodies_stay_below_the_maximum_and_every_page_is_served(tmp_path: Path) 
             assert answer.status == 200
             assert answer.body.startswith(b'{"i":%d,' % index)
             assert hot.reader.body_bytes <= maximum
-    held = sum(page.variants is not None for page in hot.current().pages.values())
+    held = len(hot.current().pages)
     assert 0 < held < 100
     hot.reader.close()
 
@@ -126,7 +126,7 @@ def test_pages_in_use_stay_in_memory(tmp_path: Path) -> None:
     for index in range(1, 100):
         assert get(hot, "/p/0").status == 200
         if index > 1:
-            assert hot.current().pages[b"/p/0"].variants is not None, index
+            assert b"/p/0" in hot.current().pages, index
         get(hot, f"/p/{index}")
     hot.reader.close()
 

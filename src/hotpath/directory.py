@@ -22,7 +22,7 @@ from hotpath.errors import DeclarationError, UnsafePath
 from hotpath.keys import Template, make_key, parameter_text
 from hotpath.manifest import Item, Policy, Representation
 from hotpath.payload import is_json
-from hotpath.snapshot import Freshness, Page, prepare
+from hotpath.snapshot import Freshness, Page, make_page
 
 logger = logging.getLogger("hotpath")
 
@@ -137,9 +137,8 @@ class WatchedDirectory:
             if coding != "identity":
                 representations.append(Representation(coding, "", len(body), hashlib.sha256(body).digest()))
         item = Item(key, self.policy, tuple(representations), modified)
-        page = Page(item, None, Freshness(modified + self.policy.lifetime_seconds, now))
-        prepare(page, bodies, generation_header=False, now=now)
-        return page
+        freshness = Freshness(modified + self.policy.lifetime_seconds, now)
+        return make_page(item, None, freshness, bodies, generation_header=False, now=now)
 
     def _tell(self, name: str, problem: str) -> None:
         """Once for a file until it is good again, not at every look."""

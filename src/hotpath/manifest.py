@@ -20,6 +20,10 @@ FORMAT = 1
 
 _END = b'],"sha256":"'
 
+# What an item's line begins with: the key is the first field of ``encode_item``.
+_KEY = b'{"key":"'
+_ROUTE = b'","route":'
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -165,16 +169,18 @@ def encode(head: Head, items: Iterable[Item]) -> Iterator[bytes]:
 
 def decode(data: bytes, path: str) -> Manifest:
     """Read a whole file. Raises ``Corrupt`` (with ``path``) unless every byte is as it was written."""
-    head, lines = open_lines(data, path)
-    return Manifest(head, {item.key: item for item in decode_items(head, lines, path)})
+    head = decode_head(data, path)
+    items = (decode_item(head, line, path) for line in item_lines(data))
+    return Manifest(head, {item.key: item for item in items})
 
 
-def open_lines(data: bytes, path: str) -> tuple[Head, list[bytes]]:
-    """The head and the still undecoded item lines of a file whose digest holds."""
-    body, end, rest = data.rpartition(_END)
-    if not end or rest != hashlib.sha256(body).hexdigest().encode("ascii") + b'"}\n':
+def decode_head(data: bytes, path: str) -> Head:
+    """The head of a file whose digest holds. Raises ``Corrupt`` (with ``path``) for any other."""
+    end = data.rfind(_END)
+    digest = hashlib.sha256(memoryview(data)[: max(end, 0)]).hexdigest()
+    if end < 0 or data[end + len(_END) :] != digest.encode("ascii") + b'"}\n':
         raise Corrupt("the manifest is not as it was written (its own digest differs)", path=path)
-    first, *lines = body.splitlines()
+    first = data[: data.find(b"\n")]
     try:
         facts = orjson.loads(first + b"]}")
         if facts["format"] != FORMAT:
@@ -197,29 +203,49 @@ def open_lines(data: bytes, path: str) -> tuple[Head, list[bytes]]:
             for policy in facts["routes"]
         )
         codings = tuple(facts["codings"])
-        return Head(facts["sequence"], facts["created"], facts["parent"], codings, policies), lines
+        return Head(facts["sequence"], facts["created"], facts["parent"], codings, policies)
     except (KeyError, TypeError, ValueError) as error:
         raise Corrupt(f"the manifest's first line cannot be read ({error!r})", path=path) from error
 
 
-def decode_items(head: Head, lines: Iterable[bytes], path: str) -> Iterator[Item]:
-    """The items, one a step, so that a caller can breathe between them."""
-    for line in lines:
-        try:
-            facts = orjson.loads(line.removesuffix(b","))
-            file = facts["file"]
-            representations = [Representation("identity", file, facts["bytes"], bytes.fromhex(facts["sha256"]))]
-            for coding, other in facts.get("codings", {}).items():
-                representations.append(
-                    Representation(coding, file + SUFFIXES[coding], other["bytes"], bytes.fromhex(other["sha256"]))
-                )
-            yield Item(
-                facts["key"],
-                head.policies[facts["route"]],
-                tuple(representations),
-                facts["last_modified"],
-                facts.get("stale_since"),
-                facts.get("metrics"),
+def item_lines(data: bytes) -> Iterator[bytes]:
+    """The item lines of a file, one a step, so that a caller can breathe between them."""
+    start = data.find(b"\n") + 1
+    stop = data.rfind(_END)
+    while start < stop:
+        end = data.find(b"\n", start)
+        yield data[start:end]
+        start = end + 1
+
+
+def key_of(line: bytes) -> bytes:
+    """The key of an item's line, found without decoding it: a key is ASCII and holds no quote (see ``keys``)."""
+    return line[len(_KEY) : line.index(b'"', len(_KEY))]
+
+
+def route_of(line: bytes) -> int:
+    """The index of an item's policy, found in the same way: it is the second field."""
+    start = line.index(_ROUTE, len(_KEY)) + len(_ROUTE)
+    return int(line[start : line.index(b",", start)])
+
+
+def decode_item(head: Head, line: bytes, path: str) -> Item:
+    """The item of one line."""
+    try:
+        facts = orjson.loads(line.removesuffix(b","))
+        file = facts["file"]
+        representations = [Representation("identity", file, facts["bytes"], bytes.fromhex(facts["sha256"]))]
+        for coding, other in facts.get("codings", {}).items():
+            representations.append(
+                Representation(coding, file + SUFFIXES[coding], other["bytes"], bytes.fromhex(other["sha256"]))
             )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise Corrupt(f"an item of the manifest cannot be read ({error!r})", path=path) from error
+        return Item(
+            facts["key"],
+            head.policies[facts["route"]],
+            tuple(representations),
+            facts["last_modified"],
+            facts.get("stale_since"),
+            facts.get("metrics"),
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise Corrupt(f"an item of the manifest cannot be read ({error!r})", path=path) from error

@@ -90,10 +90,10 @@ class HotpathMiddleware:
             answer = resolve(self._reader.snapshot, method, raw_path, scope.get("query_string") or b"", headers)
             if not isinstance(answer, Pending):
                 return answer
-            if answer.page is None:
+            if answer.key is None:
                 return UNREADABLE
-            variants = await anyio.to_thread.run_sync(self._reader.load_page, answer.page)
-            return resolve_page(answer.page, variants, method, headers) if variants else UNREADABLE
+            page = await anyio.to_thread.run_sync(self._reader.load_page, answer.key)
+            return resolve_page(page, method, headers) if page is not None else UNREADABLE
         except Exception:
             # Whatever is wrong in hotpath must never cost a request that the app could answer.
             self._report()

@@ -7,33 +7,41 @@ having to look, and without any lifespan protocol. Requests read one attribute, 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import os
 import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from hotpath.directory import WatchedDirectory
 from hotpath.errors import NothingPublished, StoreError
-from hotpath.manifest import Item, decode_items
-from hotpath.snapshot import Freshness, Page, Snapshot, Variants, is_key, prepare, target_paths
-from hotpath.store import Choice, Store
+from hotpath.manifest import Head, Item, decode_item, item_lines, key_of, route_of
+from hotpath.snapshot import Freshness, Page, Snapshot, make_page
+from hotpath.store import Store
 
 logger = logging.getLogger("hotpath")
 
 # What a page costs in memory beside its bodies: its variants with their header lists, about 1.5 KB a coding.
 PAGE_OVERHEAD_BYTES = 4096
 
-# While a generation is loaded the interpreter is given away after this many items, for as long as a waiting thread
-# needs to take it: the event loop of the same process goes on answering.
-ITEMS_A_BREATH = 200
+# While a generation is loaded the interpreter is given away after so many steps, for as long as a waiting thread needs
+# to take it: the event loop of the same process goes on answering.
+LINES_A_BREATH = 1000
+PAGES_A_BREATH = 20
 BREATH_SECONDS = 0.0001
 
 # Files of other programs have to show within two seconds and be seen twice before they count.
 DIRECTORY_REFRESH_SECONDS = 0.5
+
+# The line of a key that has none: the page of a directory, which is always in memory.
+_IN_MEMORY = b""
+
+_PERCENT = ord("%")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,7 @@ class Reader:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.snapshot = Snapshot(is_loaded=False)
+        self.snapshot = Snapshot(is_loaded=False, is_exact=False)
         self.degraded: str | None = None
         self.corrupt_items = 0
         self._store = store
@@ -70,12 +78,17 @@ class Reader:
         self._signature: tuple[object, ...] | None = None
         self._descriptor: int | None = None
         self._freshness: dict[tuple[int, int], Freshness] = {}
-        self._sequence: int | None = None
-        self._created: int | None = None
-        self._generation_pages: dict[bytes, Page] = {}
-        # Pages with bodies in memory, with their uses when the hand of the clock last passed (second chance: an
-        # approximation of LRU that costs a request nothing but the counter it keeps anyway).
-        self._resident: OrderedDict[Page, int] = OrderedDict()
+        self._head: Head | None = None
+        self._folded: set[bytes] = set()
+        self._query_names: dict[bytes, frozenset[str]] = {}
+        self._directory_keys: AbstractSet[bytes] = frozenset()
+        # Each key of the generation with its line of the manifest, still undecoded: a line is a quarter of what its
+        # decoded item would take, and nothing for the garbage collector to visit.
+        self._lines: dict[bytes, bytes] = {}
+        self._pages: dict[bytes, Page] = {}
+        # What is in ``_pages``, with its uses when the hand of the clock last passed (second chance: an approximation
+        # of LRU that costs a request nothing but the counter it keeps anyway).
+        self._resident: OrderedDict[bytes, int] = OrderedDict()
         self._resident_bytes = 0
         self._told: set[str] = set()
         _readers.add(self)
@@ -84,6 +97,11 @@ class Reader:
     def started(self) -> bool:
         """Whether the first load has happened in this process."""
         return self._loaded
+
+    @property
+    def keys(self) -> list[bytes]:
+        """Every key that is served now."""
+        return [*self._lines]
 
     @property
     def body_bytes(self) -> int:
@@ -130,17 +148,21 @@ class Reader:
                 self._swap()
             return changed
 
-    def load_page(self, page: Page) -> Variants | None:
-        """The variants of one page, read from disk where they are not in memory. Blocks.
+    def load_page(self, key: bytes) -> Page | None:
+        """The page of one key, read from disk where it is not in memory. Blocks, so not for a loop.
 
-        They are returned, not only kept: the next page that is loaded may already put this one out again. ``None``
-        where no valid bytes exist anywhere; the page is taken out then.
+        It is returned, not only kept: the next page that is loaded may already put this one out again. ``None`` where
+        no valid bytes exist anywhere; the key is taken out then.
         """
         with self._lock:
-            if page.variants is None and not self._bring_in(page, self._clock()):
-                self._generation_pages = {key: one for key, one in self._generation_pages.items() if one is not page}
-                self._swap()
-            return page.variants
+            page = self._pages.get(key)
+            if page is None and self._lines.get(key):
+                page = self._bring_in(key, self._clock())
+                if page is None:
+                    del self._lines[key]
+                else:
+                    self._admit(key, page)
+            return page
 
     def _load(self, now: float) -> bool:
         """Make pages of the generation to serve. On any problem the old ones stay."""
@@ -155,14 +177,21 @@ class Reader:
             self._tell(f"the store cannot be read, the last generation keeps serving: {error}")
             self.degraded = str(error)
             return False
-        freshness: dict[tuple[int, int], Freshness] = {}
-        try:
-            pages = self._make_pages(choice, freshness, now)
-        except StoreError as error:
-            os.close(choice.descriptor)
-            self._tell(f"generation {choice.sequence} cannot be read, the last one keeps serving: {error}")
-            self.degraded = str(error)
-            return False
+        lines: dict[bytes, bytes] = {}
+        folded: set[bytes] = set()
+        query_names: dict[bytes, frozenset[str]] = {}
+        plain = not any(policy.fold_case or policy.query for policy in choice.head.policies)
+        for count, line in enumerate(item_lines(choice.data), start=1):
+            key = key_of(line)
+            lines[key] = line
+            if not plain:
+                policy = choice.head.policies[route_of(line)]
+                if policy.fold_case:
+                    folded.add(key)
+                if policy.query:
+                    query_names[key.partition(b"?")[0]] = frozenset(policy.query)
+            if count % LINES_A_BREATH == 0:
+                time.sleep(BREATH_SECONDS)
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = choice.descriptor
@@ -171,59 +200,43 @@ class Reader:
             self._tell(f"serving generation {choice.sequence}, because {choice.degraded}")
         else:
             self._told.clear()
-        self._sequence, self._created, self._freshness = choice.sequence, choice.head.created, freshness
-        self._take_in(pages, now)
+        self._head, self._lines, self._freshness = choice.head, lines, {}
+        self._folded, self._query_names = folded, query_names
+        self._fill(now)
         return True
 
-    def _make_pages(self, choice: Choice, freshness: dict[tuple[int, int], Freshness], now: float) -> dict[bytes, Page]:
-        pages: dict[bytes, Page] = {}
-        for count, item in enumerate(decode_items(choice.head, choice.lines, str(choice.path)), start=1):
-            if is_key(item.key):
-                fresh = _freshness_of(item, choice.head.created, freshness, now)
-                pages[item.key.encode("ascii")] = Page(item, choice.sequence, fresh)
-            if count % ITEMS_A_BREATH == 0:
-                time.sleep(BREATH_SECONDS)
-        return pages
-
-    def _take_in(self, pages: dict[bytes, Page], now: float) -> None:
-        """Fill the pages from memory where their bytes are known, from disk while there is room."""
-        before = self._generation_pages
-        resident, self._resident, self._resident_bytes = self._resident, OrderedDict(), 0
-        bad = []
-        for count, (key, page) in enumerate(pages.items(), start=1):
-            old = before.get(key)
-            if old is not None and old in resident and _same_bytes(old.item, page.item):
-                self._admit(page, old.bodies, now)
-            elif self._has_room_for(page) and not self._bring_in(page, now, old):
-                bad.append(key)
-            if count % ITEMS_A_BREATH == 0:
-                time.sleep(BREATH_SECONDS)
-        for key in bad:
-            del pages[key]
-        self._generation_pages = pages
-
-    def _has_room_for(self, page: Page) -> bool:
-        return self._resident_bytes + page.weight + PAGE_OVERHEAD_BYTES <= self._options.max_body_bytes
-
-    def _bring_in(self, page: Page, now: float, old: Page | None = None) -> bool:
-        """Read and verify the bodies of a page; where they are bad, its last good ones. ``False`` where none are."""
-        assert page.generation is not None  # pages of directories are never without bodies
-        bodies = self._read_bodies(page.item, page.generation)
-        if bodies is None:
-            self.corrupt_items += 1
-            if old is not None and old.variants is not None:
-                page.item, page.generation, page.freshness = old.item, old.generation, old.freshness
-                bodies = old.bodies
+    def _fill(self, now: float) -> None:
+        """Pages for a new generation: those that were in memory, then the others in their order while there is room."""
+        before, wanted = self._pages, [*self._resident]
+        self._pages, self._resident, self._resident_bytes = {}, OrderedDict(), 0
+        for count, key in enumerate(itertools.chain(wanted, list(self._lines)), start=1):
+            if key not in self._lines or key in self._pages:
+                continue
+            page = self._bring_in(key, now, before.get(key))
+            if page is None:
+                del self._lines[key]
+            elif self._resident_bytes + _cost(page) > self._options.max_body_bytes:
+                break
             else:
-                bodies = self._older_bodies(page, now)
-            if bodies is None:
-                return False
-        self._admit(page, bodies, now)
-        return True
+                self._admit(key, page)
+            if count % PAGES_A_BREATH == 0:
+                time.sleep(BREATH_SECONDS)
 
-    def _older_bodies(self, page: Page, now: float) -> dict[str, bytes] | None:
-        """The newest valid bytes of a key in the generations before, whose number the page then carries."""
-        newest = page.generation or 0
+    def _bring_in(self, key: bytes, now: float, old: Page | None = None) -> Page | None:
+        """The page of a key of this generation, from verified bytes; where they are bad, from the last good ones."""
+        assert self._head is not None
+        sequence = self._head.sequence
+        item = decode_item(self._head, self._lines[key], str(self._store.manifest_path(sequence)))
+        if old is not None and _same_bytes(old.item, item):
+            return self._make_page(item, sequence, self._head.created, old.bodies, now)
+        bodies = self._read_bodies(item, sequence)
+        if bodies is not None:
+            return self._make_page(item, sequence, self._head.created, bodies, now)
+        self.corrupt_items += 1
+        return old if old is not None else self._older_page(item.key, sequence, now)
+
+    def _older_page(self, key: str, newest: int, now: float) -> Page | None:
+        """The newest valid page of a key in the generations before, whose number it then carries."""
         for sequence in reversed(self._store.sequences()):
             if sequence >= newest:
                 continue
@@ -231,13 +244,20 @@ class Reader:
                 manifest = self._store.read_manifest(sequence)
             except (StoreError, OSError):
                 continue
-            item = manifest.items.get(page.item.key)
+            item = manifest.items.get(key)
             bodies = self._read_bodies(item, sequence) if item is not None else None
             if item is not None and bodies is not None:
-                page.item, page.generation = item, sequence
-                page.freshness = _freshness_of(item, manifest.head.created, self._freshness, now)
-                return bodies
+                return self._make_page(item, sequence, manifest.head.created, bodies, now)
         return None
+
+    def _make_page(self, item: Item, sequence: int, created: int, bodies: Mapping[str, bytes], now: float) -> Page:
+        since = item.stale_since if item.stale_since is not None else created
+        lifetime = item.policy.lifetime_seconds
+        freshness = self._freshness.get((since, lifetime))
+        if freshness is None:
+            freshness = self._freshness[since, lifetime] = Freshness(since + lifetime, now)
+        header = self._options.generation_header
+        return make_page(item, sequence, freshness, bodies, generation_header=header, now=now)
 
     def _read_bodies(self, item: Item, sequence: int) -> dict[str, bytes] | None:
         """The verified bodies by coding. A bad coding is left out; without a good identity there are none."""
@@ -257,30 +277,41 @@ class Reader:
                     return None
         return bodies
 
-    def _admit(self, page: Page, bodies: dict[str, bytes], now: float) -> None:
-        prepare(page, bodies, generation_header=self._options.generation_header, now=now)
-        self._resident[page] = 0
-        self._resident_bytes += page.weight + PAGE_OVERHEAD_BYTES
+    def _admit(self, key: bytes, page: Page) -> None:
+        self._pages[key] = page
+        self._resident[key] = 0
+        self._resident_bytes += _cost(page)
         while self._resident_bytes > self._options.max_body_bytes and len(self._resident) > 1:
             candidate, seen = self._resident.popitem(last=False)
-            uses = candidate.uses
-            if candidate is page or uses != seen:
+            uses = self._pages[candidate].uses
+            if candidate == key or uses != seen:
                 self._resident[candidate] = uses
             else:
-                candidate.variants = None
-                self._resident_bytes -= candidate.weight + PAGE_OVERHEAD_BYTES
+                self._resident_bytes -= _cost(self._pages.pop(candidate))
 
     def _swap(self) -> None:
-        pages = self._generation_pages
-        for directory in self._directories:
-            pages = {**pages, **directory.pages}
+        """Put a snapshot of what there is now in place, with the pages of directories among those of the generation."""
+        present = {key: page for directory in self._directories for key, page in directory.pages.items()}
+        for key in self._directory_keys - present.keys():
+            self._lines.pop(key, None)
+            self._pages.pop(key, None)
+        for key, page in present.items():
+            if self._resident.pop(key, None) is not None:
+                self._resident_bytes -= _cost(self._pages[key])
+            self._lines[key] = _IN_MEMORY
+            self._pages[key] = page
+        self._directory_keys = present.keys()
+        folded = self._folded | {key for key, page in present.items() if page.item.policy.fold_case}
+        encoded = any(_PERCENT in key for key in self._lines)
         self.snapshot = Snapshot(
-            generation=self._sequence,
-            created=self._created,
-            pages=pages,
-            folded={key: page for key, page in pages.items() if page.item.policy.fold_case},
-            query_names=target_paths(pages.values()),
+            generation=self._head.sequence if self._head else None,
+            created=self._head.created if self._head else None,
+            keys=self._lines,
+            pages=self._pages,
+            folded=folded,
+            query_names=self._query_names,
             redirect_slashes=self._options.redirect_slashes,
+            is_exact=not (folded or encoded or self._options.redirect_slashes),
         )
 
     def _tell(self, problem: str) -> None:
@@ -298,14 +329,9 @@ class Reader:
             self.start()
 
 
-def _freshness_of(item: Item, created: int, known: dict[tuple[int, int], Freshness], now: float) -> Freshness:
-    """The one ``Freshness`` that all items of the same age and lifetime share."""
-    since = item.stale_since if item.stale_since is not None else created
-    lifetime = item.policy.lifetime_seconds
-    found = known.get((since, lifetime))
-    if found is None:
-        found = known[since, lifetime] = Freshness(since + lifetime, now)
-    return found
+def _cost(page: Page) -> int:
+    """Bytes of memory that a page accounts for: its bodies and what is beside them."""
+    return PAGE_OVERHEAD_BYTES + sum(len(body) for body in page.bodies.values())
 
 
 def _same_bytes(one: Item, other: Item) -> bool:

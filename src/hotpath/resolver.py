@@ -5,7 +5,7 @@ Nothing here knows ASGI: a door below it can ask with the bytes that it has.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,7 +19,7 @@ from hotpath.semantics import (
     if_range,
     parse_range,
 )
-from hotpath.snapshot import Answer, Header, Page, Redirect, Snapshot, Variants, partial, refuse
+from hotpath.snapshot import Answer, Freshness, Header, Page, Redirect, Snapshot, partial, refuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class Miss:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Something has to be loaded first, then ask again: the bytes of ``page``, or everything where that is ``None``."""
+    """Something has to be loaded first: the page of ``key``, or everything where that is ``None``."""
 
-    page: Page | None
+    key: bytes | None
     status: ClassVar[int] = 0
 
 
@@ -58,6 +58,11 @@ _CONSULTED = frozenset(
 # As a number: looking for b"%" in bytes costs ten times as much.
 _PERCENT = ord("%")
 
+# A 308 may be kept for ever (RFC 9110 §15.4.9); one that depends on tonight's keys must not be.
+_REDIRECT_CACHE_CONTROL = (b"cache-control", b"public, max-age=60")
+_REDIRECTED = Freshness(0, 0)
+_REDIRECTED.header = (b"cache-status", b"hotpath; hit; detail=redirect")
+
 # Accept-Encoding has a handful of values on the whole web; what each means is worked out once. Bounded, because the
 # values come from clients: beyond the maximum a new value is parsed each time.
 _TIERS_MAXIMUM = 512
@@ -72,12 +77,12 @@ def resolve(
     page = snapshot.pages.get(raw_path)
     if page is None:
         # A miss must stay cheap: only a path that could be another spelling of a key is worth a second look.
-        if snapshot.is_exact and not query and _PERCENT not in raw_path:
+        if snapshot.is_exact and not query and _PERCENT not in raw_path and raw_path not in snapshot.keys:
             return UNKNOWN
         return _resolve_target(snapshot, method, raw_path, query, headers)
-    variants = page.variants
-    if query or method != "GET" or variants is None:
+    if query or method != "GET":
         return _resolve_target(snapshot, method, raw_path, query, headers)
+    variants = page.variants
     accept = tag = since = None
     for name, value in headers:
         if name in _CONSULTED:
@@ -88,7 +93,7 @@ def resolve(
             elif name == _IF_MODIFIED_SINCE:
                 since = value
             else:
-                return resolve_page(page, variants, method, headers)
+                return resolve_page(page, method, headers)
     if accept is None:
         variant = variants[IDENTITY]
     else:
@@ -103,7 +108,7 @@ def resolve(
             return variant.serve
         if tag == variant.etag:
             return variant.not_modified
-    return resolve_page(page, variants, method, headers)
+    return resolve_page(page, method, headers)
 
 
 def _resolve_target(
@@ -114,17 +119,17 @@ def _resolve_target(
         return PENDING
     if method != "GET" and method != "HEAD":
         return OTHER_METHOD
-    page = _find(snapshot, raw_path, query)
-    if not isinstance(page, Page):
-        return page
-    if page.variants is None:
-        return Pending(page)
-    return resolve_page(page, page.variants, method, headers)
+    key = find_key(snapshot, raw_path, query)
+    if not isinstance(key, bytes):
+        return key
+    page = snapshot.pages.get(key)
+    return resolve_page(page, method, headers) if page is not None else Pending(key)
 
 
-def resolve_page(page: Page, variants: Variants, method: str, headers: Iterable[Header]) -> Answer:
+def resolve_page(page: Page, method: str, headers: Iterable[Header]) -> Answer:
     """The answer of one page to GET or HEAD: the whole of RFC 9110 §12.5.3, §13.2.2 and §14.2."""
     head = method == "HEAD"
+    variants = page.variants
     fields: dict[bytes, bytes] = {}
     for name, value in headers:
         if name in _CONSULTED:
@@ -155,46 +160,46 @@ def resolve_page(page: Page, variants: Variants, method: str, headers: Iterable[
     return variant.head if head else variant.serve
 
 
-def _find(snapshot: Snapshot, raw_path: bytes, query: bytes) -> Page | Redirect | Miss:
-    """The page of a target that is not a key as it stands: another spelling, a query, another case, a slash."""
+def find_key(snapshot: Snapshot, raw_path: bytes, query: bytes) -> bytes | Redirect | Miss:
+    """The key that a target asks for, in whatever spelling: another encoding, a query, another case, a slash."""
     path = canonical_path(raw_path)
     if path is None:
         return NEVER_HOT
-    found = _look_up(snapshot, snapshot.pages, path, query)
-    if type(found) is Miss and snapshot.folded:
+    found = _look_up(snapshot, snapshot.keys, path, query)
+    if isinstance(found, Miss) and snapshot.folded:
         folded = canonical_path(path, fold_case=True)
         if folded is not None:
             found = _look_up(snapshot, snapshot.folded, folded, query)
-    if type(found) is Miss and snapshot.redirect_slashes:
+    if isinstance(found, Miss) and snapshot.redirect_slashes:
         return _redirect(snapshot, path, query) or found
     return found
 
 
-def _look_up(snapshot: Snapshot, pages: Mapping[bytes, Page], path: bytes, query: bytes) -> Page | Miss:
-    if not query:
-        return pages.get(path) or UNKNOWN
-    names = snapshot.query_names.get(path)
-    if names is None and path not in pages:
-        return UNKNOWN
-    canonical = canonical_query(query, names or frozenset())
-    if canonical is None:
-        return OTHER_QUERY
-    return pages.get(path + b"?" + canonical if canonical else path) or UNKNOWN
+def _look_up(snapshot: Snapshot, keys: Container[bytes], path: bytes, query: bytes) -> bytes | Miss:
+    key = path
+    if query:
+        names = snapshot.query_names.get(path)
+        if names is None and path not in keys:
+            return UNKNOWN
+        canonical = canonical_query(query, names or frozenset())
+        if canonical is None:
+            return OTHER_QUERY
+        if canonical:
+            key = path + b"?" + canonical
+    return key if key in keys else UNKNOWN
 
 
 def _redirect(snapshot: Snapshot, path: bytes, query: bytes) -> Redirect | None:
     """Where the same path with or without its last slash is a page: a relative 308 that keeps the query."""
     other = path[:-1] if path.endswith(b"/") else path + b"/"
-    page = _look_up(snapshot, snapshot.pages, other, query) if other else UNKNOWN
-    if isinstance(page, Miss):
+    if not other or isinstance(_look_up(snapshot, snapshot.keys, other, query), Miss):
         return None
     # Relative, so that neither a mount point nor a proxy's prefix or host has to be known (RFC 3986 §4.2); "./" in
     # front keeps a segment that holds ":" from being read as a scheme.
     last = other.rstrip(b"/").rpartition(b"/")[2]
     target = b"../" + last if path.endswith(b"/") else b"./" + last + b"/"
     location = (b"location", target + (b"?" + query if query else b""))
-    cache_control = (b"cache-control", page.item.policy.cache_control.encode("latin-1"))
-    return Redirect(308, [(b"content-length", b"0"), location, cache_control], b"", page.freshness)
+    return Redirect(308, [(b"content-length", b"0"), location, _REDIRECT_CACHE_CONTROL], b"", _REDIRECTED)
 
 
 def _accepted(value: bytes) -> tuple[int, ...]:

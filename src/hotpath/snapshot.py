@@ -6,12 +6,11 @@ A snapshot is replaced as a whole, never changed, so one request never sees two 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from hotpath.codings import is_compressible
-from hotpath.keys import canonical_path
-from hotpath.manifest import Item
+from hotpath.manifest import Item, Policy
 from hotpath.semantics import CODING_BITS, format_http_date
 
 Header = tuple[bytes, bytes]
@@ -108,57 +107,50 @@ Variants = tuple[Variant | None, ...]
 
 
 class Page:
-    """One key. ``variants`` is ``None`` while its bytes are not in memory."""
+    """One key whose bytes are in memory."""
 
     __slots__ = ("freshness", "generation", "item", "variants")
 
-    def __init__(self, item: Item, generation: int | None, freshness: Freshness) -> None:
+    def __init__(self, item: Item, generation: int | None, freshness: Freshness, variants: Variants) -> None:
         self.item = item
         self.generation = generation
         self.freshness = freshness
-        self.variants: Variants | None = None
+        self.variants = variants
 
     @property
     def bodies(self) -> dict[str, bytes]:
-        """The bodies in memory, by content coding."""
+        """The bodies, by content coding."""
         return {
-            coding: variant.body
-            for coding, bit in CODING_BITS.items()
-            if self.variants is not None and (variant := self.variants[bit]) is not None
+            coding: variant.body for coding, bit in CODING_BITS.items() if (variant := self.variants[bit]) is not None
         }
 
     @property
     def uses(self) -> int:
-        """How often an answer of this page was sent since its bytes were loaded."""
-        return sum(answer.uses for variant in set(self.variants or ()) if variant for answer in variant.answers)
-
-    @property
-    def weight(self) -> int:
-        """Bytes of all bodies of the page, in memory or not."""
-        return sum(representation.length for representation in self.item.representations)
+        """How often an answer of this page was sent."""
+        return sum(answer.uses for variant in set(self.variants) if variant for answer in variant.answers)
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The pages a process serves at one moment. Keys are request targets: path, or path?query.
+    """What a process serves at one moment. Keys are request targets: path, or path?query.
 
-    ``folded`` are the pages of routes with ``fold_case``; ``query_names`` names, for each path whose route declares
-    some, the parameters that belong to the key. ``is_exact`` says that a path without percent-encoding is a key as
-    it stands or none: nothing is folded, redirected or encoded. ``is_loaded`` says that the store was looked at.
+    ``keys`` are all there are, ``pages`` those whose bytes are in memory. ``pages`` is a cache: the reader puts pages
+    of this snapshot in and out of it. ``folded`` are the keys of routes with ``fold_case``; ``query_names`` names, for
+    each path whose route declares some, the parameters that belong to the key.
+
+    ``is_exact`` says that a path without percent-encoding is a key as it stands or none: nothing is folded,
+    redirected or encoded. ``is_loaded`` says that the store was looked at.
     """
 
     generation: int | None = None
     created: int | None = None
+    keys: Container[bytes] = field(default=(), repr=False)
     pages: Mapping[bytes, Page] = field(default_factory=dict, repr=False)
-    folded: Mapping[bytes, Page] = field(default_factory=dict, repr=False)
+    folded: Container[bytes] = field(default=(), repr=False)
     query_names: Mapping[bytes, frozenset[str]] = field(default_factory=dict, repr=False)
     redirect_slashes: bool = False
+    is_exact: bool = True
     is_loaded: bool = True
-    is_exact: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        lenient = self.folded or self.redirect_slashes or any(b"%" in key for key in self.pages)
-        object.__setattr__(self, "is_exact", self.is_loaded and not lenient)
 
 
 def index_by_mask(variants: Mapping[str, Variant]) -> Variants:
@@ -169,13 +161,20 @@ def index_by_mask(variants: Mapping[str, Variant]) -> Variants:
     )
 
 
-def prepare(page: Page, bodies: Mapping[str, bytes], *, generation_header: bool, now: float) -> None:
-    """Give ``page`` its variants, from verified bytes by content coding."""
-    item, policy = page.item, page.item.policy
+def make_page(
+    item: Item,
+    generation: int | None,
+    freshness: Freshness,
+    bodies: Mapping[str, bytes],
+    *,
+    generation_header: bool,
+    now: float,
+) -> Page:
+    """A page with its answers, from verified bytes by content coding."""
+    policy = item.policy
     # A clock that went back must not put Last-Modified after Date (RFC 9110 §8.8.2.1).
     last_modified = min(item.last_modified, int(now))
-    negotiated = is_compressible(policy.media_type)
-    shared = _static_headers(page, negotiated, generation_header=generation_header)
+    shared = _shared_headers(policy, generation if generation_header else None)
     digest = etag_text(item.identity.sha256)
     variants = {}
     for coding, body in bodies.items():
@@ -187,8 +186,8 @@ def prepare(page: Page, bodies: Mapping[str, bytes], *, generation_header: bool,
         if coding != "identity":
             own.append((b"content-encoding", coding.encode("ascii")))
             suffix = b"-" + coding.encode("ascii")
-        variants[coding] = Variant(body, b'"' + digest + suffix + b'"', last_modified, own, shared, page.freshness)
-    page.variants = index_by_mask(variants)
+        variants[coding] = Variant(body, b'"' + digest + suffix + b'"', last_modified, own, shared, freshness)
+    return Page(item, generation, freshness, index_by_mask(variants))
 
 
 def etag_text(sha256: bytes) -> bytes:
@@ -214,33 +213,13 @@ def partial(variant: Variant, page: Page, start: int, stop: int) -> Serve:
     return Serve(206, headers, variant.body[start:stop], page.freshness)
 
 
-def target_paths(pages: Iterable[Page]) -> dict[bytes, frozenset[str]]:
-    """The paths whose route declares query parameters, with their names."""
-    return {
-        page.item.key.partition("?")[0].encode("ascii"): frozenset(page.item.policy.query)
-        for page in pages
-        if page.item.policy.query
-    }
-
-
-def is_key(key: str) -> bool:
-    """Whether a key read from disk is in canonical form; any other could never be asked for."""
-    path, _, _ = key.partition("?")
-    try:
-        raw = path.encode("ascii")
-    except UnicodeEncodeError:
-        return False
-    return canonical_path(raw) == raw
-
-
-def _static_headers(page: Page, negotiated: bool, *, generation_header: bool) -> list[Header]:
-    policy = page.item.policy
+def _shared_headers(policy: Policy, generation: int | None) -> list[Header]:
     headers = [(b"cache-control", policy.cache_control.encode("latin-1"))]
     if policy.cdn_cache_control:
         headers.append((b"cdn-cache-control", policy.cdn_cache_control.encode("latin-1")))
-    if negotiated:
+    if is_compressible(policy.media_type):
         headers.append((b"vary", b"Accept-Encoding"))
     headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in policy.headers]
-    if generation_header and page.generation is not None:
-        headers.append((b"x-hotpath-generation", b"%d" % page.generation))
+    if generation is not None:
+        headers.append((b"x-hotpath-generation", b"%d" % generation))
     return headers

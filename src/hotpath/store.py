@@ -20,7 +20,7 @@ import orjson
 
 from hotpath.disk import Disk
 from hotpath.errors import Corrupt, DeclarationError, HotpathError, NothingPublished, StoreBusy, StoreError, UnsafePath
-from hotpath.manifest import Head, Manifest, decode, open_lines
+from hotpath.manifest import Head, Manifest, decode, decode_head
 
 # Five nights back: a bad Friday is still undone on Tuesday.
 DEFAULT_KEEP = 5
@@ -49,7 +49,7 @@ class Pointer:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The generation a reader has to serve, with the lines of its verified manifest.
+    """The generation a reader has to serve, with its verified manifest: ``head`` decoded, ``data`` the whole file.
 
     ``degraded`` says why this is not the one that the pointer names, or is ``None``. ``descriptor`` holds a shared
     lock on the manifest, which keeps the generation from being pruned; whoever takes the choice closes it.
@@ -57,7 +57,7 @@ class Choice:
 
     sequence: int
     head: Head
-    lines: list[bytes]
+    data: bytes
     path: Path
     descriptor: int
     pinned: bool
@@ -206,13 +206,13 @@ class Store:
             with os.fdopen(os.dup(descriptor), "rb") as file:
                 data = file.read()
             _require_digest(data, expected, path)
-            head, lines = open_lines(data, str(path))
+            head = decode_head(data, str(path))
             if head.sequence != sequence:
                 raise Corrupt(f"this is the manifest of generation {head.sequence}", path=path)
         except BaseException:
             os.close(descriptor)
             raise
-        return Choice(sequence, head, lines, path, descriptor, pinned, "; ".join(problems) or None)
+        return Choice(sequence, head, data, path, descriptor, pinned, "; ".join(problems) or None)
 
     def signature(self) -> tuple[object, ...]:
         """Changes whenever ``choose`` could give another answer; costs three stat(2)."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from hotpath.keys import canonical_path, matches_path
-from hotpath.resolver import Miss, Pending, resolve
+from hotpath.resolver import UNREADABLE, Miss, find_key, resolve_page
 from hotpath.site import Hotpath
 
 
@@ -47,19 +47,17 @@ def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Expla
         reader.refresh()  # a file has to be seen twice before it counts
     reader.refresh()
     headers = [(b"accept-encoding", accept_encoding.encode("latin-1", "replace"))] if accept_encoding else []
-    answer = resolve(reader.snapshot, "GET", raw_path, query, headers)
-    if isinstance(answer, Pending) and answer.page is not None:
-        reader.load_page(answer.page)
-        answer = resolve(reader.snapshot, "GET", raw_path, query, headers)
-    if isinstance(answer, Miss | Pending):
-        return Explanation(url, False, _why_not(hot, raw_path, answer))
-    pages = reader.snapshot.pages
-    page = next((one for one in pages.values() if one.freshness is answer.freshness and _gives(one, answer)), None)
-    told = tuple(
-        (name.decode("latin-1"), value.decode("latin-1")) for name, value in (*answer.headers, answer.freshness.header)
-    )
+    found = find_key(reader.snapshot, raw_path, query)
+    if isinstance(found, Miss):
+        return Explanation(url, False, _why_not(hot, raw_path, found))
+    page = reader.load_page(found) if isinstance(found, bytes) else None
+    answer = resolve_page(page, "GET", headers) if page is not None else found
+    if isinstance(answer, bytes):
+        return Explanation(url, False, _why_not(hot, raw_path, UNREADABLE), key=answer.decode("ascii"))
+    fields = (*answer.headers, answer.freshness.header)
+    told = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in fields)
     if page is None:
-        return Explanation(url, True, "answered by hotpath itself", status=answer.status, headers=told)
+        return Explanation(url, True, "the page has another slash at its end", status=answer.status, headers=told)
     identity = page.item.identity
     file = str(hot.store.files_path(page.generation) / identity.file) if page.generation else identity.file
     source = f"generation {page.generation}" if page.generation else "a watched file"
@@ -68,14 +66,9 @@ def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Expla
     )
 
 
-def _gives(page: object, answer: object) -> bool:
-    variants = getattr(page, "variants", None) or ()
-    return any(variant is not None and answer in variant.answers for variant in variants)
-
-
-def _why_not(hot: Hotpath, raw_path: bytes, answer: Miss | Pending) -> str:
+def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
     reader = hot.reader
-    reasons = [answer.reason if isinstance(answer, Miss) else "its bytes cannot be read"]
+    reasons = [miss.reason]
     if reader.snapshot.generation is None and not hot.directories:
         reasons.append(reader.degraded or "nothing is published yet")
         return "; ".join(reasons)
@@ -85,10 +78,10 @@ def _why_not(hot: Hotpath, raw_path: bytes, answer: Miss | Pending) -> str:
     text = canonical.decode("ascii")
     declared = next((r.path.text for r in hot.routes if matches_path(r.path, text)), None)
     declared = declared or next((d.path.text for d in hot.directories if matches_path(d.path, text)), None)
-    pages = reader.snapshot.pages
+    keys = hot.reader.keys
     other = canonical.rstrip(b"/") if canonical.endswith(b"/") else canonical + b"/"
-    same = next((key for key in pages if key.lower() == canonical.lower() and key != canonical), None)
-    if other in pages:
+    same = next((key for key in keys if key.lower() == canonical.lower() and key != canonical), None)
+    if other in keys:
         reasons.append(f"{other.decode()} is hot, a slash at the end makes another key (redirect_slashes=True helps)")
     elif same is not None:
         reasons.append(f"{same.decode()} is hot, keys differ by case (fold_case=True makes them one)")
