@@ -119,6 +119,8 @@ def test_any_query_has_an_answer(query: bytes) -> None:
         (b"/x", b"/api", b"/x"),
         (b"/x", b"", b"/x"),
         (b"/x", b"/", b"/x"),
+        (b"/%61pi/x", b"/api", b"/x"),
+        (b"/api/../x", b"/api", b"/api/../x"),
     ],
 )
 def test_root_path_is_cut_at_a_segment_boundary(path: bytes, root: bytes, rest: bytes) -> None:

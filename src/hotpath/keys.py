@@ -89,12 +89,14 @@ def _encode_query(pairs: Iterable[tuple[str, bytes]]) -> bytes:
 def strip_root_path(path: bytes, root_path: bytes) -> bytes:
     """``path`` below the mount point, cut at a segment boundary only: ``/api`` is no prefix of ``/apix``.
 
-    Some servers put ``root_path`` into the path and some do not; a path that does not begin with it is left alone.
+    Some servers put ``root_path`` into the path and some do not; a path that does not begin with it is left alone. The
+    two are compared in canonical form, since a client may spell the mount point in its own way.
     """
-    root_path = root_path.rstrip(b"/")
-    if not root_path or not path.startswith(root_path):
+    canonical = canonical_path(path)
+    prefix = canonical_path(root_path.rstrip(b"/"))
+    if canonical is None or prefix is None or not canonical.startswith(prefix):
         return path
-    rest = path[len(root_path) :]
+    rest = canonical[len(prefix) :]
     if rest.startswith(b"/"):
         return rest
     return path if rest else b"/"

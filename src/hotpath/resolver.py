@@ -5,7 +5,7 @@ Nothing here knows ASGI: a door below it can ask with the bytes that it has.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -71,7 +71,7 @@ _tiers: dict[bytes, tuple[int, ...]] = {}
 
 
 def resolve(
-    snapshot: Snapshot, method: str, raw_path: bytes, query: bytes, headers: Iterable[Header]
+    snapshot: Snapshot, method: str, raw_path: bytes, query: bytes, headers: Collection[Header]
 ) -> Answer | Pending | Miss:
     """The answer to one request head. ``raw_path`` is below any mount point and still percent-encoded."""
     page = snapshot.pages.get(raw_path)
@@ -112,7 +112,7 @@ def resolve(
 
 
 def _resolve_target(
-    snapshot: Snapshot, method: str, raw_path: bytes, query: bytes, headers: Iterable[Header]
+    snapshot: Snapshot, method: str, raw_path: bytes, query: bytes, headers: Collection[Header]
 ) -> Answer | Pending | Miss:
     """The same for what is not a plain GET of a key whose bytes are in memory."""
     if not snapshot.is_loaded:
@@ -126,7 +126,7 @@ def _resolve_target(
     return resolve_page(page, method, headers) if page is not None else Pending(key)
 
 
-def resolve_page(page: Page, method: str, headers: Iterable[Header]) -> Answer:
+def resolve_page(page: Page, method: str, headers: Collection[Header]) -> Answer:
     """The answer of one page to GET or HEAD: the whole of RFC 9110 §12.5.3, §13.2.2 and §14.2."""
     head = method == "HEAD"
     variants = page.variants

@@ -12,13 +12,17 @@ from hotpath.store import Store
 
 @dataclass(frozen=True, slots=True)
 class GenerationStatus:
-    """One generation; ``age_seconds`` is since it was made, ``problem`` why it cannot be read."""
+    """One generation; ``age_seconds`` is since it was made, ``problem`` why it cannot be read.
+
+    ``stale`` counts the items past their lifetime: they are still served, and say so in ``Cache-Status``.
+    """
 
     sequence: int
     age_seconds: int | None
     items: int | None
     bytes: int | None
     state: tuple[str, ...]
+    stale: int = 0
     problem: str | None = None
 
 
@@ -44,6 +48,7 @@ class StoreStatus:
                     "items": one.items,
                     "bytes": one.bytes,
                     "state": list(one.state),
+                    "stale": one.stale,
                     "problem": one.problem,
                 }
                 for one in self.generations
@@ -91,12 +96,17 @@ def status(store: Store) -> StoreStatus:
         try:
             manifest = store.read_manifest(sequence)
         except (HotpathError, OSError) as error:
-            generations.append(GenerationStatus(sequence, None, None, None, tuple(state), str(error)))
+            generations.append(GenerationStatus(sequence, None, None, None, tuple(state), problem=str(error)))
             continue
         size = sum(one.length for item in manifest.items.values() for one in item.representations)
         # A clock that went back must not give a negative age.
-        age = max(0, int(store.clock()) - manifest.head.created)
-        generations.append(GenerationStatus(sequence, age, len(manifest.items), size, tuple(state)))
+        now, created = int(store.clock()), manifest.head.created
+        stale = sum(
+            now > (created if item.stale_since is None else item.stale_since) + item.policy.lifetime_seconds
+            for item in manifest.items.values()
+        )
+        age = max(0, now - created)
+        generations.append(GenerationStatus(sequence, age, len(manifest.items), size, tuple(state), stale))
     return StoreStatus(str(store.root), serving, degraded, tuple(generations))
 
 
@@ -114,6 +124,7 @@ def lines(found: StoreStatus) -> list[str]:
         if one.problem:
             told.append(f"  {one.sequence:>6}  unreadable: {one.problem}  {state}")
         else:
+            state += f"  {one.stale} items past their lifetime" if one.stale and "serving" in one.state else ""
             age, size = human_seconds(one.age_seconds or 0), human_bytes(one.bytes or 0)
             told.append(f"  {one.sequence:>6}  {age:>8} old  {one.items:>7} items  {size:>10}  {state}".rstrip())
     return told

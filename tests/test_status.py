@@ -1,0 +1,48 @@
+"""What ``hotpath status`` says: also of what is old and of what cannot be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hotpath.batch import build
+from hotpath.operations.status import lines, status
+from hotpath.site import Hotpath
+from hotpath.testing import FakeClock
+
+
+def test_it_counts_what_is_past_its_lifetime(tmp_path: Path) -> None:
+    clock = FakeClock()
+    hot = Hotpath(tmp_path)
+    hot.store.clock = clock
+    hot.route("/short", lifetime="1h")(lambda: [1])
+    hot.route("/long", lifetime="2d")(lambda: [1])
+    build(hot)
+    assert status(hot.store).generations[0].stale == 0
+    clock.advance(3601)
+    found = status(hot.store)
+    assert found.generations[0].stale == 1
+    assert "1 items past their lifetime" in "\n".join(lines(found))
+
+
+def test_a_clock_that_went_back_gives_no_negative_age(tmp_path: Path) -> None:
+    clock = FakeClock()
+    hot = Hotpath(tmp_path)
+    hot.store.clock = clock
+    hot.route("/a")(lambda: [1])
+    build(hot)
+    clock.advance(-86400)
+    assert status(hot.store).generations[0].age_seconds == 0
+
+
+def test_a_generation_that_cannot_be_read_is_shown_with_its_problem(tmp_path: Path) -> None:
+    hot = Hotpath(tmp_path)
+    hot.route("/a")(lambda: [1])
+    build(hot)
+    build(hot)
+    hot.store.manifest_path(2).write_text("{}")
+    found = status(hot.store)
+    assert (found.serving, bool(found.degraded)) == (1, True)
+    assert found.generations[0].problem
+    text = "\n".join(lines(found))
+    assert "DEGRADED" in text
+    assert "unreadable" in text
