@@ -79,7 +79,7 @@ async def visit(hot: Hotpath, load: Load, chance: random.Random, until: float, s
     while time.monotonic() < until:
         popular = chance.random() < POPULAR_REQUESTS
         path = item_path(chance.randrange(load.popular if popular else load.count))
-        in_memory = hot.current().pages[path.encode("ascii")].variants is not None
+        in_memory = path.encode("ascii") in hot.current().pages
         received = 0
         await app(make_scope(path, [HOST]), receive, send)
         seen["not answered"] += received != load.body_bytes

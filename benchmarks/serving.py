@@ -78,9 +78,11 @@ def _browser(coding: str) -> dict[str, str]:
 
 PROFILES = (
     Profile("identity", {}, 200, None, "raw", ("same-identity", *ANSWERS, *STATIC, *DYNAMIC)),
+    Profile("identity, same bytes", {}, 200, None, "same-identity", ("hotpath",)),
     Profile("gzip", {"accept-encoding": "gzip"}, 200, "gzip", "same-gzip", (*ANSWERS, *STATIC[:2], "nginx")),
     Profile("304", {}, 304, None, "same-304", (*ANSWERS, *STATIC, *DYNAMIC[1:]), conditional=True),
     Profile("13 fields, identity", _browser("identity"), 200, None, "raw", ("same-identity", *ANSWERS)),
+    Profile("13 fields, same bytes", _browser("identity"), 200, None, "same-identity", ("hotpath",)),
     Profile("13 fields, browser", _browser("gzip, deflate, br, zstd"), 200, "any", "same-browser", ANSWERS[1:]),
 )
 
@@ -213,7 +215,7 @@ def _pairs(profile: Profile, targets: Mapping[str, Target], field: Field, plan: 
         Target(field.server(profile.limit, copy), PATH, targets[profile.limit].headers)
         for copy in range(1, LIMIT_SERVERS + 1)
     ]
-    turns = {name: 0 for name in targets}
+    turns = dict.fromkeys(targets, 0)
 
     def measure(name: str) -> tuple[float, float]:
         turns[name] += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hotpath import resolver
 from hotpath.batch import build
 from hotpath.resolver import Miss, Pending, resolve, resolve_page
 from hotpath.site import Hotpath
-from hotpath.snapshot import Answer, Header, NotModified, Redirect, Refuse, Serve, Snapshot
+from hotpath.snapshot import UNREAD, Answer, Header, NotModified, Redirect, Refuse, Serve, Snapshot
 
 GZIP: list[Header] = [(b"accept-encoding", b"gzip")]
 
@@ -47,7 +48,8 @@ def etag(snapshot: Snapshot, headers: list[Header]) -> bytes:
 
 
 def test_a_hit_is_an_answer_made_at_load_not_a_new_one(snapshot: Snapshot) -> None:
-    for headers in ([], GZIP, [(b"host", b"x"), *GZIP, (b"cookie", b"y")]):
+    heads: list[list[Header]] = [[], GZIP, [(b"host", b"x"), *GZIP, (b"cookie", b"y")]]
+    for headers in heads:
         first = resolve(snapshot, "GET", b"/r/kospi", b"", headers)
         assert isinstance(first, Serve)
         assert resolve(snapshot, "GET", b"/r/kospi", b"", headers) is first
@@ -84,9 +86,8 @@ def test_a_304_and_a_head_are_made_at_load_too(snapshot: Snapshot, headers: list
 def test_the_short_way_and_the_whole_rule_agree(snapshot: Snapshot, headers: list[Header]) -> None:
     """``resolve`` skips what a plain request does not need; ``resolve_page`` skips nothing."""
     page = snapshot.pages[b"/r/kospi"]
-    assert page.variants is not None
     short = resolve(snapshot, "GET", b"/r/kospi", b"", headers)
-    whole = resolve_page(page, page.variants, "GET", headers)
+    whole = resolve_page(page, "GET", headers)
     assert isinstance(short, Answer)
     assert (type(short), short.status, short.headers, short.body) == (
         type(whole),
@@ -139,21 +140,22 @@ def test_a_miss_says_why(snapshot: Snapshot, method: str, path: bytes, query: by
 
 
 def test_before_the_first_load_everything_is_pending() -> None:
-    unread = Snapshot(is_loaded=False)
     for method, path, query in (("GET", b"/", b""), ("HEAD", b"/a", b""), ("GET", b"/a", b"x=1"), ("POST", b"/a", b"")):
-        answer = resolve(unread, method, path, query, [])
+        answer = resolve(UNREAD, method, path, query, [])
         assert isinstance(answer, Pending)
-        assert answer.page is None
+        assert answer.key is None
 
 
-def test_a_page_that_is_not_in_memory_is_pending_with_its_page(snapshot: Snapshot) -> None:
-    page = snapshot.pages[b"/r/kospi"]
-    page.variants = None
-    for method, headers in (("GET", []), ("HEAD", []), ("GET", [(b"if-none-match", b"*")])):
-        answer = resolve(snapshot, method, b"/r/kospi", b"", headers)
-        assert isinstance(answer, Pending)
-        assert answer.page is page
-    assert resolve(snapshot, "POST", b"/r/kospi", b"", []) is resolver.OTHER_METHOD, "not worth a read"
+def test_a_page_that_is_not_in_memory_is_pending_with_its_key(snapshot: Snapshot) -> None:
+    cold = replace(snapshot, pages={})
+    targets = [(b"/r/kospi", b"", b"/r/kospi"), (b"/%72/kospi", b"", b"/r/kospi"), (b"/top", b"n=10", b"/top?n=10")]
+    for path, query, key in targets:
+        for method, headers in (("GET", []), ("HEAD", []), ("GET", [(b"if-none-match", b"*")])):
+            answer = resolve(cold, method, path, query, headers)
+            assert isinstance(answer, Pending)
+            assert answer.key == key
+    assert resolve(cold, "POST", b"/r/kospi", b"", []) is resolver.OTHER_METHOD, "not worth a read"
+    assert resolve(cold, "GET", b"/r/none", b"", []) is resolver.UNKNOWN
 
 
 def test_an_empty_store_is_a_miss_not_pending() -> None:

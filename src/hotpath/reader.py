@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from hotpath.directory import WatchedDirectory
 from hotpath.errors import NothingPublished, StoreError
 from hotpath.manifest import Head, Item, decode_item, item_lines, key_of, route_of
-from hotpath.snapshot import Freshness, Page, Snapshot, make_page
+from hotpath.snapshot import UNREAD, Freshness, Page, Snapshot, make_page
 from hotpath.store import Store
 
 logger = logging.getLogger("hotpath")
@@ -65,7 +65,7 @@ class Reader:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.snapshot = Snapshot(is_loaded=False, is_exact=False)
+        self.snapshot = UNREAD
         self.degraded: str | None = None
         self.corrupt_items = 0
         self._store = store

@@ -153,6 +153,10 @@ class Snapshot:
     is_loaded: bool = True
 
 
+# Before the first load nothing may be taken for a miss.
+UNREAD = Snapshot(is_loaded=False, is_exact=False)
+
+
 def index_by_mask(variants: Mapping[str, Variant]) -> Variants:
     """For each mask of acceptable codings the smallest variant; between equals the simpler coding."""
     ordered = sorted(variants.items(), key=lambda pair: (len(pair[1].body), CODING_BITS[pair[0]]))
