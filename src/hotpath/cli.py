@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hotpath.errors import HotpathError
@@ -20,9 +21,12 @@ from hotpath.operations import demo as demo_operation
 from hotpath.operations import explain as explain_operation
 from hotpath.operations import import_directory as import_operation
 from hotpath.operations import status as status_operation
+from hotpath.operations import verify as verify_operation
 from hotpath.operations.progress import progress_for
+from hotpath.prune import prune as prune_store
 from hotpath.publish import Published
 from hotpath.quantities import human_bytes
+from hotpath.quarantine import approve as approve_generation
 from hotpath.store import Store
 from hotpath.targets import load, load_store
 
@@ -127,6 +131,50 @@ def unpin(target: str) -> None:
     _say("nothing was pinned" if pinned is None else f"generation {pinned} is no longer pinned")
 
 
+@main.command()
+@_STORE
+@click.argument("generation", type=int)
+@click.option("--reason", required=True, help="Why it is right after all; is kept in the history.")
+def approve(target: str, generation: int, reason: str) -> None:
+    """Release GENERATION from quarantine: it is served, and what comes next is compared with it."""
+    warnings = approve_generation(load_store(target), generation, reason)
+    _say(f"generation {generation} is approved and current; running servers follow within two seconds")
+    _warn(warnings)
+
+
+@main.command()
+@_STORE
+@click.option("--keep", type=click.IntRange(1), help="How many generations stay.  [default: the store's own]")
+@_JSON
+def prune(target: str, keep: int | None, as_json: bool) -> None:
+    """Remove old generations; never the current, the pinned, or one that a server still reads."""
+    pruned = prune_store(load_store(target), keep)
+    if as_json:
+        _print_json({"removed": list(pruned.removed), "held": list(pruned.held)})
+    else:
+        _say(f"removed {_numbers(pruned.removed)}")
+        if pruned.held:
+            _say(f"kept {_numbers(pruned.held)}: a server still reads from there")
+
+
+@main.command()
+@_STORE
+@click.option("--repair", is_flag=True, help="Mend what can be mended without a guess; the rest falls back.")
+@_JSON
+def verify(target: str, repair: bool, as_json: bool) -> None:
+    """Read every file of every generation and say which is not what was published."""
+    store = load_store(target)
+    found = verify_operation.repair(store) if repair else verify_operation.verify(store)
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        _say(*verify_operation.lines(found))
+        if not found.is_sound and not repair:
+            click.echo(f"hotpath verify {target} --repair mends what it can", err=True)
+    if not found.is_sound:
+        raise SystemExit(1)
+
+
 @main.command("import")
 @click.argument("store", type=click.Path(file_okay=False, path_type=Path))
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -164,8 +212,18 @@ def _say_published(published: Published, root: Path, how_long: str) -> None:
         f"published generation {published.sequence} to {root}: {published.items} items{unchanged},"
         f" {human_bytes(published.bytes)}{how_long}"
     )
-    for warning in published.warnings:
+    _warn(published.warnings)
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
+
+
+def _numbers(sequences: Sequence[int]) -> str:
+    if not sequences:
+        return "nothing"
+    return ("generation " if len(sequences) == 1 else "generations ") + ", ".join(map(str, sequences))
 
 
 def _say(*lines: str) -> None:

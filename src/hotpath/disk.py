@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-import shutil
 import stat
 from pathlib import Path
 
@@ -65,17 +64,21 @@ class Disk:
             os.close(descriptor)
 
     def sync_tree(self, path: Path) -> None:
-        """Everything below ``path``, in one syncfs(2) where the kernel has it, else file by file."""
-        if _syncfs is not None:
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                if _syncfs(descriptor) != 0:
-                    number = ctypes.get_errno()
-                    raise OSError(number, os.strerror(number), str(path))
-            finally:
-                os.close(descriptor)
+        """Everything below ``path``: one syncfs(2) where the kernel has one that tells of errors, else each by each."""
+        if _syncfs is None:
+            self.sync_each(path)
             return
-        for directory, _, files in os.walk(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if _syncfs(descriptor) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), str(path))
+        finally:
+            os.close(descriptor)
+
+    def sync_each(self, path: Path) -> None:
+        """Everything below ``path``, with one fsync(2) for each file and directory."""
+        for directory, _, files in os.walk(path, onerror=_raise):
             for name in files:
                 self.sync_file(Path(directory, name))
             self.sync_directory(Path(directory))
@@ -100,9 +103,22 @@ class Disk:
         """Remove one name; none there is not an error."""
         path.unlink(missing_ok=True)
 
+    def remove_directory(self, path: Path) -> None:
+        """Remove an empty directory."""
+        path.rmdir()
+
     def remove_tree(self, path: Path) -> None:
-        """Remove a directory and all below it; never follows a link."""
-        shutil.rmtree(path)
+        """Remove a directory and all below it, one operation after the other; never follows a link."""
+        for directory, directories, files in os.walk(path, topdown=False, onerror=_raise):
+            for name in files:
+                self.unlink(Path(directory, name))
+            for name in directories:
+                below = Path(directory, name)
+                if below.is_symlink():
+                    self.unlink(below)
+                else:
+                    self.remove_directory(below)
+        self.remove_directory(path)
 
     def read(self, path: Path) -> bytes:
         """All bytes of a regular file. A link, FIFO or device raises ``UnsafePath`` (and cannot block)."""
@@ -146,6 +162,11 @@ class Disk:
             return False
         return True
 
+    def overwrite(self, descriptor: int, data: bytes) -> None:
+        """Replace what an open file holds, in place: for the text in the lock, which nobody needs whole."""
+        os.pwrite(descriptor, data, 0)
+        os.ftruncate(descriptor, len(data))
+
 
 def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
@@ -165,10 +186,17 @@ def _make_readable(descriptor: int) -> None:
         os.fchmod(descriptor, FILE_MODE)
 
 
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def _find_syncfs() -> ctypes._NamedFuncPointer | None:
     try:
+        # Before 5.8 syncfs(2) says that all is well also where writing back has failed.
+        if tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) < (5, 8):
+            return None
         return ctypes.CDLL(None, use_errno=True).syncfs
-    except (OSError, AttributeError):  # not Linux, or a C library without it
+    except (OSError, AttributeError, ValueError):  # not Linux, or a C library without it
         return None
 
 

@@ -73,6 +73,26 @@ class BuildFailed(HotpathError):
         self.total = total
 
 
+class Implausible(HotpathError):
+    """A generation failed validation; it is in quarantine and was never served. ``problems`` has a line for each."""
+
+    def __init__(self, sequence: int, problems: list[str], *, path: Path) -> None:
+        shown = "\n".join(f"  {problem}" for problem in problems[:20])
+        more = f"\n  … and {len(problems) - 20} more" if len(problems) > 20 else ""
+        super().__init__(
+            f"generation {sequence} is not plausible and was put in quarantine; what is served stays as it is\n"
+            f"{shown}{more}\n"
+            f"  see {path}; if it is right after all: hotpath approve TARGET {sequence} --reason …"
+        )
+        self.sequence = sequence
+        self.problems = problems
+        self.path = path
+
+
+class IsolatedFailure(HotpathError):
+    """Code that runs in a process of its own gave no answer: it raised, hung, ran out of memory or was killed."""
+
+
 class StoreError(HotpathError):
     """The store cannot do what was asked; ``path`` is where, ``fix`` what would mend it."""
 

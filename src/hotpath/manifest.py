@@ -8,6 +8,7 @@ so a manifest can be trusted on its own, also when the pointer that named it is 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ _END = b'],"sha256":"'
 # What an item's line begins with: the key is the first field of ``encode_item``.
 _KEY = b'{"key":"'
 _ROUTE = b'","route":'
+_STALE_SINCE = re.compile(rb'"stale_since":(\d+)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +229,12 @@ def route_of(line: bytes) -> int:
     """The index of an item's policy, found in the same way: it is the second field."""
     start = line.index(_ROUTE, len(_KEY)) + len(_ROUTE)
     return int(line[start : line.index(b",", start)])
+
+
+def stale_since_of(line: bytes) -> int | None:
+    """``stale_since`` of an item's line, found in the same way: inside a JSON string its quotes would be escaped."""
+    found = _STALE_SINCE.search(line)
+    return int(found[1]) if found else None
 
 
 def decode_item(head: Head, line: bytes, path: str) -> Item:

@@ -15,12 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hotpath.codings import Coding, available, encode_all
-from hotpath.errors import Corrupt, ItemError, StoreError
+from hotpath.errors import Corrupt, Implausible, IsolatedFailure, ItemError, StoreError
+from hotpath.isolation import run_isolated
 from hotpath.manifest import SUFFIXES, Head, Item, Manifest, Policy, Representation, decode, encode
+from hotpath.prune import tidy
+from hotpath.quarantine import quarantine
 from hotpath.store import Store, explain
 
 # The preflight wants room for the last generation once more, a fifth of it for growth, and this much for the rest.
 RESERVE_BYTES = 1024 * 1024
+
+# A validator compares counts; one that needs more than this is stuck.
+VALIDATION_SECONDS = 60.0
+VALIDATION_MEMORY_BYTES = 512 * 1024 * 1024
 
 Validator = Callable[[Manifest, Manifest | None], list[str]]
 
@@ -81,12 +88,18 @@ class Stage:
         self._unchanged += unchanged
         return item
 
-    def publish(self, validate: Validator | None = None) -> Published:
-        """Make the stage the current generation. Raises ``StoreError``; then nothing has changed."""
+    def publish(self, validate: Validator | None = None, *, timeout_seconds: float = VALIDATION_SECONDS) -> Published:
+        """Make the stage the current generation, when ``validate`` has nothing against it.
+
+        ``validate`` gets the new manifest and the one before, and returns problems; it runs in a process of its own
+        for at most ``timeout_seconds``, and one that raises, hangs or eats memory counts as a problem. Raises
+        ``Implausible`` when there are any (the stage is in quarantine then), or ``StoreError``; nothing has changed.
+        """
         store, disk = self._store, self._disk
         if not self._items:
             raise StoreError("there is nothing to publish: no item was added", path=store.root)
-        sequence = store.next_sequence()
+        with self._explained():
+            sequence = store.next_sequence()
         policies = tuple(dict.fromkeys(item.policy for item in self._items.values()))
         parent = self._previous.sequence if self._previous else None
         head = Head(sequence, self.now, parent, self._coding_names, policies)
@@ -100,9 +113,11 @@ class Stage:
             if disk.read(manifest_path) != data:
                 raise Corrupt("the manifest reads back other than it was written", path=manifest_path)
         manifest = decode(data, str(manifest_path))
-        problems = validate(manifest, self._previous) if validate else []
+        problems = self._judge(validate, manifest, timeout_seconds) if validate else []
         if problems:
-            raise StoreError("the new generation is not plausible: " + "; ".join(problems), path=store.root)
+            with self._explained():
+                where = quarantine(store, self._directory, sequence, problems)
+            raise Implausible(sequence, problems, path=where / "report.json")
         total = sum(one.length for item in self._items.values() for one in item.representations)
         record: dict[str, object] = {
             "event": "publish",
@@ -112,12 +127,41 @@ class Stage:
             "unchanged": self._unchanged,
             "bytes": total,
         }
-        with self._explained():
-            disk.rename(self._directory, store.generation_path(sequence))
+        self._commit(sequence)
+        warnings = tidy(store, record)
+        return Published(sequence, len(self._items), self._unchanged, total, tuple(warnings))
+
+    def _commit(self, sequence: int) -> None:
+        """Put the stage in its place and move the pointer; after an error, see and say which generation is current."""
+        store, disk = self._store, self._disk
+        place = store.generation_path(sequence)
+        try:
+            disk.rename(self._directory, place)
             disk.sync_directory(store.generations_path)
             store.commit(sequence)
-        warnings = store.tidy(record)
-        return Published(sequence, len(self._items), self._unchanged, total, tuple(warnings))
+        except OSError as error:
+            if _is_current(store, sequence):
+                raise StoreError(
+                    f"generation {sequence} is current and valid, but could not be made durable "
+                    f"({error.strerror or error}): after a power loss the one before may be served again",
+                    path=error.filename or store.root,
+                    fix="look at the kernel's log (dmesg), then build again; nothing was pruned",
+                ) from error
+            with contextlib.suppress(OSError):  # a stage again, which is discarded; the first error is the one to tell
+                disk.rename(place, self._directory)
+            raise explain(error, store.root) from error
+
+    def _judge(self, validate: Validator, manifest: Manifest, timeout_seconds: float) -> list[str]:
+        def judge() -> list[str]:
+            return [str(problem) for problem in validate(manifest, self._previous)]
+
+        try:
+            problems: list[str] = run_isolated(
+                judge, timeout_seconds=timeout_seconds, memory_bytes=VALIDATION_MEMORY_BYTES
+            )
+        except IsolatedFailure as failure:
+            return [f"the validator {failure}"]
+        return problems
 
     def _write(self, file: str, body: bytes, digest: bytes, media_type: str) -> tuple[Representation, ...]:
         encoded = encode_all(body, media_type, self._codings)
@@ -145,8 +189,9 @@ class Stage:
                 self._disk.link(source / one.file, self._files / name)
                 taken.append(Representation(one.coding, name, one.length, one.sha256))
         except (OSError, StoreError):
-            for one in taken:
-                self._disk.unlink(self._files / one.file)
+            with self._explained():
+                for one in taken:
+                    self._disk.unlink(self._files / one.file)
             return None
         return tuple(taken)
 
@@ -175,17 +220,35 @@ def staging(store: Store) -> Iterator[Stage]:
     Raises ``StoreBusy`` where another process is publishing, ``StoreError`` where the store cannot be written.
     """
     with store.locked():
-        previous = _previous(store)
-        _preflight(store, previous)
+        with store.explained():
+            previous = _previous(store)
+            _preflight(store, previous)
         directory = store.root / f".stage-{os.getpid()}"
-        store.disk.make_directory(directory)
         try:
-            store.disk.make_directory(directory / "files")
+            with store.explained():
+                store.disk.make_directory(directory)
+                store.disk.make_directory(directory / "files")
             yield Stage(store, directory, previous, available())
         finally:
             if directory.exists():
                 with contextlib.suppress(OSError):  # the next writer removes it; the first error is the one to tell
                     store.disk.remove_tree(directory)
+
+
+def _is_current(store: Store, sequence: int) -> bool:
+    """Whether readers see this generation as the current one. Raises ``StoreError`` where that cannot be found out."""
+    try:
+        pointer = store.pointer(store.current_path)
+        if pointer is None or pointer.sequence != sequence:
+            return False
+        store.read_manifest(sequence, pointer.sha256)
+    except (OSError, StoreError) as error:
+        raise StoreError(
+            f"making generation {sequence} current failed, then {error}: it is not known which one is current",
+            path=store.current_path,
+            fix="look at the kernel's log (dmesg), then see 'hotpath status'",
+        ) from error
+    return True
 
 
 def _previous(store: Store) -> Manifest | None:

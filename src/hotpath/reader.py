@@ -13,14 +13,14 @@ import os
 import threading
 import time
 import weakref
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from hotpath.directory import WatchedDirectory
 from hotpath.errors import NothingPublished, StoreError
-from hotpath.manifest import Head, Item, decode_item, item_lines, key_of, route_of
+from hotpath.manifest import Head, Item, decode_item, item_lines, key_of, route_of, stale_since_of
 from hotpath.snapshot import UNREAD, Freshness, Page, Snapshot, make_page
 from hotpath.store import Store
 
@@ -67,6 +67,7 @@ class Reader:
     ) -> None:
         self.snapshot = UNREAD
         self.degraded: str | None = None
+        self.pinned = False
         self.corrupt_items = 0
         self._store = store
         self._directories = directories
@@ -78,6 +79,8 @@ class Reader:
         self._signature: tuple[object, ...] | None = None
         self._descriptor: int | None = None
         self._freshness: dict[tuple[int, int], Freshness] = {}
+        # How many items expire when, in seconds since the epoch.
+        self._expiries: Counter[int] = Counter()
         self._head: Head | None = None
         self._folded: set[bytes] = set()
         self._query_names: dict[bytes, frozenset[str]] = {}
@@ -107,6 +110,12 @@ class Reader:
     def body_bytes(self) -> int:
         """Bytes that loaded pages account for."""
         return self._resident_bytes
+
+    @property
+    def stale_items(self) -> int:
+        """How many items of the generation are past their lifetime now. They are served all the same."""
+        now = self._clock()
+        return sum(count for expires, count in self._expiries.items() if expires < now)
 
     def start(self) -> None:
         """Load what there is and keep it current from now on. Idempotent; blocks while loading, so not for a loop."""
@@ -180,27 +189,30 @@ class Reader:
         lines: dict[bytes, bytes] = {}
         folded: set[bytes] = set()
         query_names: dict[bytes, frozenset[str]] = {}
-        plain = not any(policy.fold_case or policy.query for policy in choice.head.policies)
+        expiries: Counter[int] = Counter()
+        policies = choice.head.policies
         for count, line in enumerate(item_lines(choice.data), start=1):
             key = key_of(line)
             lines[key] = line
-            if not plain:
-                policy = choice.head.policies[route_of(line)]
-                if policy.fold_case:
-                    folded.add(key)
-                if policy.query:
-                    query_names[key.partition(b"?")[0]] = frozenset(policy.query)
+            policy = policies[route_of(line)]
+            if policy.fold_case:
+                folded.add(key)
+            if policy.query:
+                query_names[key.partition(b"?")[0]] = frozenset(policy.query)
+            since = stale_since_of(line)
+            expiries[(choice.head.created if since is None else since) + policy.lifetime_seconds] += 1
             if count % LINES_A_BREATH == 0:
                 time.sleep(BREATH_SECONDS)
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = choice.descriptor
-        self.degraded = choice.degraded
+        self.degraded, self.pinned = choice.degraded, choice.pinned
         if choice.degraded:
             self._tell(f"serving generation {choice.sequence}, because {choice.degraded}")
         else:
             self._told.clear()
         self._head, self._lines, self._freshness = choice.head, lines, {}
+        self._expiries = expiries
         self._folded, self._query_names = folded, query_names
         self._fill(now)
         return True
@@ -255,9 +267,12 @@ class Reader:
         lifetime = item.policy.lifetime_seconds
         freshness = self._freshness.get((since, lifetime))
         if freshness is None:
-            freshness = self._freshness[since, lifetime] = Freshness(since + lifetime, now)
+            freshness = self._freshness[since, lifetime] = Freshness(since + lifetime, now, self._detail())
         header = self._options.generation_header
         return make_page(item, sequence, freshness, bodies, generation_header=header, now=now)
+
+    def _detail(self) -> bytes:
+        return b"degraded" if self.degraded else b"pinned" if self.pinned else b""
 
     def _read_bodies(self, item: Item, sequence: int) -> dict[str, bytes] | None:
         """The verified bodies by coding. A bad coding is left out; without a good identity there are none."""

@@ -22,18 +22,19 @@ class Freshness:
     """How long the pages of one age still count as fresh; ``header`` is the field that says so (RFC 9211 §2.5).
 
     Shared by all pages published at one time with one lifetime, and rewritten once a second by the reader, so that
-    no request has to look at a clock.
+    no request has to look at a clock. ``detail`` is a token that says what is unusual: pinned, degraded.
     """
 
-    __slots__ = ("expires", "header")
+    __slots__ = ("detail", "expires", "header")
 
-    def __init__(self, expires: int, now: float) -> None:
+    def __init__(self, expires: int, now: float, detail: bytes = b"") -> None:
         self.expires = expires
+        self.detail = b"; detail=" + detail if detail else b""
         self.update(now)
 
     def update(self, now: float) -> None:
         """Say what is left at ``now`` (seconds since the epoch); negative when stale."""
-        self.header: Header = (b"cache-status", b"hotpath; hit; ttl=%d" % (self.expires - int(now)))
+        self.header: Header = (b"cache-status", b"hotpath; hit; ttl=%d%b" % (self.expires - int(now), self.detail))
 
 
 class Answer:

@@ -21,6 +21,7 @@ import orjson
 from hotpath.disk import Disk
 from hotpath.errors import Corrupt, DeclarationError, HotpathError, NothingPublished, StoreBusy, StoreError, UnsafePath
 from hotpath.manifest import Head, Manifest, decode, decode_head
+from hotpath.verify import Damage, verify_directory
 
 # Five nights back: a bad Friday is still undone on Tuesday.
 DEFAULT_KEEP = 5
@@ -106,6 +107,10 @@ class Store:
         return self.root / "history.jsonl"
 
     @property
+    def quarantine_path(self) -> Path:
+        return self.root / "quarantine"
+
+    @property
     def generations_path(self) -> Path:
         return self.root / "generations"
 
@@ -122,11 +127,11 @@ class Store:
 
     def sequences(self) -> list[int]:
         """The numbers of the published generations on disk, oldest first."""
-        try:
-            names = [path.name for path in self.generations_path.iterdir()]
-        except FileNotFoundError:
-            return []
-        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+        return _numbers(self.generations_path)
+
+    def quarantined(self) -> list[int]:
+        """The numbers of the generations in quarantine, oldest first."""
+        return _numbers(self.quarantine_path)
 
     def pointer(self, path: Path) -> Pointer | None:
         """The pointer in ``CURRENT`` or ``PIN``, ``None`` where there is none. Raises ``Corrupt`` or ``UnsafePath``."""
@@ -227,11 +232,11 @@ class Store:
         The kernel frees the lock when its holder dies, so it is never broken by age. Litter that a killed writer left
         is removed first: nobody else can be using it.
         """
-        with self._explained():
+        with self.explained():
             self._prepare_root()
             descriptor = self.disk.open_lock(self.root / "lock")
         try:
-            with self._explained():
+            with self.explained():
                 if not self.disk.try_lock(descriptor):
                     holder = os.pread(descriptor, 20, 0).strip()
                     raise StoreBusy(path=self.root, pid=int(holder) if holder.isdigit() else None)
@@ -249,8 +254,8 @@ class Store:
         publishing goes on beside the pin. Returns (from, to). Every file of the target is verified before anything is
         changed. A rollback that was killed half-way is finished by the next one, not repeated.
         """
-        with self.locked(), self._explained():
-            now = self._chosen_sequence()
+        with self.locked(), self.explained():
+            now = self.chosen_sequence()
             bad = self.bad()
             current, pinned = self.pointer(self.current_path), self.pointer(self.pin_path)
             if to in (None, now) and current is not None and current.sequence in bad and pinned is None:
@@ -267,24 +272,24 @@ class Store:
                     marks = {n: reason for n in self.sequences() if target < n <= now} | bad
                     self._finish_rollback(now, target, marks)
                     return now, target
-                problems.append(found[0])
+                problems.append(str(found[0]))
             wanted = f"no generation {to}" if to is not None else f"no valid generation before {now}"
             raise StoreError("; ".join([f"there is {wanted} to go back to", *problems]), path=self.root)
 
     def _finish_rollback(self, start: int, target: int, marks: dict[int, str]) -> None:
         # The marks come first: from then on readers choose the target, and a second run sees what is left to do.
         pointer = self.pointer_to(target)
-        self._write_bad(marks)
+        self.mark_bad(marks)
         self._write_pointer(self.pin_path, pointer)
         current = self.pointer(self.current_path)
         if current is None or current.sequence in marks:
             self._write_pointer(self.current_path, pointer)
-        self._link_current(target)
-        self._append_history({"event": "rollback", "sequence": target, "from": start, "reason": marks.get(start, "")})
+        self.link_current(target)
+        self.append_history({"event": "rollback", "sequence": target, "from": start, "reason": marks.get(start, "")})
 
     def pin(self, sequence: int) -> None:
         """Serve this generation, whatever is published, until ``unpin``."""
-        with self.locked(), self._explained():
+        with self.locked(), self.explained():
             bad = self.bad()
             if sequence in bad:
                 raise StoreError(f"generation {sequence} is marked bad ({bad[sequence]})", path=self.root)
@@ -294,47 +299,36 @@ class Store:
                 )
             problems = self.verify_generation(sequence)
             if problems:
-                raise Corrupt(problems[0], path=self.generation_path(sequence))
+                raise Corrupt(
+                    problems[0].problem, path=problems[0].path, fix="'hotpath verify' lists all that is damaged"
+                )
             self._write_pointer(self.pin_path, self.pointer_to(sequence))
-            self._link_current(sequence)
-            self._append_history({"event": "pin", "sequence": sequence})
+            self.link_current(sequence)
+            self.append_history({"event": "pin", "sequence": sequence})
 
     def unpin(self) -> int | None:
         """Serve the newest accepted generation again. Returns the one that was pinned, or ``None``."""
-        with self.locked(), self._explained():
+        with self.locked(), self.explained():
             pinned = self.pointer(self.pin_path)
             if pinned is None:
                 return None
             self.disk.unlink(self.pin_path)
             self.disk.sync_directory(self.root)
-            self._link_current(self._chosen_sequence())
-            self._append_history({"event": "unpin", "sequence": pinned.sequence})
+            self.link_current(self.chosen_sequence())
+            self.append_history({"event": "unpin", "sequence": pinned.sequence})
             return pinned.sequence
 
     def pointer_to(self, sequence: int) -> Pointer:
         """A pointer to a generation as it is on disk now."""
         return Pointer(sequence, hashlib.sha256(self.disk.read(self.manifest_path(sequence))).digest())
 
-    def verify_generation(self, sequence: int) -> list[str]:
-        """Read every file of a generation; one line for each that is not what the manifest says. Empty is good."""
-        try:
-            manifest = self.read_manifest(sequence)
-        except (StoreError, OSError) as error:
-            return [str(error)]
-        problems = []
-        for item in manifest.items.values():
-            for representation in item.representations:
-                path = self.files_path(sequence) / representation.file
-                try:
-                    if hashlib.sha256(self.disk.read(path)).digest() != representation.sha256:
-                        problems.append(f"{item.key}: {path} is not what was published (its digest differs)")
-                except (StoreError, OSError) as error:
-                    problems.append(f"{item.key}: {error}")
-        return problems
+    def verify_generation(self, sequence: int) -> list[Damage]:
+        """Read every file of a generation; one entry for each that is not what the manifest says. Empty is good."""
+        return verify_directory(self.disk, self.generation_path(sequence), sequence)
 
     def next_sequence(self) -> int:
         """A number above every one that was ever given out and can still be seen."""
-        seen = [*self.sequences(), *self.bad()]
+        seen = [*self.sequences(), *self.bad(), *self.quarantined()]
         for path in (self.current_path, self.pin_path):
             try:
                 pointer = self.pointer(path)
@@ -348,52 +342,8 @@ class Store:
         """Make a complete, durable generation the current one. This is the step that publishes."""
         self._write_pointer(self.current_path, self.pointer_to(sequence))
 
-    def tidy(self, record: dict[str, object]) -> list[str]:
-        """What follows a commit: the ``current`` link, the history line, pruning. Returns what did not work.
-
-        The generation is published already, so nothing here may turn that into an error.
-        """
-        warnings = []
-        steps: tuple[tuple[str, Callable[[], object]], ...] = (
-            ("the 'current' link was not moved", lambda: self._link_current(self._chosen_sequence())),
-            ("the history has no line for this generation", lambda: self._append_history(record)),
-            ("old generations were not pruned", self._prune),
-        )
-        for what, step in steps:
-            try:
-                step()
-            except (StoreError, OSError) as error:
-                warnings.append(f"{what}: {error}")
-        return warnings
-
-    def _prune(self) -> list[int]:
-        """Take away what is neither current, pinned, among the last ``keep``, nor read by anyone."""
-        sequences = self.sequences()
-        bad = self.bad()
-        wanted = {self._chosen_sequence(), *[n for n in sequences if n not in bad][-self.keep :]}
-        for path in (self.current_path, self.pin_path):
-            pointer = self.pointer(path)
-            if pointer:
-                wanted.add(pointer.sequence)
-        return [sequence for sequence in sequences if sequence not in wanted and self._remove_unread(sequence)]
-
-    def _remove_unread(self, sequence: int) -> bool:
-        try:
-            descriptor = self.disk.open_regular(self.manifest_path(sequence))
-        except FileNotFoundError:
-            descriptor = None  # no manifest: nobody can be reading it
-        try:
-            if descriptor is not None and not self.disk.try_lock(descriptor):
-                return False
-            trash = self.root / f".trash-{sequence}"
-            self.disk.rename(self.generation_path(sequence), trash)
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
-        self.disk.remove_tree(trash)
-        return True
-
-    def _chosen_sequence(self) -> int:
+    def chosen_sequence(self) -> int:
+        """The generation to serve now. Raises ``NothingPublished``."""
         choice = self.choose()
         os.close(choice.descriptor)
         return choice.sequence
@@ -401,7 +351,8 @@ class Store:
     def _write_pointer(self, path: Path, pointer: Pointer) -> None:
         self._replace(path, pointer.encode())
 
-    def _write_bad(self, marks: dict[int, str]) -> None:
+    def mark_bad(self, marks: dict[int, str]) -> None:
+        """Replace the marks: each generation with the reason it must never be served. The lock must be held."""
         lines = [orjson.dumps({"sequence": n, "reason": reason}) for n, reason in sorted(marks.items())]
         self._replace(self.bad_path, b"".join(line + b"\n" for line in lines))
 
@@ -413,13 +364,15 @@ class Store:
         self.disk.replace(temporary, path)
         self.disk.sync_directory(self.root)
 
-    def _link_current(self, sequence: int) -> None:
+    def link_current(self, sequence: int) -> None:
+        """Move ``current``, the link for nginx and other languages. The lock must be held."""
         temporary = self.root / ".new-current"
         self.disk.unlink(temporary)
         self.disk.symlink(f"generations/{sequence}/files", temporary)
         self.disk.replace(temporary, self.root / "current")
 
-    def _append_history(self, record: dict[str, object]) -> None:
+    def append_history(self, record: dict[str, object]) -> None:
+        """One more line of ``history.jsonl``, with the time. The lock must be held."""
         self.disk.append(self.history_path, orjson.dumps({"time": int(self.clock()), **record}) + b"\n")
 
     def _prepare_root(self) -> None:
@@ -444,8 +397,8 @@ class Store:
                     self.disk.unlink(path)
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn what the kernel says into an error that names the path and what mends it."""
+    def explained(self) -> Iterator[None]:
+        """For writers: turn what the kernel says into an error that names the path and what mends it."""
         try:
             yield
         except OSError as error:
@@ -471,6 +424,14 @@ def explain(error: OSError, root: Path) -> StoreError:
     if fix:
         fix = fix.format(user=os.geteuid(), root=root)
     return StoreError(error.strerror or str(error), path=error.filename or root, fix=fix)
+
+
+def _numbers(directory: Path) -> list[int]:
+    try:
+        names = [path.name for path in directory.iterdir()]
+    except FileNotFoundError:
+        return []
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
 def _require_digest(data: bytes, expected: bytes | None, path: Path) -> None:

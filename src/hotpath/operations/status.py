@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hotpath.errors import HotpathError, NothingPublished
 from hotpath.quantities import human_bytes, human_seconds
+from hotpath.quarantine import problems_of
 from hotpath.store import Store
 
 
@@ -28,12 +30,16 @@ class GenerationStatus:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """The state of a store; ``degraded`` says why another generation than the wanted one is served."""
+    """The state of a store; ``degraded`` says why another generation than the wanted one is served.
+
+    ``quarantined`` has the problems of each generation that failed validation.
+    """
 
     root: str
     serving: int | None
     degraded: str | None
     generations: tuple[GenerationStatus, ...]
+    quarantined: Mapping[int, Sequence[str]]
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
@@ -52,6 +58,9 @@ class StoreStatus:
                     "problem": one.problem,
                 }
                 for one in self.generations
+            ],
+            "quarantined": [
+                {"generation": sequence, "problems": list(problems)} for sequence, problems in self.quarantined.items()
             ],
         }
 
@@ -107,7 +116,15 @@ def status(store: Store) -> StoreStatus:
         )
         age = max(0, now - created)
         generations.append(GenerationStatus(sequence, age, len(manifest.items), size, tuple(state), stale))
-    return StoreStatus(str(store.root), serving, degraded, tuple(generations))
+    quarantined = {sequence: _why(store, sequence) for sequence in reversed(store.quarantined())}
+    return StoreStatus(str(store.root), serving, degraded, tuple(generations), quarantined)
+
+
+def _why(store: Store, sequence: int) -> list[str]:
+    try:
+        return problems_of(store, sequence)
+    except HotpathError as error:
+        return [str(error)]
 
 
 def lines(found: StoreStatus) -> list[str]:
@@ -127,4 +144,7 @@ def lines(found: StoreStatus) -> list[str]:
             state += f"  {one.stale} items past their lifetime" if one.stale and "serving" in one.state else ""
             age, size = human_seconds(one.age_seconds or 0), human_bytes(one.bytes or 0)
             told.append(f"  {one.sequence:>6}  {age:>8} old  {one.items:>7} items  {size:>10}  {state}".rstrip())
+    for sequence, problems in found.quarantined.items():
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        told.append(f"  {sequence:>6}  in quarantine: {problems[0] if problems else 'no reason given'}{more}")
     return told

@@ -1,0 +1,50 @@
+"""What Prometheus scrapes of a site: which generation is served, how old it is, and what is wrong with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from hotpath.site import Hotpath
+
+
+class HotpathCollector(Collector):
+    """Give it to a registry: ``registry.register(HotpathCollector(hot))``.
+
+    Everything is read from memory when it is scraped; nothing is counted a second time, and no disk is touched.
+    """
+
+    def __init__(self, hot: Hotpath, *, clock: Callable[[], float] = time.time) -> None:
+        self._hot = hot
+        self._clock = clock
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics of this moment. Before the first generation only those that have a value."""
+        reader, snapshot = self._hot.reader, self._hot.current()
+        if snapshot.generation is not None and snapshot.created is not None:
+            yield _gauge("hotpath_generation", "The number of the generation that is served.", snapshot.generation)
+            # A clock that went back must not give a negative age.
+            age = max(0.0, self._clock() - snapshot.created)
+            yield _gauge("hotpath_generation_age_seconds", "Seconds since the generation was made.", age)
+        yield _gauge("hotpath_pinned", "1 while a pin keeps newer generations from being served.", reader.pinned)
+        yield _gauge(
+            "hotpath_degraded", "1 while another generation than the wanted one is served.", bool(reader.degraded)
+        )
+        yield _gauge("hotpath_items", "Keys that are answered without the app.", len(reader.keys))
+        yield _gauge(
+            "hotpath_stale_items", "Items past their lifetime, which are served all the same.", reader.stale_items
+        )
+        yield _gauge("hotpath_body_bytes", "Bytes of memory that loaded pages account for.", reader.body_bytes)
+        corrupt = CounterMetricFamily(
+            "hotpath_corrupt_items", "Items whose bytes on disk were not what was published, when they were read."
+        )
+        corrupt.add_metric([], reader.corrupt_items)
+        yield corrupt
+
+
+def _gauge(name: str, documentation: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, documentation, value=value)
