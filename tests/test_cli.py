@@ -162,7 +162,7 @@ def test_a_store_that_cannot_be_made_names_path_and_fix(project: Path) -> None:
     found = hotpath(project, "build", "myapp:hot")
     assert found.code == 1
     assert "var" in found.err
-    assert "something else has this name; move it away" in found.err
+    assert "a part of this path is a file; give another directory" in found.err
 
 
 def test_import(project: Path) -> None:

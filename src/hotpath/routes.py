@@ -151,7 +151,7 @@ def _check_names(route: Route, given: tuple[str, ...], wanted: tuple[str, ...]) 
             )
     try:
         inspect.signature(route.function).bind(**dict.fromkeys(given))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         arguments = ", ".join(given)
         name = getattr(route.function, "__name__", "the function")
         raise DeclarationError(

@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -229,8 +229,8 @@ class Store:
     def locked(self) -> Iterator[None]:
         """Hold the writer's lock. Raises ``StoreBusy`` at once where another process has it.
 
-        The kernel frees the lock when its holder dies, so it is never broken by age. Litter that a killed writer left
-        is removed first: nobody else can be using it.
+        The kernel frees the lock when its holder dies, so it is never broken by age. What a killed writer left is put
+        in order first: litter, which nobody else can be using, and a ``current`` link that was not moved yet.
         """
         with self.explained():
             self._prepare_root()
@@ -240,9 +240,9 @@ class Store:
                 if not self.disk.try_lock(descriptor):
                     holder = os.pread(descriptor, 20, 0).strip()
                     raise StoreBusy(path=self.root, pid=int(holder) if holder.isdigit() else None)
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+                self.disk.overwrite(descriptor, b"%d\n" % os.getpid())
                 self._remove_litter()
+                self._mend_link()
             yield
         finally:
             os.close(descriptor)
@@ -257,8 +257,8 @@ class Store:
         with self.locked(), self.explained():
             now = self.chosen_sequence()
             bad = self.bad()
-            current, pinned = self.pointer(self.current_path), self.pointer(self.pin_path)
-            if to in (None, now) and current is not None and current.sequence in bad and pinned is None:
+            current = self.pointer(self.current_path)
+            if to in (None, now) and current is not None and current.sequence in bad and now not in bad:
                 self._finish_rollback(current.sequence, now, bad)
                 return current.sequence, now
             if to is not None and (to in bad or to == now):
@@ -277,15 +277,16 @@ class Store:
             raise StoreError("; ".join([f"there is {wanted} to go back to", *problems]), path=self.root)
 
     def _finish_rollback(self, start: int, target: int, marks: dict[int, str]) -> None:
-        # The marks come first: from then on readers choose the target, and a second run sees what is left to do.
+        # The marks come first: from then on readers choose the target. CURRENT comes last: as long as it names a bad
+        # generation, a second run sees that this one was not finished.
         pointer = self.pointer_to(target)
         self.mark_bad(marks)
         self._write_pointer(self.pin_path, pointer)
+        self.link_current(target)
+        self.append_history({"event": "rollback", "sequence": target, "from": start, "reason": marks.get(start, "")})
         current = self.pointer(self.current_path)
         if current is None or current.sequence in marks:
             self._write_pointer(self.current_path, pointer)
-        self.link_current(target)
-        self.append_history({"event": "rollback", "sequence": target, "from": start, "reason": marks.get(start, "")})
 
     def pin(self, sequence: int) -> None:
         """Serve this generation, whatever is published, until ``unpin``."""
@@ -370,23 +371,39 @@ class Store:
         self.disk.unlink(temporary)
         self.disk.symlink(f"generations/{sequence}/files", temporary)
         self.disk.replace(temporary, self.root / "current")
+        # Durable before anything is pruned: it must not lead to a generation that is gone.
+        self.disk.sync_directory(self.root)
+
+    def link_is_right(self, sequence: int) -> bool:
+        """Whether ``current`` leads to the files of this generation."""
+        link = self.root / "current"
+        return link.is_symlink() and str(link.readlink()) == f"generations/{sequence}/files"
 
     def append_history(self, record: dict[str, object]) -> None:
         """One more line of ``history.jsonl``, with the time. The lock must be held."""
         self.disk.append(self.history_path, orjson.dumps({"time": int(self.clock()), **record}) + b"\n")
 
     def _prepare_root(self) -> None:
-        self.root.parent.mkdir(parents=True, exist_ok=True)
         # The root may be a link of the owner's, to a larger disk say; what is inside is ours and never one.
         if self.generations_path.is_symlink():
             raise UnsafePath(
                 "this is a symbolic link, expected a directory", path=self.generations_path, fix="remove it"
             )
-        for directory in (self.root, self.generations_path):
-            if not directory.exists():
-                self.disk.make_directory(directory)
+        missing = [path for path in (self.generations_path, self.root, *self.root.parents) if not path.exists()]
+        for directory in reversed(missing):
+            self.disk.make_directory(directory)
+            self.disk.sync_directory(directory.parent)
         if not os.access(self.root, os.W_OK | os.X_OK):
             raise PermissionError(13, "Permission denied", str(self.root))
+
+    def _mend_link(self) -> None:
+        try:
+            sequence = self.chosen_sequence()
+        except NothingPublished:
+            return
+        if not self.link_is_right(sequence):
+            with suppress(OSError):  # nothing is served by way of it, and ``tidy`` tells when it cannot be moved
+                self.link_current(sequence)
 
     def _remove_litter(self) -> None:
         for path in list(self.root.iterdir()):
@@ -413,7 +430,7 @@ _FIXES = {
     "EPERM": "run as the user who owns the store, or give it to this one: chown -R {user} {root}",
     "ENOTDIR": "a part of this path is a file; give another directory",
     "EEXIST": "something else has this name; move it away",
-    "EIO": "the disk reported an error; nothing was changed, look at the kernel's log (dmesg)",
+    "EIO": "the disk reported an error; see the kernel's log (dmesg), and 'hotpath status' for what is served",
 }
 
 

@@ -92,7 +92,7 @@ def repair(store: Store) -> Verification:
         if repaired:
             # The same pointer in a new file: running servers look at it and load anew.
             current = store.pointer(store.current_path)
-            if current is not None:
+            if current is not None and _points_well(store, store.current_path):
                 store.commit(current.sequence)
             store.append_history({"event": "repair", "repaired": repaired[:100]})
         found = verify(store)
@@ -133,9 +133,8 @@ def _pointer_problems(store: Store) -> list[str]:
         return problems
     if choice.degraded and not problems:
         problems.append(choice.degraded)
-    link, target = store.root / "current", f"generations/{choice.sequence}/files"
-    if not link.is_symlink() or str(link.readlink()) != target:
-        problems.append(f"{link}: expected a link to {target}")
+    if not store.link_is_right(choice.sequence):
+        problems.append(f"{store.root / 'current'}: expected a link to generations/{choice.sequence}/files")
     return problems
 
 
@@ -240,10 +239,9 @@ def _mend_pointers(store: Store, repaired: list[str]) -> None:
         else:
             store.commit(serving)
             repaired.append(f"{path} now names generation {serving}, the newest valid one")
-    link, target = store.root / "current", f"generations/{serving}/files"
-    if not link.is_symlink() or str(link.readlink()) != target:
+    if not store.link_is_right(serving):
         store.link_current(serving)
-        repaired.append(f"{link} now leads to generation {serving}")
+        repaired.append(f"{store.root / 'current'} now leads to generation {serving}")
 
 
 def _points_well(store: Store, path: Path) -> bool:
