@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from hotpath.errors import DeclarationError
 from hotpath.keys import strip_root_path
-from hotpath.resolver import BYPASSED, PENDING, UNREADABLE, Miss, Pending, resolve, resolve_page
+from hotpath.resolver import BYPASSED, PENDING, PENDING_STATUS, UNREADABLE, Miss, Pending, resolve, resolve_page
 from hotpath.site import Hotpath
 from hotpath.snapshot import Answer
 
@@ -49,7 +49,7 @@ class HotpathMiddleware:
         if scope["type"] == "http":
             answer: Answer | Pending | Miss = PENDING
             try:
-                if not scope["root_path"] and self._bypass is None:
+                if self._bypass is None and not scope["root_path"]:
                     answer = resolve(
                         self._reader.snapshot,
                         scope["method"],
@@ -60,15 +60,18 @@ class HotpathMiddleware:
             except Exception:
                 # A field that servers may leave out, or a fault of ours: the long way finds out which.
                 answer = PENDING
-            if not answer.status and isinstance(answer, Pending):
+            # Told apart by their status: isinstance() costs a tenth of the whole lookup.
+            status = answer.status
+            if status == PENDING_STATUS:
                 answer = await self._take_long_way(scope)
-            if answer.status:  # an attribute, since isinstance() costs a tenth of the whole lookup
+                status = answer.status
+            if status:
                 if TYPE_CHECKING:
                     assert isinstance(answer, Answer)
                 answer.uses += 1
                 # New objects each time: an outer middleware may write into them.
-                headers = [*answer.headers, answer.freshness.header]
-                await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+                headers = answer.headers + answer.freshness.headers
+                await send({"type": "http.response.start", "status": status, "headers": headers})
                 await send({"type": "http.response.body", "body": answer.body})
                 return
         elif scope["type"] == "lifespan":

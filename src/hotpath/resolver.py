@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from hotpath.keys import canonical_path, canonical_query
 from hotpath.semantics import (
@@ -22,12 +22,17 @@ from hotpath.semantics import (
 from hotpath.snapshot import Answer, Freshness, Header, Page, Redirect, Snapshot, partial, refuse
 
 
+# What stands where an answer has its HTTP status, so that the three outcomes can be told apart by one attribute.
+MISS_STATUS: Final = 0
+PENDING_STATUS: Final = -1
+
+
 @dataclass(frozen=True, slots=True)
 class Miss:
     """Not for hotpath: the app answers. ``reason`` says why, for ``hotpath explain``."""
 
     reason: str
-    status: ClassVar[int] = 0
+    status: ClassVar[int] = MISS_STATUS
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Pending:
     """Something has to be loaded first: the page of ``key``, or everything where that is ``None``."""
 
     key: bytes | None
-    status: ClassVar[int] = 0
+    status: ClassVar[int] = PENDING_STATUS
 
 
 PENDING = Pending(None)
@@ -61,7 +66,7 @@ _PERCENT = ord("%")
 # A 308 may be kept for ever (RFC 9110 §15.4.9); one that depends on tonight's keys must not be.
 _REDIRECT_CACHE_CONTROL = (b"cache-control", b"public, max-age=60")
 _REDIRECTED = Freshness(0, 0)
-_REDIRECTED.header = (b"cache-status", b"hotpath; hit; detail=redirect")
+_REDIRECTED.headers = [(b"cache-status", b"hotpath; hit; detail=redirect")]
 
 # Accept-Encoding has a handful of values on the whole web; what each means is worked out once. Bounded, because the
 # values come from clients: beyond the maximum a new value is parsed each time.
@@ -84,8 +89,9 @@ def resolve(
         return _resolve_target(snapshot, method, raw_path, query, headers)
     variants = page.variants
     accept = tag = since = None
+    consulted = _CONSULTED
     for name, value in headers:
-        if name in _CONSULTED:
+        if name in consulted:
             if name == _ACCEPT_ENCODING and accept is None:
                 accept = value
             elif name == _IF_NONE_MATCH and tag is None:

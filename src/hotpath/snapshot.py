@@ -19,13 +19,13 @@ _ALL_MASKS = 2 ** len(CODING_BITS)
 
 
 class Freshness:
-    """How long the pages of one age still count as fresh; ``header`` is the field that says so (RFC 9211 §2.5).
+    """How long the pages of one age still count as fresh; ``headers`` is the one field that says so (RFC 9211 §2.5).
 
     Shared by all pages published at one time with one lifetime, and rewritten once a second by the reader, so that
     no request has to look at a clock. ``detail`` is a token that says what is unusual: pinned, degraded.
     """
 
-    __slots__ = ("detail", "expires", "header")
+    __slots__ = ("detail", "expires", "headers")
 
     def __init__(self, expires: int, now: float, detail: bytes = b"") -> None:
         self.expires = expires
@@ -34,7 +34,8 @@ class Freshness:
 
     def update(self, now: float) -> None:
         """Say what is left at ``now`` (seconds since the epoch); negative when stale."""
-        self.header: Header = (b"cache-status", b"hotpath; hit; ttl=%d%b" % (self.expires - int(now), self.detail))
+        value = b"hotpath; hit; ttl=%d%b" % (self.expires - int(now), self.detail)
+        self.headers: list[Header] = [(b"cache-status", value)]
 
 
 class Answer:

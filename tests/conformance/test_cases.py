@@ -91,7 +91,7 @@ def test_the_decision_below_asgi_is_the_same(case: Case, sites: Mapping[str, Sit
         assert isinstance(found, Miss)
         return
     assert isinstance(found, Answer)
-    assert (found.status, [*found.headers, found.freshness.header]) == (through.status, through.headers)
+    assert (found.status, found.headers + found.freshness.headers) == (through.status, through.headers)
     assert found.body == through.body
 
 

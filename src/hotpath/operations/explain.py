@@ -54,7 +54,7 @@ def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Expla
     answer = resolve_page(page, "GET", headers) if page is not None else found
     if isinstance(answer, bytes):
         return Explanation(url, False, _why_not(hot, raw_path, UNREADABLE), key=answer.decode("ascii"))
-    fields = (*answer.headers, answer.freshness.header)
+    fields = answer.headers + answer.freshness.headers
     told = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in fields)
     if page is None:
         return Explanation(url, True, "the page has another slash at its end", status=answer.status, headers=told)
