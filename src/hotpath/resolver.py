@@ -21,7 +21,6 @@ from hotpath.semantics import (
 )
 from hotpath.snapshot import Answer, Freshness, Header, Page, Redirect, Snapshot, partial, refuse
 
-
 # What stands where an answer has its HTTP status, so that the three outcomes can be told apart by one attribute.
 MISS_STATUS: Final = 0
 PENDING_STATUS: Final = -1

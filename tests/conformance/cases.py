@@ -53,7 +53,6 @@ LATER: Mapping[int, str] = {
 
 # Lines of which a part does not exist yet: the rest is held, the part is not covered by anything.
 PARTS_LATER: Mapping[int, str] = {
-    25: "the metric",
     31: "the refusal of a handshake while shedding",
 }
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from tests.conformance.site import Site, make_sites
+pytest.register_assert_rewrite("tests.conformance.judge")
+
+from tests.conformance.site import Site, make_sites  # noqa: E402
 
 
 @pytest.fixture(scope="session")

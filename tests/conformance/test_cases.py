@@ -14,16 +14,13 @@ from hotpath.keys import strip_root_path
 from hotpath.resolver import Miss, resolve
 from hotpath.snapshot import Answer
 from hotpath.testing import Response
-from tests.conformance.cases import APP, CASES, LATER, LINES, PAGES, PARTS_LATER, Case
-from tests.conformance.site import DECODE, Site, ask, fill, make_scope, parse_fields, tags_of, wire_faults
+from tests.conformance.cases import APP, CASES, LATER, LINES, PARTS_LATER, Case
+from tests.conformance.judge import check, page_of
+from tests.conformance.site import Site, ask, make_scope, parse_fields, tags_of
 
 # For one head of the largest size that servers let through, on a busy machine. A server that answers slower than this
 # is one that a single client can hold up; quadratic work on 64 KiB takes minutes.
 SECONDS_FOR_ANY_HEAD = 0.5
-
-
-def page_of(case: Case) -> str:
-    return case.page or (case.target if case.target in PAGES else case.target.partition("?")[0])
 
 
 def answer_to(case: Case, site: Site) -> Response:
@@ -36,40 +33,7 @@ def answer_to(case: Case, site: Site) -> Response:
 def test_row(case: Case, sites: Mapping[str, Site]) -> None:
     site = sites[case.site]
     answer = answer_to(case, site)
-    assert answer.status == case.status
-    if case.status == APP:
-        assert (answer.headers, answer.body) == ([(b"x-app", b"1")], b"app"), "the app's answer is touched"
-        return
-    assert wire_faults(case.method, answer) == []
-    page = page_of(case)
-    tags = tags_of(site.items[page]) if page in site.items else {}
-    for name, value in case.expect.items():
-        assert answer.header(name) == (None if value is None else fill(value, tags)), name
-    if case.method == "HEAD":
-        return
-    if case.status in (304, 308, 406, 412, 416):
-        assert answer.body == b""
-        return
-    require_body(case, answer, site, PAGES[page].body)
-
-
-def require_body(case: Case, answer: Response, site: Site, identity: bytes) -> None:
-    coding = answer.header("content-encoding") or "identity"
-    if isinstance(case.body, tuple):
-        start, stop = case.body
-        assert coding == "identity"
-        assert answer.body == identity[start : stop if stop >= 0 else len(identity)]
-        last = (stop if stop >= 0 else len(identity)) - 1
-        assert answer.header("content-range") == f"bytes {start}-{last}/{len(identity)}"
-        return
-    may_be_coded = any(line.startswith("Accept-Encoding:") for line in case.fields)
-    expected = case.body or (coding if may_be_coded else "identity")
-    if expected.startswith("smallest:"):
-        sizes = {name: site.length(page_of(case), name) for name in expected.removeprefix("smallest:").split(",")}
-        assert len(set(sizes.values())) == len(sizes), "the row says nothing when two are of one size"
-        expected = min(sizes, key=lambda name: sizes[name])
-    assert coding == expected
-    assert DECODE[coding](answer.body) == identity
+    check(case, answer, site)
 
 
 # A door in a server's protocol class always has the bytes of the path.
