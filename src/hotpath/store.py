@@ -391,7 +391,12 @@ class Store:
             )
         missing = [path for path in (self.generations_path, self.root, *self.root.parents) if not path.exists()]
         for directory in reversed(missing):
-            self.disk.make_directory(directory)
+            try:
+                self.disk.make_directory(directory)
+            except FileExistsError:
+                if not directory.is_dir():
+                    raise
+                continue  # another writer that starts on a new store was first, and will have the lock
             self.disk.sync_directory(directory.parent)
         if not os.access(self.root, os.W_OK | os.X_OK):
             raise PermissionError(13, "Permission denied", str(self.root))
