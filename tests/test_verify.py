@@ -1,4 +1,4 @@
-"""``verify`` finds every planted damage and names it; ``--repair`` mends from the same bytes elsewhere, not by guess."""
+"""``verify`` finds every planted damage and names it; ``--repair`` mends from the same bytes elsewhere, or not."""
 
 from __future__ import annotations
 

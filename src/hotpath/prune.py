@@ -23,7 +23,7 @@ class Pruned:
 
 
 def prune(store: Store, keep: int | None = None) -> Pruned:
-    """Take away what is neither current, pinned, among the last ``keep`` that are not bad, nor read by anyone.
+    """Take away what is neither current, pinned, linked, among the last ``keep`` that are not bad, nor read by anyone.
 
     Refuses to guess: a pointer that cannot be read raises ``Corrupt``, and nothing is removed.
     """
@@ -55,7 +55,8 @@ def tidy(store: Store, record: dict[str, object]) -> list[str]:
 def _prune(store: Store, keep: int) -> Pruned:
     sequences = store.sequences()
     bad = store.bad()
-    wanted = {store.chosen_sequence(), *[n for n in sequences if n not in bad][-keep:]}
+    # ``current`` too: where it could not be moved, nginx still reads what it leads to.
+    wanted = {store.chosen_sequence(), store.linked(), *[n for n in sequences if n not in bad][-keep:]}
     for path in (store.current_path, store.pin_path):
         pointer = store.pointer(path)
         if pointer:

@@ -27,6 +27,7 @@ from hotpath.verify import Damage, verify_directory
 DEFAULT_KEEP = 5
 
 _POINTER = re.compile(rb"(\d{1,18}) sha256:([0-9a-f]{64})\n?")
+_LINK = re.compile(r"generations/(\d{1,18})/files")
 _LITTER = (".stage-", ".trash-", ".new-")
 
 
@@ -374,10 +375,11 @@ class Store:
         # Durable before anything is pruned: it must not lead to a generation that is gone.
         self.disk.sync_directory(self.root)
 
-    def link_is_right(self, sequence: int) -> bool:
-        """Whether ``current`` leads to the files of this generation."""
+    def linked(self) -> int | None:
+        """The generation that ``current`` leads to."""
         link = self.root / "current"
-        return link.is_symlink() and str(link.readlink()) == f"generations/{sequence}/files"
+        found = _LINK.fullmatch(str(link.readlink())) if link.is_symlink() else None
+        return int(found[1]) if found else None
 
     def append_history(self, record: dict[str, object]) -> None:
         """One more line of ``history.jsonl``, with the time. The lock must be held."""
@@ -406,7 +408,7 @@ class Store:
             sequence = self.chosen_sequence()
         except NothingPublished:
             return
-        if not self.link_is_right(sequence):
+        if self.linked() != sequence:
             with suppress(OSError):  # nothing is served by way of it, and ``tidy`` tells when it cannot be moved
                 self.link_current(sequence)
 

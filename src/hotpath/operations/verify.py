@@ -133,7 +133,7 @@ def _pointer_problems(store: Store) -> list[str]:
         return problems
     if choice.degraded and not problems:
         problems.append(choice.degraded)
-    if not store.link_is_right(choice.sequence):
+    if store.linked() != choice.sequence:
         problems.append(f"{store.root / 'current'}: expected a link to generations/{choice.sequence}/files")
     return problems
 
@@ -239,7 +239,7 @@ def _mend_pointers(store: Store, repaired: list[str]) -> None:
         else:
             store.commit(serving)
             repaired.append(f"{path} now names generation {serving}, the newest valid one")
-    if not store.link_is_right(serving):
+    if store.linked() != serving:
         store.link_current(serving)
         repaired.append(f"{store.root / 'current'} now leads to generation {serving}")
 
