@@ -177,11 +177,13 @@ class Store:
         except (StoreError, OSError) as error:
             problems.append(str(error))
             bad = {}
+        named: dict[int, bytes] = {}
         for path, pinned in ((self.pin_path, True), (self.current_path, False)):
             try:
                 pointer = self.pointer(path)
                 if pointer is None:
                     continue
+                named.setdefault(pointer.sequence, pointer.sha256)
                 if pointer.sequence in bad and not pinned:
                     problems.append(f"generation {pointer.sequence} is marked bad: {bad[pointer.sequence]}")
                     continue
@@ -193,7 +195,7 @@ class Store:
                 if not problems:
                     problems.append(f"{self.current_path} is missing")
                 try:
-                    return self._open(sequence, None, False, problems)
+                    return self._open(sequence, named.get(sequence), False, problems)
                 except (StoreError, OSError) as error:
                     problems.append(str(error))
         raise NothingPublished(

@@ -1,7 +1,7 @@
 """Run a scenario's command and kill it: a process that has all modules loaded forks one child for each kill.
 
-``python -m tests.crash.killed`` reads a line of JSON for each (scenario, root, number, moment) and answers with the
-status of the child as waitpid(2) gives it.
+``python -m tests.crash.killed`` reads a line of JSON for each (scenario, root, number, moment, planted bug) and answers
+with the exit code of the child, which is negative for a signal.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from tests.crash.operations import KillingDisk
+from tests.crash.planted import planted
 from tests.crash.scenarios import COMMANDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -31,9 +32,9 @@ class Killer:
     requests: IO[str]
     answers: IO[str]
 
-    def run(self, scenario: str, root: Path, number: int, moment: str) -> int:
+    def run(self, scenario: str, root: Path, number: int, moment: str, plant: str = "") -> int:
         """The exit status of the command as ``os.waitstatus_to_exitcode`` gives it: -9 is SIGKILL."""
-        print(json.dumps([scenario, str(root), number, moment]), file=self.requests, flush=True)
+        print(json.dumps([scenario, str(root), number, moment, plant]), file=self.requests, flush=True)
         line = self.answers.readline()
         assert line, "the forking process has ended"
         return int(line)
@@ -57,12 +58,12 @@ def forking() -> Iterator[Killer]:
 
 def _serve() -> None:
     for line in sys.stdin:
-        name, root, number, moment = json.loads(line)
+        name, root, number, moment, plant = json.loads(line)
         child = os.fork()
         if child == 0:
             try:
                 scenario = COMMANDS[name]
-                disk = KillingDisk(base=Path(root).parent, number=number, moment=moment)
+                disk = planted(plant, KillingDisk)(base=Path(root).parent, number=number, moment=moment)
                 scenario.command(scenario.store(Path(root), disk))
             except BaseException:
                 traceback.print_exc()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,18 +11,15 @@ import pytest
 
 import hotpath
 from hotpath.disk import Disk
-from hotpath.errors import StoreBusy
+from tests.crash.bench import Bench, intruders, quiet, seen
 from tests.crash.killed import Killer, forking
-from tests.crash.operations import AFTER, BEFORE, MIDDLE, NumberedDisk, Operation, WatchingDisk
+from tests.crash.operations import BEFORE, NumberedDisk
 from tests.crash.scenarios import (
     SCENARIOS,
     STEP_BACK,
-    Scenario,
-    State,
     content_served,
     faults,
     litter,
-    open_store,
     publish,
     reading,
     served,
@@ -41,46 +36,6 @@ def killer() -> Iterator[Killer]:
         yield killer
 
 
-class Bench:
-    """A store from which every run of a scenario starts, and what an undisturbed run makes of it."""
-
-    def __init__(self, scenario: Scenario, directory: Path) -> None:
-        self.scenario = scenario
-        self.directory = directory
-        self.prepared = directory / "prepared"
-        self.prepared.mkdir()
-        scenario.prepare(scenario.store(self.prepared / "hot", quiet(self.prepared)))
-        self.trace, self.expected = self._undisturbed()
-
-    def fresh(self) -> Path:
-        """A copy of the prepared store, in place of the last."""
-        copy = self.directory / "copy"
-        shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(self.prepared, copy, symlinks=True)
-        return copy / "hot"
-
-    def _undisturbed(self) -> tuple[list[Operation], State]:
-        root = self.fresh()
-        disk = quiet(root.parent)
-        store = self.scenario.store(root, disk)
-        with ExitStack() as stack:
-            if self.scenario.reader:
-                stack.enter_context(reading(self.scenario.store(root)))
-            self.scenario.command(store)
-        return disk.trace, state_of(store)
-
-    def moments(self) -> Iterator[tuple[int, str]]:
-        for number, operation in enumerate(self.trace):
-            yield from (
-                (number, moment) for moment in (BEFORE, MIDDLE, AFTER) if moment != MIDDLE or operation.has_middle
-            )
-
-
-def quiet(base: Path) -> NumberedDisk:
-    """What is killed stays in the page cache, so nothing in this file has to wait for a disk."""
-    return NumberedDisk(base=base)
-
-
 def check(bench: Bench, killer: Killer, number: int, moment: str) -> None:
     """Kill once, then look with the eyes of every kind of reader, and go on."""
     scenario, root = bench.scenario, bench.fresh()
@@ -88,15 +43,11 @@ def check(bench: Bench, killer: Killer, number: int, moment: str) -> None:
     with ExitStack() as stack:
         reader = stack.enter_context(reading(store)) if scenario.reader else None
         assert killer.run(scenario.name, root, number, moment) == -9
-        if not root.exists():
-            assert scenario.before is None
-        else:
-            assert faults(store) == []
-            assert served(store) in (scenario.before, scenario.after)
-            if reader is not None:
-                assert content_served(reader) == scenario.before, "the reader that was open still answers"
-                reader.refresh()
-                assert content_served(reader) == served(store)
+        assert seen(bench, root) == []
+        if reader is not None:
+            assert content_served(reader) == scenario.before, "the reader that was open still answers"
+            reader.refresh()
+            assert content_served(reader) == served(store)
         scenario.command(store)
         assert state_of(store).difference(bench.expected) == {}, "run again, it ends as if never interrupted"
         assert len(store.sequences()) <= max(scenario.keep, 1) + scenario.reader + len(store.quarantined()) + 1
@@ -139,27 +90,6 @@ def test_a_plain_rollback_killed_before_its_last_step_goes_back_once(tmp_path: P
         assert served(store) in (3, 2)
         STEP_BACK.command(store)
         assert state_of(store).difference(bench.expected) == {}, f"before {number} {bench.trace[number]}"
-
-
-def intruders(bench: Bench) -> list[str]:
-    """The operations of the scenario's command, after the lock is taken, before which a second writer is let in."""
-    root = bench.fresh()
-    second = open_store(root, 9)
-    let_in: list[str] = []
-    pids = set()
-
-    def intrude(number: int, operation: Operation) -> None:
-        if any(earlier.kind == "open_lock" for earlier in disk.trace[:number]):
-            try:
-                with second.locked():
-                    let_in.append(f"{number} {operation}")
-            except StoreBusy as busy:
-                pids.add(busy.pid)
-
-    disk = WatchingDisk(base=root.parent, watch=intrude)
-    bench.scenario.command(bench.scenario.store(root, disk))
-    assert let_in or pids <= {os.getpid(), None}, "who is let in not is told who is at it"
-    return let_in
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
