@@ -28,7 +28,7 @@ from hotpath.publish import Published
 from hotpath.quantities import human_bytes
 from hotpath.quarantine import approve as approve_generation
 from hotpath.store import Store
-from hotpath.targets import load, load_store
+from hotpath.targets import load, load_store, load_validator
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
 _TARGET = click.argument("target")
@@ -180,10 +180,17 @@ def verify(target: str, repair: bool, as_json: bool) -> None:
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--prefix", default="/", show_default=True, help="The URL path the directory stands for.")
 @click.option("--strip-suffix", default="", help="Taken off the URLs, like .json.")
+@click.option("--validate", metavar="TARGET", help="A function of (new, previous) manifests that returns problems.")
 @_JSON
-def import_(store: Path, directory: Path, prefix: str, strip_suffix: str, as_json: bool) -> None:
+def import_(store: Path, directory: Path, prefix: str, strip_suffix: str, validate: str | None, as_json: bool) -> None:
     """Publish a DIRECTORY that another program wrote to STORE as a new generation."""
-    published = import_operation.import_directory(Store(store), directory, prefix=prefix, strip_suffix=strip_suffix)
+    published = import_operation.import_directory(
+        Store(store),
+        directory,
+        prefix=prefix,
+        strip_suffix=strip_suffix,
+        validate=load_validator(validate) if validate else None,
+    )
     if as_json:
         _print_json(Report(published, 0.0).as_dict())
     else:

@@ -9,6 +9,7 @@ import traceback
 from pathlib import Path
 
 from hotpath.errors import TargetError
+from hotpath.publish import Validator
 from hotpath.site import Hotpath
 from hotpath.store import Store
 
@@ -18,6 +19,24 @@ def load(target: str) -> Hotpath:
 
     Raises ``TargetError`` that says where the import stopped and what to write.
     """
+    found = _find(target)
+    if not isinstance(found, Hotpath):
+        inside = getattr(found, "hot", None)
+        hint = f"; try {target.partition(':')[0]}:hot" if isinstance(inside, Hotpath) else ""
+        raise TargetError(target, f"this is a {type(found).__name__}, expected a Hotpath object{hint}")
+    return found
+
+
+def load_validator(target: str) -> Validator:
+    """The function that ``module:attribute`` names, to be asked before a generation is published."""
+    found = _find(target)
+    if not callable(found):
+        raise TargetError(target, f"this is a {type(found).__name__}, expected a function of two manifests")
+    validator: Validator = found
+    return validator
+
+
+def _find(target: str) -> object:
     module_name, colon, attributes = target.partition(":")
     if not colon or not module_name or not attributes:
         raise TargetError(target, f"expected module:attribute; write {module_name.removesuffix('.py') or 'myapp'}:hot")
@@ -39,10 +58,6 @@ def load(target: str) -> Hotpath:
             has = [key for key, value in vars(sys.modules[module_name]).items() if isinstance(value, Hotpath)]
             hint = f"; it has {module_name}:{has[0]}" if has else "; write hot = Hotpath(…) in it"
             raise TargetError(target, f"{module_name} has no attribute {name!r}{hint}") from None
-    if not isinstance(found, Hotpath):
-        inside = getattr(found, "hot", None)
-        hint = f"; try {module_name}:hot" if isinstance(inside, Hotpath) else ""
-        raise TargetError(target, f"this is a {type(found).__name__}, expected a Hotpath object{hint}")
     return found
 
 

@@ -12,7 +12,7 @@ from hotpath.errors import HotpathError, ImportRefused
 from hotpath.keys import canonical_path, parameter_text
 from hotpath.manifest import SUFFIXES, Policy
 from hotpath.payload import encode_payload
-from hotpath.publish import Published, staging
+from hotpath.publish import Published, Validator, staging
 from hotpath.quantities import parse_seconds
 from hotpath.routes import default_media_type
 from hotpath.site import DEFAULT_CACHE_CONTROL, DEFAULT_CDN_CACHE_CONTROL, DEFAULT_LIFETIME
@@ -21,12 +21,16 @@ from hotpath.store import Store
 _PRECOMPRESSED = tuple(suffix for suffix in SUFFIXES.values() if suffix)
 
 
-def import_directory(store: Store, directory: Path, *, prefix: str = "/", strip_suffix: str = "") -> Published:
+def import_directory(
+    store: Store, directory: Path, *, prefix: str = "/", strip_suffix: str = "", validate: Validator | None = None
+) -> Published:
     """Publish every file below ``directory`` as one generation; its path below it is its URL below ``prefix``.
 
     ``strip_suffix`` (``.json``) is taken off the URL, not off the file. ``index.html`` is the page of its directory.
     Precompressed neighbours (``.gz``, ``.br``, ``.zst``) are passed over: hotpath makes its own and proves them.
-    Raises ``ImportRefused`` with every file that could not be served; then nothing was published.
+    ``validate`` is asked before anybody can see the result, as in ``Stage.publish``. Links are refused, also those that
+    stay inside: what they lead to may change while it is read. Raises ``ImportRefused`` with every file that could not
+    be served, or ``Implausible``; then nothing was published.
     """
     if not directory.is_dir():
         raise HotpathError(f"{directory}: there is no such directory")
@@ -53,10 +57,10 @@ def import_directory(store: Store, directory: Path, *, prefix: str = "/", strip_
         problems.append("the directory holds no files")
     if problems:
         raise ImportRefused(directory, problems)
-    return _publish(store, directory, planned)
+    return _publish(store, directory, planned, validate)
 
 
-def _publish(store: Store, directory: Path, planned: dict[str, Path]) -> Published:
+def _publish(store: Store, directory: Path, planned: dict[str, Path], validate: Validator | None) -> Published:
     problems = []
     with staging(store) as stage:
         for key, path in sorted(planned.items()):
@@ -75,7 +79,7 @@ def _publish(store: Store, directory: Path, planned: dict[str, Path]) -> Publish
                 problems.append(f"{_shown(name)}: {getattr(error, 'problem', error)}")
         if problems:
             raise ImportRefused(directory, problems)
-        return stage.publish()
+        return stage.publish(validate)
 
 
 def _walk(directory: Path) -> Iterator[tuple[Path, str | None]]:
@@ -96,10 +100,12 @@ def _walk(directory: Path) -> Iterator[tuple[Path, str | None]]:
 def _key_of(name: str, prefix: str, strip_suffix: str) -> tuple[str | None, str | None]:
     """(key, problem) of a file name."""
     for part in name.split("/"):
+        if not part.isprintable():  # bytes that are no UTF-8 come as lone surrogates, which are not printable
+            return None, "the name is not UTF-8 or holds control characters; rename it in UTF-8"
         try:
             parameter_text(part)
-        except ValueError:
-            return None, "the name is not UTF-8 or holds control characters; rename it in UTF-8"
+        except ValueError as error:
+            return None, f"{error}; rename it"
     url = prefix.rstrip("/") + "/" + name
     if url.endswith("/index.html"):
         url = url.removesuffix("index.html")
@@ -110,4 +116,4 @@ def _key_of(name: str, prefix: str, strip_suffix: str) -> tuple[str | None, str 
 
 
 def _shown(name: str) -> str:
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -1,0 +1,180 @@
+"""``hotpath import``: a directory of another program as one generation, or a refusal that names every file."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hotpath.errors import HotpathError, Implausible, ImportRefused
+from hotpath.manifest import Manifest
+from hotpath.operations.import_directory import import_directory
+from hotpath.store import Store
+from tests.faults.sites import get, run, site_of
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """What a program in another language wrote."""
+    source = tmp_path / "out"
+    (source / "rankings").mkdir(parents=True)
+    (source / "rankings" / "kospi.json").write_text('{"market":"kospi"}')
+    (source / "index.html").write_text("<p>hello")
+    (source / "robots.txt").write_text("User-agent: *\n")
+    return source
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "hot")
+
+
+def test_every_file_is_a_page(source: Path, store: Store) -> None:
+    (source / "rankings" / "kospi.json.gz").write_bytes(b"made by somebody else")
+    (source / "empty").mkdir()
+    assert import_directory(store, source).items == 3
+    hot = site_of(store)
+    assert get(hot, "/rankings/kospi.json").body == b'{"market":"kospi"}'
+    assert get(hot, "/").header("content-type") == "text/html; charset=utf-8"
+    assert get(hot, "/robots.txt").status == 200
+    assert get(hot, "/rankings/kospi.json.gz").status == 418
+
+
+def test_prefix_and_suffix(source: Path, store: Store) -> None:
+    import_directory(store, source, prefix="/api", strip_suffix=".json")
+    assert get(site_of(store), "/api/rankings/kospi").body == b'{"market":"kospi"}'
+
+
+def test_the_second_import_keeps_what_did_not_change(source: Path, store: Store) -> None:
+    import_directory(store, source)
+    (source / "robots.txt").write_text("User-agent: none\n")
+    published = import_directory(store, source)
+    assert (published.sequence, published.unchanged) == (2, 2)
+
+
+def _link_out(source: Path) -> None:
+    (source / "secret.json").symlink_to("/etc/passwd")
+
+
+def _link_in(source: Path) -> None:
+    (source / "same.json").symlink_to(source / "rankings" / "kospi.json")
+
+
+def _link_of_a_directory(source: Path) -> None:
+    (source / "elsewhere").symlink_to("/etc")
+
+
+def _fifo(source: Path) -> None:
+    os.mkfifo(source / "pipe.json")
+
+
+def _socket(source: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(source / "s.json"))
+
+
+def _same_folded(source: Path) -> None:
+    (source / "rankings" / "KOSPI.json").write_text("{}")
+
+
+def _not_utf8(source: Path) -> None:
+    (source / os.fsdecode(b"caf\xe9.json")).write_text("{}")
+
+
+def _no_json(source: Path) -> None:
+    (source / "bad.json").write_text('{"a":')
+
+
+def _nan(source: Path) -> None:
+    (source / "nan.json").write_text('{"a": NaN}')
+
+
+def _backslash(source: Path) -> None:
+    (source / "a\\b.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("plant", "name", "told"),
+    [
+        (_link_out, "secret.json", "is a link to '/etc/passwd'; copy the file in its place"),
+        (_link_in, "same.json", "is a link to"),
+        (_link_of_a_directory, "elsewhere", "is a link to '/etc'"),
+        (_fifo, "pipe.json", "is no regular file"),
+        (_socket, "s.json", "is no regular file"),
+        (_same_folded, "rankings/", "rename one of them"),
+        (_not_utf8, "caf\\xe9.json", "rename it in UTF-8"),
+        (_no_json, "bad.json", "JSON"),
+        (_nan, "nan.json", "JSON"),
+        (_backslash, "a\\b.json", "rename it"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_could_not_be_served_is_refused_whole(
+    source: Path, store: Store, plant: Callable[[Path], None], name: str, told: str
+) -> None:
+    import_directory(store, source)
+    before = {path.name for path in store.root.iterdir()}
+    plant(source)
+    with pytest.raises(ImportRefused) as refused:
+        import_directory(store, source)
+    assert len(refused.value.problems) == 1
+    assert name in refused.value.problems[0]
+    assert told in refused.value.problems[0]
+    assert store.sequences() == [1]
+    assert {path.name for path in store.root.iterdir()} == before
+
+
+def test_every_problem_is_named_at_once(source: Path, store: Store) -> None:
+    for plant in (_link_out, _fifo, _same_folded):
+        plant(source)
+    with pytest.raises(ImportRefused) as refused:
+        import_directory(store, source)
+    assert len(refused.value.problems) == 3
+    assert store.sequences() == []
+
+
+@pytest.mark.parametrize(
+    ("prefix", "told"), [("api", "a URL path starts with a slash; write /api"), ("/", "there is no such directory")]
+)
+def test_wrong_arguments(source: Path, store: Store, prefix: str, told: str) -> None:
+    directory = source if prefix == "api" else source / "none"
+    with pytest.raises(HotpathError, match=told):
+        import_directory(store, directory, prefix=prefix)
+
+
+def test_an_empty_directory_publishes_nothing(tmp_path: Path, store: Store) -> None:
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(ImportRefused, match="holds no files"):
+        import_directory(store, tmp_path / "nothing")
+
+
+def _half(manifest: Manifest, previous: Manifest | None) -> list[str]:
+    if previous is not None and len(manifest.items) < len(previous.items):
+        return [f"{len(previous.items) - len(manifest.items)} pages are gone"]
+    return []
+
+
+def test_the_same_validation_as_a_build(source: Path, store: Store) -> None:
+    import_directory(store, source, validate=_half)
+    (source / "robots.txt").unlink()
+    with pytest.raises(Implausible, match="1 pages are gone"):
+        import_directory(store, source, validate=_half)
+    assert (store.chosen_sequence(), store.quarantined()) == (1, [2])
+
+
+def test_the_command(source: Path, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "checks.py").write_text("def never(new, old):\n    return ['not today']\n\nword = 'x'\n")
+    arguments = ("import", str(store.root), str(source))
+    code, told = run(tmp_path, *arguments, "--validate", "checks:never")
+    assert code == 1
+    assert "not today" in told
+    assert "hotpath approve" in told
+    code, told = run(tmp_path, *arguments, "--validate", "checks:word")
+    assert code == 2
+    assert "expected a function" in told
+    code, told = run(tmp_path, *arguments)
+    assert (code, "3 items" in told) == (0, True)
+    assert run(tmp_path, "approve", str(store.root), "1", "--reason", "x")[0] == 1, "a newer one was accepted"
