@@ -79,7 +79,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
         stage.publish()
     for path in store.files_path(1).rglob("*"):
         os.utime(path, (MODIFIED, MODIFIED))
-    ports = _free_port(), _free_port()
+    ports = free_port(), free_port()
     configuration = directory / "nginx.conf"
     # Its worker is another user, who has to get through to the files.
     user = "user root;" if os.geteuid() == 0 else ""
@@ -92,13 +92,14 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
         "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}",
     }
     with (
-        _running([*uvicorn, "tests.differential.app:application"], ports[0], environment),
-        _running([NGINX, "-p", str(directory), "-c", str(configuration)], ports[1], environment),
+        running([*uvicorn, "tests.differential.app:application"], ports[0], environment),
+        running([NGINX, "-p", str(directory), "-c", str(configuration)], ports[1], environment),
     ):
         yield Both(*ports)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -106,7 +107,8 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _running(command: list[str], port: int, environment: dict[str, str]) -> Iterator[None]:
+def running(command: list[str], port: int, environment: dict[str, str]) -> Iterator[None]:
+    """A server that answers on ``port``, ended with the block."""
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + 30
