@@ -192,6 +192,31 @@ def test_a_forked_child_goes_on_watching(hot: Hotpath) -> None:
     hot.reader.close()
 
 
+def test_the_garbage_collector_is_as_it_was_after_a_load_and_in_a_child_forked_meanwhile(hot: Hotpath) -> None:
+    declare(hot)
+    build(hot)
+    before = gc.get_threshold()
+    seen: list[tuple[int, int, int]] = []
+    forked: list[int] = []
+    read = hot.store.disk.read
+
+    def reads(path: Path) -> bytes:
+        seen.append(gc.get_threshold())
+        if not forked:
+            forked.append(os.fork())
+            if not forked[0]:
+                os._exit(gc.get_threshold() != before)
+        return read(path)
+
+    hot.store.disk.read = reads  # type: ignore[method-assign]
+    hot.reader.start()
+    hot.reader.close()
+    _, status = os.waitpid(forked[0], 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert before not in seen
+    assert gc.get_threshold() == before
+
+
 def test_refreshing_goes_on_after_a_surprise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

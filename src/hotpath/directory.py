@@ -54,7 +54,7 @@ class WatchedDirectory:
     def poll(self, now: float) -> bool:
         """Look at every file once; whether ``pages`` was replaced. ``now`` is seconds since the epoch."""
         pages = dict(self.pages)
-        by_file = {page.item.identity.file: key for key, page in pages.items()}
+        by_file = {page.file: key for key, page in pages.items()}
         present = self._present()
         for name, key in present.items():
             page = self._look(name, key, pages.get(key), now)
@@ -108,7 +108,7 @@ class WatchedDirectory:
                 self._seen[name] = seen
                 if now - found.st_mtime < SETTLED_SECONDS:
                     return None
-            elif seen.digest is not None and page is not None and seen.digest == page.item.identity.sha256:
+            elif seen.digest is not None and page is not None and seen.digest == page.digests[0]:
                 return None  # nothing new
             data = self._disk.read(path)
             if _signature(path.lstat()) != signature:
@@ -126,7 +126,7 @@ class WatchedDirectory:
             self._tell(name, f"{problem}; the last good bytes stay")
             return None
         self._told.discard(name)
-        if page is not None and page.item.identity.sha256 == digest:
+        if page is not None and page.digests[0] == digest:
             return None
         return self._page(name, key.decode("ascii"), data, digest, int(found.st_mtime), now)
 

@@ -73,6 +73,11 @@ class Item:
     def identity(self) -> Representation:
         return self.representations[0]
 
+    @property
+    def digests(self) -> tuple[bytes, ...]:
+        """The SHA-256 of each representation: two items with the same ones have the same bytes in the same codings."""
+        return tuple(one.sha256 for one in self.representations)
+
 
 @dataclass(frozen=True, slots=True)
 class Head:

@@ -107,6 +107,7 @@ class HotpathMiddleware:
         try:
             await anyio.to_thread.run_sync(self._reader.start)
         except Exception:
+            # A store that cannot be read must not keep the app from starting: every page is the app's then.
             self._report()
 
     def _report(self) -> None:

@@ -6,6 +6,7 @@ having to look, and without any lifespan protocol. Requests read one attribute, 
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
 import logging
@@ -14,9 +15,10 @@ import threading
 import time
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
@@ -45,6 +47,10 @@ DIRECTORY_REFRESH_SECONDS = 0.5
 
 # The line of a key that has none: the page of a directory, which is always in memory.
 _IN_MEMORY = b""
+
+# The garbage collector's thresholds before the load that goes on, if any; and one that is never reached.
+_thresholds: list[tuple[int, int, int]] = []
+_NEVER = 2**31 - 1
 
 _PERCENT = ord("%")
 
@@ -177,7 +183,8 @@ class Reader:
             changed = False
             signature = self._store.signature()
             if signature != self._signature:
-                changed = self._load(now)
+                with _no_full_collection():
+                    changed = self._load(now)
                 self._signature = signature
             for directory in self._directories:
                 changed |= directory.poll(now)
@@ -267,7 +274,7 @@ class Reader:
         assert self._head is not None
         sequence = self._head.sequence
         item = decode_item(self._head, self._lines[key], str(self._store.manifest_path(sequence)))
-        if old is not None and _same_bytes(old.item, item):
+        if old is not None and old.digests == item.digests:
             return self._make_page(item, sequence, self._head.created, old.bodies, now)
         bodies = self._read_bodies(item, sequence)
         if bodies is not None:
@@ -344,7 +351,7 @@ class Reader:
             self._lines[key] = _IN_MEMORY
             self._pages[key] = page
         self._directory_keys = present.keys()
-        folded = self._folded | {key for key, page in present.items() if page.item.policy.fold_case}
+        folded = self._folded | {key for key, page in present.items() if page.policy.fold_case}
         encoded = any(_PERCENT in key for key in self._lines)
         self.snapshot = Snapshot(
             generation=self._head.sequence if self._head else None,
@@ -373,6 +380,26 @@ class Reader:
             self._start()
 
 
+@contextmanager
+def _no_full_collection() -> Iterator[None]:
+    """The garbage collector must not stop every thread to visit old and new pages together; younger objects it may."""
+    if _thresholds:  # another reader is loading
+        yield
+        return
+    young, middle, old = gc.get_threshold()
+    _thresholds.append((young, middle, old))
+    gc.set_threshold(young, middle, _NEVER)
+    try:
+        yield
+    finally:
+        _collect_again()
+
+
+def _collect_again() -> None:
+    if _thresholds:
+        gc.set_threshold(*_thresholds.pop())
+
+
 def _new_loader() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix="hotpath-load")
 
@@ -380,10 +407,6 @@ def _new_loader() -> ThreadPoolExecutor:
 def _cost(page: Page) -> int:
     """Bytes of memory that a page accounts for: its bodies and what is beside them."""
     return PAGE_OVERHEAD_BYTES + sum(len(body) for body in page.bodies.values())
-
-
-def _same_bytes(one: Item, other: Item) -> bool:
-    return [r.sha256 for r in one.representations] == [r.sha256 for r in other.representations]
 
 
 def _watch(reference: weakref.ref[Reader]) -> None:
@@ -408,6 +431,7 @@ _readers: weakref.WeakSet[Reader] = weakref.WeakSet()
 
 
 def _restart_after_fork() -> None:
+    _collect_again()  # the load that would do it goes on in the parent
     for reader in list(_readers):
         reader._forget_after_fork()
 

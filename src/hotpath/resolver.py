@@ -110,9 +110,9 @@ def resolve(
             variant = None
     if variant is not None:
         if tag is None and since is None:
-            return variant.serve
+            return variant
         if tag == variant.etag:
-            return variant.not_modified
+            return variant.not_modified or variant.make_not_modified()
     return resolve_page(page, method, headers)
 
 
@@ -155,14 +155,14 @@ def resolve_page(page: Page, method: str, headers: Collection[Header]) -> Answer
             variant = identity
     match evaluate(fields, variant.etag, variant.last_modified):
         case Precondition.NOT_MODIFIED:
-            return variant.not_modified
+            return variant.not_modified or variant.make_not_modified()
         case Precondition.FAILED:
             return refuse(variant, page, 412)
     if isinstance(span, Span):
         return partial(identity, page, span.start, span.stop)
     if span is not None:
         return refuse(identity, page, 416, (b"content-range", b"bytes */%d" % len(identity.body)))
-    return variant.head if head else variant.serve
+    return (variant.head or variant.make_head()) if head else variant
 
 
 def find_key(snapshot: Snapshot, raw_path: bytes, query: bytes) -> bytes | Redirect | Miss:

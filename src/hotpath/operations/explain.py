@@ -58,12 +58,9 @@ def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Expla
     told = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in fields)
     if page is None:
         return Explanation(url, True, "the page has another slash at its end", status=answer.status, headers=told)
-    identity = page.item.identity
-    file = str(hot.store.files_path(page.generation) / identity.file) if page.generation else identity.file
+    file = str(hot.store.files_path(page.generation) / page.file) if page.generation else page.file
     source = f"generation {page.generation}" if page.generation else "a watched file"
-    return Explanation(
-        url, True, f"served from {source}", page.item.key, file, page.item.policy.route, answer.status, told
-    )
+    return Explanation(url, True, f"served from {source}", page.key, file, page.policy.route, answer.status, told)
 
 
 def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
