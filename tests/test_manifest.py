@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotpath.errors import Corrupt
-from hotpath.manifest import Head, Item, Policy, Representation, decode, encode
+from hotpath.manifest import Head, Item, Policy, Representation, decode, encode, encode_item
 
 POLICY = Policy("/r/{x}", "application/json", "public", None, 3600, ("q",), True, (("X-A", "b"),))
 OTHER = Policy("/robots.txt", "text/plain; charset=utf-8", "no-cache", "max-age=1", 60)
@@ -25,7 +25,7 @@ ITEMS = [
     ),
     Item("/robots.txt", OTHER, (Representation("identity", "robots.txt", 4, b"\3" * 32),), 1_700_000_001),
 ]
-DATA = b"".join(encode(HEAD, ITEMS))
+DATA = b"".join(encode(HEAD, (encode_item(item, HEAD.policies) for item in ITEMS)))
 
 
 def test_it_reads_back_as_written() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from hotpath.codings import Coding, available, encode_all
 from hotpath.errors import Corrupt, Implausible, IsolatedFailure, ItemError, StoreError
 from hotpath.isolation import run_isolated
-from hotpath.manifest import SUFFIXES, Head, Item, Manifest, Policy, Representation, decode, encode
+from hotpath.manifest import SUFFIXES, Head, Item, Manifest, Policy, Representation, decode, encode, encode_item
 from hotpath.prune import tidy
 from hotpath.quarantine import quarantine
 from hotpath.store import Store, explain
@@ -54,8 +54,11 @@ class Stage:
         self._previous = previous
         self._codings = codings
         self._coding_names = tuple(coding.name for coding in codings)
-        self._items: dict[str, Item] = {}
-        self._names: dict[str, str] = {}
+        # As lines of the manifest, which are a quarter of what the items would take.
+        self._lines: dict[str, bytes] = {}
+        self._policies: list[Policy] = []
+        self._bytes = 0
+        self._names: set[str] = set()
         self._directories = {self._files}
         self._unchanged = 0
         self.now = int(store.clock())
@@ -66,7 +69,7 @@ class Stage:
         An item whose bytes are those of the generation before takes over its files, its codings and its
         ``Last-Modified``. Raises ``ItemError`` when another item has the same key or file.
         """
-        for name, taken, what in ((key, self._items, "key"), (file, self._names, "file")):
+        for name, taken, what in ((key, self._lines, "key"), (file, self._names, "file")):
             if name in taken:
                 raise ItemError(f"two items have the {what} {name!r}; make their parameters differ", key=key)
         digest = hashlib.sha256(body).digest()
@@ -82,9 +85,12 @@ class Stage:
             representations = self._write(file, body, digest, policy.media_type)
         # A clock that went back must not give a date later than now (RFC 9110 §8.8.2.1).
         item = Item(key, policy, representations, min(last_modified, self.now), None, metrics)
-        self._items[key] = item
+        if policy not in self._policies:
+            self._policies.append(policy)
+        self._lines[key] = encode_item(item, self._policies)
         for representation in representations:
-            self._names[representation.file] = key
+            self._names.add(representation.file)
+            self._bytes += representation.length
         self._unchanged += unchanged
         return item
 
@@ -96,14 +102,13 @@ class Stage:
         ``Implausible`` when there are any (the stage is in quarantine then), or ``StoreError``; nothing has changed.
         """
         store, disk = self._store, self._disk
-        if not self._items:
+        if not self._lines:
             raise StoreError("there is nothing to publish: no item was added", path=store.root)
         with self._explained():
             sequence = store.next_sequence()
-        policies = tuple(dict.fromkeys(item.policy for item in self._items.values()))
         parent = self._previous.sequence if self._previous else None
-        head = Head(sequence, self.now, parent, self._coding_names, policies)
-        data = b"".join(encode(head, self._items.values()))
+        head = Head(sequence, self.now, parent, self._coding_names, tuple(self._policies))
+        data = b"".join(encode(head, self._lines.values()))
         manifest_path = self._directory / "manifest.json"
         with self._explained():
             disk.sync_tree(self._directory)
@@ -118,18 +123,17 @@ class Stage:
             with self._explained():
                 where = quarantine(store, self._directory, sequence, problems)
             raise Implausible(sequence, problems, path=where / "report.json")
-        total = sum(one.length for item in self._items.values() for one in item.representations)
         record: dict[str, object] = {
             "event": "publish",
             "sequence": sequence,
             "accepted": True,
-            "items": len(self._items),
+            "items": len(self._lines),
             "unchanged": self._unchanged,
-            "bytes": total,
+            "bytes": self._bytes,
         }
         self._commit(sequence)
         warnings = tidy(store, record)
-        return Published(sequence, len(self._items), self._unchanged, total, tuple(warnings))
+        return Published(sequence, len(self._lines), self._unchanged, self._bytes, tuple(warnings))
 
     def _commit(self, sequence: int) -> None:
         """Put the stage in its place and move the pointer; after an error, see and say which generation is current."""
