@@ -175,7 +175,7 @@ def encode_item(item: Item, policies: Sequence[Policy]) -> bytes:
         facts["stale_since"] = item.stale_since
     if item.metrics:
         facts["metrics"] = item.metrics
-    # A copy: orjson takes a kilobyte and shrinks it in place, and the holes between 100,000 lines are no room for others.
+    # A copy: orjson takes a kilobyte and shrinks it in place, and the holes between 100,000 lines are no room for more.
     return bytes(memoryview(orjson.dumps(facts)))
 
 
