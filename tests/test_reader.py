@@ -179,6 +179,9 @@ def test_a_forked_child_goes_on_watching(hot: Hotpath) -> None:
     child = os.fork()
     if child == 0:
         os.close(read)
+        threads = threading.active_count()
+        assert get(hot, "/p/0").status == 200
+        assert threading.active_count() > threads == 1, "nothing is started before the first request"
         deadline = time.monotonic() + 10
         while hot.current().generation == 1 and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -372,12 +372,17 @@ class Reader:
             logger.warning("%s", problem)
 
     def _forget_after_fork(self) -> None:
-        # Threads do not survive fork(2), and the lock may have been held by one of them.
+        """Start anew with the first request, if one ever comes: most children never serve.
+
+        Threads do not survive fork(2), the lock may have been held by one of them, and it may have been half through
+        a change. Bodies that are still what the store says stay, and stay shared with the parent.
+        """
         self._lock = threading.RLock()
         self._loader = _new_loader()
         self._thread = None
-        if self._loaded:
-            self._start()
+        self._signature = None
+        self._loaded = False
+        self.snapshot = UNREAD
 
 
 @contextmanager
