@@ -130,7 +130,7 @@ def _last_line(error: BaseException) -> tuple[str, str]:
 
 def _count(value: Any, item: PlannedItem) -> Mapping[str, int] | None:
     """How many rows the payload has, where the route says where they are; and that no required field is null."""
-    records = item.route.records
+    records = item.route.expects.records
     if records is None:
         return None
     rows = value.get(records) if isinstance(value, Mapping) else None
@@ -138,7 +138,7 @@ def _count(value: Any, item: PlannedItem) -> Mapping[str, int] | None:
         found = sorted(map(str, value)) if isinstance(value, Mapping) else f"a {type(value).__name__}"
         raise ItemError(f"records={records!r} is no list in the payload, which has {found}", path=f"$.{records}")
     for index, row in enumerate(rows):
-        for field in item.route.required:
+        for field in item.route.expects.required:
             if not isinstance(row, Mapping) or row.get(field) is None:
                 path = f"$.{records}[{index}].{field}"
                 raise ItemError(f"{path} is null or missing, and the route says required={field!r}", path=path)

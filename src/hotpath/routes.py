@@ -37,6 +37,25 @@ _OWN_FIELDS = {
 }
 
 
+# A page larger than this is a mistake far more often than a page.
+MAX_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Expectations:
+    """What a payload has to hold before anybody sees it; ``hot.route`` says what each means."""
+
+    records: str | None = None
+    required: tuple[str, ...] = ()
+    row_key: str | None = None
+    source_time: str | None = None
+    min_rows: int = 1
+    max_bytes: int = MAX_BYTES
+    check: Callable[[Any], object] | None = None
+    critical: bool = False
+    timeout_seconds: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One ``@hot.route``: ``where`` is ``file:line`` of the declaration, ``each`` still unexpanded."""
@@ -48,8 +67,7 @@ class Route:
     each: Each | None
     function: Callable[..., Any]
     where: str
-    records: str | None
-    required: tuple[str, ...]
+    expects: Expectations = Expectations()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +132,22 @@ def check_field_value(value: str | None, name: str) -> str | None:
     if value is not None and (not isinstance(value, str) or not value.strip() or _BAD_IN_FIELD_VALUE.search(value)):
         raise DeclarationError(f"{name}={value!r}: write one line of text like 'public, max-age=60'")
     return value
+
+
+def check_expectations(expects: Expectations) -> None:
+    """Raises ``DeclarationError`` for what could never be held."""
+    if expects.records is None:
+        for name in ("required", "row_key", "source_time"):
+            if value := getattr(expects, name):
+                raise DeclarationError(
+                    f"{name}={value!r} is about rows; write records='items' too, where the payload has its rows"
+                )
+    if not isinstance(expects.min_rows, int) or expects.min_rows < 0:
+        raise DeclarationError(f"min_rows={expects.min_rows!r}: write how many rows there are at least, 0 for none")
+    if expects.check is not None and not callable(expects.check):
+        raise DeclarationError(
+            f"check={expects.check!r}: write a function that takes the payload and says what is wrong"
+        )
 
 
 def check_route(route: Route) -> None:
@@ -243,8 +277,10 @@ def location_of(function: Callable[..., Any]) -> str:
 
 __all__ = [
     "Each",
+    "Expectations",
     "PlannedItem",
     "Route",
+    "check_expectations",
     "check_field_value",
     "check_headers",
     "check_route",

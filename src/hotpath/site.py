@@ -15,9 +15,12 @@ from hotpath.manifest import Policy
 from hotpath.quantities import parse_bytes, parse_seconds
 from hotpath.reader import Reader, ReaderOptions
 from hotpath.routes import (
+    MAX_BYTES,
     Each,
+    Expectations,
     PlannedItem,
     Route,
+    check_expectations,
     check_field_value,
     check_headers,
     check_route,
@@ -100,6 +103,13 @@ class Hotpath:
         lifetime: int | str | None = None,
         records: str | None = None,
         required: Iterable[str] = (),
+        row_key: str | None = None,
+        source_time: str | None = None,
+        min_rows: int = 1,
+        max_bytes: int | str = MAX_BYTES,
+        check: Callable[[Any], object] | None = None,
+        critical: bool = False,
+        timeout: int | str | None = None,
     ) -> Callable[[F], F]:
         """Declare the decorated function as the source of hot pages; it is returned unchanged.
 
@@ -107,8 +117,13 @@ class Hotpath:
         combinations), an iterable of dicts, or a callable that returns one when the batch runs. ``query`` names the
         query parameters that belong to the key. ``file`` is the name inside a generation, for readers in other
         languages. ``fold_case`` makes ``/Rankings/KOSPI`` the same page as ``/rankings/kospi``. ``headers`` are
-        static response fields. ``records`` is where the rows are in the payload and ``required`` the fields of a row
-        that are never null: the batch counts them.
+        static response fields.
+
+        What the batch holds a payload to: ``records`` is where its rows are, and ``min_rows`` how many there are at
+        least; ``required`` are fields of a row that are never null, ``row_key`` the field that tells rows apart,
+        ``source_time`` the one that says how new the data is. A body has at most ``max_bytes``. ``check`` gets the
+        payload and returns what is wrong with it, or ``None``. An item that fails keeps its last good bytes, unless
+        the route is ``critical``: then the run fails and nothing is published. ``timeout`` bounds one item.
 
         The function is sync or async and returns JSON-able data, str or bytes. Raises ``DeclarationError`` with the
         line to change.
@@ -124,8 +139,17 @@ class Hotpath:
                     each=each,
                     query=query,
                     file=file,
-                    records=records,
-                    required=required,
+                    expects=Expectations(
+                        records=records,
+                        required=_names(required, "required"),
+                        row_key=row_key,
+                        source_time=source_time,
+                        min_rows=min_rows,
+                        max_bytes=parse_bytes(max_bytes, "max_bytes"),
+                        check=check,
+                        critical=bool(critical),
+                        timeout_seconds=None if timeout is None else parse_seconds(timeout, "timeout"),
+                    ),
                     policy=self._policy(
                         path, query, media_type, headers, fold_case, cache_control, cdn_cache_control, lifetime
                     ),
@@ -192,8 +216,7 @@ class Hotpath:
         each: Each | None,
         query: Iterable[str],
         file: str | None,
-        records: str | None,
-        required: Iterable[str],
+        expects: Expectations,
         policy: Policy,
     ) -> None:
         if not callable(function):
@@ -204,9 +227,8 @@ class Hotpath:
                 raise DeclarationError(f"each={each!r}: write a dict of lists, a list of dicts, or a function")
             each = list(each)  # a generator would be empty at the second build
         file_template = parse_file_template(file or default_file(template, policy.query, policy.media_type))
-        route = Route(
-            template, file_template, policy.query, policy, each, function, where, records, _names(required, "required")
-        )
+        check_expectations(expects)
+        route = Route(template, file_template, policy.query, policy, each, function, where, expects)
         self._require_new(template)
         check_route(route)
         self.routes.append(route)
