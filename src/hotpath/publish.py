@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,9 +69,7 @@ class Stage:
         An item whose bytes are those of the generation before takes over its files, its codings and its
         ``Last-Modified``. Raises ``ItemError`` when another item has the same key or file.
         """
-        for name, taken, what in ((key, self._lines, "key"), (file, self._names, "file")):
-            if name in taken:
-                raise ItemError(f"two items have the {what} {name!r}; make their parameters differ", key=key)
+        self._require_new(key, file)
         digest = hashlib.sha256(body).digest()
         path = self._files / file
         self._make_parents(path.parent)
@@ -85,17 +83,57 @@ class Stage:
             representations = self._write(file, body, digest, policy.media_type)
         # A clock that went back must not give a date later than now (RFC 9110 §8.8.2.1).
         item = Item(key, policy, representations, min(last_modified, self.now), None, metrics)
-        if policy not in self._policies:
-            self._policies.append(policy)
-        self._lines[key] = encode_item(item, self._policies)
-        for representation in representations:
-            self._names.add(representation.file)
-            self._bytes += representation.length
+        self._enter(item)
         self._unchanged += unchanged
         return item
 
-    def publish(self, validate: Validator | None = None, *, timeout_seconds: float = VALIDATION_SECONDS) -> Published:
-        """Make the stage the current generation, when ``validate`` has nothing against it.
+    def carry(self, key: str, file: str, policy: Policy, *, stale: bool = True) -> Item | None:
+        """The item as it is in the generation before, or ``None`` where that has no good bytes of it.
+
+        ``stale`` marks it ``stale_since`` the time it was last made, so that every answer says how old it is.
+        """
+        self._require_new(key, file)
+        before = self._previous.items.get(key) if self._previous else None
+        if self._previous is None or before is None or before.policy.media_type != policy.media_type:
+            return None
+        self._make_parents((self._files / file).parent)
+        representations = self._take_over(before, file, any_codings=True)
+        if representations is None:
+            return None
+        since = before.stale_since
+        if stale and since is None:
+            since = self._previous.head.created
+        item = Item(key, policy, representations, min(before.last_modified, self.now), since, before.metrics)
+        self._enter(item)
+        self._unchanged += 1
+        return item
+
+    def _require_new(self, key: str, file: str) -> None:
+        for name, taken, what in ((key, self._lines, "key"), (file, self._names, "file")):
+            if name in taken:
+                raise ItemError(f"two items have the {what} {name!r}; make their parameters differ", key=key)
+
+    def _enter(self, item: Item) -> None:
+        if item.policy not in self._policies:
+            self._policies.append(item.policy)
+        self._lines[item.key] = encode_item(item, self._policies)
+        for representation in item.representations:
+            self._names.add(representation.file)
+            self._bytes += representation.length
+
+    @property
+    def previous(self) -> Manifest | None:
+        """The generation before: what unchanged and failed items are taken over from."""
+        return self._previous
+
+    def publish(
+        self,
+        validate: Validator | None = None,
+        *,
+        problems: Sequence[str] = (),
+        timeout_seconds: float = VALIDATION_SECONDS,
+    ) -> Published:
+        """Make the stage the current generation, when there are no ``problems`` and ``validate`` finds none.
 
         ``validate`` gets the new manifest and the one before, and returns problems; it runs in a process of its own
         for at most ``timeout_seconds``, and one that raises, hangs or eats memory counts as a problem. Raises
@@ -118,11 +156,11 @@ class Stage:
             if disk.read(manifest_path) != data:
                 raise Corrupt("the manifest reads back other than it was written", path=manifest_path)
         manifest = decode(data, str(manifest_path))
-        problems = self._judge(validate, manifest, timeout_seconds) if validate else []
-        if problems:
+        found = [*problems, *(self._judge(validate, manifest, timeout_seconds) if validate else ())]
+        if found:
             with self._explained():
-                where = quarantine(store, self._directory, sequence, problems)
-            raise Implausible(sequence, problems, path=where / "report.json")
+                where = quarantine(store, self._directory, sequence, found)
+            raise Implausible(sequence, found, path=where / "report.json")
         record: dict[str, object] = {
             "event": "publish",
             "sequence": sequence,
@@ -178,10 +216,10 @@ class Stage:
                 representations.append(Representation(coding, name, len(data), hashlib.sha256(data).digest()))
         return tuple(representations)
 
-    def _take_over(self, before: Item, file: str) -> tuple[Representation, ...] | None:
+    def _take_over(self, before: Item, file: str, *, any_codings: bool = False) -> tuple[Representation, ...] | None:
         """Second names for the files of the generation before, or ``None`` where they are not what they were."""
         assert self._previous is not None
-        if self._previous.head.codings != self._coding_names:
+        if not any_codings and self._previous.head.codings != self._coding_names:
             return None  # an extra was installed or removed since
         source = self._store.files_path(self._previous.sequence)
         taken = []

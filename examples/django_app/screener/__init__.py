@@ -1,0 +1,1 @@
+"""The app: stocks, their rankings, and which of its pages are hot."""

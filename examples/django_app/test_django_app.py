@@ -1,0 +1,131 @@
+"""The Django example, as a user runs it: migrate, fill, check, build, serve with a real server, break its database."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("django")
+
+HERE = Path(__file__).resolve().parent
+
+
+def manage(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=HERE,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return os.environ | {
+        "SCREENER_DATABASE": str(tmp_path / "db.sqlite3"),
+        "SCREENER_TEST_DATABASE": str(tmp_path / "test.sqlite3"),
+        "SCREENER_STORE": str(tmp_path / "hot"),
+        "DJANGO_SETTINGS_MODULE": "mysite.settings",
+    }
+
+
+@pytest.fixture
+def project(environment: dict[str, str]) -> dict[str, str]:
+    """A database with 40 stocks and one published generation."""
+    for arguments in (["migrate", "-v0"], ["make_data", "--stocks", "40"], ["hotpath", "build"]):
+        done = manage(environment, *arguments)
+        assert done.returncode == 0, done.stderr
+    return environment
+
+
+def test_the_command_works_on_the_project(project: dict[str, str]) -> None:
+    assert "serving generation 1" in manage(project, "hotpath", "status").stdout
+    assert manage(project, "hotpath", "build").returncode == 0
+    assert manage(project, "hotpath", "rollback").returncode == 0
+    assert "serving generation 1" in manage(project, "hotpath", "status").stdout
+    refused = manage(project, "hotpath", "pin", "99")
+    assert refused.returncode == 1
+    assert "99" in refused.stderr
+    assert "status" in manage(project, "hotpath").stdout
+
+
+def test_the_project_passes_its_own_tests_and_checks(environment: dict[str, str]) -> None:
+    checked = manage(environment, "check", "--fail-level", "WARNING")
+    assert checked.returncode == 0, checked.stderr
+    tested = manage(environment, "test", "-v0")
+    assert tested.returncode == 0, tested.stderr
+    assert "Ran 5 tests" in tested.stderr
+
+
+CHECKS = (
+    ("HOTPATH_KEPE = 3", "hotpath.E001", "HOTPATH_KEEP"),
+    ('MIDDLEWARE = ["hotpath.middleware.HotpathMiddleware"]', "hotpath.E002", "get_asgi_application"),
+    ("HOTPATH_KEEP = 0", "hotpath.E003", "keep"),
+    ('ASGI_APPLICATION = "nowhere.application"', "hotpath.E004", "nowhere"),
+    ('INSTALLED_APPS = ["hotpath.contrib.django"]\nROOT_URLCONF = "wrong"\nurlpatterns = []', "hotpath.W001", "hot.py"),
+    ('HOTPATH_STORE = "var/hot"', "hotpath.W002", "BASE_DIR"),
+    ('ASGI_APPLICATION = "django.core.asgi.get_asgi_application"', "hotpath.W003", "get_asgi_application"),
+)
+
+
+@pytest.mark.parametrize(("setting", "identifier", "told"), CHECKS, ids=[row[1] for row in CHECKS])
+def test_a_wrong_set_up_is_explained(
+    setting: str, identifier: str, told: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    Path(tmp_path, "wrong.py").write_text(f"from mysite.settings import *\n{setting}\n")
+    environment |= {"DJANGO_SETTINGS_MODULE": "wrong", "PYTHONPATH": str(tmp_path)}
+    done = manage(environment, "check", "--fail-level", "WARNING")
+    assert done.returncode == 1
+    assert identifier in done.stderr
+    assert told in done.stderr
+
+
+@pytest.fixture
+def port(project: dict[str, str], tmp_path: Path) -> Iterator[int]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number = free.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", "mysite.asgi:application", "--port", str(number)]
+    with (
+        (tmp_path / "server.log").open("wb") as log,
+        subprocess.Popen(command, cwd=HERE, env=project, stdout=log, stderr=log) as server,
+    ):
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and server.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", number), 1).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield number
+        server.terminate()
+
+
+def get(port: int, path: str) -> tuple[int, str | None, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    found = answer.status, answer.getheader("x-hotpath-generation"), answer.read()
+    connection.close()
+    return found
+
+
+def test_hot_pages_of_a_real_server_survive_their_database(port: int, project: dict[str, str]) -> None:
+    before = {path: get(port, path) for path in ("/", "/rankings/KOSPI/pe_ratio")}
+    assert {status for status, _, _ in before.values()} == {200}
+    assert {generation for _, generation, _ in before.values()} == {"1"}
+    assert get(port, "/stocks/K00000")[0] == 200
+    Path(project["SCREENER_DATABASE"]).unlink()
+    assert get(port, "/stocks/K00000")[0] == 500
+    assert {path: get(port, path) for path in before} == before

@@ -1,0 +1,83 @@
+"""hotpath in a Django project: settings, hot pages declared in each app's ``hot.py``, ``manage.py hotpath``, checks.
+
+Add ``"hotpath.contrib.django"`` to ``INSTALLED_APPS``, declare hot pages in a ``hot.py`` beside ``models.py`` with
+``from hotpath.contrib.django import hot``, and let ``asgi.py`` take ``get_asgi_application`` from here.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.core.asgi import get_asgi_application as get_django_application
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.utils.module_loading import autodiscover_modules
+
+from hotpath.errors import DeclarationError
+from hotpath.middleware import HotpathMiddleware
+from hotpath.routes import PlannedItem
+from hotpath.site import Hotpath
+
+PREFIX = "HOTPATH_"
+
+# Each setting and the option of ``Hotpath`` that it is.
+OPTIONS = {
+    PREFIX + name.upper(): name
+    for name in (
+        *("keep", "max_body_bytes", "refresh", "lifetime", "cache_control", "cdn_cache_control"),
+        *("redirect_slashes", "generation_header"),
+    )
+}
+STORE = PREFIX + "STORE"
+
+# What a new project has that says nothing.
+DEFAULT_DIRECTORY = "var/hot"
+
+
+class DjangoHotpath(Hotpath):
+    """The hot pages of a Django project, declared in the ``hot.py`` of its apps."""
+
+    def plan(self) -> list[PlannedItem]:
+        """Every item the batch has to build. Raises ``DeclarationError``."""
+        discover()
+        planned = super().plan()
+        # The batch forks: a connection that ``each=`` opened must not be shared by two processes.
+        connections.close_all()
+        return planned
+
+
+def discover() -> None:
+    """Import the ``hot.py`` of every installed app, once."""
+    autodiscover_modules("hot")
+
+
+@cache
+def site() -> DjangoHotpath:
+    """The one that the ``HOTPATH_`` settings describe. Raises ``ImproperlyConfigured``."""
+    root = getattr(settings, STORE, None)
+    if root is None:
+        base = getattr(settings, "BASE_DIR", None)
+        if base is None:
+            raise ImproperlyConfigured(f"{STORE} is not set; write {STORE} = BASE_DIR / 'var' / 'hot' in the settings")
+        root = f"{base}/{DEFAULT_DIRECTORY}"
+    options = {option: getattr(settings, name) for name, option in OPTIONS.items() if hasattr(settings, name)}
+    try:
+        return DjangoHotpath(root, **options)
+    except (DeclarationError, TypeError) as error:
+        raise ImproperlyConfigured(f"{PREFIX}… in the settings: {error}") from error
+
+
+def get_asgi_application() -> HotpathMiddleware:
+    """Django's application behind the hot pages; what ``asgi.py`` calls ``application``."""
+    application = get_django_application()
+    discover()
+    return HotpathMiddleware(application, hot=site())
+
+
+def __getattr__(name: str) -> Any:
+    # Made when it is first asked for: settings may not be ready when this module is imported.
+    if name == "hot":
+        return site()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

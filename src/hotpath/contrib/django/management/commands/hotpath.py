@@ -1,0 +1,47 @@
+"""``manage.py hotpath build|status|rollback|…``: the ``hotpath`` command on this project's hot pages."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+TARGET = "hotpath.contrib.django:hot"
+
+# Commands that work on something else than a site: no target is put in.
+OWN_ARGUMENTS = ("demo", "audit", "import")
+
+
+class Command(BaseCommand):
+    """Everything after ``hotpath`` goes to the ``hotpath`` command, with this project as its TARGET."""
+
+    help = "Build, publish and look after the hot pages: build, status, rollback, pin, unpin, approve, verify, …"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take all there is: the ``hotpath`` command knows its own options."""
+        parser.add_argument("action", nargs="?", help="build, status, rollback …; without one, all are listed")
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Pass the arguments on as they are; Django's own parser would take those it knows."""
+        self.run_hotpath(argv[2:])
+
+    def handle(self, *args: Any, action: str | None = None, **options: Any) -> None:
+        """For ``call_command("hotpath", "build")``."""
+        status = self.run_hotpath([*filter(None, [action]), *args], leave=False)
+        if status:
+            raise CommandError(f"hotpath {action} ended with {status}", returncode=status)
+
+    def run_hotpath(self, arguments: list[str], *, leave: bool = True) -> int:
+        """Run the command; its exit code, where it does not ``leave`` with it."""
+        from hotpath.cli import main
+
+        if arguments and arguments[0] in main.commands and arguments[0] not in OWN_ARGUMENTS:
+            arguments = [arguments[0], TARGET, *arguments[1:]]
+        try:
+            main.main(arguments or ["--help"], prog_name="manage.py hotpath", standalone_mode=True)
+        except SystemExit as ended:
+            if leave:
+                sys.exit(ended.code)
+            return int(ended.code or 0)
+        return 0
