@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
+import anyio
+
 
 class FakeClock:
     """A clock that moves only when told: pass it where a ``clock`` is taken. Seconds since the epoch."""
@@ -69,12 +71,19 @@ async def asgi_get(
     if scope["raw_path"] is None:
         del scope["raw_path"]
     sent: list[MutableMapping[str, Any]] = []
+    asked, answered = anyio.Event(), anyio.Event()
 
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        if not asked.is_set():
+            asked.set()
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await answered.wait()  # as a client does that reads the answer before it hangs up
+        return {"type": "http.disconnect"}
 
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            answered.set()
 
     await app(scope, receive, send)
     start, *rest = sent
