@@ -19,7 +19,8 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Whatever is called with (scope, receive, send): frameworks type the three in ways that fit no common signature.
+ASGIApp = Callable[..., Awaitable[None]]
 
 logger = logging.getLogger("hotpath")
 

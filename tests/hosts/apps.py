@@ -138,7 +138,7 @@ def quart(hot: Hotpath) -> App:
     async def posted() -> str:
         return "posted"
 
-    app.asgi_app = HotpathMiddleware(app.asgi_app, hot=hot)  # type: ignore[method-assign, assignment, arg-type]
+    app.asgi_app = HotpathMiddleware(app.asgi_app, hot=hot)  # type: ignore[method-assign, assignment]
     return app
 
 
