@@ -7,12 +7,16 @@ import math
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hotpath.batch import build
-from hotpath.errors import BuildFailed, DeclarationError, ItemError, StoreBusy, StoreError
+from hotpath.batch import Done, build
+from hotpath.errors import BuildFailed, DeclarationError, StoreBusy, StoreError
+from hotpath.runs import newest_runs
 from hotpath.site import Hotpath
 from hotpath.store import Store
 from hotpath.testing import FakeClock
@@ -29,8 +33,8 @@ class Seen:
     def start(self, total: int) -> None:
         self.total = total
 
-    def done(self, key: str, error: ItemError | None, length: int) -> None:
-        self.items.append((key, error.problem if error else None))
+    def done(self, done: Done) -> None:
+        self.items.append((done.key, done.error.problem if done.error else None))
 
     def finish(self) -> None:
         self.finished = True
@@ -135,6 +139,175 @@ def test_every_failure_is_named_and_the_old_generation_stays(hot: Hotpath) -> No
     assert not [path for path in hot.store.root.iterdir() if path.name.startswith(".")]
 
 
+def pages(hot: Hotpath, count: int, *, critical: bool = False) -> list[int]:
+    """Items that fail when their number is put into the returned list."""
+    broken: list[int] = []
+
+    @hot.route("/r/{n}", each={"n": list(range(count))}, critical=critical)
+    def page(n: int) -> dict[str, float]:
+        if n in broken:
+            raise ValueError(f"no data for {n}")
+        return {"n": n, "run": len(broken)}
+
+    return broken
+
+
+def test_a_failed_item_keeps_its_last_good_bytes_and_says_since_when(tmp_path: Path) -> None:
+    clock = FakeClock()
+    hot = Hotpath(tmp_path)
+    hot.store.clock = clock
+    broken = pages(hot, 3)
+    build(hot)
+    first = int(clock.now)
+    for _ in range(2):  # the second night it is still the first night's
+        broken[:] = [1]
+        clock.advance(86400)
+        report = build(hot)
+        assert [error.key for error in report.failures] == ["/r/1"]
+        assert report.carried == ("/r/1",)
+        items = hot.store.read_manifest(report.published.sequence).items
+        assert {key: item.stale_since for key, item in items.items()} == {"/r/0": None, "/r/1": first, "/r/2": None}
+        assert body(hot.store, "r/1.json") == b'{"n":1,"run":0}'
+        assert hot.store.verify_generation(report.published.sequence) == []
+    broken.clear()
+    report = build(hot)
+    assert hot.store.read_manifest(report.published.sequence).items["/r/1"].stale_since is None
+
+
+@pytest.mark.parametrize(
+    ("count", "fail", "options", "reason"),
+    [
+        (1, 1, {}, "nothing was built at all"),
+        (20, 2, {}, "more than may fail"),
+        (40, 2, {}, None),
+        (40, 3, {}, "more than may fail"),
+        (40, 3, {"max_failures": 0.1}, None),
+        (40, 1, {"max_failures": 0}, "more than may fail"),
+        (3, 1, {}, None),
+    ],
+)
+def test_how_many_may_fail(hot: Hotpath, count: int, fail: int, options: dict[str, Any], reason: str | None) -> None:
+    broken = pages(hot, count)
+    build(hot)
+    broken += range(fail)
+    if reason is None:
+        assert len(build(hot, **options).carried) == fail
+    else:
+        with pytest.raises(BuildFailed, match=reason) as caught:
+            build(hot, **options)
+        assert caught.value.reason
+        assert hot.store.sequences() == [1]
+
+
+def test_an_item_of_a_critical_route_fails_the_run(hot: Hotpath) -> None:
+    broken = pages(hot, 40, critical=True)
+    build(hot)
+    broken.append(7)
+    with pytest.raises(BuildFailed, match="/r/7 belongs to a route that is critical=True"):
+        build(hot)
+
+
+def test_on_the_first_run_nothing_may_fail(hot: Hotpath) -> None:
+    pages(hot, 40).append(7)
+    with pytest.raises(BuildFailed, match="first run"):
+        build(hot)
+
+
+def test_a_new_item_that_fails_is_left_to_the_app(tmp_path: Path) -> None:
+    hot = Hotpath(tmp_path)
+    pages(hot, 3)
+    build(hot)
+    larger = Hotpath(tmp_path)
+    pages(larger, 4).append(3)
+    report = build(larger)
+    assert (len(report.failures), report.carried) == (1, ())
+    assert "/r/3" not in hot.store.read_manifest(2).items
+
+
+def test_bytes_that_rotted_are_not_carried_forward(hot: Hotpath) -> None:
+    broken = pages(hot, 3)
+    build(hot)
+    rotten = hot.store.files_path(1) / "r/1.json"
+    rotten.write_bytes(b"\0" * rotten.stat().st_size)
+    broken.append(1)
+    report = build(hot)
+    assert report.carried == ()
+    assert hot.store.verify_generation(2) == []
+
+
+def test_retrying_runs_only_what_failed(hot: Hotpath) -> None:
+    broken = pages(hot, 40)
+    build(hot)
+    broken.append(7)
+    build(hot)
+    broken[:] = [8]  # would fail now, and is not asked
+    progress = Seen()
+    report = build(hot, progress, retry_failed=True)
+    assert progress.items == [("/r/7", None)]
+    assert (report.published.items, report.failures) == (40, ())
+    assert hot.store.read_manifest(3).items["/r/7"].stale_since is None
+    broken[:] = range(30)
+    with pytest.raises(BuildFailed):
+        build(hot)
+    with pytest.raises(DeclarationError, match="it was failed"):
+        build(hot, retry_failed=True)
+
+
+def test_a_page_that_is_other_bytes_each_time_is_warned_about(hot: Hotpath) -> None:
+    hot.route("/time")(lambda: {"made": time.time_ns()})
+    hot.route("/same")(lambda: [1])
+    warned = build(hot).warnings
+    assert len(warned) == 1
+    assert warned[0].startswith("/time: built twice, it is not the same")
+
+
+def test_the_same_data_gives_the_same_bytes_and_tags(hot: Hotpath) -> None:
+    hot.route("/set")(lambda: {"b": 1, "a": [1.5, "é"]})
+    build(hot)
+    report = build(hot)
+    assert report.published.unchanged == 1
+    assert report.warnings == ()
+
+
+CHECKS = [
+    (lambda payload: None, None),
+    (lambda payload: True, None),
+    (lambda payload: False, "refuses the payload"),
+    (lambda payload: "only 3 sectors", "says only 3 sectors"),
+    (lambda payload: payload["nothing"], "KeyError: 'nothing'"),
+]
+
+
+@pytest.mark.parametrize(("check", "said"), CHECKS)
+def test_the_users_own_check(hot: Hotpath, check: Callable[[Any], object], said: str | None) -> None:
+    hot.route("/a", check=check)(lambda: {"rows": 1})
+    if said is None:
+        build(hot)
+    else:
+        with pytest.raises(BuildFailed) as caught:
+            build(hot)
+        assert said in caught.value.failures[0].problem
+
+
+def test_every_run_is_kept_with_what_it_found(hot: Hotpath) -> None:
+    broken = pages(hot, 3)
+    first = build(hot)
+    broken.append(1)
+    build(hot)
+    broken += [0, 2]
+    with pytest.raises(BuildFailed):
+        build(hot)
+    failed, carried, good = newest_runs(hot.store)
+    assert [run["outcome"] for run in (good, carried, failed)] == ["published", "published", "failed"]
+    assert (good["sequence"], carried["sequence"], failed["sequence"]) == (1, 2, 3)
+    assert carried["failures"][0]["key"] == "/r/1"
+    assert carried["routes"]["/r/{n}"]["items"] == 3
+    assert good["items"]["/r/0"]["bytes"] == len(b'{"n":0,"run":0}')
+    assert failed["peak_bytes"] > 1_000_000
+    assert first.path is not None
+    assert first.path.parent == hot.store.root / "runs"
+
+
 def test_nan_and_foreign_types_are_named_with_their_place(hot: Hotpath) -> None:
     hot.route("/nan")(lambda: {"items": [{"pe": math.nan}]})
     hot.route("/set")(lambda: {"a": {1}})
@@ -199,13 +372,14 @@ def test_a_second_build_at_the_same_time_is_busy_and_says_who(hot: Hotpath) -> N
     assert build(hot).published.sequence == 1, "the lock of a killed process is free at once"
 
 
-def test_a_function_that_stops_the_run_leaves_nothing_behind(hot: Hotpath) -> None:
-    def stop() -> None:
-        raise KeyboardInterrupt
+def test_a_run_that_is_stopped_leaves_nothing_behind(hot: Hotpath) -> None:
+    class Stop(Seen):
+        def done(self, done: Done) -> None:
+            raise KeyboardInterrupt
 
-    hot.route("/a")(stop)
+    hot.route("/a")(lambda: [1])
     with pytest.raises(KeyboardInterrupt):
-        build(hot)
+        build(hot, Stop())
     assert hot.store.sequences() == []
     assert not [path for path in hot.store.root.iterdir() if path.name.startswith(".")]
 

@@ -105,11 +105,36 @@ def test_build_status_rollback_explain(project: Path) -> None:
 def test_a_failed_item_is_named_and_the_old_generation_stays(project: Path, name: str, told: str) -> None:
     hotpath(project, "build", "myapp:hot")
     mode(project, name)
-    failed = hotpath(project, "build", "myapp:hot")
+    failed = hotpath(project, "build", "myapp:hot", "--max-failures", "0")
     assert failed.code == 1
     assert told in failed.err
     assert "nothing was published" in failed.err
     assert json.loads(hotpath(project, "status", "var/hot", "--json").out)["serving"] == 1
+
+
+def test_one_failed_item_keeps_its_last_good_bytes_and_is_retried(project: Path) -> None:
+    hotpath(project, "build", "myapp:hot")
+    mode(project, "raise")
+    carried = hotpath(project, "build", "myapp:hot", "--json")
+    assert carried.code == 0
+    assert "FAILED /rankings/nyse: ValueError: no prices" in carried.err
+    assert "its last good bytes stay" in carried.err
+    report = json.loads(carried.out)
+    assert report["generation"] == 2
+    assert [(one["key"], one["carried"]) for one in report["failures"]] == [("/rankings/nyse", True)]
+    assert "1 items past" not in hotpath(project, "status", "var/hot").out
+    mode(project, "good")
+    retried = hotpath(project, "build", "myapp:hot", "--retry-failed", "--json")
+    assert json.loads(retried.out)["failures"] == []
+    assert "1/1 items" in retried.err
+    assert hotpath(project, "build", "myapp:hot", "--retry-failed").code == 0
+
+
+def test_limits_that_cannot_work_are_usage_errors(project: Path) -> None:
+    for option, value in (("--memory", "much"), ("--timeout", "0"), ("--workers", "0"), ("--max-failures", "7")):
+        refused = hotpath(project, "build", "myapp:hot", option, value)
+        assert refused.code == 2
+        assert value in refused.err
 
 
 @pytest.mark.parametrize(

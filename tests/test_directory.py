@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hotpath.directory import UNCHANGED_SECONDS
 from hotpath.site import Hotpath
 
 NOW = 1_800_000_000.0
@@ -113,6 +114,60 @@ def test_deleting_is_a_miss_and_a_short_gap_is_not(site: Site) -> None:
     site.look()
     site.look()
     assert site.body("/indices/kospi") is None
+
+
+def test_a_rewrite_that_puts_size_and_time_back_is_seen(site: Site) -> None:
+    """As cp -p or rsync --inplace leave it, where the time is that of the source."""
+    site.write("kospi.json", b"[1]", at=NOW - 60)
+    site.look()
+    site.write("kospi.json", b"[2]", at=NOW - 60)
+    for _ in range(2):
+        site.look()
+    assert site.body("/indices/kospi") == b"[2]"
+
+
+@pytest.mark.parametrize("interval", [0.01, 0.1, 0.5])
+def test_a_pause_of_the_writer_is_waited_for_however_often_one_looks(site: Site, interval: float) -> None:
+    site.write("kospi.json", b"[1]", at=NOW - 60)
+    site.look()
+    site.write("kospi.json", b"1")  # of 12
+    waited = 0.0
+    while waited < UNCHANGED_SECONDS - interval:
+        site.look(interval)
+        waited += interval
+        assert site.body("/indices/kospi") == b"[1]"
+    site.write("kospi.json", b"12")
+    while waited < 2 * UNCHANGED_SECONDS - 2 * interval:
+        site.look(interval)
+        waited += interval
+        assert site.body("/indices/kospi") == b"[1]"
+    for _ in range(4):
+        site.look()
+    assert site.body("/indices/kospi") == b"12"
+
+
+@pytest.mark.parametrize("jump", [-365 * 86400.0, 365 * 86400.0])
+def test_a_clock_that_jumps_holds_nothing_up(site: Site, jump: float) -> None:
+    site.write("kospi.json", b"[1]")
+    site.look()
+    site.now += jump
+    for _ in range(3):
+        site.look()
+    assert site.body("/indices/kospi") == b"[1]"
+
+
+def test_another_name_for_the_same_page_is_no_deletion(tmp_path: Path) -> None:
+    """Where case is folded, a file that comes under another name has the key of the one that goes."""
+    site = Site(tmp_path)
+    site.hot.directory("/folded/{name}", site.directory / "{name}.txt", media_type="text/plain", fold_case=True)
+    watched = site.hot.directories[1]
+    site.write("A.txt", b"1", at=NOW - 60)
+    watched.poll(NOW)
+    (site.directory / "A.txt").unlink()
+    watched.poll(NOW)
+    site.write("a.txt", b"2", at=NOW - 60)
+    watched.poll(NOW)
+    assert watched.pages[b"/folded/a"].bodies["identity"] == b"2"
 
 
 def test_touching_a_file_changes_nothing(site: Site) -> None:

@@ -1,21 +1,43 @@
-"""The batch: run what is declared, turn it into bytes, publish all of it or nothing."""
+"""The batch: run what is declared in worker processes, judge the results, publish all of them or nothing."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
+import hashlib
 import time
-import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
-from hotpath.errors import BuildFailed, ItemError
-from hotpath.payload import encode_payload, is_json
-from hotpath.publish import Published, staging
+from hotpath.build_item import ItemBuilder
+from hotpath.errors import BuildFailed, DeclarationError, Implausible, ItemError, StoreError
+from hotpath.judging import judge_run
+from hotpath.publish import Published, Stage, staging
 from hotpath.routes import PlannedItem
+from hotpath.runs import FAILED, PUBLISHED, QUARANTINED, last_run, write_run
 from hotpath.site import Hotpath
+from hotpath.worker import Limits, Outcome, run_items
+
+# A page in twenty may keep yesterday's bytes; more is no longer an accident. One may always.
+DEFAULT_MAX_FAILURES = 0.05
+
+# Building a page twice to see whether it is the same is not worth more than this.
+TWICE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One item of a run, for a progress bar: ``length`` is its body in bytes, 0 where ``error`` says what went wrong.
+
+    ``carried`` says that the last good bytes stay in its place; ``peak_bytes`` is the worker's memory at most.
+    """
+
+    key: str
+    length: int
+    error: ItemError | None
+    carried: bool
+    peak_bytes: int
 
 
 class Progress(Protocol):
@@ -23,8 +45,7 @@ class Progress(Protocol):
 
     def start(self, total: int) -> None: ...
 
-    def done(self, key: str, error: ItemError | None, length: int) -> None:
-        """``length`` is the body in bytes, 0 where ``error`` says what went wrong."""
+    def done(self, done: Done) -> None: ...
 
     def finish(self) -> None: ...
 
@@ -35,7 +56,7 @@ class Silent:
     def start(self, total: int) -> None:
         return None
 
-    def done(self, key: str, error: ItemError | None, length: int) -> None:
+    def done(self, done: Done) -> None:
         return None
 
     def finish(self) -> None:
@@ -44,48 +65,69 @@ class Silent:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a build did. ``seconds`` is wall time from the first function to the published pointer."""
+    """What a build did. ``seconds`` is wall time from the first function to the published pointer.
+
+    ``failures`` are the items that failed; those in ``carried`` keep their last good bytes, the others are missing.
+    ``peak_bytes`` is the most memory that a worker used. ``path`` is where the whole report is kept.
+    """
 
     published: Published
+    failures: tuple[ItemError, ...]
+    carried: tuple[str, ...]
+    warnings: tuple[str, ...]
+    peak_bytes: int
     seconds: float
+    path: Path | None
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
         return {
-            "generation": self.published.sequence,
-            "items": self.published.items,
-            "unchanged": self.published.unchanged,
-            "bytes": self.published.bytes,
+            **self.published.as_dict(),
             "seconds": round(self.seconds, 3),
-            "warnings": list(self.published.warnings),
+            "peak_bytes": self.peak_bytes,
+            "failures": [failure_facts(error, self.carried) for error in self.failures],
+            "warnings": list(self.warnings),
+            "report": str(self.path) if self.path else None,
         }
 
 
-def build(hot: Hotpath, progress: Progress | None = None) -> Report:
+def failure_facts(error: ItemError, carried: Sequence[str]) -> dict[str, object]:
+    """One failed item as JSON has it."""
+    return {
+        "key": error.key,
+        "problem": error.problem,
+        "where": error.where,
+        "path": error.path,
+        "carried": error.key in carried,
+    }
+
+
+def build(
+    hot: Hotpath,
+    progress: Progress | None = None,
+    *,
+    limits: Limits | None = None,
+    max_failures: float = DEFAULT_MAX_FAILURES,
+    retry_failed: bool = False,
+) -> Report:
     """Run every item of ``hot`` and publish the results as one generation.
 
-    All items are run, also after one failed, so that one run names every failure. Raises ``DeclarationError`` before
-    anything is run, ``BuildFailed`` when an item failed (nothing is published), ``StoreBusy`` and ``StoreError``.
+    All items are run, also after one failed, so that one run names every failure. A failed item keeps its last good
+    bytes and says since when they are stale. More than a share of ``max_failures`` (one is always allowed), an item of
+    a ``critical`` route, or any on the first run: nothing is published. ``retry_failed`` runs only what failed in the
+    last run and takes everything else over.
+
+    Raises ``DeclarationError`` before anything is run, ``BuildFailed`` when too much failed and ``Implausible`` when
+    the results are not like those of the last thirty days (nothing is published then), ``StoreBusy``, ``StoreError``.
     """
+    if not 0 <= max_failures <= 1:
+        raise DeclarationError(f"max_failures={max_failures!r}: write a share from 0 to 1, 0.05 for one page in twenty")
     progress = progress or Silent()
     planned = hot.plan()
-    started = time.monotonic()
-    failures: list[ItemError] = []
-    with staging(hot.store) as stage, asyncio.Runner() as runner, _finishing(progress):
-        progress.start(len(planned))
-        for item in planned:
-            try:
-                body, metrics = _run(item, runner)
-                stage.add(item.key, item.file, body, item.route.policy, metrics)
-            except ItemError as error:
-                failures.append(error)
-                progress.done(item.key, error, 0)
-            else:
-                progress.done(item.key, None, len(body))
-        if failures:
-            raise BuildFailed(failures, len(planned))
-        published = stage.publish()
-    return Report(published, time.monotonic() - started)
+    with staging(hot.store) as stage, _finishing(progress):
+        run = _Run(hot, stage, planned, limits or Limits(), progress)
+        run.build(_failed_before(hot) if retry_failed else None)
+        return run.publish(max_failures)
 
 
 @contextmanager
@@ -97,49 +139,156 @@ def _finishing(progress: Progress) -> Iterator[None]:
         progress.finish()
 
 
-def _run(item: PlannedItem, runner: asyncio.Runner) -> tuple[bytes, Mapping[str, int] | None]:
-    """The body of one item. Whatever the function raises becomes an ``ItemError`` that names the item and the line."""
-    route = item.route
-    try:
-        value = route.function(**item.arguments)
-        if inspect.isawaitable(value):
-            value = runner.run(_await(value))
-        body = encode_payload(value, route.policy.media_type)
-        return body, _count(value, item) if is_json(route.policy.media_type) else None
-    except ItemError as error:
-        raise ItemError(error.problem, key=item.key, where=error.where or route.where, path=error.path) from None
-    except Exception as error:
-        # Any function of the user's may raise anything; the run has to go on and say which item it was.
-        where, line = _last_line(error)
-        told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise ItemError(f"{told} at {where}" + (f" ({line})" if line else ""), key=item.key, where=where) from error
+def _failed_before(hot: Hotpath) -> set[str]:
+    """What failed in the last run. Raises ``DeclarationError`` where that does not say what to retry."""
+    run = last_run(hot.store)
+    if run is None or run.get("outcome") != PUBLISHED:
+        what = "there was none" if run is None else f"it was {run.get('outcome')} and nothing of it was kept"
+        raise DeclarationError(f"--retry-failed takes over the last run, but {what}; run the whole batch")
+    return {failure["key"] for failure in run["failures"]}
 
 
-async def _await(value: Any) -> Any:
-    return await value
+@dataclass(slots=True)
+class _Run:
+    """One run on its way from the plan to the report."""
 
+    hot: Hotpath
+    stage: Stage
+    planned: Sequence[PlannedItem]
+    limits: Limits
+    progress: Progress
+    started: float = field(default_factory=time.monotonic)
+    failures: list[ItemError] = field(default_factory=list)
+    carried: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    peak_bytes: int = 0
 
-def _last_line(error: BaseException) -> tuple[str, str]:
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
-        return "an unknown line", ""
-    own = [frame for frame in frames if "site-packages" not in frame.filename and frame.filename != __file__]
-    frame = (own or frames)[-1]
-    return f"{frame.filename}:{frame.lineno}", (frame.line or "").strip()
+    def build(self, only: set[str] | None) -> None:
+        """Run every item, or take over what is not in ``only``."""
+        wanted = []
+        for item in self.planned:
+            if only is not None and item.key not in only:
+                kept = self.stage.carry(item.key, item.file, item.route.policy, stale=False)
+                if kept is not None:
+                    self.facts[item.key] = {"bytes": kept.identity.length, **(kept.metrics or {})}
+                    continue
+            wanted.append(item)
+        previous = self.stage.previous
+        files = self.hot.store.files_path(previous.sequence) if previous else None
+        builder = ItemBuilder(previous, files)
+        self.progress.start(len(wanted))
+        changed: dict[str, tuple[PlannedItem, bytes]] = {}
+        for outcome in run_items(wanted, builder, self.limits):
+            digest = self._take(outcome)
+            if digest is not None and outcome.seconds < TWICE_SECONDS:
+                changed.setdefault(outcome.item.route.path.text, (outcome.item, digest))
+        self._build_twice(builder, changed)
 
+    def _take(self, outcome: Outcome) -> bytes | None:
+        """Put one result into the stage; the digest of bytes that are not those of the generation before."""
+        item, error, digest = outcome.item, outcome.error, None
+        self.peak_bytes = max(self.peak_bytes, outcome.peak_bytes)
+        length = 0
+        carried = False
+        if error is None and outcome.body is not None:
+            try:
+                added = self.stage.add(item.key, item.file, outcome.body, item.route.policy, outcome.metrics)
+            except ItemError as refused:
+                error = refused
+            else:
+                length = len(outcome.body)
+                self.facts[item.key] = {"bytes": length, "ms": int(outcome.seconds * 1e3), **(outcome.metrics or {})}
+                before = self.stage.previous.items.get(item.key) if self.stage.previous else None
+                digest = None if before and before.digests[0] == added.digests[0] else added.digests[0]
+        if error is not None:
+            self.failures.append(error)
+            carried = self.stage.carry(item.key, item.file, item.route.policy) is not None
+            if carried:
+                self.carried.append(item.key)
+        self.progress.done(Done(item.key, length, error, carried, outcome.peak_bytes))
+        return digest
 
-def _count(value: Any, item: PlannedItem) -> Mapping[str, int] | None:
-    """How many rows the payload has, where the route says where they are; and that no required field is null."""
-    records = item.route.expects.records
-    if records is None:
+    def _build_twice(self, builder: ItemBuilder, changed: Mapping[str, tuple[PlannedItem, bytes]]) -> None:
+        """A page that is other bytes each time is never a 304 for anybody: say so, with one item of each route."""
+        items = {item.key: digest for item, digest in changed.values()}
+        for again in run_items([item for item, _ in changed.values()], builder, self.limits):
+            if again.body is not None and hashlib.sha256(again.body).digest() != items[again.item.key]:
+                self.warnings.append(
+                    f"{again.item.key}: built twice, it is not the same; a time or a random value in the payload makes"
+                    f" every client fetch it anew. generation and date are in the headers already"
+                    f" ({again.item.route.where})"
+                )
+
+    def publish(self, max_failures: float) -> Report:
+        """Judge what there is, then publish it."""
+        record = self._record()
+        reason = self._too_many(max_failures)
+        if reason:
+            self._keep({**record, "outcome": FAILED, "reason": reason})
+            raise BuildFailed(self.failures, len(self.planned), reason)
+        verdict = judge_run(self.hot.store, record)
+        self.warnings += verdict.warnings
+        record["findings"] = verdict.findings
+        try:
+            published = self.stage.publish(problems=verdict.problems)
+        except Implausible as error:
+            self._keep({**record, "sequence": error.sequence, "outcome": QUARANTINED})
+            raise
+        path = self._keep({**record, "sequence": published.sequence, "outcome": PUBLISHED})
+        return Report(
+            published,
+            tuple(self.failures),
+            tuple(self.carried),
+            (*published.warnings, *self.warnings),
+            self.peak_bytes,
+            time.monotonic() - self.started,
+            path,
+        )
+
+    def _too_many(self, max_failures: float) -> str | None:
+        """Why nothing is published, where too much failed."""
+        failed, total = len(self.failures), len(self.planned)
+        if not failed:
+            return None
+        critical = {item.key for item in self.planned if item.route.expects.critical}
+        hit = [error.key for error in self.failures if error.key in critical]
+        if hit:
+            return f"{hit[0]} belongs to a route that is critical=True"
+        if self.stage.previous is None:
+            return "this is the first run, so there are no last good bytes to keep"
+        if failed == total:
+            return "nothing was built at all"
+        if failed > max(1.0, max_failures * total) or not max_failures:
+            return f"that is more than may fail (max_failures={max_failures:g})"
         return None
-    rows = value.get(records) if isinstance(value, Mapping) else None
-    if not isinstance(rows, list | tuple):
-        found = sorted(map(str, value)) if isinstance(value, Mapping) else f"a {type(value).__name__}"
-        raise ItemError(f"records={records!r} is no list in the payload, which has {found}", path=f"$.{records}")
-    for index, row in enumerate(rows):
-        for field in item.route.expects.required:
-            if not isinstance(row, Mapping) or row.get(field) is None:
-                path = f"$.{records}[{index}].{field}"
-                raise ItemError(f"{path} is null or missing, and the route says required={field!r}", path=path)
-    return {"rows": len(rows)}
+
+    def _record(self) -> dict[str, Any]:
+        """The run as it is kept: see ``runs``."""
+        routes: dict[str, dict[str, int]] = {}
+        for item in self.planned:
+            facts = self.facts.get(item.key)
+            counts = routes.setdefault(item.route.path.text, {"items": 0, "rows": 0, "bytes": 0, "ms": 0})
+            counts["items"] += facts is not None or item.key in self.carried
+            for name in ("rows", "bytes", "ms"):
+                counts[name] += facts.get(name, 0) if facts else 0
+        previous = self.stage.previous
+        return {
+            "sequence": (previous.sequence if previous else 0) + 1,
+            "time": self.stage.now,
+            "seconds": round(time.monotonic() - self.started, 3),
+            "peak_bytes": self.peak_bytes,
+            "total": len(self.planned),
+            "failures": [failure_facts(error, self.carried) for error in self.failures],
+            "warnings": list(self.warnings),
+            "routes": routes,
+            "items": self.facts,
+        }
+
+    def _keep(self, record: dict[str, Any]) -> Path | None:
+        """Write the run down; that this did not work is a warning, since what is served does not depend on it."""
+        try:
+            return write_run(self.hot.store, record)
+        except (OSError, StoreError) as error:
+            self.warnings.append(f"the report of this run could not be kept: {error}")
+            return None

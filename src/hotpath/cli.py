@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hotpath.errors import HotpathError
+from hotpath.errors import BuildFailed, HotpathError, Implausible
 
 try:
     import click
@@ -15,7 +15,7 @@ try:
 except ImportError as error:
     sys.exit(f"hotpath: the command needs {error.name}: pip install 'asgi-hotpath[cli]'")
 
-from hotpath.batch import Report
+from hotpath.batch import DEFAULT_MAX_FAILURES, failure_facts
 from hotpath.batch import build as run_batch
 from hotpath.operations import demo as demo_operation
 from hotpath.operations import explain as explain_operation
@@ -25,10 +25,11 @@ from hotpath.operations import verify as verify_operation
 from hotpath.operations.progress import progress_for
 from hotpath.prune import prune as prune_store
 from hotpath.publish import Published
-from hotpath.quantities import human_bytes
+from hotpath.quantities import human_bytes, parse_bytes, parse_seconds
 from hotpath.quarantine import approve as approve_generation
 from hotpath.store import Store
 from hotpath.targets import load, load_store, load_validator
+from hotpath.worker import Limits
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
 _TARGET = click.argument("target")
@@ -72,15 +73,51 @@ def demo(csv: Path | None, market: str, serve: bool, keep: Path | None, tickers:
 
 @main.command()
 @_TARGET
+@click.option("--memory", default="512MiB", show_default=True, help="What each item may allocate.")
+@click.option("--timeout", default="60s", show_default=True, help="What each item may take, unless its route says.")
+@click.option("--workers", default=1, show_default=True, help="How many items are run at once.")
+@click.option(
+    "--max-failures",
+    default=DEFAULT_MAX_FAILURES,
+    show_default=True,
+    help="The share of items that may fail and keep their last good bytes; one always may, unless this is 0.",
+)
+@click.option("--retry-failed", is_flag=True, help="Run only what failed in the last run, and take over the rest.")
 @_JSON
-def build(target: str, as_json: bool) -> None:
+def build(
+    target: str,
+    memory: str,
+    timeout: str,
+    workers: int,
+    max_failures: float,
+    retry_failed: bool,
+    as_json: bool,
+) -> None:
     """Run the batch of TARGET and publish the result as a new generation."""
     hot = load(target)
-    report = run_batch(hot, progress_for())
+    limits = Limits(
+        memory_bytes=parse_bytes(memory, "--memory"),
+        timeout_seconds=parse_seconds(timeout, "--timeout"),
+        workers=workers,
+    )
+    try:
+        report = run_batch(hot, progress_for(), limits=limits, max_failures=max_failures, retry_failed=retry_failed)
+    except BuildFailed as error:
+        if as_json:
+            failures = [failure_facts(failure, ()) for failure in error.failures]
+            _print_json({"generation": None, "problem": error.reason, "failures": failures})
+        raise
+    except Implausible as error:
+        if as_json:
+            _print_json({"generation": None, "quarantined": error.sequence, "problems": error.problems})
+        raise
     if as_json:
         _print_json(report.as_dict())
-    else:
-        _say_published(report.published, hot.store.root, f" in {report.seconds:.1f} s")
+        return
+    _say_published(report.published, hot.store.root, f" in {report.seconds:.1f} s")
+    _warn(report.warnings)
+    if report.failures:
+        _warn([f"{len(report.failures)} items failed, {len(report.carried)} of them keep their last good bytes"])
 
 
 @main.command()
@@ -192,7 +229,7 @@ def import_(store: Path, directory: Path, prefix: str, strip_suffix: str, valida
         validate=load_validator(validate) if validate else None,
     )
     if as_json:
-        _print_json(Report(published, 0.0).as_dict())
+        _print_json(published.as_dict())
     else:
         _say_published(published, store, "")
 

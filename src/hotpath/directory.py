@@ -1,7 +1,19 @@
 """Hot pages from plain files that another program writes, in place or not: only whole, settled, valid bytes count.
 
-A file is taken when its size and time have stopped changing, two readings of it agree, and it parses; until then, and
-when it turns bad, the last good bytes stay. A file that is gone is a miss.
+What is guaranteed, with a look every half second (``reader.DIRECTORY_REFRESH_SECONDS``):
+
+- A file is taken when three looks in a row, ``UNCHANGED_SECONDS`` or more from the first to the last, find the same
+  inode, size and times, the second and the third read the same bytes, and these parse as what the page is. So a change
+  shows one to one and a half seconds after the last write. A file that nobody has written to for ``SETTLED_SECONDS``
+  when it is first seen, as at start, is taken at once.
+- Until then, and when the file is empty, torn or invalid, the last good bytes stay, however long that lasts.
+- A writer that pauses in the middle of a file for less than ``UNCHANGED_SECONDS`` is waited for. After a longer pause
+  what is there counts as the file: torn JSON is refused even then, but half of a text, or of a number, is none that
+  anybody could tell. Bytes that are changed through mmap(2) change no time at once, so nothing is promised for them.
+- A file that two looks in a row do not find is a miss: the app is asked.
+
+A writer that wants certainty writes another name in the same directory (one that the pattern does not match) and
+renames it over the old one: then every state that can be seen is whole.
 """
 
 from __future__ import annotations
@@ -29,12 +41,16 @@ logger = logging.getLogger("hotpath")
 # A file whose time is older than this was not touched between two looks, so it need not be seen twice.
 SETTLED_SECONDS = 2.0
 
+# How long the same file has to be found: two looks of half a second, less what a clock that is being set may take off.
+UNCHANGED_SECONDS = 0.9
+
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What the last look at a file found; ``digest`` of its first reading since it last changed."""
+    """What the last look at a file found, ``since`` when; ``digest`` of its first reading since it last changed."""
 
-    signature: tuple[int, int, int]
+    signature: tuple[int, int, int, int]
+    since: float
     digest: bytes | None
 
 
@@ -64,7 +80,8 @@ class WatchedDirectory:
             # A program that removes and writes anew leaves a short gap, so a file has to be missing twice.
             if name not in present:
                 if name in self._missing:
-                    del pages[key]
+                    if pages[key].file == name:  # not another file's, whose name is the same with its case folded
+                        del pages[key]
                     self._seen.pop(name, None)
                 self._missing ^= {name}
             else:
@@ -104,7 +121,7 @@ class WatchedDirectory:
             signature = _signature(found)
             seen = self._seen.get(name)
             if seen is None or seen.signature != signature:
-                seen = _Seen(signature, None)
+                seen = _Seen(signature, now, None)
                 self._seen[name] = seen
                 if now - found.st_mtime < SETTLED_SECONDS:
                     return None
@@ -118,9 +135,11 @@ class WatchedDirectory:
             return None
         digest = hashlib.sha256(data).digest()
         if seen.digest != digest:
-            self._seen[name] = _Seen(signature, digest)
+            self._seen[name] = _Seen(signature, seen.since, digest)
             if now - found.st_mtime < SETTLED_SECONDS:
                 return None  # the second reading comes with the next look
+        elif 0 <= now - seen.since < UNCHANGED_SECONDS and now - found.st_mtime < SETTLED_SECONDS:
+            return None  # looks that come faster than usual make nothing older
         problem = _problem(data, self.policy.media_type)
         if problem:
             self._tell(name, f"{problem}; the last good bytes stay")
@@ -147,8 +166,9 @@ class WatchedDirectory:
             logger.warning("hot directory: %s %s", name, problem)
 
 
-def _signature(found: os.stat_result) -> tuple[int, int, int]:
-    return found.st_ino, found.st_mtime_ns, found.st_size
+def _signature(found: os.stat_result) -> tuple[int, int, int, int]:
+    # The time of the last change too: unlike that of the last write nobody can set it back.
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
 
 def _problem(data: bytes, media_type: str) -> str | None:

@@ -62,15 +62,20 @@ class ItemError(HotpathError):
 
 
 class BuildFailed(HotpathError):
-    """A batch had items that failed; nothing was published and the generation before keeps serving."""
+    """Too many items of a batch failed; nothing was published and the generation before keeps serving.
 
-    def __init__(self, failures: list[ItemError], total: int) -> None:
+    ``reason`` says why it was too many.
+    """
+
+    def __init__(self, failures: list[ItemError], total: int, reason: str) -> None:
         noun = "item" if total == 1 else "items"
         super().__init__(
-            f"{len(failures)} of {total} {noun} failed; nothing was published, what is served stays as it is"
+            f"{len(failures)} of {total} {noun} failed, and {reason}; "
+            "nothing was published, what is served stays as it is"
         )
         self.failures = failures
         self.total = total
+        self.reason = reason
 
 
 class Implausible(HotpathError):
@@ -91,6 +96,33 @@ class Implausible(HotpathError):
 
 class IsolatedFailure(HotpathError):
     """Code that runs in a process of its own gave no answer: it raised, hung, ran out of memory or was killed."""
+
+
+class UnreadableMemory(HotpathError):
+    """What the kernel says about memory cannot be read or makes no sense; ``path`` is the file it should stand in."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+        self.problem = problem
+
+
+class UnusableSlots(HotpathError):
+    """The page that the workers of one service share cannot be used; ``path`` is its file."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+        self.problem = problem
+
+
+class UnreadableDatabase(HotpathError):
+    """A run could not have its own copy of a database; ``path`` is the file."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+        self.problem = problem
 
 
 class StoreError(HotpathError):

@@ -32,10 +32,7 @@ def run_isolated(function: Callable[[], Any], *, timeout_seconds: float, memory_
     (``RLIMIT_DATA``, setrlimit(2)).
     """
     reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        # Python warns of fork beside threads since 3.12; the child takes no lock that another thread could hold.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
+    child = forked()
     if child == 0:
         os.close(reading)
         _answer(function, writing, memory_bytes)
@@ -53,10 +50,17 @@ def run_isolated(function: Callable[[], Any], *, timeout_seconds: float, memory_
     try:
         answer = json.loads(data)
     except json.JSONDecodeError:
-        raise IsolatedFailure(_how_it_ended(status)) from None
+        raise IsolatedFailure(how_it_ended(status)) from None
     if "problem" in answer:
         raise IsolatedFailure(answer["problem"])
     return answer["value"]
+
+
+def forked() -> int:
+    """fork(2): 0 in the child. Python warns of it beside threads since 3.12; see where it is called from."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def _answer(function: Callable[[], Any], writing: int, memory_bytes: int) -> NoReturn:
@@ -65,7 +69,7 @@ def _answer(function: Callable[[], Any], writing: int, memory_bytes: int) -> NoR
     status = 1
     try:
         os.setsid()
-        limit = _data_bytes() + memory_bytes
+        limit = data_bytes() + memory_bytes
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         try:
             answer = _encode({"value": function()})
@@ -109,13 +113,14 @@ def _read(descriptor: int, timeout_seconds: float) -> bytes:
     raise IsolatedFailure(f"sent more than {human_bytes(MAX_ANSWER_BYTES)}")
 
 
-def _how_it_ended(status: int) -> str:
+def how_it_ended(status: int) -> str:
+    """What wait(2) says of a process that gave no answer."""
     if os.WIFSIGNALED(status):
         return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
     return f"ended its process with status {os.WEXITSTATUS(status)}"
 
 
-def _data_bytes() -> int:
+def data_bytes() -> int:
     """What ``RLIMIT_DATA`` counts in this process now (VmData of proc(5))."""
     with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123  nothing to join
         for line in status:

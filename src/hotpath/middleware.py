@@ -1,7 +1,8 @@
-"""The ASGI class: a request for a hot page is answered here, everything else reaches the app untouched."""
+"""The ASGI class: a request for a hot page is answered here; everything else is for the app, if the guard lets it."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ from urllib.parse import quote
 import anyio.to_thread
 
 from hotpath.errors import DeclarationError
+from hotpath.guard import MemoryGuard
+from hotpath.hard_limit import handled_memory_error, is_memory_error
 from hotpath.keys import strip_root_path
 from hotpath.resolver import BYPASSED, PENDING, PENDING_STATUS, UNREADABLE, Miss, Pending, resolve, resolve_page
 from hotpath.site import Hotpath
@@ -24,33 +27,51 @@ ASGIApp = Callable[..., Awaitable[None]]
 
 logger = logging.getLogger("hotpath")
 
+_CLOSE = (b"connection", b"close")
+
 
 class HotpathMiddleware:
     """Serve the hot pages of ``hot`` before ``app`` is asked.
 
     Wrap the whole app (``app = HotpathMiddleware(app, hot=hot)``), or register it
     (``app.add_middleware(HotpathMiddleware, hot=hot)``): the first is faster, since the framework's own outer layers
-    are not in front. ``bypass`` takes a scope and says whether this request is for the app even on a hot path.
+    are not in front. ``guard`` refuses what is not hot while memory is short. ``bypass`` takes a scope and says
+    whether this request is for the app even on a hot path.
 
     All state is in ``hot``: any number of instances share one snapshot and one watcher.
     """
 
-    def __init__(self, app: ASGIApp, *, hot: Hotpath, bypass: Callable[[Scope], bool] | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        hot: Hotpath,
+        guard: MemoryGuard | None = None,
+        bypass: Callable[[Scope], bool] | None = None,
+    ) -> None:
         if not isinstance(hot, Hotpath):
             raise DeclarationError(f"hot={hot!r}: give the Hotpath object that declares the routes")
         if not callable(app):
             raise DeclarationError(f"app={app!r} is no ASGI application")
+        if guard is not None and not isinstance(guard, MemoryGuard):
+            raise DeclarationError(f"guard={guard!r}: write guard=MemoryGuard(limit='1500MiB')")
         self.app = app
         self.hot = hot
         self.internal_errors = 0
         self._reader = hot.reader
         self._bypass = bypass
+        self._guard = guard
+        # Off while the process leaves too: the long way then closes connections.
+        self._is_straight = bypass is None
+        self._is_leaving = False
+        if guard is not None:
+            guard.on_leaving.append(self._close_connections)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer: Answer | Pending | Miss = PENDING
         if scope["type"] == "http":
-            answer: Answer | Pending | Miss = PENDING
             try:
-                if self._bypass is None and not scope["root_path"]:
+                if self._is_straight and not scope["root_path"]:
                     answer = resolve(
                         self._reader.snapshot,
                         scope["method"],
@@ -77,7 +98,56 @@ class HotpathMiddleware:
                 return
         elif scope["type"] == "lifespan":
             await self._start()
-        await self.app(scope, receive, send)
+        if self._guard is None:
+            await self.app(scope, receive, send)
+        else:
+            await self._pass_guard(self._guard, scope, receive, send, answer is UNREADABLE)
+
+    async def _pass_guard(self, guard: MemoryGuard, scope: Scope, receive: Receive, send: Send, is_hot: bool) -> None:
+        admission = guard.admission
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        if not guard.is_started:
+            self._start_guard(guard)
+        refusal = admission.enter(scope, is_hot=is_hot)
+        if refusal is not None:
+            await refusal.send(scope, send)
+            return
+        try:
+            if guard.hard_limit is None:
+                await self.app(scope, receive, send)
+            else:
+                await self._call_with_limit(guard, scope, receive, send)
+        finally:
+            admission.leave(scope)
+
+    async def _call_with_limit(self, guard: MemoryGuard, scope: Scope, receive: Receive, send: Send) -> None:
+        """The app under a hard limit: 503 for a request that memory ran out for, also where a framework makes it 500."""
+        begun = refused = False
+
+        async def watch(message: Message) -> None:
+            nonlocal begun, refused
+            if refused:
+                return
+            if not begun and message["type"] == "http.response.start":
+                if message["status"] >= 500 and handled_memory_error():
+                    refused = True
+                    await guard.refuse_for_memory(scope, send)
+                    return
+                begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        except BaseException as error:
+            if not is_memory_error(error):
+                raise
+            if not refused:
+                guard.memory_ran_out()
+                if begun or scope["type"] != "http":
+                    raise
+                await guard.refuse_for_memory(scope, send)
 
     async def _take_long_way(self, scope: Scope) -> Answer | Miss:
         """The same question with all that is seldom needed: mount points, missing fields, loading what is on disk."""
@@ -92,12 +162,14 @@ class HotpathMiddleware:
                 raw_path = strip_root_path(raw_path, quote(root_path).encode("ascii"))
             method, headers = scope["method"], scope["headers"]
             answer = resolve(self._reader.snapshot, method, raw_path, scope.get("query_string") or b"", headers)
-            if not isinstance(answer, Pending):
-                return answer
-            if answer.key is None:
-                return UNREADABLE
-            page = await anyio.to_thread.run_sync(self._reader.load_page, answer.key)
-            return resolve_page(page, method, headers) if page is not None else UNREADABLE
+            if isinstance(answer, Pending):
+                if answer.key is None:
+                    return UNREADABLE
+                page = await anyio.to_thread.run_sync(self._reader.load_page, answer.key)
+                answer = resolve_page(page, method, headers) if page is not None else UNREADABLE
+            if self._is_leaving and isinstance(answer, Answer) and str(scope.get("http_version", "")).startswith("1"):
+                return Answer(answer.status, [*answer.headers, _CLOSE], answer.body, answer.freshness)
+            return answer
         except Exception:
             # Whatever is wrong in hotpath must never cost a request that the app could answer.
             self._report()
@@ -105,11 +177,27 @@ class HotpathMiddleware:
 
     async def _start(self) -> None:
         """The first load, in a thread: at lifespan start-up, or with the first request where no lifespan runs."""
+        if self._guard is not None:
+            self._start_guard(self._guard)
         try:
             await anyio.to_thread.run_sync(self._reader.start)
         except Exception:
             # A store that cannot be read must not keep the app from starting: every page is the app's then.
             self._report()
+
+    def _start_guard(self, guard: MemoryGuard) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None  # trio
+        try:
+            guard.start(str(self.hot.store.root), loop)
+        except Exception:
+            self._report()
+
+    def _close_connections(self) -> None:
+        self._is_leaving = True
+        self._is_straight = False
 
     def _report(self) -> None:
         self.internal_errors += 1

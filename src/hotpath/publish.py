@@ -42,6 +42,16 @@ class Published:
     bytes: int
     warnings: tuple[str, ...]
 
+    def as_dict(self) -> dict[str, object]:
+        """For ``--json``."""
+        return {
+            "generation": self.sequence,
+            "items": self.items,
+            "unchanged": self.unchanged,
+            "bytes": self.bytes,
+            "warnings": list(self.warnings),
+        }
+
 
 class Stage:
     """A generation in the making. Made by ``staging``; add items, then publish once."""

@@ -24,6 +24,9 @@ from hotpath.manifest import Head, Manifest, decode, decode_head
 from hotpath.verify import Damage, verify_directory
 
 # Five nights back: a bad Friday is still undone on Tuesday.
+# Writers' locks that this process holds. A forked child closes its copies: it must not hold what its parent lets go.
+LOCK_DESCRIPTORS: set[int] = set()
+
 DEFAULT_KEEP = 5
 
 _POINTER = re.compile(rb"(\d{1,18}) sha256:([0-9a-f]{64})\n?")
@@ -238,6 +241,7 @@ class Store:
         with self.explained():
             self._prepare_root()
             descriptor = self.disk.open_lock(self.root / "lock")
+        LOCK_DESCRIPTORS.add(descriptor)
         try:
             with self.explained():
                 if not self.disk.try_lock(descriptor):
@@ -248,6 +252,7 @@ class Store:
                 self._mend_link()
             yield
         finally:
+            LOCK_DESCRIPTORS.discard(descriptor)
             os.close(descriptor)
 
     def rollback(self, to: int | None = None, reason: str = "rolled back by hand") -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import subprocess
 import sys
@@ -11,11 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
+
+from hotpath.errors import StoreError
 from hotpath.manifest import Policy
 from hotpath.middleware import HotpathMiddleware
 from hotpath.publish import Published, staging
 from hotpath.site import Hotpath
-from hotpath.store import Store
+from hotpath.store import Pointer, Store
 from hotpath.testing import Response, asgi_get
 
 POLICY = Policy("/{page}", "application/json", "public, max-age=60", None, 3600)
@@ -71,6 +75,28 @@ def await_true(condition: Callable[[], bool], seconds: float = 20.0) -> None:
         time.sleep(0.005)
 
 
+def refusal(act: Callable[[], object]) -> StoreError | None:
+    """What a writer is refused with, or ``None`` where it did its work."""
+    try:
+        act()
+    except StoreError as error:
+        return error
+    return None
+
+
+def published_numbers(store: Store) -> list[int]:
+    """The number of every publish in the order of the history, which may only ever increase."""
+    lines = map(orjson.loads, store.history_path.read_bytes().splitlines())
+    numbers = [line["sequence"] for line in lines if line["event"] == "publish"]
+    assert numbers == sorted(set(numbers))
+    return numbers
+
+
+def litter(store: Store) -> list[str]:
+    """What is unfinished in a store: stages, trash, temporaries."""
+    return sorted(path.name for path in store.root.iterdir() if path.name.startswith("."))
+
+
 def publish(store: Store, **pages: bytes) -> Published:
     """One generation: ``publish(store, a=b"[1]")`` has the page /a."""
     with staging(store) as stage:
@@ -79,9 +105,18 @@ def publish(store: Store, **pages: bytes) -> Published:
         return stage.publish()
 
 
-async def _the_app(scope: Any, receive: Any, send: Any) -> None:
+async def the_app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": APP_STATUS, "headers": []})
     await send({"type": "http.response.body", "body": b"the app"})
+
+
+def rewrite_manifest(store: Store, sequence: int, change: Callable[[bytes], bytes]) -> None:
+    """A manifest with all its digests right, and the pointer to it, as only who owns the store can write it."""
+    path = store.manifest_path(sequence)
+    text, mark, _ = path.read_bytes().rpartition(b'],"sha256":"')
+    text = change(text)
+    path.write_bytes(text + mark + hashlib.sha256(text).hexdigest().encode() + b'"}\n')
+    store.current_path.write_bytes(Pointer(sequence, hashlib.sha256(path.read_bytes()).digest()).encode())
 
 
 def site_of(store: Store) -> Hotpath:
@@ -94,4 +129,4 @@ def site_of(store: Store) -> Hotpath:
 
 def get(hot: Hotpath, target: str) -> Response:
     """What a client of that process gets."""
-    return asyncio.run(asgi_get(HotpathMiddleware(_the_app, hot=hot), target))
+    return asyncio.run(asgi_get(HotpathMiddleware(the_app, hot=hot), target))

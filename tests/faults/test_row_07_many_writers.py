@@ -2,81 +2,76 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-import orjson
 import pytest
 
 from hotpath.store import Store
-from tests.faults.sites import command, run, write_module
+from tests.faults.sites import await_true, command, litter, published_numbers, run, write_module
 
 
-@pytest.mark.parametrize("publishers", [2, 8])
-def test_one_at_a_time(tmp_path: Path, publishers: int) -> None:
-    root = tmp_path / "hot"
-    write_module(tmp_path, root, keep=3)
-    assert run(tmp_path, "build", "nightly:hot")[0] == 0
-    assert run(tmp_path, "build", "nightly:hot")[0] == 0
+@contextmanager
+def started(directory: Path, *commands: Sequence[str]) -> Iterator[list[subprocess.Popen[str]]]:
+    """These commands, all at once; whatever happens none of them outlives the block."""
+    processes = [command(directory, *arguments) for arguments in commands]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+            process.communicate(timeout=10)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """(exit code, all it said) of a command, when it has ended."""
+    out, err = process.communicate(timeout=60)
+    assert "Traceback" not in err, err
+    return process.returncode, out + err
+
+
+@pytest.mark.parametrize("publishers", [2, pytest.param(8, marks=pytest.mark.slow)])
+def test_exactly_one_of_the_publishers_wins(tmp_path: Path, publishers: int) -> None:
+    """The winner stays in the middle until every other one has given up, and prune and rollback come meanwhile."""
+    write_module(tmp_path, tmp_path / "hot", keep=3)
+    for _ in range(2):
+        assert run(tmp_path, "build", "nightly:hot")[0] == 0
+    (tmp_path / "running").unlink()
     (tmp_path / "hold").touch()
-    started = [command(tmp_path, "build", "nightly:hot") for _ in range(publishers)]
-    others = [command(tmp_path, "prune", "nightly:hot"), command(tmp_path, "rollback", "nightly:hot")]
-    # All but the one that has the lock end by themselves; only then may that one go on.
-    waiting = [*started, *others]
-    ended: list[int] = []
-    while len(ended) < len(waiting) - 1:
-        pid, status = os.waitpid(-1, 0)
-        for process in waiting:
-            if process.pid == pid:
-                process.returncode = os.waitstatus_to_exitcode(status)
-                ended.append(process.returncode)
-        if len(ended) >= len(waiting) - 1:
-            break
-    (tmp_path / "hold").unlink()
-    for process in waiting:
-        _, err = process.communicate(timeout=60)
-        assert "Traceback" not in err
-        assert process.returncode in (0, 75), err
-        if process.returncode == 75:
-            assert "is publishing to this store" in err
-    codes = [process.returncode for process in started]
-    assert codes.count(0) <= 1, "the lock was held all the time by the one that went on"
-    store = Store(root)
-    published = [
-        line["sequence"]
-        for line in map(orjson.loads, store.history_path.read_bytes().splitlines())
-        if line["event"] == "publish"
-    ]
-    assert published == sorted(set(published))
-    assert all(store.verify_generation(sequence) == [] for sequence in store.sequences())
+    with started(tmp_path, *[("build", "nightly:hot")] * publishers) as builds:
+        await_true((tmp_path / "running").exists)
+        with started(tmp_path, ("prune", "nightly:hot"), ("rollback", "nightly:hot")) as others:
+            await_true(lambda: sum(process.poll() is not None for process in [*builds, *others]) == publishers + 1, 60)
+            (winner,) = [process for process in builds if process.poll() is None]
+            (tmp_path / "hold").unlink()
+            found = [ended(process) for process in [*builds, *others]]
+    codes = [code for code, _ in found]
+    assert codes[:publishers].count(0) == 1
+    assert codes.count(75) == publishers + 1
+    for code, told in found:
+        assert code == 0 or f"process {winner.pid} is publishing to this store" in told
+    store = Store(tmp_path / "hot")
+    assert published_numbers(store) == [1, 2, 3]
+    assert (store.chosen_sequence(), store.sequences(), store.bad()) == (3, [1, 2, 3], {})
     assert run(tmp_path, "verify", "nightly:hot")[0] == 0
 
 
 def test_a_storm_without_order(tmp_path: Path) -> None:
-    """Nobody waits for anybody; whatever wins, the store is whole and numbers never come twice."""
+    """Nobody waits for anybody; each one works or is told to wait."""
     root = tmp_path / "hot"
     write_module(tmp_path, root, keep=2)
     assert run(tmp_path, "build", "nightly:hot")[0] == 0
-    processes = [
-        command(tmp_path, *arguments)
-        for _ in range(3)
-        for arguments in (
-            ("build", "nightly:hot"),
-            ("rollback", "nightly:hot"),
-            ("prune", "nightly:hot"),
-            ("unpin", "nightly:hot"),
-        )
-    ]
-    for process in processes:
-        _, err = process.communicate(timeout=120)
-        assert "Traceback" not in err
-        assert process.returncode in (0, 1, 75), err  # 1: there was nothing before to go back to
+    names = ("build", "rollback", "prune", "unpin") * 3
+    with started(tmp_path, *[(name, "nightly:hot") for name in names]) as processes:
+        found = [ended(process) for process in processes]
+    for name, (code, told) in zip(names, found, strict=True):
+        assert code in (0, 75) or (name, code) == ("rollback", 1), told  # 1: there was nothing before to go back to
+        assert (code == 75) == ("is publishing to this store" in told)
     store = Store(root)
-    published = [
-        line["sequence"]
-        for line in map(orjson.loads, store.history_path.read_bytes().splitlines())
-        if line["event"] == "publish"
-    ]
-    assert published == sorted(set(published))
+    built = sum(name == "build" and code == 0 for name, (code, _) in zip(names, found, strict=True))
+    assert len(published_numbers(store)) == 1 + built
     assert store.verify_generation(store.chosen_sequence()) == []
-    assert not [path.name for path in root.iterdir() if path.name.startswith(".")]
+    assert litter(store) == []

@@ -6,8 +6,7 @@ import sys
 import time
 from typing import TextIO
 
-from hotpath.batch import Progress
-from hotpath.errors import ItemError
+from hotpath.batch import Done, Progress
 from hotpath.quantities import human_bytes
 
 # A plain line this often: a log of a nightly run stays readable, a run that hangs is still seen.
@@ -20,24 +19,30 @@ def progress_for(stream: TextIO | None = None) -> Progress:
     return Bar() if stream.isatty() else PlainLines(stream)
 
 
+def _failure(done: Done) -> str:
+    return f"FAILED {done.error}" + ("; its last good bytes stay" if done.carried else "")
+
+
 class PlainLines:
     """Lines for a log: the start, each failure, and now and then how far it is."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._total = self._done = self._failed = self._bytes = 0
+        self._total = self._done = self._failed = self._carried = self._bytes = self._peak = 0
         self._told = time.monotonic()
 
     def start(self, total: int) -> None:
         self._total = total
         self._say(f"building {total} items")
 
-    def done(self, key: str, error: ItemError | None, length: int) -> None:
+    def done(self, done: Done) -> None:
         self._done += 1
-        self._bytes += length
-        if error is not None:
+        self._bytes += done.length
+        self._peak = max(self._peak, done.peak_bytes)
+        if done.error is not None:
             self._failed += 1
-            self._say(f"FAILED {error}")
+            self._carried += done.carried
+            self._say(_failure(done))
         elif time.monotonic() - self._told > PLAIN_SECONDS:
             self._say_how_far()
 
@@ -46,14 +51,18 @@ class PlainLines:
 
     def _say_how_far(self) -> None:
         self._told = time.monotonic()
-        self._say(f"{self._done}/{self._total} items, {self._failed} failed, {human_bytes(self._bytes)}")
+        carried = f" ({self._carried} carried forward)" if self._carried else ""
+        self._say(
+            f"{self._done}/{self._total} items, {self._failed} failed{carried}, {human_bytes(self._bytes)},"
+            f" memory at most {human_bytes(self._peak)}"
+        )
 
     def _say(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
 
 
 class Bar:
-    """A progress bar with items done, failed, bytes and time left."""
+    """A progress bar with items done, failed, carried forward, bytes, peak memory and time left."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -68,20 +77,24 @@ class Bar:
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self._failed = self._bytes = 0
+        self._failed = self._carried = self._bytes = self._peak = 0
 
     def start(self, total: int) -> None:
         self._bar.start()
         self._task = self._bar.add_task("build", total=total, state="")
 
-    def done(self, key: str, error: ItemError | None, length: int) -> None:
+    def done(self, done: Done) -> None:
         from rich.markup import escape
 
-        self._bytes += length
-        if error is not None:
+        self._bytes += done.length
+        self._peak = max(self._peak, done.peak_bytes)
+        if done.error is not None:
             self._failed += 1
-            self._bar.console.print(f"[red]FAILED[/] {escape(str(error))}", highlight=False)
-        state = human_bytes(self._bytes) + (f" [red]{self._failed} failed[/]" if self._failed else "")
+            self._carried += done.carried
+            self._bar.console.print(f"[red]FAILED[/]{escape(_failure(done).removeprefix('FAILED'))}", highlight=False)
+        state = f"{human_bytes(self._bytes)}, memory {human_bytes(self._peak)}"
+        if self._failed:
+            state += f" [red]{self._failed} failed[/], {self._carried} carried forward"
         self._bar.update(self._task, advance=1, state=state)
 
     def finish(self) -> None:

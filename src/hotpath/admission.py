@@ -1,0 +1,223 @@
+"""Who may go on to the app: asked by every request that no hot page answers, told by the guard's thread what holds.
+
+While nothing is wrong the question is one attribute. All else is decided here from values that the last sample left.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Final
+
+from hotpath.costs import RouteCosts, route_of
+from hotpath.exhaustion import Outlook
+from hotpath.pressure import Position, State, Thresholds, seconds_to_leave
+from hotpath.priorities import Priorities, Priority, Scope, local_path
+from hotpath.refusal import Header, Refusal, Refusals
+
+logger = logging.getLogger("hotpath")
+
+# A body is read into memory once at least, and parsed into something larger.
+BODY_SHARE: Final = 0.5
+# P2 is refused from this far between SHED's and BRAKE's watermark on.
+_P2_FROM: Final = 0.5
+# While requests are too many, a fifth fewer each time, and one more each time the growth has stopped.
+_FEWER: Final = 0.8
+_CONCURRENCY_MINIMUM: Final = 4
+_CONCURRENCY_SECONDS: Final = 0.5
+
+_WITHOUT_BODY: Final = frozenset(("GET", "HEAD", "OPTIONS"))
+
+
+@dataclass(frozen=True, slots=True)
+class Chances:
+    """With what probability P2 and P3 are refused."""
+
+    p2: float
+    p3: float
+
+
+def chances(outlook: Outlook, thresholds: Thresholds) -> Chances:
+    """In SHED: both rise with the share in use, and as time to exhaustion falls; P2 later and to the same end.
+
+    P3 begins where SHED is left and is refused altogether half way to BRAKE; there P2 begins.
+    """
+    shed, brake = thresholds.shed, thresholds.brake
+    middle = shed.enter + _P2_FROM * (brake.enter - shed.enter)
+    p3 = (outlook.share - shed.leave) / (middle - shed.leave)
+    p2 = (outlook.share - middle) / (brake.enter - middle)
+    if outlook.seconds_left < shed.seconds_left and outlook.share >= thresholds.exhaustion_from:
+        # 0 where SHED begins, 1 where BRAKE does.
+        span = shed.seconds_left - brake.seconds_left
+        soon = (shed.seconds_left - outlook.seconds_left) / span if span > 0 else 1.0
+        p3 = max(p3, 0.5 + soon)
+        p2 = max(p2, 2 * soon - 1)
+    return Chances(min(1.0, max(0.0, p2)), min(1.0, max(0.0, p3)))
+
+
+class Admission:
+    """The gate. ``enter`` and ``leave`` belong to the event loop, ``update`` and ``learn`` to the guard's thread."""
+
+    def __init__(
+        self,
+        priorities: Priorities,
+        thresholds: Thresholds,
+        *,
+        readiness: Collection[str],
+        blind_in_flight: int,
+        clock: Callable[[], float],
+        chance: Callable[[], float],
+    ) -> None:
+        # Nothing has to be decided: no state that refuses, no dear route.
+        self.is_open = True
+        # Requests in the app, by the id of their scope: the scope, and what was in use when they came.
+        self.flights: dict[int, tuple[Scope, int]] = {}
+        self.used = 0
+        self.costs = RouteCosts()
+        self.shed: Counter[tuple[str, str]] = Counter()
+        self.errors = 0
+        self.is_ready = True
+        self._priorities = priorities
+        self._thresholds = thresholds
+        self._readiness = frozenset(readiness)
+        self._blind_in_flight = blind_in_flight
+        self._clock = clock
+        self._chance = chance
+        self._state = State.NORMAL
+        self._limit = 0
+        self._headroom = 0
+        self._chances = Chances(0.0, 0.0)
+        self._reserved: dict[int, tuple[int, int]] = {}
+        self._most_in_flight: int | None = None
+        self._adapted = float("-inf")
+        self._refusals = Refusals(thresholds.shed.dwell_seconds)
+
+    def enter(self, scope: Scope, *, is_hot: bool = False) -> Refusal | None:
+        """Let a request in, or say how to refuse it. ``is_hot``: its path is a hot page's whose bytes are missing."""
+        if not self.is_open or scope.get("method") not in _WITHOUT_BODY:
+            refused = self._decide(scope, is_hot)
+            if refused is not None:
+                priority, status, reason = refused
+                self.shed[priority.name, reason] += 1
+                return self._refusals.pick(status, scope["headers"], self._chance())
+        self.flights[id(scope)] = (scope, self.used)
+        return None
+
+    def leave(self, scope: Scope) -> None:
+        """The app is done with it."""
+        self.flights.pop(id(scope), None)
+        if self._reserved:
+            self._reserved.pop(id(scope), None)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in the app now."""
+        return len(self.flights)
+
+    def refusal(self, scope: Scope, reason: str) -> Refusal:
+        """503 for a request that was let in and could not be served."""
+        self.shed[self._priority(scope).name, reason] += 1
+        return self._refusals.pick(503, scope["headers"], self._chance())
+
+    def update(self, position: Position, outlook: Outlook | None, *, limit: int, used: int, is_ready: bool) -> None:
+        """What holds from now on. ``used`` is in bytes; ``outlook`` is ``None`` when nothing could be read."""
+        at = self._clock()
+        if position.state is not self._state:
+            self._refusals = Refusals(seconds_to_leave(position, at, self._thresholds))
+        if outlook is not None:
+            self._limit, self._headroom, self.used = limit, outlook.headroom, used
+            self._chances = chances(outlook, self._thresholds)
+        self._adapt(position.state, at, growing=outlook is None or outlook.growth > 0)
+        self.is_ready = is_ready
+        self._state = position.state
+        self.is_open = position.state in (State.NORMAL, State.TRIM) and is_ready and not len(self.costs)
+
+    def learn(self, at: float) -> None:
+        """What each request in the app has taken so far: the growth since it came, shared among all that run."""
+        flights = list(self.flights.values())
+        for scope, before in flights:
+            taken = (self.used - before) // len(flights)
+            if taken > 0 and scope["type"] == "http":
+                self.costs.note(route_of(scope["method"], scope["path"]), taken, at)
+
+    def _adapt(self, state: State, at: float, *, growing: bool) -> None:
+        if state is not State.SHED:
+            self._most_in_flight = None
+        elif self._most_in_flight is None:
+            self._most_in_flight, self._adapted = max(_CONCURRENCY_MINIMUM, self.in_flight), at
+        elif at - self._adapted >= _CONCURRENCY_SECONDS:
+            most = int(self._most_in_flight * _FEWER) if growing else self._most_in_flight + 1
+            self._most_in_flight, self._adapted = max(_CONCURRENCY_MINIMUM, most), at
+
+    def _priority(self, scope: Scope) -> Priority:
+        try:
+            return self._priorities.of(scope)
+        except Exception:
+            # A function of the user's: what it cannot tell is a read like any other.
+            self.errors += 1
+            if self.errors == 1:
+                logger.exception("priority= failed on a request, which counts as P2; later failures are only counted")
+            return Priority.P2
+
+    def _decide(self, scope: Scope, is_hot: bool) -> tuple[Priority, int, str] | None:
+        if not self.is_ready and local_path(scope) in self._readiness:
+            return Priority.P1, 503, "readiness"
+        priority = Priority.P1 if is_hot else self._priority(scope)
+        if priority is Priority.P0:
+            return None
+        state = self._state
+        if scope["type"] == "websocket":
+            shedding = state in (State.SHED, State.BRAKE, State.DRAIN)
+            return (priority, 503, "handshake") if shedding and priority > Priority.P1 else None
+        refused = self._decide_body(scope, state, priority) or self._decide_state(state, priority)
+        if refused is None and len(self.costs) and priority > Priority.P1:
+            refused = self._decide_cost(scope)
+        return (priority, *refused) if refused is not None else None
+
+    def _decide_body(self, scope: Scope, state: State, priority: Priority) -> tuple[int, str] | None:
+        if scope["method"] in _WITHOUT_BODY:
+            return None
+        length = body_length(scope["headers"])
+        if length is None or length > 0:
+            if state in (State.BRAKE, State.DRAIN):
+                return 503, "body"
+            if length is not None and self._limit and length > BODY_SHARE * self._limit:
+                return 413, "body"
+            if length is not None and self._limit and length > max(0.0, BODY_SHARE * self._headroom):
+                return 503, "body"
+        return None
+
+    def _decide_state(self, state: State, priority: Priority) -> tuple[int, str] | None:
+        if priority <= Priority.P1 or state in (State.NORMAL, State.TRIM):
+            return None
+        if state is State.BLIND:
+            return (503, "blind") if self.in_flight >= self._blind_in_flight else None
+        if state is not State.SHED:
+            return 503, state.name.lower()
+        if self._chance() < (self._chances.p2 if priority is Priority.P2 else self._chances.p3):
+            return 503, "shed"
+        most = self._most_in_flight
+        return (503, "concurrency") if most is not None and self.in_flight >= most else None
+
+    def _decide_cost(self, scope: Scope) -> tuple[int, str] | None:
+        """Reserve what a request of this route was seen to take; what those that run have taken is in the headroom."""
+        cost = self.costs.expected(route_of(scope["method"], scope["path"]), self._clock())
+        if not cost:
+            return None
+        promised = sum(max(0, reserved - max(0, self.used - before)) for reserved, before in self._reserved.values())
+        if cost + promised > self._headroom:
+            return 503, "cost"
+        self._reserved[id(scope)] = (cost, self.used)
+        return None
+
+
+def body_length(headers: Collection[Header]) -> int | None:
+    """The length of a request's body: 0 without one, ``None`` where it is not said in advance (RFC 9112 §6.3)."""
+    for name, value in headers:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else None
+        if name == b"transfer-encoding":
+            return None
+    return 0

@@ -1,0 +1,486 @@
+"""The memory guard: refuse work early rather than be killed, and never refuse for long without a way out.
+
+A thread of its own reads memory, asks the table of ``pressure`` and acts: caches shrink, cold requests are refused, the
+process leaves for a fresh one. Requests only see ``admission``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hotpath.admission import Admission
+from hotpath.errors import DeclarationError, HotpathError, UnreadableMemory
+from hotpath.exhaustion import Growth, Outlook, implausible, look_ahead, next_sample_seconds
+from hotpath.hard_limit import HardLimit
+from hotpath.leaving import Departure, Surroundings, look_around
+from hotpath.memory import MemoryReader, check_budget
+from hotpath.memory_log import MemoryLog
+from hotpath.notify import notify, watchdog_seconds
+from hotpath.pressure import Blank, Position, Signal, State, Thresholds, drain, is_due, step
+from hotpath.priorities import READINESS, Chooser, Priorities, Priority, Scope
+from hotpath.quantities import human_bytes, parse_bytes
+from hotpath.reading import MemoryReading
+from hotpath.refusal import Send
+from hotpath.slots import WorkerSlots, slots_path
+from hotpath.trimming import Shrink, Trimmer
+
+logger = logging.getLogger("hotpath")
+
+# While requests are in the app, so that what one of them takes is seen before it has given it back.
+BUSY_SECONDS = 0.25
+# The event loop looks at the guard, and the guard at the loop.
+TICK_SECONDS = 0.5
+# A sample this old: the thread hangs, and nobody knows how much memory is left.
+STALLED_SECONDS = 5.0
+# Walking through all memory of a process takes a millisecond or more.
+UNIQUE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something that a person should know: ``kind`` is shed, brake, drain, blind, stuck or suppressed."""
+
+    kind: str
+    text: str
+
+
+class MemoryGuard:
+    """Give it to the middleware: ``HotpathMiddleware(app, hot=hot, guard=MemoryGuard(limit="1500MiB"))``.
+
+    ``limit`` (bytes, ``"1500MiB"``, ``"1.5G"``: both 1024-based, ``"1500MB"`` is 1000-based) bounds all workers
+    together, beside the limits of the control group and the machine; the lowest counts. ``floor`` of it is never
+    counted as free; ``reserve`` is what BRAKE keeps for hot pages. ``thresholds`` are the numbers of the state table.
+    ``fastest_growth`` is the bytes a second that are expected at most, which decides how often is looked, between
+    ``least_interval`` and ``most_interval`` seconds.
+
+    ``priority`` says what matters, as patterns or a function (``priorities.Priorities``); ``readiness`` are the paths
+    that answer 503 once the process should get no traffic. ``leave`` says whether something starts a process again
+    that ends: True, False, or ``"auto"``: look. ``drain_seconds`` is the time to finish, ``recycles`` how often each
+    worker is replaced within ``recycle_window`` seconds before that counts as no help. While memory cannot be read, at
+    most ``blind_in_flight`` cold requests run. ``hard_limit`` sets ``RLIMIT_DATA``, with ``hard_limit_reserve`` for
+    those who go on. ``memory_log`` is a CSV file to append to; ``alarm`` is called, in the guard's thread, with what a
+    person should know.
+
+    Raises ``DeclarationError`` for what cannot work.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit: int | str | None = None,
+        thresholds: Thresholds | None = None,
+        floor: int | str = "8MiB",
+        reserve: int | str = "48MiB",
+        fastest_growth: int | str = "100MiB",
+        least_interval: float = 0.05,
+        most_interval: float = 1.0,
+        priority: Mapping[str, Priority | int] | Chooser | None = None,
+        readiness: Collection[str] = READINESS,
+        leave: bool | Literal["auto"] = "auto",
+        drain_seconds: float = 20.0,
+        recycles: int = 2,
+        recycle_window: float = 600.0,
+        blind_in_flight: int = 16,
+        hard_limit: bool = False,
+        hard_limit_reserve: int | str = "32MiB",
+        memory_log: str | os.PathLike[str] | None = None,
+        alarm: Callable[[Alarm], object] | None = None,
+        reader: MemoryReader | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        if not 0.01 <= least_interval <= most_interval <= 10:
+            raise DeclarationError(
+                f"least_interval={least_interval:g} and most_interval={most_interval:g} are seconds between two"
+                " samples: 0.01 ≤ least ≤ most ≤ 10"
+            )
+        if not 0 < drain_seconds <= 3600:
+            raise DeclarationError(f"drain_seconds={drain_seconds!r}: write the seconds to finish in, up to 3600")
+        if recycles < 1 or recycle_window <= 0 or blind_in_flight < 1:
+            raise DeclarationError("recycles and blind_in_flight are counts of 1 or more, recycle_window is seconds")
+        if leave not in (True, False, "auto"):
+            raise DeclarationError(f"leave={leave!r}: write True, False or 'auto'")
+        if isinstance(readiness, str) or not all(path.startswith("/") for path in readiness):
+            raise DeclarationError(f"readiness={readiness!r}: write paths, ('/readyz',)")
+        budget = None if limit is None else parse_bytes(limit, "limit")
+        self.thresholds = thresholds or Thresholds()
+        self.reader = reader or MemoryReader(budget=budget)
+        self._check_limit(budget)
+        self._floor = parse_bytes(floor, "floor")
+        self._reserve = parse_bytes(reserve, "reserve")
+        self._fastest_growth = parse_bytes(fastest_growth, "fastest_growth")
+        self._least, self._most = least_interval, most_interval
+        self._leave = leave
+        self._drain_seconds = drain_seconds
+        self._recycles, self._recycle_window = recycles, recycle_window
+        self._hard_reserve = parse_bytes(hard_limit_reserve, "hard_limit_reserve") if hard_limit else 0
+        self._log = None if memory_log is None else MemoryLog(Path(memory_log))
+        self._alarm = alarm
+        self._clock = clock
+        self.admission = Admission(
+            Priorities(priority),
+            self.thresholds,
+            readiness=readiness,
+            blind_in_flight=blind_in_flight,
+            clock=clock,
+            chance=chance,
+        )
+        self.shrinks: list[Shrink] = []
+        self.trimmer = Trimmer(self._resident, lambda: list(self.shrinks), clock)
+        self.on_leaving: list[Callable[[], None]] = []
+        self.transitions: Counter[tuple[State, State, str]] = Counter()
+        self.recycled: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._set_unstarted()
+        _guards.add(self)
+
+    def _set_unstarted(self) -> None:
+        self.position = Position()
+        self.reading: MemoryReading | None = None
+        self.outlook: Outlook | None = None
+        self.sampled_at = self._clock()
+        self.problem: str | None = None
+        self.loop_lag_seconds = 0.0
+        self.unique_bytes: int | None = None
+        self.slots: WorkerSlots | None = None
+        self.slot: int | None = None
+        self.surroundings: Surroundings | None = None
+        self.obstacle: str | None = "it was not started"
+        self.is_suppressed = False
+        self._wants = False
+        self.hard_limit: HardLimit | None = None
+        self._growth = Growth()
+        self._unchanged: MemoryReading | None = None
+        self._unique_at = float("-inf")
+        self._told: set[str] = set()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._departure: Departure | None = None
+        self._is_announced = False
+
+    @property
+    def state(self) -> State:
+        """What it does now."""
+        return self.position.state
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it samples in this process."""
+        return self._thread is not None
+
+    @property
+    def sample_age_seconds(self) -> float:
+        """How old the newest sample is."""
+        return max(0.0, self._clock() - self.sampled_at)
+
+    def start(self, key: str, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Begin to sample. ``key`` is what the workers of one service share and others do not. Idempotent.
+
+        Called by the middleware once the server runs. ``loop`` is the running one; without it its lag is not known.
+        """
+        with self._lock:
+            if self._thread is not None:
+                return
+            self._thread = threading.Thread(target=self._run, args=(key,), name="hotpath-guard", daemon=True)
+        if self._hard_reserve:
+            self.hard_limit = HardLimit(self._hard_reserve)
+        self._loop = loop
+        self.sampled_at = self._clock()
+        self._thread.start()
+        if loop is not None:
+            loop.call_soon(self._tick, self._clock())
+
+    def close(self) -> None:
+        """Stop sampling, lift the hard limit, give the slot back. The admission stays as it is."""
+        self._stop.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(5)
+        if self.hard_limit is not None:
+            self.hard_limit.close()
+            self.hard_limit = None
+        if self.slots is not None:
+            self.slots.release()
+            self.slots = None
+        self.reader.close()
+
+    def sample(self) -> Position:
+        """Look once and act on it; what the thread does again and again."""
+        at = self._clock()
+        reading, problem = self._read()
+        if reading is None:
+            self.problem = problem
+            signal: Signal | Blank = Blank(at)
+        else:
+            self.problem = None
+            self._growth.add(reading.at, -reading.left)
+            self.reading = reading
+            self.outlook = look_ahead(
+                reading,
+                floor=self._floor,
+                growth=self._growth.bytes_per_second,
+                reserve=self._reserve,
+                largest_request=self.admission.costs.largest(at),
+            )
+            signal = self.outlook.signal
+        helps = reading is not None and self.trimmer.helps(at, reading.limit)
+        may_leave = self._may_leave(at, signal, helps)
+        with self._lock:
+            before = self.position
+            if before.state is not State.DRAIN:
+                self.position = step(before, signal, self.thresholds, may_leave=may_leave, trim_helps=helps)
+        self.sampled_at = at
+        self._publish(reading)
+        if self.position.state is not before.state:
+            self._entered(before, self.position)
+        self._act(at, reading)
+        return self.position
+
+    def memory_ran_out(self) -> None:
+        """A request got ``MemoryError``: open the hard limit's reserve, so that the others go on."""
+        if self.hard_limit is not None:
+            self.hard_limit.open_reserve()
+
+    async def refuse_for_memory(self, scope: Scope, send: Send) -> None:
+        """503 to the request that memory ran out for."""
+        self.memory_ran_out()
+        await self.admission.refusal(scope, "memory_error").send(scope, send)
+
+    def _read(self) -> tuple[MemoryReading | None, str | None]:
+        try:
+            reading = self.reader.read()
+        except UnreadableMemory as error:
+            return None, str(error)
+        except Exception as error:
+            logger.exception("hotpath failed to read memory")
+            return None, repr(error)
+        if self._unchanged is None or self._unchanged.usage != reading.usage:
+            self._unchanged = reading
+        problem = implausible(reading, self._unchanged)
+        return (None, problem) if problem is not None else (reading, None)
+
+    def _publish(self, reading: MemoryReading | None) -> None:
+        """Tell the admission, and the other workers."""
+        position = self.position
+        is_ready = position.state is not State.DRAIN and not (
+            position.overdue and (self.obstacle is not None or self.is_suppressed)
+        )
+        self.admission.update(
+            position,
+            self.outlook if reading is not None else None,
+            limit=reading.limit if reading is not None else 0,
+            used=reading.unreclaimable if reading is not None else 0,
+            is_ready=is_ready,
+        )
+        if reading is not None and self.admission.flights:
+            self.admission.learn(reading.at)
+
+    def _entered(self, before: Position, after: Position) -> None:
+        self.transitions[before.state, after.state, after.reason] += 1
+        grave = after.state in (State.SHED, State.BRAKE, State.DRAIN, State.BLIND)
+        text = f"memory guard: {before.state.name} → {after.state.name} ({after.reason}); {self._situation()}"
+        logger.log(logging.WARNING if grave else logging.INFO, "hotpath: %s", text)
+        if grave:
+            self._raise_alarm(after.state.name.lower(), text)
+        if after.state is State.NORMAL:
+            self._told.clear()
+            self.is_suppressed = False
+        if after.state is State.DRAIN:
+            self._depart(after.reason)
+
+    def _act(self, at: float, reading: MemoryReading | None) -> None:
+        state = self.position.state
+        if state in (State.TRIM, State.SHED, State.BRAKE):
+            self.trimmer.trim(at)
+        elif state is State.NORMAL:
+            self.trimmer.rest()
+        if at - self._unique_at >= UNIQUE_SECONDS:
+            self._unique_at = at
+            try:
+                self.unique_bytes = self.reader.unique_bytes()
+            except (HotpathError, OSError):
+                self.unique_bytes = None
+        if self.slots is not None:
+            unique = self.unique_bytes or (reading.resident if reading is not None else 0)
+            self.slots.beat(state=int(state), unique_bytes=unique, in_flight=self.admission.in_flight)
+        if self.hard_limit is not None and self.outlook is not None:
+            self._follow(at, self.hard_limit, self.outlook)
+        if self._log is not None and reading is not None:
+            self._log.record(reading, state.name.lower())
+
+    def _follow(self, at: float, hard_limit: HardLimit, outlook: Outlook) -> None:
+        hard_limit.follow(outlook.headroom)
+        if not hard_limit.reserve_used or self.state is State.DRAIN:
+            return
+        if self._take_turn("reserve"):
+            with self._lock:
+                before, self.position = self.position, drain(self.position, at, "reserve")
+            self._publish(self.reading)
+            self._entered(before, self.position)
+        elif self.obstacle is not None and outlook.share < self.thresholds.trim.leave:
+            hard_limit.reserve_used = False
+
+    def _may_leave(self, at: float, signal: Signal | Blank, helps: bool) -> bool:
+        if self.position.state not in (State.SHED, State.BRAKE):
+            wanted = False
+        else:
+            wanted = is_due(self.position, signal, self.thresholds, trim_helps=helps)
+        if wanted:
+            return self._take_turn("deadline")
+        if self.hard_limit is None or not self.hard_limit.reserve_used:
+            self._want(False)
+        return False
+
+    def _take_turn(self, why: str) -> bool:
+        """Whether this worker may go now: something starts it again, it helps, and it is its turn."""
+        slots = self.slots
+        if self.obstacle is not None or slots is None:
+            self._tell("stuck", f"memory guard: it should leave ({why}), but {self.obstacle}; it serves hot pages only")
+            return False
+        times = slots.recycles(self._recycle_window, of_this_slot=True)
+        self.is_suppressed = times >= self._recycles
+        self._want(not self.is_suppressed)
+        if self.is_suppressed:
+            self._tell(
+                "suppressed",
+                f"memory guard: {times} recycles of this worker within {self._recycle_window:g} s did not help; no more"
+                f" for now. Something takes this memory from the start: {self._situation()}",
+            )
+            return False
+        return slots.try_recycle()
+
+    def _want(self, wanted: bool) -> None:
+        if wanted != self._wants and self.slots is not None:
+            self._wants = wanted
+            self.slots.want_recycle(wanted)
+
+    def _depart(self, reason: str) -> None:
+        self.recycled[reason] += 1
+        notify("STOPPING=1", f"STATUS=leaving: {reason}")
+        for call in self.on_leaving:
+            call()
+        surroundings = self.surroundings or look_around()
+        self._departure = Departure(surroundings, self._loop, lambda: self.admission.in_flight, self._drain_seconds)
+        self._departure.start()
+
+    def _find_obstacle(self, surroundings: Surroundings) -> str | None:
+        if self._leave == "auto":
+            return surroundings.obstacle
+        return None if self._leave else "leave=False"
+
+    def _join_workers(self, key: str) -> None:
+        self.surroundings = look_around()
+        self.obstacle = self._find_obstacle(self.surroundings)
+        try:
+            slots = WorkerSlots(slots_path(key), clock=self._clock)
+            self.slot = slots.take()
+            self.slots = slots
+        except HotpathError as error:
+            logger.warning("hotpath: %s; this worker is not recycled", error)
+            self.obstacle = str(error)
+
+    def _run(self, key: str) -> None:
+        # Here, not in start: a lock that another process holds must not stop the event loop.
+        self._join_workers(key)
+        while not self._stop.is_set():
+            try:
+                self.sample()
+            except Exception:
+                logger.exception("hotpath: the memory guard failed; it goes on")
+            self._stop.wait(self._interval())
+
+    def _interval(self) -> float:
+        most = min(self._most, BUSY_SECONDS) if self.admission.flights else self._most
+        if self.outlook is None:
+            return max(self._least, most)
+        fastest = max(self._fastest_growth, self.outlook.growth)
+        return next_sample_seconds(self.outlook.headroom, fastest, least=self._least, most=max(self._least, most))
+
+    def _tick(self, expected: float) -> None:
+        """In the event loop: how late it is, whether the guard's thread lives, and life signs for systemd."""
+        if self._stop.is_set() or self._loop is None or self._loop.is_closed():
+            return
+        now = self._clock()
+        # A peak that fades, since a scrape comes every 15 s and a blocked loop lasts less.
+        self.loop_lag_seconds = max(now - expected, 0.9 * self.loop_lag_seconds, 0.0)
+        if self.sample_age_seconds > max(STALLED_SECONDS, 3 * self._most) and self.state < State.DRAIN:
+            with self._lock:
+                before = self.position
+                blind = Position(State.BLIND, now, "stalled")
+                self.position = blind if before.state < State.DRAIN else before
+            self._publish(None)
+            self._entered(before, self.position)
+        if not self._is_announced:
+            self._is_announced = True
+            notify("READY=1")
+        if watchdog_seconds() is not None:
+            notify("WATCHDOG=1")
+        self._loop.call_later(TICK_SECONDS, self._tick, now + TICK_SECONDS)
+
+    def _check_limit(self, budget: int | None) -> None:
+        if budget is None:
+            return
+        try:
+            total, resident = self.reader.host_total(), self.reader.read().resident
+        except UnreadableMemory:
+            return  # said when it starts to sample: BLIND, with an alarm
+        check_budget(budget, host_total=total, resident=resident)
+
+    def _resident(self) -> int:
+        try:
+            return self.reader.read().resident
+        except UnreadableMemory:
+            return 0
+
+    def _situation(self) -> str:
+        if self.problem is not None or self.reading is None or self.outlook is None:
+            return self.problem or "nothing was read yet"
+        reading, outlook = self.reading, self.outlook
+        return (
+            f"{human_bytes(reading.unreclaimable)} of {human_bytes(reading.limit)} in use ({outlook.share:.0%}),"
+            f" {human_bytes(max(0, outlook.headroom))} left, {human_bytes(max(0, outlook.growth))}/s,"
+            f" {self.admission.in_flight} in flight"
+        )
+
+    def _tell(self, kind: str, text: str) -> None:
+        """Once, until all is well again."""
+        if kind not in self._told:
+            self._told.add(kind)
+            logger.error("hotpath: %s", text)
+            self._raise_alarm(kind, text)
+
+    def _raise_alarm(self, kind: str, text: str) -> None:
+        if self._alarm is None:
+            return
+        try:
+            self._alarm(Alarm(kind, text))
+        except Exception:
+            logger.exception("hotpath: alarm= failed")
+
+
+_guards: weakref.WeakSet[MemoryGuard] = weakref.WeakSet()
+
+
+def _restart_after_fork() -> None:
+    for guard in list(_guards):
+        guard._lock = threading.Lock()
+        guard.admission.flights.clear()
+        if guard.hard_limit is not None:
+            guard.hard_limit.close()
+        guard._set_unstarted()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_restart_after_fork)

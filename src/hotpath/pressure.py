@@ -1,0 +1,410 @@
+"""The guard's states as a table: where a process stands and what one sample says → where it stands next.
+
+Nothing here reads memory or a clock: samples carry their time. ``TABLE`` has a row for every arrow there is; the first
+whose condition holds is taken. The diagram in docs/explanation/guard.md is drawn from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from math import inf
+from typing import Final
+
+from hotpath.errors import DeclarationError
+
+
+class State(IntEnum):
+    """What the guard does now. Up to DRAIN a higher one refuses more."""
+
+    NORMAL = 0
+    TRIM = 1
+    SHED = 2
+    BRAKE = 3
+    DRAIN = 4
+    BLIND = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """When a state is entered and left.
+
+    ``enter`` and ``leave`` are shares of the limit, ``seconds_left`` the time to exhaustion below which it is entered
+    too, ``dwell_seconds`` how long the share has to be below ``leave`` before the state is left.
+    """
+
+    enter: float
+    leave: float
+    seconds_left: float
+    dwell_seconds: float
+
+    def check(self, name: str) -> None:
+        """Raise ``DeclarationError`` for numbers that cannot work; ``name`` is the option."""
+        if not 0 < self.leave < self.enter <= 1:
+            raise DeclarationError(
+                f"{name}: enter={self.enter:g} and leave={self.leave:g} are shares of the limit with 0 < leave < enter"
+                f" ≤ 1; write for instance Level(.80, .72, 8, 15)"
+            )
+        if not (0 <= self.seconds_left < inf and 0 < self.dwell_seconds < inf):
+            raise DeclarationError(f"{name}: seconds_left and dwell_seconds are seconds, the second more than 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """All numbers of the table. Raises ``DeclarationError`` where they are out of order.
+
+    Coming back into a state within ``return_seconds`` of leaving it doubles its dwell time, up to
+    ``max_dwell_seconds``. BRAKE ends in DRAIN after ``brake_seconds``, SHED after ``shed_seconds``. Below the share
+    ``exhaustion_from`` no time to exhaustion refuses anything, it only trims: growth there is as often a file that is
+    written, or a cache that fills, as a leak.
+    """
+
+    trim: Level = Level(0.70, 0.62, 60.0, 10.0)
+    shed: Level = Level(0.80, 0.72, 8.0, 15.0)
+    brake: Level = Level(0.90, 0.82, 2.0, 15.0)
+    brake_seconds: float = 20.0
+    shed_seconds: float = 120.0
+    return_seconds: float = 60.0
+    max_dwell_seconds: float = 120.0
+    exhaustion_from: float = 0.70
+    bad_readings: int = 3
+    good_readings: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("trim", "shed", "brake"):
+            getattr(self, name).check(name)
+        for low, high in (("trim", "shed"), ("shed", "brake")):
+            below, above = getattr(self, low), getattr(self, high)
+            if not (below.enter < above.enter and below.leave < above.leave):
+                raise DeclarationError(
+                    f"the watermarks are out of order: {low} is {below.enter:g}/{below.leave:g} and {high}"
+                    f" {above.enter:g}/{above.leave:g}; each of {high}'s has to be above {low}'s"
+                )
+            if below.seconds_left < above.seconds_left:
+                raise DeclarationError(
+                    f"{low} is entered {below.seconds_left:g} s before exhaustion and {high} {above.seconds_left:g} s;"
+                    f" {low} has to come first"
+                )
+        for name in ("brake_seconds", "shed_seconds", "return_seconds", "max_dwell_seconds"):
+            if not 0 < getattr(self, name) < inf:
+                raise DeclarationError(f"{name}={getattr(self, name)!r}: write seconds, more than 0")
+        longest = max(level.dwell_seconds for level in self.levels)
+        if self.max_dwell_seconds < longest:
+            raise DeclarationError(
+                f"max_dwell_seconds={self.max_dwell_seconds:g} is below a state's own dwell time, {longest:g} s"
+            )
+        if not 0 <= self.exhaustion_from <= 1:
+            raise DeclarationError(f"exhaustion_from={self.exhaustion_from!r} is a share of the limit: write .70")
+        if self.bad_readings < 1 or self.good_readings < 1:
+            raise DeclarationError("bad_readings and good_readings count readings: write 1 or more")
+
+    @property
+    def levels(self) -> tuple[Level, Level, Level]:
+        """Those of TRIM, SHED and BRAKE."""
+        return self.trim, self.shed, self.brake
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One good sample: ``share`` of the limit in use, seconds to exhaustion at the present growth.
+
+    ``is_tight`` says that the bytes left are fewer than BRAKE's reserve. ``at`` is a monotonic time in seconds.
+    """
+
+    at: float
+    share: float
+    seconds_left: float = inf
+    is_tight: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Blank:
+    """A sample that could not be taken, or that made no sense."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where the guard stands: its state and what the table has to remember. Tuples go by TRIM, SHED, BRAKE.
+
+    ``overdue`` says that a deadline has passed and the process may not leave: readiness says 503, an alarm is raised.
+    """
+
+    state: State = State.NORMAL
+    since: float = -inf
+    reason: str = "start"
+    calm_since: tuple[float | None, float | None, float | None] = (-inf, -inf, -inf)
+    dwell_seconds: tuple[float, float, float] | None = None
+    left_at: tuple[float, float, float] = (-inf, -inf, -inf)
+    shedding_since: float | None = None
+    trims_asked: tuple[bool, ...] = ()
+    bad: int = 0
+    good: int = 0
+    overdue: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a row of the table is asked: a position that has taken in the sample, and whether leaving is possible."""
+
+    position: Position
+    signal: Signal | Blank
+    thresholds: Thresholds
+    may_leave: bool
+    trim_helps: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An arrow: from ``source`` to ``target`` when ``holds``; ``text`` says it to people, ``reason`` to a metric."""
+
+    source: State
+    target: State
+    reason: str
+    text: str
+    holds: Callable[[Case], bool]
+
+
+_LEVELS: Final = (State.TRIM, State.SHED, State.BRAKE)
+_SEEING: Final = (State.NORMAL, *_LEVELS)
+# TRIM costs processor time and no request, so one sample out of line must not start it.
+_TRIM_OUT_OF: Final = 3
+_TRIM_NEEDED: Final = 2
+
+
+def asks(thresholds: Thresholds, state: State, signal: Signal) -> dict[str, bool]:
+    """Which of a state's conditions to enter hold."""
+    level = thresholds.levels[state - 1]
+    ends = signal.seconds_left < level.seconds_left
+    return {
+        "usage": signal.share >= level.enter,
+        "exhaustion": ends and (state is State.TRIM or signal.share >= thresholds.exhaustion_from),
+    }
+
+
+def _is_calm(thresholds: Thresholds, state: State, signal: Signal) -> bool:
+    below = signal.share < thresholds.levels[state - 1].leave
+    return below and not asks(thresholds, state, signal)["exhaustion"]
+
+
+def _by(state: State, reason: str) -> Callable[[Case], bool]:
+    def holds(case: Case) -> bool:
+        return isinstance(case.signal, Signal) and asks(case.thresholds, state, case.signal)[reason]
+
+    return holds
+
+
+def _is_tight(case: Case) -> bool:
+    return isinstance(case.signal, Signal) and case.signal.is_tight
+
+
+def _trims(reason: str) -> Callable[[Case], bool]:
+    def holds(case: Case) -> bool:
+        # The reason is that of the newest sample; where that one has none, the next one says it.
+        return sum(case.position.trims_asked) >= _TRIM_NEEDED and _by(State.TRIM, reason)(case)
+
+    return holds
+
+
+def released_to(case: Case) -> State:
+    """The highest state that is not released yet: its share has not been below ``leave`` for its dwell time."""
+    position = case.position
+    dwells = position.dwell_seconds or tuple(level.dwell_seconds for level in case.thresholds.levels)
+    for state in reversed(_LEVELS):
+        since = position.calm_since[state - 1]
+        if state <= position.state and (since is None or case.signal.at - since < dwells[state - 1]):
+            return state
+    return State.NORMAL
+
+
+def _released(target: State) -> Callable[[Case], bool]:
+    return lambda case: isinstance(case.signal, Signal) and released_to(case) == target
+
+
+def _deadline(state: State, seconds: Callable[[Thresholds], float], *, unless_trimmed: bool) -> Callable[[Case], bool]:
+    def holds(case: Case) -> bool:
+        return case.may_leave and _is_due(case, state, seconds(case.thresholds), unless_trimmed=unless_trimmed)
+
+    return holds
+
+
+def _is_due(case: Case, state: State, seconds: float, *, unless_trimmed: bool) -> bool:
+    position = case.position
+    since = position.since if state is State.BRAKE else position.shedding_since
+    return (
+        isinstance(case.signal, Signal)
+        and position.calm_since[state - 1] is None
+        and since is not None
+        and case.signal.at - since >= seconds
+        and not (unless_trimmed and case.trim_helps)
+    )
+
+
+def _seen_again(target: State) -> Callable[[Case], bool]:
+    """After BLIND: the highest state whose ``leave`` the sample is not below, whatever was before."""
+
+    def holds(case: Case) -> bool:
+        if not isinstance(case.signal, Signal) or case.position.good < case.thresholds.good_readings:
+            return False
+        return _standing(case.thresholds, case.signal) == target
+
+    return holds
+
+
+def _standing(thresholds: Thresholds, signal: Signal) -> State:
+    if signal.is_tight:
+        return State.BRAKE
+    for state in reversed(_LEVELS):
+        if not _is_calm(thresholds, state, signal):
+            return state
+    return State.NORMAL
+
+
+def _brake_seconds(thresholds: Thresholds) -> float:
+    return thresholds.brake_seconds
+
+
+def _shed_seconds(thresholds: Thresholds) -> float:
+    return thresholds.shed_seconds
+
+
+def _rows() -> tuple[Row, ...]:
+    rows = []
+    for source in _SEEING:
+        rows.append(
+            Row(
+                source,
+                State.BLIND,
+                "unreadable",
+                "3 bad readings",
+                lambda case: case.position.bad >= case.thresholds.bad_readings,
+            )
+        )
+    for source in (State.BRAKE, State.SHED, State.TRIM):
+        for target in (State.NORMAL, *_LEVELS[: source - 1]):
+            rows.append(Row(source, target, "calm", "below leave for the dwell time", _released(target)))
+    rows.append(
+        Row(
+            State.BRAKE,
+            State.DRAIN,
+            "brake_deadline",
+            "20 s in BRAKE",
+            _deadline(State.BRAKE, _brake_seconds, unless_trimmed=False),
+        )
+    )
+    for source in (State.NORMAL, State.TRIM, State.SHED):
+        for reason, text in (("usage", "u ≥ .90"), ("exhaustion", "TTE < 2 s from u = .70 on")):
+            rows.append(Row(source, State.BRAKE, reason, text, _by(State.BRAKE, reason)))
+        rows.append(Row(source, State.BRAKE, "headroom", "H below the reserve", _is_tight))
+    rows.append(
+        Row(
+            State.SHED,
+            State.DRAIN,
+            "shed_deadline",
+            "120 s of shedding that trimming did not help",
+            _deadline(State.SHED, _shed_seconds, unless_trimmed=True),
+        )
+    )
+    for source in (State.NORMAL, State.TRIM):
+        for reason, text in (("usage", "u ≥ .80"), ("exhaustion", "TTE < 8 s from u = .70 on")):
+            rows.append(Row(source, State.SHED, reason, text, _by(State.SHED, reason)))
+    for reason, text in (("usage", "u ≥ .70 in 2 of 3"), ("exhaustion", "TTE < 60 s in 2 of 3")):
+        rows.append(Row(State.NORMAL, State.TRIM, reason, text, _trims(reason)))
+    for target in reversed(_SEEING):
+        rows.append(Row(State.BLIND, target, "readable", "3 good readings, by the last", _seen_again(target)))
+    return tuple(rows)
+
+
+TABLE: Final = _rows()
+_BY_SOURCE: Final = {state: tuple(row for row in TABLE if row.source is state) for state in State}
+
+
+def step(
+    position: Position,
+    signal: Signal | Blank,
+    thresholds: Thresholds,
+    *,
+    may_leave: bool = True,
+    trim_helps: bool = False,
+) -> Position:
+    """Take in one sample. ``may_leave`` says that DRAIN is open now, ``trim_helps`` that trimming gives memory back."""
+    seen = _take_in(position, signal, thresholds)
+    case = Case(seen, signal, thresholds, may_leave, trim_helps)
+    for row in _BY_SOURCE[seen.state]:
+        if row.holds(case):
+            return _enter(seen, row.target, row.reason, signal.at, thresholds)
+    due = _is_over(case)
+    # Once overdue it stays so until the state is left: a moment of calm is no recovery.
+    return replace(seen, overdue=True) if due else seen
+
+
+def is_due(position: Position, signal: Signal | Blank, thresholds: Thresholds, *, trim_helps: bool = False) -> bool:
+    """Whether a deadline has passed with this sample, so that ``step`` asks for leave."""
+    return _is_over(Case(_take_in(position, signal, thresholds), signal, thresholds, False, trim_helps))
+
+
+def _is_over(case: Case) -> bool:
+    state, thresholds = case.position.state, case.thresholds
+    if state is State.BRAKE:
+        return _is_due(case, State.BRAKE, thresholds.brake_seconds, unless_trimmed=False)
+    return state is State.SHED and _is_due(case, State.SHED, thresholds.shed_seconds, unless_trimmed=True)
+
+
+def drain(position: Position, at: float, reason: str) -> Position:
+    """Enter DRAIN for a cause that is no sample: the reserve of a hard limit was used, a person asked."""
+    return replace(position, state=State.DRAIN, since=at, reason=reason, overdue=False)
+
+
+def _take_in(position: Position, signal: Signal | Blank, thresholds: Thresholds) -> Position:
+    if isinstance(signal, Blank):
+        return replace(position, bad=position.bad + 1, good=0)
+    calm: list[float | None] = []
+    for state, since in zip(_LEVELS, position.calm_since, strict=True):
+        is_calm = _is_calm(thresholds, state, signal) and not (state is State.BRAKE and signal.is_tight)
+        calm.append((signal.at if since is None else since) if is_calm else None)
+    asked = any(asks(thresholds, State.TRIM, signal).values())
+    return replace(
+        position,
+        calm_since=(calm[0], calm[1], calm[2]),
+        trims_asked=(*position.trims_asked, asked)[-_TRIM_OUT_OF:],
+        bad=0,
+        good=position.good + 1,
+    )
+
+
+def _enter(position: Position, target: State, reason: str, at: float, thresholds: Thresholds) -> Position:
+    base = tuple(level.dwell_seconds for level in thresholds.levels)
+    dwells, left = list(position.dwell_seconds or base), list(position.left_at)
+    if position.state in _SEEING and target in _SEEING:
+        for state in _LEVELS:
+            index = state - 1
+            if position.state < state <= target:
+                again = at - left[index] < thresholds.return_seconds
+                dwells[index] = min(2 * dwells[index], thresholds.max_dwell_seconds) if again else base[index]
+            elif target < state <= position.state:
+                left[index] = at
+    sheds = target in (State.SHED, State.BRAKE)
+    return replace(
+        position,
+        state=target,
+        since=at,
+        reason=reason,
+        dwell_seconds=(dwells[0], dwells[1], dwells[2]),
+        left_at=(left[0], left[1], left[2]),
+        shedding_since=(at if position.shedding_since is None else position.shedding_since) if sheds else None,
+        overdue=position.overdue and sheds,
+        bad=0 if target is State.BLIND else position.bad,
+        good=0 if target is State.BLIND else position.good,
+    )
+
+
+def seconds_to_leave(position: Position, at: float, thresholds: Thresholds) -> float:
+    """How long the present state lasts at least, from ``at`` on: what a refused client is told to wait."""
+    if position.state not in _LEVELS:
+        return thresholds.shed.dwell_seconds
+    index = position.state - 1
+    dwell = (position.dwell_seconds or tuple(level.dwell_seconds for level in thresholds.levels))[index]
+    since = position.calm_since[index]
+    return dwell if since is None else max(0.0, dwell - (at - since))

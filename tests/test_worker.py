@@ -1,0 +1,374 @@
+"""Whatever an item does, only that item fails, by name, and the run goes on."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hotpath.build_item import ItemBuilder
+from hotpath.errors import DeclarationError
+from hotpath.routes import PlannedItem
+from hotpath.site import Hotpath
+from hotpath.store import Store
+from hotpath.worker import Limits, Outcome, run_items
+
+MEBIBYTE = 1024 * 1024
+
+
+@pytest.fixture
+def hot(tmp_path: Path) -> Hotpath:
+    return Hotpath(tmp_path / "hot")
+
+
+def run(hot: Hotpath, **limits: Any) -> dict[str, Outcome]:
+    options = {"memory_bytes": 96 * MEBIBYTE, "timeout_seconds": 20.0} | limits
+    return {one.item.key: one for one in run_items(hot.plan(), ItemBuilder(None, None), Limits(**options))}
+
+
+def alone(hot: Hotpath, function: Callable[[], Any], **limits: Any) -> Outcome:
+    """The outcome of ``function`` between two good items, which must not notice."""
+    hot.route("/before")(lambda: ["good"])
+    hot.route("/bad")(function)
+    hot.route("/after")(lambda: ["good"])
+    outcomes = run(hot, **limits)
+    assert [*outcomes] == ["/before", "/bad", "/after"]
+    for key in ("/before", "/after"):
+        assert (outcomes[key].body, outcomes[key].error) == (b'["good"]', None)
+    return outcomes["/bad"]
+
+
+def problem(outcome: Outcome) -> str:
+    assert outcome.error is not None
+    assert outcome.body is None
+    assert outcome.error.key == "/bad"
+    return outcome.error.problem
+
+
+def bytearrays() -> None:
+    held = []
+    while True:
+        held.append(bytearray(MEBIBYTE))
+
+
+def small_objects() -> None:
+    held: list[dict[int, str]] = []
+    while True:
+        held.append({len(held): str(len(held))})
+
+
+def mapped() -> None:
+    held = []
+    while True:
+        held.append(mmap.mmap(-1, MEBIBYTE))  # shared memory, which no limit on data counts
+        held[-1].write(b"x" * MEBIBYTE)
+
+
+def by_a_child() -> list[int]:
+    code = "import mmap\nheld = mmap.mmap(-1, 1 << 30)\nwhile True: held.write(b'x' * 1024 ** 2)"
+    return [subprocess.run([sys.executable, "-c", code], check=False).returncode]
+
+
+@pytest.mark.parametrize("eat", [bytearrays, small_objects, mapped, by_a_child])
+def test_one_that_eats_memory(hot: Hotpath, eat: Callable[[], Any]) -> None:
+    said = problem(alone(hot, eat, timeout_seconds=60.0))
+    assert said == "ran out of memory (each item may use 96.0 MiB)"
+
+
+def stubborn() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        pass
+
+
+async def asleep() -> None:
+    import asyncio
+
+    await asyncio.sleep(100)
+
+
+@pytest.mark.parametrize("hang", [lambda: time.sleep(100), stubborn, asleep], ids=["sleep", "loop", "async"])
+def test_one_that_hangs(hot: Hotpath, hang: Callable[[], Any]) -> None:
+    assert problem(alone(hot, hang, timeout_seconds=0.5)) == "did not finish within 0.5 s"
+
+
+def test_a_routes_own_timeout_comes_first(hot: Hotpath) -> None:
+    hot.route("/slow", timeout=1)(lambda: time.sleep(100))
+    outcome = run(hot, timeout_seconds=60.0)["/slow"]
+    assert outcome.error is not None
+    assert outcome.error.problem == "did not finish within 1 s"
+
+
+def raises(error: BaseException) -> Callable[[], None]:
+    def function() -> None:
+        raise error
+
+    return function
+
+
+def close_everything() -> list[int]:
+    os.closerange(0, 1000)
+    return [1]
+
+
+def write_junk() -> list[int]:
+    for descriptor in range(3, 50):
+        try:
+            os.write(descriptor, b"\xff" * 100)
+        except OSError:
+            continue
+    return [1]
+
+
+ENDS = [
+    (lambda: ctypes.string_at(0), "was killed by SIGSEGV"),
+    (lambda: os._exit(0), "ended its process with status 0"),
+    (lambda: os._exit(3), "ended its process with status 3"),
+    (lambda: os.kill(os.getpid(), signal.SIGKILL), "was killed by SIGKILL"),
+    (lambda: sys.exit(3), "raised SystemExit: 3"),
+    (raises(KeyboardInterrupt()), "raised KeyboardInterrupt"),
+    (raises(ValueError("no data")), "ValueError: no data at "),
+    (object, "$ is a object"),
+    (lambda: b"x" * (40 * MEBIBYTE), "the body has 40.0 MiB, allowed are 32.0 MiB"),
+    (close_everything, "ended its process with status"),
+    (write_junk, "sent something else than an answer"),
+]
+
+
+@pytest.mark.parametrize(("end", "said"), ENDS, ids=[said for _, said in ENDS])
+def test_one_that_ends_badly(hot: Hotpath, end: Callable[[], Any], said: str) -> None:
+    assert said in problem(alone(hot, end))
+
+
+def test_what_it_prints_is_kept_up_to_a_limit_and_fills_nothing(hot: Hotpath) -> None:
+    def prints() -> list[int]:
+        print("first line")
+        os.write(1, b"\xff\xfe binary\n")
+        for _ in range(50):
+            sys.stderr.write("x" * MEBIBYTE)
+        return [1]
+
+    outcome = alone(hot, prints, output_bytes=1000)
+    assert outcome.body == b"[1]"
+    assert outcome.output.startswith("first line")
+    assert "… and 50.0 MiB more" in outcome.output
+    assert len(outcome.output) < 1200
+
+
+def test_what_it_starts_ends_with_it(hot: Hotpath, tmp_path: Path) -> None:
+    def leaves() -> list[int]:
+        threading.Thread(target=time.sleep, args=(100,)).start()
+        return [subprocess.Popen(["sleep", "100"]).pid]
+
+    outcome = alone(hot, leaves)
+    assert outcome.body is not None
+    pid = int(outcome.body.strip(b"[]"))
+    await_gone(pid)
+
+
+def await_gone(pid: int) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return
+        if state == "Z":  # dead; whoever adopts it will say so
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"process {pid} is still there")
+
+
+def test_a_function_that_forks_and_returns_twice_is_answered_once(hot: Hotpath) -> None:
+    def forks() -> list[int]:
+        os.fork()
+        return [1]
+
+    assert alone(hot, forks).body == b"[1]"
+
+
+def test_nothing_of_it_reaches_the_batch(hot: Hotpath, tmp_path: Path) -> None:
+    def changes() -> list[int]:
+        os.chdir("/")
+        os.environ["HOTPATH_LEFT"] = "1"
+        os.umask(0o777)
+        sys.path.insert(0, "/nowhere")
+        return [len(sys.stdin.read())]
+
+    before = (Path.cwd(), dict(os.environ), list(sys.path))
+    assert alone(hot, changes).body == b"[0]"
+    assert (Path.cwd(), dict(os.environ), list(sys.path)) == before
+    mask = os.umask(0o022)
+    os.umask(mask)
+    assert mask != 0o777
+
+
+def test_what_a_module_keeps_helps_the_next_item(hot: Hotpath) -> None:
+    calls: list[int] = []
+
+    @hot.route("/{n}", each={"n": [1, 2, 3]})
+    def page(n: int) -> list[int]:
+        calls.append(n)
+        return list(calls)
+
+    bodies = [one.body for one in run(hot).values()]
+    assert bodies == [b"[1]", b"[1,2]", b"[1,2,3]"]
+    assert calls == []
+
+
+def test_several_workers_work_at_once_and_their_results_come_in_order(hot: Hotpath, tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    @hot.route("/{n}", each={"n": list(range(8))})
+    def page(n: int) -> list[int]:
+        (marks / str(os.getpid())).touch()
+        deadline = time.monotonic() + 10
+        while len(list(marks.iterdir())) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return [n]
+
+    outcomes = run(hot, workers=3)
+    assert [one.body for one in outcomes.values()] == [b"[%d]" % n for n in range(8)]
+    assert len(list(marks.iterdir())) == 3
+
+
+def test_a_worker_that_grew_is_replaced_between_items(hot: Hotpath) -> None:
+    held: list[bytes] = []
+
+    @hot.route("/{n}", each={"n": list(range(4))})
+    def page(n: int) -> list[int]:
+        held.append(os.urandom(60 * MEBIBYTE))
+        return [os.getpid()]
+
+    outcomes = run(hot)
+    assert [one.error for one in outcomes.values()] == [None] * 4
+    assert len({one.body for one in outcomes.values()}) == 4
+    assert all(60 * MEBIBYTE < one.peak_bytes < 600 * MEBIBYTE for one in outcomes.values())
+
+
+def test_time_that_the_batch_takes_between_items_is_nobodys_timeout(hot: Hotpath) -> None:
+    @hot.route("/{n}", each={"n": list(range(4))})
+    def page(n: int) -> bytes:
+        return b'"%s"' % (b"x" * MEBIBYTE)  # more than a pipe holds: the worker waits for the batch
+
+    seen = []
+    for outcome in run_items(hot.plan(), ItemBuilder(None, None), Limits(timeout_seconds=0.5)):
+        time.sleep(0.6)
+        seen.append(outcome.error)
+    assert seen == [None] * 4
+
+
+def test_the_batch_itself_stays_small(tmp_path: Path) -> None:
+    """In a process of its own, whose peak is nobody else's: everything above at once, and large bodies."""
+    code = textwrap.dedent(
+        f"""
+        import ctypes, os, resource, sys
+        from hotpath.build_item import ItemBuilder
+        from hotpath.site import Hotpath
+        from hotpath.worker import Limits, run_items
+
+        hot = Hotpath({str(tmp_path / "hot")!r})
+        held = []
+
+        @hot.route("/{{n}}", each={{"n": list(range(8))}})
+        def page(n):
+            if n == 0:
+                while True:
+                    held.append(bytearray(1 << 20))
+            if n == 1:
+                ctypes.string_at(0)
+            if n == 2:
+                for _ in range(100):
+                    sys.stdout.write("x" * (1 << 20))
+            if n == 3:
+                return b"x" * (100 << 20)
+            return b'"' + b"x" * (30 << 20) + b'"'
+
+        errors = [one.error for one in run_items(hot.plan(), ItemBuilder(None, None), Limits())]
+        print([error.problem for error in errors if error], file=sys.stderr)
+        print([error is None for error in errors], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100)
+    good, _, peak = done.stdout.strip().rpartition(" ")
+    assert good == str([False, False, True, False, True, True, True, True]), done.stderr
+    assert int(peak) < 150
+
+
+SLEEPER = """
+import sys, time
+from hotpath.build_item import ItemBuilder
+from hotpath.site import Hotpath
+from hotpath.store import Store
+from hotpath.worker import Limits, run_items
+hot = Hotpath(sys.argv[1])
+
+@hot.route("/a")
+def page():
+    open(sys.argv[1] + ".pid", "w").write(str(__import__("os").getpid()))
+    time.sleep(100)
+
+with hot.store.locked():
+    list(run_items(hot.plan(), ItemBuilder(None, None), Limits(workers=2)))
+"""
+
+
+@pytest.fixture
+def sleeping(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A batch in another process that holds the store's lock, and the pid of its worker."""
+    root = tmp_path / "other"
+    batch = subprocess.Popen([sys.executable, "-c", SLEEPER, str(root)], stderr=subprocess.DEVNULL)
+    written = Path(f"{root}.pid")
+    deadline = time.monotonic() + 20
+    while not (written.exists() and written.read_text()):
+        assert batch.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    yield batch, int(written.read_text())
+    batch.kill()
+    batch.wait(10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_the_batch_and_so_does_its_lock(
+    sleeping: tuple[subprocess.Popen[bytes], int], number: signal.Signals, tmp_path: Path
+) -> None:
+    batch, worker = sleeping
+    batch.send_signal(number)
+    batch.wait(10)
+    await_gone(worker)
+    with Store(tmp_path / "other").locked():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({"memory_bytes": 1024}, "16 MiB"),
+        ({"timeout_seconds": 0}, "seconds"),
+        ({"timeout_seconds": float("nan")}, "seconds"),
+        ({"workers": 0}, "1 to 64"),
+    ],
+)
+def test_limits_that_cannot_work_are_refused(limits: dict[str, Any], told: str) -> None:
+    with pytest.raises(DeclarationError, match=told):
+        Limits(**limits)
+
+
+def test_an_item_is_a_planned_item(hot: Hotpath) -> None:
+    hot.route("/a")(lambda: [1])
+    (outcome,) = run(hot).values()
+    assert isinstance(outcome.item, PlannedItem)
+    assert 0 <= outcome.seconds < 20
