@@ -43,6 +43,8 @@ BUSY_SECONDS = 0.25
 TICK_SECONDS = 0.5
 # A sample this old: the thread hangs, and nobody knows how much memory is left.
 STALLED_SECONDS = 5.0
+# So long without a refusal, and a recycle before it has helped.
+CALM_SECONDS = 5.0
 # Walking through all memory of a process takes a millisecond or more.
 UNIQUE_SECONDS = 10.0
 
@@ -66,8 +68,8 @@ class MemoryGuard:
 
     ``priority`` says what matters, as patterns or a function (``priorities.Priorities``); ``readiness`` are the paths
     that answer 503 once the process should get no traffic. ``leave`` says whether something starts a process again
-    that ends: True, False, or ``"auto"``: look. ``drain_seconds`` is the time to finish, ``recycles`` how often each
-    worker is replaced within ``recycle_window`` seconds before that counts as no help. While memory cannot be read, at
+    that ends: True, False, or ``"auto"``: look. ``drain_seconds`` is the time to finish. After ``recycles`` workers
+    were replaced within ``recycle_window`` seconds without any calm between, nobody leaves any more. While memory cannot be read, at
     most ``blind_in_flight`` cold requests run. ``hard_limit`` sets ``RLIMIT_DATA``, with ``hard_limit_reserve`` for
     those who go on. ``memory_log`` is a CSV file to append to; ``alarm`` is called, in the guard's thread, with what a
     person should know.
@@ -159,6 +161,8 @@ class MemoryGuard:
         self.obstacle: str | None = "it was not started"
         self.is_suppressed = False
         self._wants = False
+        self._calm_from: float | None = None
+        self._calm_at = float("-inf")
         self.hard_limit: HardLimit | None = None
         self._growth = Growth()
         self._unchanged: MemoryReading | None = None
@@ -242,6 +246,7 @@ class MemoryGuard:
             if before.state is not State.DRAIN:
                 self.position = step(before, signal, self.thresholds, may_leave=may_leave, trim_helps=helps)
         self.sampled_at = at
+        self._note_calm(at)
         self._publish(reading)
         if self.position.state is not before.state:
             self._entered(before, self.position)
@@ -270,6 +275,14 @@ class MemoryGuard:
             self._unchanged = reading
         problem = implausible(reading, self._unchanged)
         return (None, problem) if problem is not None else (reading, None)
+
+    def _note_calm(self, at: float) -> None:
+        if self.position.state not in (State.NORMAL, State.TRIM):
+            self._calm_from = None
+        elif self._calm_from is None:
+            self._calm_from = at
+        elif at - self._calm_from >= CALM_SECONDS:
+            self._calm_at = at
 
     def _publish(self, reading: MemoryReading | None) -> None:
         """Tell the admission, and the other workers."""
@@ -349,14 +362,16 @@ class MemoryGuard:
         if self.obstacle is not None or slots is None:
             self._tell("stuck", f"memory guard: it should leave ({why}), but {self.obstacle}; it serves hot pages only")
             return False
-        times = slots.recycles(self._recycle_window, of_this_slot=True)
-        self.is_suppressed = times >= self._recycles
+        # Those that were followed by calm have helped; whoever is back again and again has no leak but too little memory.
+        idle = slots.recycles(min(self._recycle_window, self._clock() - self._calm_at))
+        own = slots.recycles(self._recycle_window, of_this_slot=True)
+        self.is_suppressed = idle >= self._recycles or own >= 2 * self._recycles
         self._want(not self.is_suppressed)
         if self.is_suppressed:
             self._tell(
                 "suppressed",
-                f"memory guard: {times} recycles of this worker within {self._recycle_window:g} s did not help; no more"
-                f" for now. Something takes this memory from the start: {self._situation()}",
+                f"memory guard: {max(idle, own)} recycles within {self._recycle_window:g} s did not help; no more for"
+                f" now. Something takes this memory from the start: {self._situation()}",
             )
             return False
         return slots.try_recycle()

@@ -76,7 +76,7 @@ def look_around(environ: Mapping[str, str] = os.environ) -> Surroundings:
 def uvicorn_server() -> Any:
     """uvicorn's ``Server`` of this process, from the signal handler that it installs; ``None`` for any other server."""
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    return server if type(server).__module__.startswith("uvicorn") and hasattr(server, "servers") else None
+    return server if type(server).__module__ == "uvicorn.server" else None
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""What a payload holds, in numbers: rows, nulls, duplicates. And the rules that hold without looking at any other night."""
+"""What a payload holds, in numbers, and the rules that hold without looking at any other night."""
 
 from __future__ import annotations
 

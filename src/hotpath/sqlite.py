@@ -54,26 +54,25 @@ class SqliteSnapshot:
 
         Within a run connections stay open from item to item. Raises ``UnreadableDatabase``, or what sqlite3 raises.
         """
-        if _view is None:
+        if not _views:
             with closing(self.open()) as connection:
                 yield connection
             return
-        connection = _view.take(self.path)
+        view = _views[-1]
+        connection = view.take(self.path)
         try:
             yield connection
         except BaseException:
             connection.close()
             raise
-        _view.give_back(self.path, connection)
+        view.give_back(self.path, connection)
 
     def open(self) -> sqlite3.Connection:
         """A connection of your own, to be closed by you or by the pool of an ORM (``creator=snapshot.open``).
 
         Raises ``UnreadableDatabase``, or what sqlite3 raises.
         """
-        if _view is None:
-            return _open(self.path, "mode=ro")
-        return _view.open(self.path)
+        return _views[-1].open(self.path) if _views else _open(self.path, "mode=ro")
 
 
 def sqlite_snapshot(path: str | os.PathLike[str]) -> SqliteSnapshot:
@@ -94,17 +93,17 @@ def one_view(directory: Path) -> Iterator[None]:
     need it fail; one that nobody has declared yet is copied when it is asked for first. Not for a process that
     serves requests: they would be served from the copy too.
     """
-    global _view
     directory.mkdir(mode=0o700)
-    before, _view = _view, _View(directory)
+    view = _View(directory)
+    _views.append(view)
     try:
         for snapshot in sorted(_declared, key=lambda one: one.path):
             with contextlib.suppress(UnreadableDatabase):
-                _view.copy_of(snapshot.path)
+                view.copy_of(snapshot.path)
         yield
     finally:
-        _view.close()
-        _view = before
+        _views.remove(view)
+        view.close()
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -172,6 +171,7 @@ def _open(path: Path, query: str, lock_seconds: float = 5.0) -> sqlite3.Connecti
     # SQLite's own locks hold between threads, and a kept connection may come to another thread than the last one's.
     connection = sqlite3.connect(f"{path.as_uri()}?{query}", uri=True, timeout=lock_seconds, check_same_thread=False)
     try:
+        # Beside mode=ro for temporary tables, which would still be there for the next item.
         connection.execute("PRAGMA query_only=1")
     except BaseException:
         connection.close()
@@ -215,4 +215,4 @@ def _explain(error: sqlite3.Error | OSError) -> str:
 
 
 _declared: WeakSet[SqliteSnapshot] = WeakSet()
-_view: _View | None = None
+_views: list[_View] = []

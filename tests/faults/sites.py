@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +74,23 @@ def await_true(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.005)
+
+
+class Calls:
+    """Counts calls of a function in whatever process the batch runs it: a file without a name, which children share."""
+
+    def __init__(self) -> None:
+        self._descriptor, name = tempfile.mkstemp()
+        Path(name).unlink()
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+    def add(self) -> None:
+        os.write(self._descriptor, b".")
+
+    def __len__(self) -> int:
+        return os.fstat(self._descriptor).st_size
 
 
 def refusal(act: Callable[[], object]) -> StoreError | None:

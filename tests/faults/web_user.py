@@ -6,6 +6,7 @@ interpreter's home.
 
 from __future__ import annotations
 
+import encodings.ascii  # noqa: F401  (a worker reads proc(5) with it)
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ from hotpath.batch import build
 from hotpath.errors import StoreError
 from hotpath.site import Hotpath
 from hotpath.store import Store
-from tests.faults.sites import get, site_of
+from tests.faults.sites import Calls, get, site_of
 
 
 def answers(root: Path) -> dict[str, object]:
@@ -64,13 +65,13 @@ def written(root: Path) -> list[str]:
     return found
 
 
-def built(root: Path, ran: list[int]) -> str:
-    """What a build of its own says, and how many functions it had run by then."""
+def built(root: Path, ran: Calls) -> str:
+    """What a build of its own says."""
     hot = Hotpath(root)
 
     @hot.route("/n")
     def page() -> dict[str, int]:
-        ran.append(1)
+        ran.add()
         return {"by": os.geteuid()}
 
     try:
@@ -80,7 +81,7 @@ def built(root: Path, ran: list[int]) -> str:
 
 
 def main(uid: int, root: Path, *what: str) -> None:
-    ran: list[int] = []
+    ran = Calls()
     acts: dict[str, Callable[[], object]] = {
         "answers": lambda: answers(root),
         "unreadable": lambda: unreadable(root),
@@ -88,7 +89,7 @@ def main(uid: int, root: Path, *what: str) -> None:
         "built": lambda: built(root, ran),
     }
     answers(root)
-    built(root.parent / "warm-up", [])
+    built(root.parent / "warm-up", Calls())
     os.setgid(uid)
     os.setuid(uid)
     found = {name: acts[name]() for name in what}

@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -22,11 +22,21 @@ from typing import Any, Self
 
 from hotpath.batch import build
 from hotpath.site import Hotpath
+from hotpath.slots import Worker, WorkerSlots, slots_path
 from tests.guard.groups import Group
 from tests.guard.load import Load
 
 MIB = 1024 * 1024
 START_SECONDS = 40.0
+APP = "tests.guard.app:application"
+UVICORN = (
+    *("uvicorn", APP, "--port", "{port}", "--workers", "{workers}"),
+    *("--loop", "asyncio", "--log-level", "warning", "--no-access-log", "--timeout-keep-alive", "60"),
+)
+GUNICORN = (
+    *("gunicorn", APP, "--bind", "127.0.0.1:{port}", "--workers", "{workers}", "--preload"),
+    *("--worker-class", "asgi", "--log-level", "warning"),
+)
 HOT = tuple(f"/hot/{number}" for number in range(8))
 
 
@@ -156,6 +166,15 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> floa
     return time.monotonic() - started
 
 
+def workers_of(root: Path) -> tuple[Worker, ...]:
+    """The workers that share the slots of the server that ``served`` started with this directory."""
+    slots = WorkerSlots(slots_path(str(Hotpath(root / "hot").store.root)))
+    try:
+        return slots.workers()
+    finally:
+        slots.close()
+
+
 @contextlib.contextmanager
 def served(
     root: Path,
@@ -163,11 +182,10 @@ def served(
     *,
     guard: dict[str, Any] | None,
     workers: int = 1,
-    loop: str = "asyncio",
-    app: str = "tests.guard.app:application",
+    server: Sequence[str] = UVICORN,
     **settings: Any,
 ) -> Iterator[Rig]:
-    """uvicorn with the test app in a group; ``guard`` are the options of ``MemoryGuard``, ``None`` for none."""
+    """A server with the test app in a group; ``guard`` are the options of ``MemoryGuard``, ``None`` for none."""
     store = root / "hot"
     hot = Hotpath(store)
     hot.route("/hot/{n}", each=[{"n": str(number)} for number in range(len(HOT))])(lambda n: {"n": n, "x": "y" * 2000})
@@ -177,10 +195,7 @@ def served(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = root / f"server-{port}.log"
-    command = [
-        *(sys.executable, "-m", "uvicorn", app, "--port", str(port), "--workers", str(workers)),
-        *("--loop", loop, "--log-level", "warning", "--no-access-log", "--timeout-keep-alive", "60"),
-    ]
+    command = [sys.executable, "-m", *(part.format(port=port, workers=workers) for part in server)]
     config = json.dumps({"store": str(store), "guard": guard, **settings})
     previous = os.environ.get("HOTPATH_GUARD_TEST")
     os.environ["HOTPATH_GUARD_TEST"] = config

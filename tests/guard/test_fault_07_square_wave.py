@@ -16,8 +16,8 @@ from tests.guard.rig import MIB, Watch, report, served
 
 pytestmark = [pytest.mark.slow, needs_groups]
 
-SCALE = 4
-SECONDS = 15.0
+SCALE = 6
+SECONDS = 10.0
 LEVELS = {
     "trim": (0.40, 0.32, 0.0, 10 / SCALE),
     "shed": (0.50, 0.42, 0.0, 15 / SCALE),
@@ -43,7 +43,7 @@ def test_a_swing_across_a_threshold(tmp_path: Path) -> None:
                 rig.get("/leak?mib=70")
                 time.sleep(0.7)
         made = sum(n for *_, n in rig.look()["transitions"]) - sum(n for *_, n in before)
-        report("07", None, watch, rig, note=f"{made} transitions in {SECONDS:g} s, times a quarter")
-        used = {used // (20 * MIB) for _, _, used in watch.seen}
-        assert len(used) > 2, "it did not swing, so the test proves nothing"
+        report("07", None, watch, rig, note=f"{made} transitions in {SECONDS:g} s, times a sixth")
+        used = [used for _, _, used in watch.seen]
+        assert max(used) - min(used) > 50 * MIB, "it did not swing, so the test proves nothing"
         assert made <= 2

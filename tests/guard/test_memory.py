@@ -184,13 +184,24 @@ def test_a_container_that_sees_its_group_under_the_path_of_the_host(tree: Tree) 
     assert read(tree).limit == 256 * MIB
 
 
-@pytest.mark.parametrize("path", ["/docker/4f2", "/kubepods/pod1/c1", "/../../elsewhere", "/../worker"])
+@pytest.mark.parametrize(
+    "path", ["/docker/4f2", "/docker/4f2a1", "/kubepods/pod1/c1", "/../../elsewhere", "/../worker"]
+)
 def test_a_path_that_leads_nowhere_gets_what_is_mounted(tree: Tree, path: str) -> None:
     (tree.point / "release_agent").unlink(missing_ok=True)
     tree.mounted("/docker/4f2a", tree.point)
     tree.group("/", limit=512 * MIB)
-    tree.group("/worker", limit=128 * MIB)
+    for name in ("/worker", "/1"):
+        tree.group(name, limit=128 * MIB)
     tree.joined(path)
+    assert read(tree).limit == 512 * MIB
+
+
+def test_a_path_out_of_the_namespace_does_not_lead_out_of_the_mount(tree: Tree) -> None:
+    (tree.point / "release_agent").unlink(missing_ok=True)
+    tree.group("/", limit=512 * MIB)
+    tree.group("/../worker", limit=128 * MIB)
+    tree.joined("/../worker")
     assert read(tree).limit == 512 * MIB
 
 

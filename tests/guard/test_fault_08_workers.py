@@ -1,0 +1,62 @@
+"""Four workers leak together under load: one after the other is replaced, and no client notices.
+
+The times are shortened by the guard's own options: 60 s between two recycles are 5, 20 s of BRAKE are 1.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from hotpath.pressure import State
+from tests.guard.groups import memory_group, needs_groups
+from tests.guard.load import Load, Stream
+from tests.guard.rig import HOT, MIB, Watch, report, served, wait_until, workers_of
+
+pytestmark = [pytest.mark.slow, needs_groups]
+
+WORKERS = 4
+SECONDS = 24.0
+TIMES = {"brake_seconds": 1.0, "shed_seconds": 2.0}
+GUARD = {"drain_seconds": 4.0, "most_interval": 0.25}
+STREAMS = (
+    *(Stream("hot", path, 20, 2) for path in HOT[:2]),
+    Stream("cold", "/cold", 20, 2),
+    Stream("leak", "/leak?mib=2", 30, 4),
+)
+
+
+def test_one_at_a_time_and_no_connection_lost(tmp_path: Path) -> None:
+    with (
+        memory_group(400 * MIB) as group,
+        served(tmp_path, group, guard=GUARD, workers=WORKERS, times=TIMES, apart_seconds=5) as rig,
+    ):
+        wait_until(lambda: len(workers_of(tmp_path)) == WORKERS, 20, "the workers did not start")
+        before = {worker.pid for worker in workers_of(tmp_path)}
+        serving: list[int] = []
+        stopping = threading.Event()
+
+        def count() -> None:
+            while not stopping.wait(0.1):
+                serving.append(sum(worker.state != State.DRAIN for worker in workers_of(tmp_path)))
+
+        counting = threading.Thread(target=count)
+        counting.start()
+        with Watch(rig) as watch, Load(rig.port, STREAMS) as load:
+            time.sleep(SECONDS)
+        stopping.set()
+        counting.join()
+        gone = before - {worker.pid for worker in workers_of(tmp_path)}
+        note = f"{len(gone)} of {WORKERS} workers replaced, {min(serving)} serving at least"
+        report("08", load, watch, rig, note=note)
+        print(note, load.answers, load.broken, watch.seconds_in(), watch.peak // MIB)
+        assert len(gone) >= 2, "hardly anybody was replaced, so the test proves nothing"
+        assert min(serving) >= WORKERS - 1
+        assert not load.broken
+        assert load.count("hot", 200) == load.count("hot") > 0
+        assert load.count("leak", 200) > 0
+        assert group.oom_kills() == 0
+        assert watch.peak <= 400 * MIB

@@ -1,0 +1,49 @@
+"""A baseline above the threshold: nobody is recycled for ever. Two recycles, then an alarm, and hot pages go on.
+
+The times are shortened: 60 s between two recycles are 2, 20 s of BRAKE are 1. The ten minutes within which two recycles
+without help are the most stay ten minutes.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.guard.groups import memory_group, needs_groups
+from tests.guard.load import Load, Stream
+from tests.guard.rig import HOT, MIB, Watch, report, served, wait_until, workers_of
+
+pytestmark = [pytest.mark.slow, needs_groups]
+
+TIMES = {"brake_seconds": 1.0}
+GUARD = {"drain_seconds": 1.0, "most_interval": 0.25}
+
+
+def test_two_recycles_and_no_more(tmp_path: Path) -> None:
+    with (
+        memory_group(256 * MIB) as group,
+        served(tmp_path, group, guard=GUARD, workers=2, times=TIMES, apart_seconds=2, ballast_mib=90) as rig,
+    ):
+        pids: set[int] = set()
+
+        def settled() -> bool:
+            pids.update(worker.pid for worker in workers_of(tmp_path))
+            return rig.look()["suppressed"] is True
+
+        with Watch(rig) as watch, Load(rig.port, [Stream("hot", HOT[0], 30, 2), Stream("cold", "/cold", 10)]) as load:
+            wait_until(settled, 40, "nobody gave up")
+            until = time.monotonic() + 5
+            while time.monotonic() < until:
+                settled()
+                time.sleep(0.2)
+            ready = rig.status("/readyz")
+        recycles = len(pids) - 2
+        report("09", load, watch, rig, note=f"{recycles} recycles, then none")
+        assert 1 <= recycles <= 2
+        assert ready == 503
+        assert "did not help" in rig.said()
+        assert load.count("hot", 200) == load.count("hot") > 0
+        assert load.count("cold", 503) > 0
+        assert group.oom_kills() == 0

@@ -1,0 +1,45 @@
+"""One request allocates past the limit: with the hard limit it gets a 503, everyone else a 200, and nobody is killed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.guard.groups import memory_group, needs_groups
+from tests.guard.load import Load, Stream
+from tests.guard.rig import HOT, MIB, Watch, report, served
+
+pytestmark = [pytest.mark.slow, needs_groups]
+
+STREAMS = (Stream("hot", HOT[0], 20, 2), Stream("alive", "/livez", 10))
+
+
+def attack(root: Path, *, guarded: bool) -> tuple[int | None, int, Load]:
+    """What the request got (``None``: no answer), how many were killed, what the others saw."""
+    guard = {"leave": False, "hard_limit": True} if guarded else None
+    status: int | None = None
+    with memory_group(256 * MIB) as group, served(root, group, guard=guard) as rig, Watch(rig) as watch:
+        time.sleep(0.5)
+        with Load(rig.port, STREAMS) as load:
+            try:
+                status = rig.status("/allocate?mib=400")
+            except OSError:
+                assert not guarded, rig.said()
+            if guarded:
+                time.sleep(1)
+                assert rig.status("/allocate?mib=20") in (200, 503), "it lives, in whatever state"
+        report("12", load, watch, rig, guarded=guarded, note=f"the request got {status}")
+        return status, group.oom_kills(), load
+
+
+def test_only_that_request_fails(tmp_path: Path) -> None:
+    status, kills, _ = attack(tmp_path, guarded=False)
+    assert status is None
+    assert kills > 0, "the control was not killed, so the test proves nothing"
+    status, kills, load = attack(tmp_path, guarded=True)
+    assert status == 503
+    assert kills == 0
+    assert not load.broken
+    assert {code for _, code in load.answers} == {200}
