@@ -53,6 +53,7 @@ EXCEPTIONS = {
     ("errors", "pathlib"): "a path is one of the facts an error carries; nothing is done with it",
     ("codings", "gzip"): "from bytes to bytes only",
     ("codings", "importlib"): "looks for the extras brotli and zstd",
+    ("measure", "datetime"): "reads a time that is given to it; never asks what time it is",
     ("routes", "inspect"): "the signature of a function that is given to it",
     ("routes", "mimetypes"): "Python's own table of endings; what the machine adds to it is not asked",
     ("semantics", "email.utils"): "writes a time that is given to it; without one it would read the clock",

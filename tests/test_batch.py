@@ -12,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from hotpath.batch import Done, build
-from hotpath.errors import BuildFailed, DeclarationError, StoreBusy, StoreError
+from hotpath.errors import BuildFailed, DeclarationError, Implausible, StoreBusy, StoreError
+from hotpath.quarantine import approve
 from hotpath.runs import newest_runs
 from hotpath.site import Hotpath
 from hotpath.store import Store
@@ -306,6 +308,91 @@ def test_every_run_is_kept_with_what_it_found(hot: Hotpath) -> None:
     assert failed["peak_bytes"] > 1_000_000
     assert first.path is not None
     assert first.path.parent == hot.store.root / "runs"
+
+
+def stocks(tmp_path: Path, clock: FakeClock) -> tuple[Hotpath, list[dict[str, Any]]]:
+    """A site of one table, and its rows."""
+    hot = Hotpath(tmp_path)
+    hot.store.clock = clock
+    rows = [{"ticker": f"T{n}", "sector": f"S{n * 7 % 11}", "pe": 10 + n % 13} for n in range(200)]
+    hot.route("/stocks", records="items", required=("ticker",))(lambda: {"items": rows})
+    return hot, rows
+
+
+def nights(hot: Hotpath, clock: FakeClock, count: int) -> None:
+    for _ in range(count):
+        clock.advance(86400)
+        build(hot)
+
+
+def test_a_night_with_a_missing_sector_is_quarantined_and_the_page_keeps_serving(tmp_path: Path) -> None:
+    clock = FakeClock()
+    hot, rows = stocks(tmp_path, clock)
+    nights(hot, clock, 5)
+    whole = list(rows)
+    rows[:] = [row for row in rows if row["sector"] != "S0"]
+    clock.advance(86400)
+    with pytest.raises(Implausible) as caught:
+        build(hot)
+    assert caught.value.problems[0].startswith("/stocks: fewer rows: expected at least 190")
+    assert "found 181" in caught.value.problems[0]
+    assert body(hot.store, "stocks.json") == orjson.dumps({"items": whole})
+    assert hot.store.quarantined() == [6]
+    (quarantined,) = (run for run in newest_runs(hot.store) if run["outcome"] == "quarantined")
+    assert quarantined["findings"][0]["rule"] == "fewer rows"
+    # The same again tomorrow is refused again: what was refused is no part of what it is compared with.
+    clock.advance(86400)
+    with pytest.raises(Implausible):
+        build(hot)
+
+
+def test_an_approved_generation_is_what_the_next_is_compared_with(tmp_path: Path) -> None:
+    clock = FakeClock()
+    hot, rows = stocks(tmp_path, clock)
+    nights(hot, clock, 5)
+    del rows[100:]
+    clock.advance(86400)
+    with pytest.raises(Implausible) as caught:
+        build(hot)
+    approve(hot.store, caught.value.sequence, "half the market was delisted")
+    nights(hot, clock, 3)
+    del rows[50:]
+    clock.advance(86400)
+    with pytest.raises(Implausible, match="expected at least 95"):
+        build(hot)
+
+
+def test_a_column_that_is_shifted_by_one_row_is_caught_on_its_first_night(tmp_path: Path) -> None:
+    clock = FakeClock()
+    hot, rows = stocks(tmp_path, clock)
+    nights(hot, clock, 5)
+    sectors = [row["sector"] for row in rows]
+    for row, sector in zip(rows, sectors[1:] + sectors[:1], strict=True):
+        row["sector"] = sector
+    clock.advance(86400)
+    with pytest.raises(Implausible, match="sector is another value for the same row"):
+        build(hot)
+
+
+def test_an_item_that_is_carried_forward_is_not_judged_again(tmp_path: Path) -> None:
+    clock = FakeClock()
+    hot, rows = stocks(tmp_path, clock)
+    hot.route("/other")(lambda: [1])
+    nights(hot, clock, 5)
+    rows.clear()
+    clock.advance(86400)
+    assert build(hot).carried == ("/stocks",)
+
+
+def test_growth_and_a_cold_start_are_no_alarm(tmp_path: Path) -> None:
+    clock = FakeClock()
+    hot, rows = stocks(tmp_path, clock)
+    nights(hot, clock, 2)
+    del rows[100:]
+    nights(hot, clock, 4)
+    rows += [{"ticker": f"N{n}", "sector": "S1", "pe": 1} for n in range(60)]
+    clock.advance(86400)
+    assert any("more rows" in warning for warning in build(hot).warnings)
 
 
 def test_nan_and_foreign_types_are_named_with_their_place(hot: Hotpath) -> None:

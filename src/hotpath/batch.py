@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from hotpath.baseline import PPM
 from hotpath.build_item import ItemBuilder
 from hotpath.errors import BuildFailed, DeclarationError, Implausible, ItemError, StoreError
 from hotpath.judging import judge_run
+from hotpath.manifest import Item
 from hotpath.publish import Published, Stage, staging
 from hotpath.routes import PlannedItem
 from hotpath.runs import FAILED, PUBLISHED, QUARANTINED, last_run, write_run
@@ -21,6 +23,9 @@ from hotpath.worker import Limits, Outcome, run_items
 
 # A page in twenty may keep yesterday's bytes; more is no longer an accident. One may always.
 DEFAULT_MAX_FAILURES = 0.05
+
+# What readers of a generation may want to know; all the other metrics are in the report of the run.
+_IN_THE_MANIFEST = ("rows", "newest")
 
 # Building a page twice to see whether it is the same is not worth more than this.
 TWICE_SECONDS = 5.0
@@ -171,7 +176,7 @@ class _Run:
             if only is not None and item.key not in only:
                 kept = self.stage.carry(item.key, item.file, item.route.policy, stale=False)
                 if kept is not None:
-                    self.facts[item.key] = {"bytes": kept.identity.length, **(kept.metrics or {})}
+                    self._carry_facts(kept)
                     continue
             wanted.append(item)
         previous = self.stage.previous
@@ -193,21 +198,32 @@ class _Run:
         carried = False
         if error is None and outcome.body is not None:
             try:
-                added = self.stage.add(item.key, item.file, outcome.body, item.route.policy, outcome.metrics)
+                kept = {name: value for name, value in (outcome.metrics or {}).items() if name in _IN_THE_MANIFEST}
+                added = self.stage.add(item.key, item.file, outcome.body, item.route.policy, kept or None)
             except ItemError as refused:
                 error = refused
             else:
                 length = len(outcome.body)
-                self.facts[item.key] = {"bytes": length, "ms": int(outcome.seconds * 1e3), **(outcome.metrics or {})}
                 before = self.stage.previous.items.get(item.key) if self.stage.previous else None
                 digest = None if before and before.digests[0] == added.digests[0] else added.digests[0]
+                self.facts[item.key] = {
+                    "bytes": length,
+                    "ms": int(outcome.seconds * 1e3),
+                    "same": int(digest is None),
+                    **(outcome.metrics or {}),
+                }
         if error is not None:
             self.failures.append(error)
-            carried = self.stage.carry(item.key, item.file, item.route.policy) is not None
-            if carried:
+            kept_item = self.stage.carry(item.key, item.file, item.route.policy)
+            carried = kept_item is not None
+            if kept_item is not None:
                 self.carried.append(item.key)
+                self._carry_facts(kept_item)
         self.progress.done(Done(item.key, length, error, carried, outcome.peak_bytes))
         return digest
+
+    def _carry_facts(self, item: Item) -> None:
+        self.facts[item.key] = {"bytes": item.identity.length, **(item.metrics or {}), "carried": 1}
 
     def _build_twice(self, builder: ItemBuilder, changed: Mapping[str, tuple[PlannedItem, bytes]]) -> None:
         """A page that is other bytes each time is never a 304 for anybody: say so, with one item of each route."""
@@ -267,11 +283,14 @@ class _Run:
         """The run as it is kept: see ``runs``."""
         routes: dict[str, dict[str, int]] = {}
         for item in self.planned:
+            counts = routes.setdefault(item.route.path.text, dict.fromkeys(("items", "rows", "bytes", "ms", "same"), 0))
             facts = self.facts.get(item.key)
-            counts = routes.setdefault(item.route.path.text, {"items": 0, "rows": 0, "bytes": 0, "ms": 0})
-            counts["items"] += facts is not None or item.key in self.carried
-            for name in ("rows", "bytes", "ms"):
-                counts[name] += facts.get(name, 0) if facts else 0
+            if facts is not None:
+                counts["items"] += 1
+                for name in ("rows", "bytes", "ms", "same"):
+                    counts[name] += facts.get(name, 0)
+        for counts in routes.values():
+            counts["unchanged"] = counts.pop("same") * PPM // max(counts["items"], 1)
         previous = self.stage.previous
         return {
             "sequence": (previous.sequence if previous else 0) + 1,

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import orjson
+
+from hotpath.baseline import DAY, Finding, Metrics, Rules, Run, judge
+from hotpath.errors import IsolatedFailure, StoreError
+from hotpath.isolation import run_isolated
+from hotpath.runs import PUBLISHED, newest_runs
 from hotpath.store import Store
+
+# Comparing ten thousand items with thirty nights takes seconds. With more items only the newest runs are compared item
+# by item, and their routes with all.
+MAX_ITEMS_WITH_HISTORY = 10_000
+
+JUDGE_SECONDS = 300.0
+JUDGE_MEMORY_BYTES = 1024 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +32,63 @@ class Verdict:
     findings: Sequence[Mapping[str, Any]] = ()
 
 
-def judge_run(store: Store, record: Mapping[str, Any]) -> Verdict:
-    """Judge a run before it is published."""
-    return Verdict()
+def judge_run(store: Store, record: Mapping[str, Any], rules: Rules | None = None) -> Verdict:
+    """Compare a run, as ``runs`` has it, with the accepted ones, in a process of its own.
+
+    A comparison that cannot be made is a problem too: what was not looked at is not plausible.
+    """
+    rules = rules or Rules()
+
+    def compare() -> list[dict[str, Any]]:
+        return [
+            asdict(finding) for finding in judge(_run_of(record), accepted_runs(store, record["time"], rules), rules)
+        ]
+
+    try:
+        found = run_isolated(compare, timeout_seconds=JUDGE_SECONDS, memory_bytes=JUDGE_MEMORY_BYTES)
+    except IsolatedFailure as failure:
+        return Verdict(problems=[f"the comparison with earlier runs {failure}"])
+    findings = [Finding(**facts) for facts in found]
+    return Verdict(
+        [str(finding) for finding in findings if finding.fails],
+        [str(finding) for finding in findings if not finding.fails],
+        found,
+    )
+
+
+def accepted_runs(store: Store, at: int, rules: Rules) -> list[Run]:
+    """What a run at ``at`` is compared with, the newest first: published, not rolled back from, not older than the
+    window, and nothing from before the last approval."""
+    bad, approved = store.bad(), _approved(store)
+    runs: list[Run] = []
+    for record in newest_runs(store):
+        if record["time"] < at - rules.window_days * DAY:
+            break
+        sequence = record.get("sequence")
+        if sequence in bad or not (record.get("outcome") == PUBLISHED or sequence in approved):
+            continue
+        many = len(record.get("items", ())) > MAX_ITEMS_WITH_HISTORY
+        runs.append(_run_of(record, with_items=not many or len(runs) < rules.cold_runs))
+        if sequence in approved:
+            break
+    return runs
+
+
+def _run_of(record: Mapping[str, Any], *, with_items: bool = True) -> Run:
+    subjects: dict[str, Metrics] = {}
+    if with_items:
+        # What was carried forward was not made in this run.
+        subjects |= {key: facts for key, facts in record["items"].items() if "carried" not in facts}
+    subjects |= {f"route {route}": counts for route, counts in record["routes"].items()}
+    return Run(record["time"], subjects)
+
+
+def _approved(store: Store) -> set[int]:
+    approved: set[int] = set()
+    with contextlib.suppress(OSError, StoreError):
+        for line in store.disk.read(store.history_path).splitlines():
+            with contextlib.suppress(ValueError):
+                event = orjson.loads(line)
+                if isinstance(event, dict) and event.get("event") == "approve":
+                    approved.add(int(event["sequence"]))
+    return approved
