@@ -41,7 +41,7 @@ class Disk:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         descriptor = os.open(path, flags, FILE_MODE)
         try:
-            _require_regular(descriptor, path)
+            _require_own(descriptor, path)
             _make_readable(descriptor)
             _write_all(descriptor, data)
         finally:
@@ -109,6 +109,9 @@ class Disk:
 
     def remove_tree(self, path: Path) -> None:
         """Remove a directory and all below it, one operation after the other; never follows a link."""
+        if path.is_symlink():  # os.walk follows the first one
+            self.unlink(path)
+            return
         for directory, directories, files in os.walk(path, topdown=False, onerror=_raise):
             for name in files:
                 self.unlink(Path(directory, name))
@@ -150,8 +153,12 @@ class Disk:
             if path.is_symlink():
                 raise UnsafePath("the lock is a symbolic link, expected a file", path=path, fix="remove it") from None
             raise
-        _require_regular(descriptor, path)
-        _make_readable(descriptor)
+        try:
+            _require_own(descriptor, path)
+            _make_readable(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
         return descriptor
 
     def try_lock(self, descriptor: int, *, shared: bool = False) -> bool:
@@ -177,6 +184,13 @@ def _write_all(descriptor: int, data: bytes) -> None:
 def _require_regular(descriptor: int, path: Path) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise UnsafePath("this is not a regular file", path=path, fix="remove it")
+
+
+def _require_own(descriptor: int, path: Path) -> None:
+    """A file that is changed in place must have no second name: what is behind that one would change with it."""
+    _require_regular(descriptor, path)
+    if os.fstat(descriptor).st_nlink != 1:
+        raise UnsafePath("this file has a second name (a hard link)", path=path, fix="put a copy in its place")
 
 
 def _make_readable(descriptor: int) -> None:

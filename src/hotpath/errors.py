@@ -125,6 +125,15 @@ class UnreadableDatabase(HotpathError):
         self.problem = problem
 
 
+class Unreachable(HotpathError):
+    """A server gave no answer, or none that could be read to its end. ``url`` is shown without what is secret in it."""
+
+    def __init__(self, url: str, problem: str) -> None:
+        super().__init__(f"{url}: {problem}")
+        self.url = url
+        self.problem = problem
+
+
 class StoreError(HotpathError):
     """The store cannot do what was asked; ``path`` is where, ``fix`` what would mend it."""
 

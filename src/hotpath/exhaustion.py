@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import pairwise
 from math import inf
 from statistics import median
 
@@ -12,6 +12,8 @@ from hotpath.pressure import Signal
 from hotpath.reading import MemoryReading
 
 SAMPLES = 8
+# Fewer slopes say nothing: a page that is loaded once is no growth.
+SLOPES_NEEDED = 3
 # Closer samples replace each other, so that eight cover two seconds however fast they come: a process that grows in
 # steps has a growth of nothing between most samples that are 50 ms apart.
 SPACING_SECONDS = 0.25
@@ -23,9 +25,10 @@ REQUEST_RESERVE_SHARE = 0.25
 
 
 class Growth:
-    """Bytes a second, as the median of the slopes between any two of the last samples (Theil and Sen).
+    """Bytes a second, as the median of the slopes from each of the last samples to the next.
 
-    One sample out of line, whatever its size, does not change a median of 28.
+    One step, whatever its size, is no growth: a model that is loaded, a cache that is filled. A line through the
+    samples, least squares as well as medians of all pairs, takes it for one as long as it is in the middle.
     """
 
     __slots__ = ("_samples",)
@@ -43,9 +46,9 @@ class Growth:
 
     @property
     def bytes_per_second(self) -> float:
-        """0 before the second sample; negative when memory is given back."""
-        slopes = [(b1 - b0) / (t1 - t0) for (t0, b0), (t1, b1) in combinations(self._samples, 2) if t1 > t0]
-        return median(slopes) if slopes else 0.0
+        """0 before there are enough samples; negative when memory is given back."""
+        slopes = [(b1 - b0) / (t1 - t0) for (t0, b0), (t1, b1) in pairwise(self._samples) if t1 > t0]
+        return median(slopes) if len(slopes) >= SLOPES_NEEDED else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,10 +69,10 @@ class MemoryGuard:
     ``priority`` says what matters, as patterns or a function (``priorities.Priorities``); ``readiness`` are the paths
     that answer 503 once the process should get no traffic. ``leave`` says whether something starts a process again
     that ends: True, False, or ``"auto"``: look. ``drain_seconds`` is the time to finish. After ``recycles`` workers
-    were replaced within ``recycle_window`` seconds without any calm between, nobody leaves any more. While memory cannot be read, at
-    most ``blind_in_flight`` cold requests run. ``hard_limit`` sets ``RLIMIT_DATA``, with ``hard_limit_reserve`` for
-    those who go on. ``memory_log`` is a CSV file to append to; ``alarm`` is called, in the guard's thread, with what a
-    person should know.
+    were replaced within ``recycle_window`` seconds without any calm between, nobody leaves any more. While memory
+    cannot be read, at most ``blind_in_flight`` cold requests run. ``hard_limit`` sets ``RLIMIT_DATA``, with
+    ``hard_limit_reserve`` for those who go on. ``memory_log`` is a CSV file to append to; ``alarm`` is called, in the
+    guard's thread, with what a person should know.
 
     Raises ``DeclarationError`` for what cannot work.
     """
@@ -362,7 +362,7 @@ class MemoryGuard:
         if self.obstacle is not None or slots is None:
             self._tell("stuck", f"memory guard: it should leave ({why}), but {self.obstacle}; it serves hot pages only")
             return False
-        # Those that were followed by calm have helped; whoever is back again and again has no leak but too little memory.
+        # Those that were followed by calm have helped. Whoever is back again and again has no leak, but too little room.
         idle = slots.recycles(min(self._recycle_window, self._clock() - self._calm_at))
         own = slots.recycles(self._recycle_window, of_this_slot=True)
         self.is_suppressed = idle >= self._recycles or own >= 2 * self._recycles

@@ -63,7 +63,7 @@ def look_around(environ: Mapping[str, str] = os.environ) -> Surroundings:
         options = _command_line(os.getppid())
         respawns = b"--respawn-failed-workers" in options or environ.get("GRANIAN_RESPAWN_FAILED_WORKERS") == "true"
         return Surroundings("granian", is_worker=is_child, is_respawned=respawns, is_unit=unit)
-    if "hypercorn.run" in sys.modules:
+    if "hypercorn.config" in sys.modules:
         return Surroundings("hypercorn", is_worker=is_child, is_respawned=False, is_unit=unit)
     server = uvicorn_server()
     if server is not None:

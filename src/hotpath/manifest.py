@@ -271,6 +271,8 @@ def decode_item(head: Head, line: bytes, path: str) -> Item:
     try:
         facts = orjson.loads(line.removesuffix(b","))
         file = facts["file"]
+        if file.startswith("/") or ".." in file.split("/"):
+            raise Corrupt(f"an item of the manifest has a file outside of its generation ({file!r})", path=path)
         representations = [Representation("identity", file, facts["bytes"], bytes.fromhex(facts["sha256"]))]
         for coding, other in facts.get("codings", {}).items():
             representations.append(

@@ -29,6 +29,9 @@ logger = logging.getLogger("hotpath")
 
 _CLOSE = (b"connection", b"close")
 
+# Not the same as a hot page whose bytes are gone: what was asked for is not known, so the guard may refuse it.
+_FAILED = Miss("hotpath failed or has nothing loaded; the log says what")
+
 
 class HotpathMiddleware:
     """Serve the hot pages of ``hot`` before ``app`` is asked.
@@ -164,7 +167,7 @@ class HotpathMiddleware:
             answer = resolve(self._reader.snapshot, method, raw_path, scope.get("query_string") or b"", headers)
             if isinstance(answer, Pending):
                 if answer.key is None:
-                    return UNREADABLE
+                    return _FAILED
                 page = await anyio.to_thread.run_sync(self._reader.load_page, answer.key)
                 answer = resolve_page(page, method, headers) if page is not None else UNREADABLE
             if self._is_leaving and isinstance(answer, Answer) and str(scope.get("http_version", "")).startswith("1"):
@@ -173,7 +176,7 @@ class HotpathMiddleware:
         except Exception:
             # Whatever is wrong in hotpath must never cost a request that the app could answer.
             self._report()
-            return UNREADABLE
+            return _FAILED
 
     async def _start(self) -> None:
         """The first load, in a thread: at lifespan start-up, or with the first request where no lifespan runs."""

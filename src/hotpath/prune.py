@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hotpath.errors import DeclarationError, StoreError
+from hotpath.errors import Corrupt, DeclarationError, StoreError
 from hotpath.store import Store
 
 
@@ -30,6 +30,13 @@ def prune(store: Store, keep: int | None = None) -> Pruned:
     if keep is not None and keep < 1:
         raise DeclarationError(f"keep={keep}: at least the current generation has to stay; write keep=1 or more")
     with store.locked(), store.explained():
+        damages = store.verify_generation(store.chosen_sequence())
+        if damages:
+            raise Corrupt(
+                f"{damages[0].problem}; an older generation may be needed in its place, so nothing was removed",
+                path=damages[0].path,
+                fix="run 'hotpath verify --repair' or 'hotpath build' first",
+            )
         return _prune(store, keep or store.keep)
 
 

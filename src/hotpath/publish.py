@@ -122,6 +122,10 @@ class Stage:
         for name, taken, what in ((key, self._lines, "key"), (file, self._names, "file")):
             if name in taken:
                 raise ItemError(f"two items have the {what} {name!r}; make their parameters differ", key=key)
+        if any(part in ("", ".", "..") for part in file.split("/")):
+            raise ItemError(
+                f"the file {file!r} could leave the generation; write a relative name without '..'", key=key
+            )
 
     def _enter(self, item: Item) -> None:
         if item.policy not in self._policies:

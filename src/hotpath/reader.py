@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 from hotpath.directory import WatchedDirectory
-from hotpath.errors import NothingPublished, StoreError
+from hotpath.errors import Corrupt, NothingPublished, StoreError
 from hotpath.manifest import Head, Item, decode_item, item_lines, key_of, route_of, stale_since_of
 from hotpath.snapshot import UNREAD, Freshness, Page, Snapshot, make_page
 from hotpath.store import Store
@@ -273,7 +273,12 @@ class Reader:
         """The page of a key of this generation, from verified bytes; where they are bad, from the last good ones."""
         assert self._head is not None
         sequence = self._head.sequence
-        item = decode_item(self._head, self._lines[key], str(self._store.manifest_path(sequence)))
+        try:
+            item = decode_item(self._head, self._lines[key], str(self._store.manifest_path(sequence)))
+        except Corrupt as error:  # of a version that knows more: this page falls back, the others do not
+            self._tell(str(error))
+            self.corrupt_items += 1
+            return old if old is not None else self._older_page(key.decode("ascii"), sequence, now)
         if old is not None and old.digests == item.digests:
             return self._make_page(item, sequence, self._head.created, old.bodies, now)
         bodies = self._read_bodies(item, sequence)

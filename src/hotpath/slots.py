@@ -41,6 +41,8 @@ SETTLE_SECONDS = 2.0
 SILENT_SECONDS = 15.0
 # Whoever has the token is gone after its drain (20 s). One that cannot leave keeps the others for no longer than this.
 HOLD_SECONDS = 120.0
+# Nobody asks how often somebody left for longer than this.
+FORGET_SECONDS = 3600.0
 
 _CRC = struct.Struct("<I")
 
@@ -147,6 +149,7 @@ class WorkerSlots:
         self._own_pid = own_pid
         self._process_start = process_start
         self._descriptor = -1
+        self._page: mmap.mmap | None = None
         self._slot: int | None = None
         self._lock = threading.Lock()
         self._open()
@@ -158,17 +161,16 @@ class WorkerSlots:
 
     def beat(self, *, state: int, unique_bytes: int, in_flight: int) -> None:
         """Say how this worker is. Without a slot, take one first if there is one."""
-        self._follow()
+        page = self._follow()
         if self._slot is None:
             self.take()
+            page = self._follow()
         if self._slot is not None:
-            _BEAT.write(self._page, _base(self._slot), self._clock(), unique_bytes, state, in_flight)
+            _BEAT.write(page, _base(self._slot), self._clock(), unique_bytes, state, in_flight)
 
     def workers(self) -> tuple[Worker, ...]:
         """All that are alive, by slot."""
-        self._follow()
-        found = (self._worker(self._page, slot) for slot in range(SLOTS))
-        return tuple(worker for worker in found if worker is not None)
+        return self._workers(self._follow())
 
     def want_recycle(self, wanted: bool) -> None:
         """Say that this worker should be started afresh, or no longer; the token is given back with the wish."""
@@ -208,29 +210,31 @@ class WorkerSlots:
 
     def recycles(self, within_seconds: float, *, of_this_slot: bool = False) -> int:
         """How often the token was given in this time, also to workers that are gone; of the last 16 times."""
-        self._follow()
+        page = self._follow()
         now = self._clock()
         return sum(
             0 <= now - at <= within_seconds and (slot == self._slot or not of_this_slot)
-            for at, slot in self._grants(self._page)
+            for at, slot in self._grants(page)
         )
 
     def release(self) -> None:
-        """Give the slot and the token back: at a clean end, where nobody has to find out that this process is gone."""
+        """Give slot and token back and let go of the page: at a clean end, where nobody has to find out that this
+        process is gone. The last one takes the file away, unless somebody has left lately to be started afresh.
+        """
         with self._locked() as page:
             if self._slot is not None:
                 self._give_back(page)
                 _OWNER.clear(page, _base(self._slot))
                 self._slot = None
-
-    def close(self) -> None:
-        """Let go of the page, and leave what stands in it."""
+            now = self._clock()
+            if not self._workers(page) and not any(0 <= now - at < FORGET_SECONDS for at, _ in self._grants(page)):
+                with contextlib.suppress(OSError):
+                    self.path.unlink()
         with self._lock:
-            self._page.close()
-            os.close(self._descriptor)
-            self._descriptor = -1
+            self._let_go()
 
-    def _open(self) -> None:
+    def _open(self) -> mmap.mmap:
+        self._let_go()
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(self.path, flags, 0o600)
@@ -248,8 +252,6 @@ class WorkerSlots:
                 raise
         except OSError as error:
             raise UnusableSlots(self.path, f"cannot be used: {error.strerror or error}") from error
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
         self._page = page
         self._descriptor = descriptor
         self._file = (facts.st_dev, facts.st_ino)
@@ -259,22 +261,32 @@ class WorkerSlots:
             raise UnusableSlots(self.path, "this system does not tell when this process began")
         self._identity = (self._pid, started)
         self._slot = None
+        return page
 
-    def _follow(self) -> None:
-        """In a forked child, or when the file was taken away: meet the others where they are now."""
+    def _let_go(self) -> None:
+        self._page = None  # not closed: another thread may be reading it
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _follow(self) -> mmap.mmap:
+        """The page; in a forked child, or when the file was taken away, the one where the others are now."""
         if self._own_pid() != self._pid:
             self._lock = threading.Lock()  # a thread that exists in the parent only may have held it
-            self._open()
-        elif not self._is_there():
-            with self._lock:
-                if not self._is_there():
-                    self._open()
+            return self._open()
+        page = self._page
+        if page is not None and self._is_there():
+            return page
+        with self._lock:
+            return self._open()
 
     def _is_there(self) -> bool:
         try:
             facts = self.path.stat()
         except FileNotFoundError:
             return False
+        except OSError:
+            return True  # nobody else gets there either
         return (facts.st_dev, facts.st_ino) == self._file and facts.st_size >= PAGE_BYTES
 
     @contextlib.contextmanager
@@ -282,9 +294,16 @@ class WorkerSlots:
         """The page, with nobody else about to give slots or the token away."""
         self._follow()
         with self._lock:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            page = self._page if self._page is not None else self._open()
             try:
-                yield self._page
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+                if not self._is_there():  # the last worker has ended while this one waited
+                    page = self._open()
+                    fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            except OSError as error:
+                raise UnusableSlots(self.path, f"cannot be locked: {error.strerror or error}") from error
+            try:
+                yield page
             finally:
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
@@ -306,6 +325,10 @@ class WorkerSlots:
     def _lives(self, pid: int, started: int) -> bool:
         return self._process_start(pid) == started
 
+    def _workers(self, page: mmap.mmap) -> tuple[Worker, ...]:
+        found = (self._worker(page, slot) for slot in range(SLOTS))
+        return tuple(worker for worker in found if worker is not None)
+
     def _worker(self, page: mmap.mmap, slot: int) -> Worker | None:
         owner = _OWNER.read(page, _base(slot))
         if owner is None or not self._lives(*owner):
@@ -316,11 +339,7 @@ class WorkerSlots:
         return Worker(slot, pid, started, heartbeat, state, unique_bytes, in_flight, wish)
 
     def _is_next(self, page: mmap.mmap, now: float) -> bool:
-        waiting = [
-            worker
-            for worker in (self._worker(page, slot) for slot in range(SLOTS))
-            if worker is not None and worker.wants_recycle_since is not None
-        ]
+        waiting = [worker for worker in self._workers(page) if worker.wants_recycle_since is not None]
         mine = next((worker for worker in waiting if worker.slot == self._slot), None)
         if mine is None or mine.wants_recycle_since is None or now - mine.wants_recycle_since < SETTLE_SECONDS:
             return False

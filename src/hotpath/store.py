@@ -394,10 +394,9 @@ class Store:
 
     def _prepare_root(self) -> None:
         # The root may be a link of the owner's, to a larger disk say; what is inside is ours and never one.
-        if self.generations_path.is_symlink():
-            raise UnsafePath(
-                "this is a symbolic link, expected a directory", path=self.generations_path, fix="remove it"
-            )
+        for path in (self.generations_path, self.quarantine_path):
+            if path.is_symlink():
+                raise UnsafePath("this is a symbolic link, expected a directory", path=path, fix="remove it")
         missing = [path for path in (self.generations_path, self.root, *self.root.parents) if not path.exists()]
         for directory in reversed(missing):
             try:
@@ -407,8 +406,12 @@ class Store:
                     raise
                 continue  # another writer that starts on a new store was first, and will have the lock
             self.disk.sync_directory(directory.parent)
-        if not os.access(self.root, os.W_OK | os.X_OK):
-            raise PermissionError(13, "Permission denied", str(self.root))
+        # Before access(2), which says no to root as well where nobody can write.
+        if os.statvfs(self.root).f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.root))
+        for path in (self.root, self.generations_path):
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
     def _mend_link(self) -> None:
         try:
@@ -437,8 +440,8 @@ class Store:
 
 
 _FIXES = {
-    "ENOSPC": "free some space on this file system and run again; nothing was changed",
-    "EDQUOT": "the disk quota is used up; free some space and run again; nothing was changed",
+    "ENOSPC": "free some space on this file system and run again",
+    "EDQUOT": "the disk quota is used up; free some space and run again",
     "EROFS": "the file system is mounted read-only; give a store that can be written",
     "EACCES": "run as the user who owns the store, or give it to this one: chown -R {user} {root}",
     "EPERM": "run as the user who owns the store, or give it to this one: chown -R {user} {root}",
@@ -452,6 +455,8 @@ def explain(error: OSError, root: Path) -> StoreError:
     """The ``StoreError`` for an ``OSError`` met while writing the store."""
     name = errno.errorcode.get(error.errno or 0, "")
     fix = _FIXES.get(name)
+    if name in ("EACCES", "EPERM") and os.geteuid() == 0:
+        fix = "not even root may write here: look at its attributes (lsattr) and at how it is mounted"
     if fix:
         fix = fix.format(user=os.geteuid(), root=root)
     return StoreError(error.strerror or str(error), path=error.filename or root, fix=fix)
@@ -462,6 +467,8 @@ def _numbers(directory: Path) -> list[int]:
         names = [path.name for path in directory.iterdir()]
     except FileNotFoundError:
         return []
+    except NotADirectoryError:
+        raise UnsafePath("this is a file, expected a directory", path=directory, fix="remove it") from None
     return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 

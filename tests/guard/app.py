@@ -1,7 +1,7 @@
 """What the fault tests serve: an app that leaks, blocks and allocates on request, with or without the guard before it.
 
-``HOTPATH_GUARD_TEST`` is a JSON object: ``store``, ``guard`` (options of ``MemoryGuard``, null for none), ``levels`` and
-``times`` of its thresholds, ``ballast_mib`` to hold from the start, ``apart_seconds`` between two recycles.
+``HOTPATH_GUARD_TEST`` is a JSON object: ``store``, ``guard`` (options of ``MemoryGuard``, null for none), ``levels``
+and ``times`` of its thresholds, ``ballast_mib`` to hold from the start, ``apart_seconds`` between two recycles.
 """
 
 from __future__ import annotations

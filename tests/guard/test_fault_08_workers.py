@@ -1,6 +1,6 @@
 """Four workers leak together under load: one after the other is replaced, and no client notices.
 
-The times are shortened by the guard's own options: 60 s between two recycles are 5, 20 s of BRAKE are 1.
+The times are shortened by the guard's own options: 60 s between two recycles are 5, 20 s of BRAKE are 1, dwell times of 15 s are 3.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ pytestmark = [pytest.mark.slow, needs_groups]
 
 WORKERS = 4
 SECONDS = 24.0
-TIMES = {"brake_seconds": 1.0, "shed_seconds": 2.0}
+TIMES = {"brake_seconds": 1.0, "shed_seconds": 2.0, "return_seconds": 3.0}
+LEVELS = {"trim": (0.70, 0.62, 60.0, 2.0), "shed": (0.80, 0.72, 8.0, 3.0), "brake": (0.90, 0.82, 2.0, 3.0)}
 GUARD = {"drain_seconds": 4.0, "most_interval": 0.25}
 STREAMS = (
     *(Stream("hot", path, 20, 2) for path in HOT[:2]),
     Stream("cold", "/cold", 20, 2),
-    Stream("leak", "/leak?mib=2", 30, 4),
+    Stream("leak", "/leak?mib=2", 40, 4),
 )
 
 
 def test_one_at_a_time_and_no_connection_lost(tmp_path: Path) -> None:
     with (
         memory_group(400 * MIB) as group,
-        served(tmp_path, group, guard=GUARD, workers=WORKERS, times=TIMES, apart_seconds=5) as rig,
+        served(tmp_path, group, guard=GUARD, workers=WORKERS, times=TIMES, levels=LEVELS, apart_seconds=5) as rig,
     ):
         wait_until(lambda: len(workers_of(tmp_path)) == WORKERS, 20, "the workers did not start")
         before = {worker.pid for worker in workers_of(tmp_path)}

@@ -1,4 +1,4 @@
-"""One request allocates past the limit: with the hard limit it gets a 503, everyone else a 200, and nobody is killed."""
+"""One request allocates past the limit: with the hard limit it gets a 503, everyone else a 200, nobody is killed."""
 
 from __future__ import annotations
 

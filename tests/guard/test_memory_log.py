@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from hotpath.errors import DeclarationError
 from hotpath.memory_log import COLUMNS, MemoryLog
 from hotpath.reading import MemoryReading
 from hotpath.testing import FakeClock
+from tests.guard.locks import await_waiting, held, needs_locks
 
 READING = MemoryReading(
     at=7.0, limit=1000, usage=800, unreclaimable=600, available=5000, resident=300, source="cgroup2"
@@ -113,6 +115,7 @@ for number in range(400):
 """
 
 
+@pytest.mark.slow
 def test_several_workers_lose_no_line_of_each_other(tmp_path: Path) -> None:
     path = tmp_path / "memory.csv"
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path)]) for _ in range(4)]
@@ -122,6 +125,20 @@ def test_several_workers_lose_no_line_of_each_other(tmp_path: Path) -> None:
     for writer in writers:
         mine = [int(row["limit"]) for row in found if row["pid"] == str(writer.pid)]
         assert sorted(mine) == list(range(400))
+
+
+@needs_locks
+def test_a_line_goes_to_the_new_file_when_another_worker_moves_the_old_one_away(tmp_path: Path) -> None:
+    log = MemoryLog(tmp_path / "memory.csv")
+    log.path.touch()
+    with ThreadPoolExecutor(1) as pool:
+        with held(log.path):
+            recorded = pool.submit(log.record, READING, "NORMAL")
+            await_waiting(log.path)
+            log.path.rename(tmp_path / "memory.csv.1")
+        assert recorded.result(10)
+    assert len(rows(log.path)) == 1
+    assert (tmp_path / "memory.csv.1").stat().st_size == 0
 
 
 @pytest.mark.parametrize("name", ["every_seconds", "max_bytes", "keep"])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from hypothesis import strategies as st
 
 from hotpath.errors import UnusableSlots
 from hotpath.slots import (
+    FORGET_SECONDS,
     HOLD_SECONDS,
     PAGE_BYTES,
     RECYCLE_APART_SECONDS,
     SETTLE_SECONDS,
     SILENT_SECONDS,
+    SLOT_BYTES,
     SLOTS,
     Worker,
     WorkerSlots,
@@ -30,6 +33,7 @@ from hotpath.slots import (
 )
 from hotpath.testing import FakeClock
 from tests.faults.mounts import leave_bytes, needs_root, tmpfs
+from tests.guard.locks import await_waiting, held, needs_locks
 
 MIB = 1024 * 1024
 
@@ -53,7 +57,7 @@ class World:
 
     def close(self) -> None:
         for worker in self.opened:
-            worker.close()
+            worker.release()
 
 
 @pytest.fixture
@@ -118,6 +122,42 @@ def test_a_slot_that_is_given_back_is_free_at_once(world: World) -> None:
     first.release()
     assert world.start(200).take() == 0
     assert first.take() == 1
+
+
+def test_the_last_one_takes_the_file_away(world: World) -> None:
+    first, second = world.start(100), world.start(200)
+    first.release()
+    assert world.path.exists()
+    second.release()
+    assert not world.path.exists()
+
+
+def test_what_happened_lately_stays_for_the_next_one(world: World) -> None:
+    worker = world.start(100)
+    worker.want_recycle(True)
+    world.clock.advance(SETTLE_SECONDS)
+    assert worker.try_recycle()
+    worker.release()
+    fresh = world.start(200)
+    assert fresh.recycles(600) == 1
+    world.clock.advance(FORGET_SECONDS)
+    fresh.release()
+    assert not world.path.exists()
+
+
+def test_nothing_is_kept_open_after_the_end_and_it_may_begin_again(world: World) -> None:
+    before = descriptors()
+    worker = world.start(100)
+    assert descriptors() > before
+    worker.release()
+    assert descriptors() == before
+    worker.release()
+    assert descriptors() == before
+    assert worker.take() == 0
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_one_worker_more_than_slots_does_without_until_one_is_free(world: World) -> None:
@@ -338,6 +378,55 @@ def test_a_damaged_page_is_an_empty_one_and_fills_again(
     world.close()
 
 
+def test_no_damaged_byte_is_taken_for_a_figure(world: World) -> None:
+    first, second = world.start(100), world.start(200)
+    beat(second, 70, state=2, in_flight=9)
+    second.want_recycle(True)
+    good = world.path.read_bytes()
+    (before,) = first.workers()[1:]
+    seen: set[Worker | int] = set()
+    for place in range(PAGE_BYTES - SLOTS * SLOT_BYTES + SLOT_BYTES, PAGE_BYTES - (SLOTS - 2) * SLOT_BYTES):
+        with world.path.open("r+b") as file:
+            file.write(good[:place] + bytes([good[place] ^ 0x55]) + good[place + 1 :])
+        for found in first.workers()[1:]:
+            assert found.pid == 200
+            assert (found.heartbeat, found.unique_bytes, found.state, found.in_flight) in {
+                (before.heartbeat, 70 * MIB, 2, 9),
+                (float("-inf"), 0, 0, 0),
+            }
+            assert found.wants_recycle_since in {before.wants_recycle_since, None}
+            seen.add(found)
+        seen.add(len(first.workers()))
+    assert len(seen) == 5  # whole, without what it said, without its wish, and gone: two workers or one
+
+
+@needs_locks
+@pytest.mark.parametrize("call", ["take()", "try_recycle()", "want_recycle(True)", "release()"])
+def test_slots_and_token_are_given_to_one_at_a_time(tmp_path: Path, call: str) -> None:
+    path = tmp_path / "slots"
+    process = start(path, f"slots.{call}\nsay('done')")
+    try:
+        WorkerSlots(path).take()
+        with held(path):
+            tell(process)
+            await_waiting(path)
+        assert hear(process) == "done"
+    finally:
+        end(process)
+
+
+@needs_locks
+def test_one_that_waits_while_the_last_one_ends_is_where_the_others_are(world: World) -> None:
+    worker = world.start(100)
+    with ThreadPoolExecutor(1) as pool:
+        with held(world.path):
+            taken = pool.submit(worker.take)
+            await_waiting(world.path)
+            world.path.unlink()
+        assert taken.result(10) == 0
+    assert [one.pid for one in world.start(200).workers()] == [100, 200]
+
+
 @pytest.mark.parametrize("content", [b"", b"x", b"not a page" * 1000])
 def test_a_file_that_holds_something_else_becomes_a_page(world: World, content: bytes) -> None:
     world.path.write_bytes(content)
@@ -398,14 +487,14 @@ def test_the_path_is_one_for_a_key_and_a_user() -> None:
 
 def test_descriptors_stay_as_many(world: World) -> None:
     worker = world.start(100)
-    count = len(list(Path("/proc/self/fd").iterdir()))
+    count = descriptors()
     for _ in range(20):
         beat(worker)
         world.path.unlink()
         worker.want_recycle(True)
         worker.try_recycle()
         worker.workers()
-    assert len(list(Path("/proc/self/fd").iterdir())) == count
+    assert descriptors() == count
 
 
 # Real processes
@@ -446,6 +535,7 @@ def end(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
+@pytest.mark.slow
 def test_eight_processes_at_once_have_a_slot_each_and_one_token(tmp_path: Path) -> None:
     code = f"""
 say(slots.take())
@@ -489,7 +579,7 @@ def test_a_killed_process_is_gone_even_before_its_parent_has_looked(tmp_path: Pa
         assert slots.take() == 0
     finally:
         end(process)
-        slots.close()
+        slots.release()
 
 
 def test_a_forked_child_takes_a_slot_of_its_own(tmp_path: Path) -> None:
@@ -518,7 +608,7 @@ sys.stdin.readline()
             os.kill(child, signal.SIGKILL)
     finally:
         end(process)
-        slots.close()
+        slots.release()
 
 
 def test_process_start() -> None:

@@ -173,7 +173,10 @@ def _relink(store: Store, damage: Damage) -> bool:
             source = store.files_path(sequence) / one.file
             if one.sha256 != damage.sha256 or not _holds(store, source, one.sha256):
                 continue
-            for parent in reversed([*damage.path.relative_to(store.root).parents][:-1]):
+            parents = [*reversed([*damage.path.relative_to(store.root).parents][:-1])]
+            if any((store.root / parent).is_symlink() for parent in parents):
+                return False
+            for parent in parents:
                 if not (store.root / parent).exists():
                     store.disk.make_directory(store.root / parent)
             temporary = store.root / ".new-repaired"

@@ -1,0 +1,1 @@
+"""Tell people that a batch failed, still fails, or works again, by whatever way they have configured."""

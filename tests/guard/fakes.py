@@ -1,0 +1,75 @@
+"""A guard over readings that a test says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hotpath.errors import UnreadableMemory
+from hotpath.guard import Alarm, MemoryGuard
+from hotpath.memory import MemoryReader
+from hotpath.reading import MemoryReading
+from hotpath.testing import FakeClock
+
+MIB = 1024 * 1024
+LIMIT = 1000 * MIB
+
+
+class FakeReader(MemoryReader):
+    """Says ``used`` of ``limit``, in bytes; ``None`` cannot be read."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock=clock)
+        self.clock = clock
+        self.used: int | None = 300 * MIB
+        self.limit = LIMIT
+        self.resident = 50 * MIB
+
+    def read(self) -> MemoryReading:
+        if self.used is None:
+            raise UnreadableMemory(Path("/planted"), "cannot be read")
+        return MemoryReading(self.clock(), self.limit, self.used, self.used, 8 * LIMIT, self.resident, "cgroup2")
+
+    def unique_bytes(self) -> int:
+        return self.resident
+
+    def oom_kills(self) -> int | None:
+        return 0
+
+    def host_total(self) -> int:
+        return 8 * LIMIT
+
+
+class Rigged:
+    """A guard with a clock, a reader and a chance that a test sets; ``alarms`` are what it called."""
+
+    def __init__(self, **options: Any) -> None:
+        self.clock = FakeClock(1000.0)
+        self.reader = FakeReader(self.clock)
+        self.alarms: list[Alarm] = []
+        self.chance = 0.5
+        self.guard = MemoryGuard(
+            reader=self.reader, clock=self.clock, chance=lambda: self.chance, alarm=self.alarms.append, **options
+        )
+
+    def see(self, share: float | None, *, samples: int = 1, seconds: float = 1.0) -> None:
+        """Some samples with this share of the limit in use, so many seconds apart."""
+        for _ in range(samples):
+            self.reader.used = None if share is None else int(share * self.reader.limit)
+            self.guard.sample()
+            self.clock.advance(seconds)
+
+
+def http(path: str = "/cold", method: str = "GET", *headers: tuple[bytes, bytes], **fields: Any) -> dict[str, Any]:
+    """The scope of a request."""
+    return {
+        "type": "http",
+        "http_version": "1.1",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": list(headers),
+        **fields,
+    }

@@ -1,0 +1,270 @@
+"""The guard: what it does with readings, what it tells, when it leaves, and what it does not accept."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from hotpath.errors import DeclarationError
+from hotpath.guard import MemoryGuard
+from hotpath.leaving import Departure
+from hotpath.pressure import State
+from hotpath.slots import WorkerSlots
+from tests.guard.fakes import LIMIT, MIB, Rigged
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"limit": "lots"}, "limit='lots' is no positive number of bytes"),
+        ({"limit": 0}, "no positive number"),
+        ({"limit": "900T"}, "more than this machine has"),
+        ({"limit": "1MiB"}, "less than this process holds already"),
+        ({"floor": "-1"}, "floor"),
+        ({"least_interval": 2.0}, "0.01 ≤ least ≤ most ≤ 10"),
+        ({"drain_seconds": 0}, "drain_seconds=0"),
+        ({"recycles": 0}, "counts of 1 or more"),
+        ({"leave": "perhaps"}, "True, False or 'auto'"),
+        ({"readiness": "/readyz"}, "write paths"),
+        ({"priority": {"/a*b": 1}}, "is no pattern"),
+    ],
+)
+def test_what_cannot_work_is_refused_when_it_is_made(options: dict[str, object], said: str) -> None:
+    with pytest.raises(DeclarationError, match=said):
+        MemoryGuard(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("limit", "count"),
+    [("1.5G", 1536 * MIB), ("1500M", 1500 * MIB), ("1500MiB", 1500 * MIB), ("1500MB", 1500 * 10**6), (2**30, 2**30)],
+)
+def test_a_limit_as_people_write_it(limit: int | str, count: int) -> None:
+    guard = MemoryGuard(limit=limit)
+    try:
+        guard.sample()
+        assert guard.reading is not None
+        assert guard.reading.limit == count, "this machine has more than that"
+    finally:
+        guard.close()
+
+
+def test_caches_shrink_step_by_step_and_begin_again_after_calm() -> None:
+    rigged = Rigged()
+    kept: list[float] = []
+
+    def shrink(keep: float) -> int:
+        kept.append(keep)
+        return 0
+
+    rigged.guard.shrinks.append(shrink)
+    rigged.see(0.5, samples=5)
+    assert not kept
+    rigged.see(0.75, samples=20)
+    assert kept == [0.5, 0.25, 0.0, 0.0]
+    rigged.see(0.3, samples=20)
+    assert rigged.guard.state is State.NORMAL
+    kept.clear()
+    rigged.see(0.75, samples=3)
+    assert kept == [0.5]
+
+
+def test_a_cache_that_fails_to_shrink_does_not_stop_the_others() -> None:
+    rigged = Rigged()
+    kept: list[float] = []
+
+    def broken(keep: float) -> int:
+        raise ZeroDivisionError
+
+    def shrink(keep: float) -> int:
+        kept.append(keep)
+        rigged.reader.resident -= 20 * MIB
+        return 20 * MIB
+
+    rigged.guard.shrinks += [broken, shrink]
+    rigged.see(0.75, samples=3)
+    assert kept == [0.5]
+    assert rigged.guard.trimmer.released_bytes["caches"] == 20 * MIB
+
+
+@pytest.mark.parametrize("gain", [0, 20 * MIB])
+def test_trimming_that_helps_puts_off_the_deadline_of_shed(gain: int) -> None:
+    rigged = Rigged()
+
+    def shrink(keep: float) -> int:
+        rigged.reader.resident -= gain
+        return gain
+
+    rigged.guard.shrinks.append(shrink)
+    for number in range(130):
+        rigged.reader.resident = 500 * MIB
+        rigged.see(0.84 + number / 1e5)
+    assert rigged.guard.state is State.SHED
+    assert rigged.guard.position.overdue is (gain == 0)
+
+
+def test_every_grave_state_is_an_alarm_with_figures() -> None:
+    rigged = Rigged()
+    rigged.see(0.82, samples=2)
+    rigged.see(0.95)
+    assert [alarm.kind for alarm in rigged.alarms] == ["shed", "brake"]
+    assert "820.0 MiB of 1000.0 MiB in use (82%)" in rigged.alarms[0].text
+    assert rigged.guard.transitions == {
+        (State.NORMAL, State.SHED, "usage"): 1,
+        (State.SHED, State.BRAKE, "usage"): 1,
+    }
+
+
+def test_an_alarm_that_raises_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    rigged = Rigged()
+
+    def broken(alarm: object) -> None:
+        raise ZeroDivisionError
+
+    rigged.guard._alarm = broken
+    rigged.see(0.95)
+    assert rigged.guard.state is State.BRAKE
+    assert "alarm= failed" in caplog.text
+
+
+def test_it_looks_more_often_the_less_is_left() -> None:
+    rigged = Rigged(fastest_growth="100MiB")
+    rigged.see(0.1)
+    assert rigged.guard._interval() == 1.0
+    rigged.see(0.8)
+    assert rigged.guard._interval() == pytest.approx(0.48, abs=0.01)
+    rigged.see(0.99)
+    assert rigged.guard._interval() == 0.05
+    busy = Rigged()
+    busy.see(0.1)
+    busy.guard.admission.enter({"type": "http", "method": "GET", "path": "/", "headers": []})
+    assert busy.guard._interval() == 0.25
+
+
+class Leaving:
+    """A guard in a service of its own whose departures are only counted."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch, **options: object) -> None:
+        self.departures: list[Departure] = []
+        monkeypatch.setattr(Departure, "start", self.departures.append)
+        self.rigged = Rigged(leave=True, **options)
+        self.guard = self.rigged.guard
+        self.guard.obstacle = None
+        self.guard.slots = WorkerSlots(directory / "slots", clock=self.rigged.clock)
+        self.guard.slots.take()
+
+
+def test_it_leaves_once_when_its_turn_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leaving = Leaving(tmp_path, monkeypatch)
+    left: list[bool] = []
+    leaving.guard.on_leaving.append(lambda: left.append(True))
+    leaving.rigged.see(0.95, samples=20)
+    assert leaving.guard.state is State.BRAKE
+    leaving.rigged.see(0.95, samples=10)
+    assert leaving.guard.state is State.DRAIN
+    assert (len(leaving.departures), left) == (1, [True])
+    assert leaving.guard.recycled == {"brake_deadline": 1}
+    leaving.rigged.see(0.2, samples=100)
+    assert leaving.guard.state is State.DRAIN
+    assert len(leaving.departures) == 1
+    leaving.guard.slots.release()  # type: ignore[union-attr]
+
+
+def test_two_recycles_without_calm_are_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leaving = Leaving(tmp_path, monkeypatch)
+    slots = leaving.guard.slots
+    assert slots is not None
+    monkeypatch.setattr(slots, "recycles", lambda within, of_this_slot=False: 2 if within == 600 else 0)
+    leaving.rigged.see(0.95, samples=60)
+    assert leaving.guard.state is State.BRAKE
+    assert leaving.guard.is_suppressed
+    assert [alarm.kind for alarm in leaving.rigged.alarms] == ["brake", "suppressed"]
+    assert not leaving.departures
+    slots.release()
+
+
+def test_recycles_that_were_followed_by_calm_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leaving = Leaving(tmp_path, monkeypatch)
+    slots = leaving.guard.slots
+    assert slots is not None
+    # Two within ten minutes, none since the calm that is 30 s old.
+    monkeypatch.setattr(slots, "recycles", lambda within, of_this_slot=False: 2 if within > 500 else 0)
+    leaving.rigged.see(0.3, samples=10)
+    leaving.rigged.see(0.95, samples=40)
+    assert leaving.guard.state is State.DRAIN
+    slots.release()
+
+
+def test_the_thread_samples_and_ends(tmp_path: Path) -> None:
+    guard = MemoryGuard(most_interval=0.05)
+    guard.start(str(tmp_path))
+    deadline = time.monotonic() + 5
+    while guard.reading is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert guard.slot is not None
+    guard.start(str(tmp_path))
+    names = [thread.name for thread in threading.enumerate()]
+    assert names.count("hotpath-guard") == 1
+    guard.close()
+    assert "hotpath-guard" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_guard_thread_that_hangs_is_seen_from_the_loop() -> None:
+    rigged = Rigged()
+    rigged.see(0.3)
+
+    async def main() -> None:
+        rigged.guard._loop = asyncio.get_running_loop()
+        rigged.guard._tick(rigged.clock())
+        assert rigged.guard.state is State.NORMAL
+        rigged.clock.advance(6)
+        rigged.guard._tick(rigged.clock())
+
+    asyncio.run(main())
+    assert rigged.guard.state is State.BLIND
+    assert rigged.guard.position.reason == "stalled"
+    assert rigged.guard.loop_lag_seconds == 0.0
+    rigged.see(0.3, samples=3)
+    assert rigged.guard.state is State.NORMAL
+
+
+def test_the_lag_of_the_loop_is_a_peak_that_fades() -> None:
+    rigged = Rigged()
+
+    async def main() -> None:
+        rigged.guard._loop = asyncio.get_running_loop()
+        rigged.guard._tick(rigged.clock() - 2.0)
+
+    asyncio.run(main())
+    assert rigged.guard.loop_lag_seconds == 2.0
+
+
+def test_a_forked_child_begins_anew() -> None:
+    rigged = Rigged()
+    rigged.see(0.95)
+    rigged.guard.admission.enter({"type": "http", "method": "GET", "path": "/livez", "headers": []})
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        guard = rigged.guard
+        said = f"{guard.state.name} {guard.is_started} {guard.admission.in_flight}"
+        os.write(writing, said.encode())
+        os._exit(0)
+    os.close(writing)
+    assert os.read(reading, 100) == b"NORMAL False 0"
+    os.close(reading)
+    os.waitpid(child, 0)
+    assert rigged.guard.state is State.BRAKE
+
+
+def test_memory_is_written_to_a_log(tmp_path: Path) -> None:
+    rigged = Rigged(memory_log=tmp_path / "memory.csv")
+    rigged.see(0.81, samples=3)
+    lines = (tmp_path / "memory.csv").read_text().splitlines()
+    assert len(lines) == 2
+    assert f",{LIMIT}," in lines[1]
