@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from hotpath.batch import Done, build
+from hotpath.batch import Done, build, sqlite_snapshot
 from hotpath.errors import BuildFailed, DeclarationError, Implausible, StoreBusy, StoreError
 from hotpath.quarantine import approve
 from hotpath.runs import newest_runs
@@ -393,6 +395,31 @@ def test_growth_and_a_cold_start_are_no_alarm(tmp_path: Path) -> None:
     rows += [{"ticker": f"N{n}", "sector": "S1", "pe": 1} for n in range(60)]
     clock.advance(86400)
     assert any("more rows" in warning for warning in build(hot).warnings)
+
+
+def test_all_items_of_a_run_see_one_moment_of_a_database(tmp_path: Path) -> None:
+    database = tmp_path / "live.db"
+    with closing(sqlite3.connect(database)) as live:
+        live.execute("CREATE TABLE t (n INTEGER)")
+        live.execute("INSERT INTO t VALUES (1)")
+        live.commit()
+    snapshot = sqlite_snapshot(database)
+    hot = Hotpath(tmp_path / "hot")
+
+    @hot.route("/{n}", each={"n": [1, 2, 3]})
+    def page(n: int) -> list[int]:
+        with snapshot.connect() as view:
+            (seen,) = view.execute("SELECT n FROM t").fetchone()
+        with closing(sqlite3.connect(database)) as live:  # somebody writes meanwhile
+            live.execute("UPDATE t SET n = n + 1")
+            live.commit()
+        return [seen]
+
+    build(hot)
+    assert [body(hot.store, f"{n}.json") for n in (1, 2, 3)] == [b"[1]"] * 3
+    with snapshot.connect() as after:
+        assert after.execute("SELECT n FROM t").fetchone()[0] > 3
+    assert not [path for path in hot.store.root.iterdir() if path.name.startswith(".")]
 
 
 def test_nan_and_foreign_types_are_named_with_their_place(hot: Hotpath) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from hotpath.publish import Published, Stage, staging
 from hotpath.routes import PlannedItem
 from hotpath.runs import FAILED, PUBLISHED, QUARANTINED, last_run, write_run
 from hotpath.site import Hotpath
+from hotpath.sqlite import one_view, sqlite_snapshot
+from hotpath.store import VIEW_PREFIX
 from hotpath.worker import Limits, Outcome, run_items
 
 # A page in twenty may keep yesterday's bytes; more is no longer an accident. One may always.
@@ -129,7 +132,8 @@ def build(
         raise DeclarationError(f"max_failures={max_failures!r}: write a share from 0 to 1, 0.05 for one page in twenty")
     progress = progress or Silent()
     planned = hot.plan()
-    with staging(hot.store) as stage, _finishing(progress):
+    view = hot.store.root / f"{VIEW_PREFIX}{os.getpid()}"
+    with staging(hot.store) as stage, one_view(view), _finishing(progress):
         run = _Run(hot, stage, planned, limits or Limits(), progress)
         run.build(_failed_before(hot) if retry_failed else None)
         return run.publish(max_failures)
@@ -311,3 +315,6 @@ class _Run:
         except (OSError, StoreError) as error:
             self.warnings.append(f"the report of this run could not be kept: {error}")
             return None
+
+
+__all__ = ["DEFAULT_MAX_FAILURES", "Done", "Progress", "Report", "Silent", "build", "failure_facts", "sqlite_snapshot"]

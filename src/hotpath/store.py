@@ -31,7 +31,10 @@ DEFAULT_KEEP = 5
 
 _POINTER = re.compile(rb"(\d{1,18}) sha256:([0-9a-f]{64})\n?")
 _LINK = re.compile(r"generations/(\d{1,18})/files")
-_LITTER = (".stage-", ".trash-", ".new-")
+
+# Copies of databases that a batch reads, gone with it.
+VIEW_PREFIX = ".view-"
+_LITTER = (".stage-", ".trash-", ".new-", VIEW_PREFIX)
 
 
 @dataclass(frozen=True, slots=True)
