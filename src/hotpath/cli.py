@@ -22,6 +22,7 @@ from hotpath.operations import explain as explain_operation
 from hotpath.operations import import_directory as import_operation
 from hotpath.operations import status as status_operation
 from hotpath.operations import verify as verify_operation
+from hotpath.operations import warm as warm_operation
 from hotpath.operations.progress import progress_for
 from hotpath.prune import prune as prune_store
 from hotpath.publish import Published
@@ -247,6 +248,22 @@ def explain(target: str, url: str, accept_encoding: str | None, as_json: bool) -
     else:
         _say(*explain_operation.lines(found))
     if not found.hot:
+        raise SystemExit(1)
+
+
+@main.command()
+@click.argument("urls", metavar="URL…", nargs=-1, required=True)
+@click.option("--deadline", default="60s", show_default=True, help="How long to try, all pages together.")
+@click.option("--concurrency", default=warm_operation.CONCURRENCY, show_default=True, help="How many at a time.")
+@_JSON
+def warm(urls: tuple[str, ...], deadline: str, concurrency: int, as_json: bool) -> None:
+    """Fetch each URL of a fresh deploy until it is 200; exit 0 only when all are."""
+    found = warm_operation.warm(urls, concurrency=concurrency, deadline_seconds=parse_seconds(deadline, "--deadline"))
+    if as_json:
+        _print_json([one.as_dict() for one in found])
+    else:
+        _say(*warm_operation.lines(found))
+    if not all(one.is_warm for one in found):
         raise SystemExit(1)
 
 
