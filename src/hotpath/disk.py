@@ -17,6 +17,7 @@ from hotpath.errors import UnsafePath
 
 FILE_MODE = 0o644
 DIRECTORY_MODE = 0o755
+LOCK_MODE = 0o600
 
 
 class Disk:
@@ -145,17 +146,18 @@ class Disk:
         return descriptor
 
     def open_lock(self, path: Path) -> int:
-        """A descriptor of the lock file, made where it is missing."""
+        """A descriptor of the lock file, made where it is missing. Only its owner can hold it."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            descriptor = os.open(path, flags, FILE_MODE)
+            descriptor = os.open(path, flags, LOCK_MODE)
         except OSError:
             if path.is_symlink():
                 raise UnsafePath("the lock is a symbolic link, expected a file", path=path, fix="remove it") from None
             raise
         try:
             _require_own(descriptor, path)
-            _make_readable(descriptor)
+            if os.fstat(descriptor).st_mode & 0o077:
+                os.fchmod(descriptor, LOCK_MODE)
         except BaseException:
             os.close(descriptor)
             raise
