@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from hotpath.batch import build
+from hotpath.errors import BuildFailed
 from hotpath.operations.status import lines, status
 from hotpath.site import Hotpath
 from hotpath.testing import FakeClock
@@ -46,3 +49,30 @@ def test_a_generation_that_cannot_be_read_is_shown_with_its_problem(tmp_path: Pa
     text = "\n".join(lines(found))
     assert "DEGRADED" in text
     assert "unreadable" in text
+
+
+def test_it_says_what_failed_in_the_last_run(tmp_path: Path) -> None:
+    broken: list[int] = []
+    hot = Hotpath(tmp_path)
+
+    @hot.route("/{n}", each={"n": list(range(10))})
+    def page(n: int) -> list[int]:
+        if n in broken:
+            raise ValueError("no data")
+        return [n]
+
+    build(hot)
+    assert "last run" not in "\n".join(lines(status(hot.store)))
+    broken.append(3)
+    build(hot)
+    told = lines(status(hot.store))
+    assert told[-2] == "last run: published, 1 of 10 items failed"
+    assert "/3: ValueError: no data" in told[-1]
+    assert told[-1].endswith("its last good bytes stay")
+    broken += range(5)
+    with pytest.raises(BuildFailed):
+        build(hot)
+    told = lines(status(hot.store))
+    assert told[-5].startswith("last run: failed, 5 of 10 items failed; that is more than may fail")
+    assert told[-1] == "    … and 2 more, see runs/"
+    assert status(hot.store).as_dict()["last_run"]["outcome"] == "failed"  # type: ignore[index]

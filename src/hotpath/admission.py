@@ -1,6 +1,6 @@
 """Who may go on to the app: asked by every request that no hot page answers, told by the guard's thread what holds.
 
-While nothing is wrong the question is one attribute. All else is decided here from values that the last sample left.
+While nothing is wrong the question is one attribute, ``open``. All else is decided here by what the last sample left.
 """
 
 from __future__ import annotations
@@ -70,10 +70,12 @@ class Admission:
         clock: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
-        # Nothing has to be decided: no state that refuses, no dear route.
-        self.is_open = True
-        # Requests in the app, by the id of their scope: the scope, and what was in use when they came.
-        self.flights: dict[int, tuple[Scope, int]] = {}
+        # Requests in the app, by the id of their scope.
+        self.flights: dict[int, Scope] = {}
+        # The same while nothing has to be decided: no state that refuses, no dear route, no hard limit. Then a request
+        # without a body enters itself, and takes itself out again.
+        self.open: dict[int, Scope] | None = None
+        self.asks_always = False
         self.used = 0
         self.costs = RouteCosts()
         self.shed: Counter[tuple[str, str]] = Counter()
@@ -90,19 +92,21 @@ class Admission:
         self._headroom = 0
         self._chances = Chances(0.0, 0.0)
         self._reserved: dict[int, tuple[int, int]] = {}
+        # What was in use before each request that runs; the guard's thread's own.
+        self._begun: dict[int, tuple[Scope, int]] = {}
+        self._used_before = 0
         self._most_in_flight: int | None = None
         self._adapted = float("-inf")
         self._refusals = Refusals(thresholds.shed.dwell_seconds)
 
     def enter(self, scope: Scope, *, is_hot: bool = False) -> Refusal | None:
         """Let a request in, or say how to refuse it. ``is_hot``: its path is a hot page's whose bytes are missing."""
-        if not self.is_open or scope.get("method") not in _WITHOUT_BODY:
-            refused = self._decide(scope, is_hot)
-            if refused is not None:
-                priority, status, reason = refused
-                self.shed[priority.name, reason] += 1
-                return self._refusals.pick(status, scope["headers"], self._chance())
-        self.flights[id(scope)] = (scope, self.used)
+        refused = self._decide(scope, is_hot)
+        if refused is not None:
+            priority, status, reason = refused
+            self.shed[priority.name, reason] += 1
+            return self._refusals.pick(status, scope["headers"], self._chance())
+        self.flights[id(scope)] = scope
         return None
 
     def leave(self, scope: Scope) -> None:
@@ -127,20 +131,28 @@ class Admission:
         if position.state is not self._state:
             self._refusals = Refusals(seconds_to_leave(position, at, self._thresholds))
         if outlook is not None:
-            self._limit, self._headroom, self.used = limit, outlook.headroom, used
+            self._limit, self._headroom = limit, outlook.headroom
+            self._used_before, self.used = self.used or used, used
             self._chances = chances(outlook, self._thresholds)
         self._adapt(position.state, at, growing=outlook is None or outlook.growth > 0)
         self.is_ready = is_ready
         self._state = position.state
-        self.is_open = position.state in (State.NORMAL, State.TRIM) and is_ready and not len(self.costs)
+        is_open = position.state in (State.NORMAL, State.TRIM) and is_ready and not len(self.costs)
+        self.open = self.flights if is_open and not self.asks_always else None
 
     def learn(self, at: float) -> None:
         """What each request in the app has taken so far: the growth since it came, shared among all that run."""
-        flights = list(self.flights.values())
-        for scope, before in flights:
+        flights = list(self.flights.items())
+        begun = {}
+        for key, scope in flights:
+            known = self._begun.get(key)
+            # An id comes again with another scope.
+            before = known[1] if known is not None and known[0] is scope else self._used_before
+            begun[key] = (scope, before)
             taken = (self.used - before) // len(flights)
             if taken > 0 and scope["type"] == "http":
                 self.costs.note(route_of(scope["method"], scope["path"]), taken, at)
+        self._begun = begun
 
     def _adapt(self, state: State, at: float, *, growing: bool) -> None:
         if state is not State.SHED:

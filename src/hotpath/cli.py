@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from hotpath.errors import BuildFailed, HotpathError, Implausible
+from hotpath.errors import BuildFailed, DeclarationError, HotpathError, Implausible
 
 try:
     import click
@@ -15,14 +14,19 @@ try:
 except ImportError as error:
     sys.exit(f"hotpath: the command needs {error.name}: pip install 'asgi-hotpath[cli]'")
 
-from hotpath.batch import DEFAULT_MAX_FAILURES, failure_facts
+from hotpath.batch import DEFAULT_MAX_FAILURES, Report, failure_facts
 from hotpath.batch import build as run_batch
+from hotpath.cli_output import JSON, STORE, TARGET, print_json, say, warn
+from hotpath.cli_public import alert, check, recover
 from hotpath.operations import demo as demo_operation
 from hotpath.operations import explain as explain_operation
 from hotpath.operations import import_directory as import_operation
 from hotpath.operations import status as status_operation
 from hotpath.operations import verify as verify_operation
 from hotpath.operations import warm as warm_operation
+from hotpath.operations.alerts.alerts import Alerts
+from hotpath.operations.alerts.environment import alerts_from_environment
+from hotpath.operations.night import run_night
 from hotpath.operations.progress import progress_for
 from hotpath.prune import prune as prune_store
 from hotpath.publish import Published
@@ -31,10 +35,6 @@ from hotpath.quarantine import approve as approve_generation
 from hotpath.store import Store
 from hotpath.targets import load, load_store, load_validator
 from hotpath.worker import Limits
-
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
-_TARGET = click.argument("target")
-_STORE = click.argument("target", metavar="TARGET|STORE")
 
 
 class _Group(click.Group):
@@ -73,7 +73,7 @@ def demo(csv: Path | None, market: str, serve: bool, keep: Path | None, tickers:
 
 
 @main.command()
-@_TARGET
+@TARGET
 @click.option("--memory", default="512MiB", show_default=True, help="What each item may allocate.")
 @click.option("--timeout", default="60s", show_default=True, help="What each item may take, unless its route says.")
 @click.option("--workers", default=1, show_default=True, help="How many items are run at once.")
@@ -84,7 +84,11 @@ def demo(csv: Path | None, market: str, serve: bool, keep: Path | None, tickers:
     help="The share of items that may fail and keep their last good bytes; one always may, unless this is 0.",
 )
 @click.option("--retry-failed", is_flag=True, help="Run only what failed in the last run, and take over the rest.")
-@_JSON
+@click.option(
+    "--check", "check_url", metavar="URL", help="Ask the public site afterwards; roll back where it is wrong."
+)
+@click.option("--alert", is_flag=True, help="Tell people of a failure, as HOTPATH_ALERT_… says how.")
+@JSON
 def build(
     target: str,
     memory: str,
@@ -92,6 +96,8 @@ def build(
     workers: int,
     max_failures: float,
     retry_failed: bool,
+    check_url: str | None,
+    alert: bool,
     as_json: bool,
 ) -> None:
     """Run the batch of TARGET and publish the result as a new generation."""
@@ -101,112 +107,121 @@ def build(
         timeout_seconds=parse_seconds(timeout, "--timeout"),
         workers=workers,
     )
+    alerts = alerts_from_environment() if alert else Alerts()
+    if alert and not alerts:
+        raise DeclarationError("--alert: no way is configured; set HOTPATH_ALERT_WEBHOOK, HOTPATH_ALERT_MAIL_TO …")
+
+    def run() -> Report:
+        return run_batch(hot, progress_for(), limits=limits, max_failures=max_failures, retry_failed=retry_failed)
+
     try:
-        report = run_batch(hot, progress_for(), limits=limits, max_failures=max_failures, retry_failed=retry_failed)
+        night = run_night(hot, run, alerts=alerts, check_url=check_url, warn=lambda text: warn([text]))
     except BuildFailed as error:
         if as_json:
             failures = [failure_facts(failure, ()) for failure in error.failures]
-            _print_json({"generation": None, "problem": error.reason, "failures": failures})
+            print_json({"generation": None, "problem": error.reason, "failures": failures})
         raise
     except Implausible as error:
         if as_json:
-            _print_json({"generation": None, "quarantined": error.sequence, "problems": error.problems})
+            print_json({"generation": None, "quarantined": error.sequence, "problems": error.problems})
         raise
+    report = night.report
+    warn(night.warnings)
     if as_json:
-        _print_json(report.as_dict())
+        print_json(night.as_dict())
         return
     _say_published(report.published, hot.store.root, f" in {report.seconds:.1f} s")
-    _warn(report.warnings)
+    warn(report.warnings)
     if report.failures:
-        _warn([f"{len(report.failures)} items failed, {len(report.carried)} of them keep their last good bytes"])
+        warn([f"{len(report.failures)} items failed, {len(report.carried)} of them keep their last good bytes"])
 
 
 @main.command()
-@_STORE
-@_JSON
+@STORE
+@JSON
 def status(target: str, as_json: bool) -> None:
     """Say which generation is served, which others there are, and how old they are."""
     found = status_operation.status(load_store(target))
     if as_json:
-        _print_json(found.as_dict())
+        print_json(found.as_dict())
     else:
-        _say(*status_operation.lines(found))
+        say(*status_operation.lines(found))
     if found.serving is None:
         raise SystemExit(1)
 
 
 @main.command()
-@_STORE
+@STORE
 @click.option("--to", type=int, help="Go back to this generation instead of the one before.")
 @click.option("--reason", default="rolled back by hand", show_default=True, help="Is kept in the history.")
-@_JSON
+@JSON
 def rollback(target: str, to: int | None, reason: str, as_json: bool) -> None:
     """Go back to the generation before and pin it; what came after is never served again."""
     start, end = load_store(target).rollback(to, reason)
     if as_json:
-        _print_json({"from": start, "to": end, "pinned": True})
+        print_json({"from": start, "to": end, "pinned": True})
     else:
-        _say(
+        say(
             f"rolled back from generation {start} to {end}; running servers follow within two seconds",
             f"generation {end} is pinned: builds publish beside it until 'hotpath unpin {target}'",
         )
 
 
 @main.command()
-@_STORE
+@STORE
 @click.argument("generation", type=int)
 def pin(target: str, generation: int) -> None:
     """Serve GENERATION, whatever is published, until unpin."""
     load_store(target).pin(generation)
-    _say(f"generation {generation} is pinned")
+    say(f"generation {generation} is pinned")
 
 
 @main.command()
-@_STORE
+@STORE
 def unpin(target: str) -> None:
     """Serve the newest accepted generation again."""
     pinned = load_store(target).unpin()
-    _say("nothing was pinned" if pinned is None else f"generation {pinned} is no longer pinned")
+    say("nothing was pinned" if pinned is None else f"generation {pinned} is no longer pinned")
 
 
 @main.command()
-@_STORE
+@STORE
 @click.argument("generation", type=int)
 @click.option("--reason", required=True, help="Why it is right after all; is kept in the history.")
 def approve(target: str, generation: int, reason: str) -> None:
     """Release GENERATION from quarantine: it is served, and what comes next is compared with it."""
     warnings = approve_generation(load_store(target), generation, reason)
-    _say(f"generation {generation} is approved and current; running servers follow within two seconds")
-    _warn(warnings)
+    say(f"generation {generation} is approved and current; running servers follow within two seconds")
+    warn(warnings)
 
 
 @main.command()
-@_STORE
+@STORE
 @click.option("--keep", type=click.IntRange(1), help="How many generations stay.  [default: the store's own]")
-@_JSON
+@JSON
 def prune(target: str, keep: int | None, as_json: bool) -> None:
     """Remove old generations; never the current, the pinned, or one that a server still reads."""
     pruned = prune_store(load_store(target), keep)
     if as_json:
-        _print_json({"removed": list(pruned.removed), "held": list(pruned.held)})
+        print_json({"removed": list(pruned.removed), "held": list(pruned.held)})
     else:
-        _say(f"removed {_numbers(pruned.removed)}")
+        say(f"removed {_numbers(pruned.removed)}")
         if pruned.held:
-            _say(f"kept {_numbers(pruned.held)}: a server still reads from there")
+            say(f"kept {_numbers(pruned.held)}: a server still reads from there")
 
 
 @main.command()
-@_STORE
+@STORE
 @click.option("--repair", is_flag=True, help="Mend what can be mended without a guess; the rest falls back.")
-@_JSON
+@JSON
 def verify(target: str, repair: bool, as_json: bool) -> None:
     """Read every file of every generation and say which is not what was published."""
     store = load_store(target)
     found = verify_operation.repair(store) if repair else verify_operation.verify(store)
     if as_json:
-        _print_json(found.as_dict())
+        print_json(found.as_dict())
     else:
-        _say(*verify_operation.lines(found))
+        say(*verify_operation.lines(found))
         if not found.is_sound and not repair:
             click.echo(f"hotpath verify {target} --repair mends what it can", err=True)
     if not found.is_sound:
@@ -219,7 +234,7 @@ def verify(target: str, repair: bool, as_json: bool) -> None:
 @click.option("--prefix", default="/", show_default=True, help="The URL path the directory stands for.")
 @click.option("--strip-suffix", default="", help="Taken off the URLs, like .json.")
 @click.option("--validate", metavar="TARGET", help="A function of (new, previous) manifests that returns problems.")
-@_JSON
+@JSON
 def import_(store: Path, directory: Path, prefix: str, strip_suffix: str, validate: str | None, as_json: bool) -> None:
     """Publish a DIRECTORY that another program wrote to STORE as a new generation."""
     published = import_operation.import_directory(
@@ -230,23 +245,23 @@ def import_(store: Path, directory: Path, prefix: str, strip_suffix: str, valida
         validate=load_validator(validate) if validate else None,
     )
     if as_json:
-        _print_json(published.as_dict())
+        print_json(published.as_dict())
     else:
         _say_published(published, store, "")
 
 
 @main.command()
-@_TARGET
+@TARGET
 @click.argument("url")
 @click.option("--accept-encoding", help="As a browser would send it: 'gzip, br'.")
-@_JSON
+@JSON
 def explain(target: str, url: str, accept_encoding: str | None, as_json: bool) -> None:
     """Say which key, file and headers a GET of URL gets, or why it is not hot."""
     found = explain_operation.explain(load(target), url, accept_encoding)
     if as_json:
-        _print_json(found.as_dict())
+        print_json(found.as_dict())
     else:
-        _say(*explain_operation.lines(found))
+        say(*explain_operation.lines(found))
     if not found.hot:
         raise SystemExit(1)
 
@@ -255,30 +270,25 @@ def explain(target: str, url: str, accept_encoding: str | None, as_json: bool) -
 @click.argument("urls", metavar="URL…", nargs=-1, required=True)
 @click.option("--deadline", default="60s", show_default=True, help="How long to try, all pages together.")
 @click.option("--concurrency", default=warm_operation.CONCURRENCY, show_default=True, help="How many at a time.")
-@_JSON
+@JSON
 def warm(urls: tuple[str, ...], deadline: str, concurrency: int, as_json: bool) -> None:
     """Fetch each URL of a fresh deploy until it is 200; exit 0 only when all are."""
     found = warm_operation.warm(urls, concurrency=concurrency, deadline_seconds=parse_seconds(deadline, "--deadline"))
     if as_json:
-        _print_json([one.as_dict() for one in found])
+        print_json([one.as_dict() for one in found])
     else:
-        _say(*warm_operation.lines(found))
+        say(*warm_operation.lines(found))
     if not all(one.is_warm for one in found):
         raise SystemExit(1)
 
 
 def _say_published(published: Published, root: Path, how_long: str) -> None:
     unchanged = f", {published.unchanged} unchanged" if published.unchanged else ""
-    _say(
+    say(
         f"published generation {published.sequence} to {root}: {published.items} items{unchanged},"
         f" {human_bytes(published.bytes)}{how_long}"
     )
-    _warn(published.warnings)
-
-
-def _warn(warnings: Iterable[str]) -> None:
-    for warning in warnings:
-        click.echo(f"warning: {warning}", err=True)
+    warn(published.warnings)
 
 
 def _numbers(sequences: Sequence[int]) -> str:
@@ -287,10 +297,5 @@ def _numbers(sequences: Sequence[int]) -> str:
     return ("generation " if len(sequences) == 1 else "generations ") + ", ".join(map(str, sequences))
 
 
-def _say(*lines: str) -> None:
-    for line in lines:
-        click.echo(line)
-
-
-def _print_json(value: object) -> None:
-    click.echo(json.dumps(value))
+for _command in (check, alert, recover):
+    main.add_command(_command)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -94,6 +95,19 @@ class Implausible(HotpathError):
         self.path = path
 
 
+class PublicAnswerWrong(HotpathError):
+    """What was published is not what the public gets. ``target`` is the generation that was gone back to, if any."""
+
+    def __init__(self, base_url: str, sequence: int, target: int | None, problems: list[str]) -> None:
+        shown = "\n".join(f"  {problem}" for problem in problems[:20])
+        went = f"rolled back to {target}" if target is not None else "there is nothing to go back to"
+        super().__init__(f"{base_url} does not answer with generation {sequence} as it was published; {went}\n{shown}")
+        self.base_url = base_url
+        self.sequence = sequence
+        self.target = target
+        self.problems = problems
+
+
 class IsolatedFailure(HotpathError):
     """Code that runs in a process of its own gave no answer: it raised, hung, ran out of memory or was killed."""
 
@@ -178,3 +192,13 @@ class ImportRefused(HotpathError):
         super().__init__(f"{directory}: {len(problems)} files cannot be served\n{shown}{more}")
         self.directory = directory
         self.problems = problems
+
+
+class NothingToAudit(HotpathError):
+    """There is no Python file under the paths that were given, so that nothing found would say nothing."""
+
+    exit_code = 2
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        super().__init__(f"{', '.join(map(str, paths))}: no Python files; name the folder that your code is in")
+        self.paths = tuple(paths)

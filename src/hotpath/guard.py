@@ -200,6 +200,7 @@ class MemoryGuard:
             self._thread = threading.Thread(target=self._run, args=(key,), name="hotpath-guard", daemon=True)
         if self._hard_reserve:
             self.hard_limit = HardLimit(self._hard_reserve)
+            self.admission.asks_always = True
         self._loop = loop
         self.sampled_at = self._clock()
         self._thread.start()
@@ -297,7 +298,7 @@ class MemoryGuard:
             used=reading.unreclaimable if reading is not None else 0,
             is_ready=is_ready,
         )
-        if reading is not None and self.admission.flights:
+        if reading is not None:
             self.admission.learn(reading.at)
 
     def _entered(self, before: Position, after: Position) -> None:
@@ -362,7 +363,7 @@ class MemoryGuard:
         if self.obstacle is not None or slots is None:
             self._tell("stuck", f"memory guard: it should leave ({why}), but {self.obstacle}; it serves hot pages only")
             return False
-        # Those that were followed by calm have helped. Whoever is back again and again has no leak, but too little room.
+        # Those that were followed by calm have helped; whoever is back again and again does not leak, but has no room.
         idle = slots.recycles(min(self._recycle_window, self._clock() - self._calm_at))
         own = slots.recycles(self._recycle_window, of_this_slot=True)
         self.is_suppressed = idle >= self._recycles or own >= 2 * self._recycles

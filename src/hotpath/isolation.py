@@ -16,7 +16,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from hotpath.errors import IsolatedFailure
 from hotpath.quantities import human_bytes
@@ -32,21 +32,14 @@ def run_isolated(function: Callable[[], Any], *, timeout_seconds: float, memory_
     (``RLIMIT_DATA``, setrlimit(2)).
     """
     reading, writing = os.pipe()
-    child = forked()
-    if child == 0:
-        os.close(reading)
-        _answer(function, writing, memory_bytes)
+    child = forked(lambda: _answer(function, writing, memory_bytes))
     os.close(writing)
     try:
         data = _read(reading, timeout_seconds)
     finally:
         os.close(reading)
-        # Its own children too, and also when it has answered: nothing of it may go on.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
+        # Also when it has answered: nothing of it may go on.
+        status = end_process(child)
     try:
         answer = json.loads(data)
     except json.JSONDecodeError:
@@ -56,33 +49,73 @@ def run_isolated(function: Callable[[], Any], *, timeout_seconds: float, memory_
     return answer["value"]
 
 
-def forked() -> int:
-    """fork(2): 0 in the child. Python warns of it beside threads since 3.12; see where it is called from."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
+def forked(work: Callable[[], object]) -> int:
+    """fork(2): the id of a child that does ``work`` and ends, never back into the caller's code.
 
-
-def _answer(function: Callable[[], Any], writing: int, memory_bytes: int) -> NoReturn:
-    """In the child: call, send, end; never back into the caller's code."""
-    out_of_memory = _encode({"problem": f"ran out of memory (its budget is {human_bytes(memory_bytes)})"})
-    status = 1
+    Python warns of fork beside threads since 3.12: another thread may hold a lock that the child waits for. Callers
+    say why theirs does not, or give the child a timeout.
+    """
+    # A Ctrl-C between fork and ``try`` would raise in the child, and run each ``finally`` of the caller there.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        os.setsid()
-        limit = data_bytes() + memory_bytes
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-        try:
-            answer = _encode({"value": function()})
-        except MemoryError:
-            answer = out_of_memory
-        except BaseException as error:
-            answer = _encode({"problem": _told(error)})
-        view = memoryview(answer)
-        while view:
-            view = view[os.write(writing, view) :]
-        status = 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                os.setsid()
+                work()
+                status = 0
+            finally:
+                os._exit(status)
     finally:
-        os._exit(status)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return child
+
+
+def has_ended(child: int) -> bool:
+    """Whether a child is only waiting to be asked how it ended."""
+    try:
+        return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
+
+
+def end_process(child: int) -> int:
+    """Kill a forked child with its process group; what wait(2) says of it, which is how it had ended by itself."""
+    # Before it is waited for: until then the number cannot have gone to another process.
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(child, signal.SIGKILL)
+    try:
+        return os.waitpid(child, 0)[1]
+    except ChildProcessError:  # started with SIGCHLD ignored: the kernel keeps no status
+        return 0
+
+
+def limit_memory(memory_bytes: int, reserve_bytes: int = 0) -> None:
+    """Let this process allocate so much beyond what it has; ``reserve_bytes`` more are left below the hard limit."""
+    limit = status_bytes("self", "VmData") + memory_bytes
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit + reserve_bytes))
+
+
+def _answer(function: Callable[[], Any], writing: int, memory_bytes: int) -> None:
+    """In the child: call and send."""
+    out_of_memory = _encode({"problem": f"ran out of memory (its budget is {human_bytes(memory_bytes)})"})
+    limit_memory(memory_bytes)
+    try:
+        answer = _encode({"value": function()})
+    except MemoryError:
+        answer = out_of_memory
+    except BaseException as error:
+        answer = _encode({"problem": _told(error)})
+    view = memoryview(answer)
+    while view:
+        view = view[os.write(writing, view) :]
 
 
 def _encode(answer: object) -> bytes:
@@ -120,10 +153,12 @@ def how_it_ended(status: int) -> str:
     return f"ended its process with status {os.WEXITSTATUS(status)}"
 
 
-def data_bytes() -> int:
-    """What ``RLIMIT_DATA`` counts in this process now (VmData of proc(5))."""
-    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123  nothing to join
+def status_bytes(process: int | str, *fields: str) -> int:
+    """The sum of these fields of ``/proc/…/status`` (proc(5)); 0 of a process that is gone."""
+    total = 0
+    with contextlib.suppress(OSError), open(f"/proc/{process}/status", encoding="ascii") as status:  # noqa: PTH123
         for line in status:
-            if line.startswith("VmData:"):
-                return int(line.split()[1]) * 1024
-    return 0
+            name, _, value = line.partition(":")
+            if name in fields:
+                total += int(value.split()[0]) * 1024
+    return total

@@ -69,8 +69,9 @@ class MemoryReader:
     """Reads memory again and again, with the kernel's files kept open.
 
     ``budget`` is a limit in bytes on top of those of the kernel; it bounds the whole group, so all workers in it
-    together. ``root`` is where ``proc`` and the control groups are, for tests. ``read`` is for one thread at a time;
-    the other methods may be called from any. A forked child goes on with its own files.
+    together. ``root`` is where ``proc`` and the control groups are, for tests; ``children`` tells what the processes
+    below this one hold. ``read`` is for one thread at a time, the other methods for any. A forked child goes on with
+    its own files. Memory that was swapped out is not in ``usage``, but where version 1 limits memory and swap together.
 
     Where no group counts this process, or only a login session without any limit does, in which other programs are
     too, the process and those below it are what is counted.

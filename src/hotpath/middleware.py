@@ -64,6 +64,7 @@ class HotpathMiddleware:
         self._reader = hot.reader
         self._bypass = bypass
         self._guard = guard
+        self._admission = guard.admission if guard is not None else None
         # Off while the process leaves too: the long way then closes connections.
         self._is_straight = bypass is None
         self._is_leaving = False
@@ -101,16 +102,31 @@ class HotpathMiddleware:
                 return
         elif scope["type"] == "lifespan":
             await self._start()
-        if self._guard is None:
-            await self.app(scope, receive, send)
-        else:
-            await self._pass_guard(self._guard, scope, receive, send, answer is UNREADABLE)
-
-    async def _pass_guard(self, guard: MemoryGuard, scope: Scope, receive: Receive, send: Send, is_hot: bool) -> None:
-        admission = guard.admission
-        if scope["type"] not in ("http", "websocket"):
+        admission = self._admission
+        if admission is None:
             await self.app(scope, receive, send)
             return
+        flights = admission.open
+        if flights is None or answer is PENDING or scope["method"] != "GET":
+            await self._pass_guard(scope, receive, send, answer is UNREADABLE)
+            return
+        flight = id(scope)
+        flights[flight] = scope
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            try:  # noqa: SIM105  half as long as suppress() takes, and as pop() with a default
+                del flights[flight]
+            except KeyError:  # another instance with the same guard stood behind this one
+                pass
+
+    async def _pass_guard(self, scope: Scope, receive: Receive, send: Send, is_hot: bool) -> None:
+        """The app if the guard lets it, whatever the scope and the state."""
+        guard = self._guard
+        if guard is None or scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        admission = guard.admission
         if not guard.is_started:
             self._start_guard(guard)
         refusal = admission.enter(scope, is_hot=is_hot)
@@ -126,7 +142,7 @@ class HotpathMiddleware:
             admission.leave(scope)
 
     async def _call_with_limit(self, guard: MemoryGuard, scope: Scope, receive: Receive, send: Send) -> None:
-        """The app under a hard limit: 503 for a request that memory ran out for, also where a framework makes it 500."""
+        """The app under a hard limit: 503 for a request that memory ran out for, also where a framework says 500."""
         begun = refused = False
 
         async def watch(message: Message) -> None:

@@ -2,66 +2,83 @@
 
 A worker is forked from the batch, so the site's modules are imported already and nothing has to be pickled; it takes
 item after item, so what a module keeps for the next call helps. One that dies, hangs or eats memory is killed with
-all its children and replaced. Fork only from a process without threads, or from one whose threads hold no lock that
-the items need: the ``hotpath`` command has none.
+all its children and replaced. An item that ended a worker which others had used before is run once more in a fresh
+one, since what they left behind is not its fault; a timeout is not repeated.
+
+Fork only from a process without threads, or from one whose threads hold no lock that the items need (a worker that
+waits for such a lock ends at the timeout of its first item): the ``hotpath`` command has none.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import fcntl
+import heapq
 import os
-import resource
+import re
+import secrets
 import selectors
 import signal
-import struct
 import sys
+import sysconfig
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
-import orjson
 import psutil
 
 from hotpath.errors import DeclarationError, ItemError
-from hotpath.isolation import data_bytes, forked, how_it_ended
+from hotpath.isolation import end_process, forked, has_ended, how_it_ended, status_bytes
+from hotpath.printed import Printed
 from hotpath.quantities import human_bytes
 from hotpath.routes import PlannedItem
-from hotpath.store import LOCK_DESCRIPTORS
+from hotpath.worker_process import (
+    HELD,
+    NO_MEMORY_STATUS,
+    Answer,
+    Pipes,
+    Received,
+    Task,
+    encode_indices,
+    out_of_memory,
+    work,
+)
 
-Task = Callable[[PlannedItem], tuple[bytes, Mapping[str, int] | None]]
+# Bodies that are done before an earlier one wait for it; with more than this nobody but that one is listened to.
+AHEAD_BYTES = 16 * 1024 * 1024
+AHEAD_ITEMS = 1000
 
-# Bodies that are done before an earlier one wait for it; more than this and no further item is begun.
-AHEAD_BYTES = 48 * 1024 * 1024
-AHEAD_ITEMS = 32
+# A worker is told its next items while it is busy: so many as it needs for this time, so that it never waits for us.
+AHEAD_SECONDS = 0.02
+MAX_QUEUED = 64
 
 # How often the memory of the workers is looked at; that of their children costs a look at every process there is.
 LOOK_SECONDS = 0.1
 LOOK_AT_CHILDREN_SECONDS = 1.0
 
-# The facts of an answer, without its body, are a few hundred bytes.
-_MAX_FACTS_BYTES = 4 * 1024 * 1024
-_HEAD = struct.Struct("!II")
-_INDEX = struct.Struct("!I")
-_PR_SET_PDEATHSIG = 1
-_PAGE_BYTES = resource.getpagesize()
+# What an item prints is for a person to read. One that prints this much does not stop.
+MAX_PRINTED_BYTES = 64 * 1024 * 1024
 
-# A worker that closes its pipe is given this long to end by itself, so that how it ended can be told.
-FAREWELL_SECONDS = 1.0
+# A worker that closed its pipe is given this long to end by itself, so that how it ended can be told; one that hangs,
+# this long to say where.
+FAREWELL_SECONDS = 0.5
 
-# What an item that ran out of memory needs to say so.
-_RESERVE_BYTES = 16 * 1024 * 1024
+# As large as an unprivileged process may have it (pipe(7)): the next answers wait in it while this process is busy.
+_PIPE_BYTES = 1024 * 1024
+
+_FRAME = re.compile(r'File "([^"\n]+)", line (\d+) in (.+)')
+_NOT_THE_USERS = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), str(Path(__file__).parent), "<")
+_WORKER = Path(__file__).with_name("worker_process.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What each item may use. A route's own ``timeout`` and ``max_bytes`` come before these.
+    """What each item may use. A route's own ``timeout`` comes before ``timeout_seconds``; ``max_bytes`` is the route's.
 
-    ``memory_bytes`` is what a worker may allocate beyond what the batch holds already; of what an item prints
-    ``output_bytes`` are kept. Raises ``DeclarationError``.
+    ``memory_bytes`` is what a worker may allocate beyond what the batch holds already, with its children; of what an
+    item prints ``output_bytes`` are kept. Raises ``DeclarationError``.
     """
 
     memory_bytes: int = 512 * 1024 * 1024
@@ -82,7 +99,8 @@ class Limits:
 class Outcome:
     """One item as it ended: ``body`` and ``metrics``, or ``error``.
 
-    ``peak_bytes`` is the worker's memory at most meanwhile, ``output`` the beginning of what it printed.
+    ``peak_bytes`` is the worker's memory at most meanwhile, ``output`` the first and the last part of what it printed,
+    and of what Python said of a crash.
     """
 
     item: PlannedItem
@@ -95,7 +113,11 @@ class Outcome:
 
 
 def run_items(planned: Sequence[PlannedItem], task: Task, limits: Limits) -> Iterator[Outcome]:
-    """Each item's outcome, in the order of ``planned`` whatever order they end in."""
+    """Each item's outcome, in the order of ``planned`` whatever order they end in.
+
+    ``task`` is called in a worker and gives body and metrics; what it raises is the item's failure. Workers live until
+    the iterator ends or is closed, and die with this process.
+    """
     run = _Run(planned, task, limits)
     try:
         yield from run.outcomes()
@@ -105,22 +127,24 @@ def run_items(planned: Sequence[PlannedItem], task: Task, limits: Limits) -> Ite
 
 @dataclass(slots=True)
 class _Worker:
-    """One process, and the ends of its pipes in this one."""
+    """One process, and the ends of its pipes in this one. The first of ``items`` is what it is at."""
 
     pid: int
     tasks: int
     answers: int
     output: int
+    printed: Printed
     base_bytes: int
-    index: int | None = None
+    items: deque[int] = field(default_factory=deque)
+    is_fresh: bool = True
+    is_paused: bool = False
     started: float = 0.0
     deadline: float = 0.0
-    received: bytearray = field(default_factory=bytearray)
-    printed: bytearray = field(default_factory=bytearray)
-    printed_bytes: int = 0
+    queue: int = 1
+    received: Received = field(default_factory=Received)
     peak_bytes: int = 0
+    children_bytes: int = 0
     looked_at_children: float = 0.0
-    is_ended: bool = False
 
 
 class _Run:
@@ -130,18 +154,20 @@ class _Run:
         self._planned = planned
         self._task = task
         self._limits = limits
-        self._waiting = deque(range(len(planned)))
+        self._waiting = list(range(len(planned)))  # a heap
         self._done: dict[int, Outcome] = {}
+        self._done_bytes = 0
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
+        self._looked = 0.0
         self._next = 0
 
     def outcomes(self) -> Iterator[Outcome]:
         while self._next < len(self._planned):
             self._hand_out()
-            while self._next in self._done:
-                outcome = self._done.pop(self._next)
+            while (outcome := self._done.pop(self._next, None)) is not None:
                 self._next += 1
+                self._done_bytes -= len(outcome.body or b"")
                 self._hand_out()
                 before = time.monotonic()
                 yield outcome
@@ -157,138 +183,236 @@ class _Run:
             self._end(worker)
         self._selector.close()
 
+    # Giving
+
     def _hand_out(self) -> None:
-        """Give every idle worker its next item, and start workers while there is more to do than they can take."""
-        held = sum(len(one.body or b"") for one in self._done.values())
-        while self._waiting and held <= AHEAD_BYTES and self._waiting[0] < self._next + AHEAD_ITEMS:
-            worker = next((one for one in self._workers if one.index is None), None)
-            if worker is None:
-                if len(self._workers) >= self._limits.workers:
-                    return
-                worker = self._start()
-            index = self._waiting.popleft()
-            worker.index, worker.started = index, time.monotonic()
-            worker.deadline = worker.started + self._seconds(self._planned[index])
-            worker.printed.clear()
-            worker.printed_bytes = worker.peak_bytes = 0
-            # One that is gone already is found when its pipe is read.
-            with contextlib.suppress(OSError):
-                os.write(worker.tasks, _INDEX.pack(index))
+        """Keep every worker busy, and start workers while there is more to do than they can take."""
+        for worker in self._workers:
+            if len(worker.items) <= worker.queue // 2:
+                self._give(worker)
+        while len(self._workers) < self._limits.workers and self._may_begin():
+            self._give(self._start())
+
+    def _may_begin(self) -> bool:
+        if not self._waiting:
+            return False
+        first = self._waiting[0]
+        return first == self._next or (first < self._next + AHEAD_ITEMS and self._done_bytes <= AHEAD_BYTES)
+
+    def _give(self, worker: _Worker) -> None:
+        new: list[int] = []
+        while len(worker.items) + len(new) < worker.queue and self._may_begin():
+            new.append(heapq.heappop(self._waiting))
+        if new:
+            self._send(worker, new)
+
+    def _send(self, worker: _Worker, new: list[int]) -> None:
+        if not worker.items:
+            self._begin(worker, new[0])
+        worker.items += new
+        # One that is gone already is found when its pipe is read.
+        with contextlib.suppress(OSError):
+            os.write(worker.tasks, encode_indices(new))
+
+    def _begin(self, worker: _Worker, index: int) -> None:
+        worker.started = time.monotonic()
+        worker.deadline = worker.started + self._seconds(index)
+        worker.peak_bytes = 0
 
     def _start(self) -> _Worker:
         task_reading, task_writing = os.pipe()
         answer_reading, answer_writing = os.pipe()
         output_reading, output_writing = os.pipe()
+        with contextlib.suppress(OSError):  # the user's pipes may be many already
+            fcntl.fcntl(answer_writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        mark = secrets.token_bytes(16)
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
-        pid = forked()
-        if pid == 0:
+
+        def in_the_child() -> None:
+            self._selector.close()
             for worker in self._workers:
                 for descriptor in (worker.tasks, worker.answers, worker.output):
                     os.close(descriptor)
             for descriptor in (task_writing, answer_reading, output_reading):
                 os.close(descriptor)
-            _work(self._planned, self._task, self._limits, parent, task_reading, answer_writing, output_writing)
+            pipes = Pipes(task_reading, answer_writing, output_writing)
+            work(pipes, self._planned, self._task, self._limits.memory_bytes, mark, parent)
+
+        pid = forked(in_the_child)
         for descriptor in (task_reading, answer_writing, output_writing):
             os.close(descriptor)
-        worker = _Worker(pid, task_writing, answer_reading, output_reading, _resident(pid))
+        printed = Printed(mark, self._limits.output_bytes)
+        worker = _Worker(pid, task_writing, answer_reading, output_reading, printed, status_bytes(pid, *HELD))
         for descriptor in (answer_reading, output_reading):
             os.set_blocking(descriptor, False)
             self._selector.register(descriptor, selectors.EVENT_READ, worker)
         self._workers.append(worker)
         return worker
 
+    # Taking
+
     def _listen(self) -> None:
-        """Take what the workers have sent; then look at the clock and at their memory."""
+        """Take what the workers have sent; now and then look at the clock and at their memory."""
+        self._pause()
         for key, _ in self._selector.select(LOOK_SECONDS):
             worker: _Worker = key.data
-            if worker.is_ended:
+            if worker not in self._workers:
                 continue
             if key.fd == worker.output:
                 self._take_output(worker)
             else:
-                self._take_answer(worker)
+                self._take_answers(worker)
         now = time.monotonic()
-        for worker in list(self._workers):
-            if worker.index is not None and not worker.received:
+        if now >= self._looked + LOOK_SECONDS:
+            self._looked = now
+            for worker in list(self._workers):
                 self._watch(worker, now)
 
-    def _take_output(self, worker: _Worker) -> None:
+    def _pause(self) -> None:
+        """While much is done and waits for an earlier item, what other workers send stays in their pipes."""
+        held = self._done_bytes + sum(len(worker.received) for worker in self._workers)
+        for worker in self._workers:
+            pause = held > AHEAD_BYTES and self._next not in worker.items
+            if pause == worker.is_paused:
+                continue
+            worker.is_paused = pause
+            if pause:
+                self._selector.unregister(worker.answers)
+            else:
+                self._selector.register(worker.answers, selectors.EVENT_READ, worker)
+                if worker.items:
+                    worker.deadline = time.monotonic() + self._seconds(worker.items[0])
+
+    def _take_output(self, worker: _Worker) -> bool:
+        """Whether there was any."""
         data = _read(worker.output)
         if data is None:
-            return
-        if not data:  # closed by the item, which may go on without
+            return False
+        if not data:  # closed; how it goes on is seen on the other pipe
             with contextlib.suppress(KeyError):
                 self._selector.unregister(worker.output)
-            return
-        worker.printed_bytes += len(data)
-        worker.printed += data[: max(0, self._limits.output_bytes - len(worker.printed))]
+            return False
+        worker.printed.feed(data)
+        if worker.printed.count > MAX_PRINTED_BYTES:
+            self._fail(worker, f"printed more than {human_bytes(MAX_PRINTED_BYTES)}; print less, or to a file")
+            return False
+        return True
 
-    def _take_answer(self, worker: _Worker) -> None:
+    def _take_answers(self, worker: _Worker) -> None:
         data = _read(worker.answers)
         if data is None:
             return
         if not data:
             self._fail(worker, None)
             return
-        worker.received += data
-        if len(worker.received) < _HEAD.size:
+        worker.received.feed(data)
+        while worker in self._workers:
+            try:
+                max_bytes = self._planned[worker.items[0]].route.expects.max_bytes if worker.items else 0
+                answer = worker.received.take(max_bytes)
+                if answer is not None and (not worker.items or answer.index != worker.items[0]):
+                    raise ValueError("no answer to what it was asked")
+            except ValueError:
+                self._fail(worker, "wrote to a descriptor that is not its own: what it sent is no answer")
+                return
+            if answer is None:
+                return
+            self._take(worker, answer)
+
+    def _take(self, worker: _Worker, answer: Answer) -> None:
+        # The mark after its prints was sent before the answer.
+        while (output := worker.printed.take()) is None and self._take_output(worker):
+            continue
+        if worker not in self._workers:  # printed without end
             return
-        facts_length, body_length = _HEAD.unpack_from(worker.received)
-        item = self._planned[worker.index] if worker.index is not None else None
-        if item is None or facts_length > _MAX_FACTS_BYTES or body_length > item.route.expects.max_bytes:
-            self._fail(worker, "sent something else than an answer: did it write to a descriptor that is not its own?")
+        worker.peak_bytes = max(worker.peak_bytes, answer.peak_bytes)
+        if answer.is_spent and self._run_again(worker):
             return
-        if len(worker.received) < _HEAD.size + facts_length + body_length:
-            return
-        view = memoryview(worker.received)
-        try:
-            facts = orjson.loads(view[_HEAD.size : _HEAD.size + facts_length])
-            body = bytes(view[_HEAD.size + facts_length : _HEAD.size + facts_length + body_length])
-            index, resident = facts["index"], facts["resident"]
-            error = facts["error"]
-        except (ValueError, KeyError, TypeError):
-            view.release()
-            self._fail(worker, "sent something else than an answer: did it write to a descriptor that is not its own?")
-            return
-        view.release()
-        worker.received.clear()
-        worker.peak_bytes = max(worker.peak_bytes, facts["peak"])
-        self._take_output(worker)
-        failure = None
-        if error is not None:
-            failure = ItemError(error["problem"], key=item.key, where=error["where"], path=error["path"])
-        self._finish(worker, index, failure, body if failure is None else None, facts["metrics"])
-        if facts["is_spent"] or resident - worker.base_bytes > self._limits.memory_bytes / 2:
+        worker.items.popleft()
+        worker.is_fresh = False
+        worker.queue = max(1, min(MAX_QUEUED, int(AHEAD_SECONDS / max(answer.seconds, 1e-6))))
+        error = None
+        if answer.problem is not None:
+            key = self._planned[answer.index].key
+            error = ItemError(answer.problem, key=key, where=answer.where, path=answer.path)
+        self._finish(worker, answer.index, error, answer.body, answer.metrics, answer.seconds, output or "")
+        if answer.is_last:
             self._end(worker)
+        elif worker.items:
+            self._begin(worker, worker.items[0])
 
     def _watch(self, worker: _Worker, now: float) -> None:
-        assert worker.index is not None
-        item = self._planned[worker.index]
-        if now > worker.deadline:
-            self._fail(worker, f"did not finish within {self._seconds(item):g} s")
+        if has_ended(worker.pid):
+            # What it sent before is taken first. The pipe itself may be kept open by a process that it started.
+            if not worker.is_paused and not self._selector_has(worker):
+                self._fail(worker, None)
             return
-        used = _resident(worker.pid)
-        if now - worker.looked_at_children > LOOK_AT_CHILDREN_SECONDS:
+        if not worker.items:
+            return
+        if now > worker.deadline and not worker.is_paused:
+            self._fail(worker, f"did not finish within {self._seconds(worker.items[0]):g} s", may_repeat=False)
+            return
+        if now > worker.looked_at_children + LOOK_AT_CHILDREN_SECONDS:
             worker.looked_at_children = now
-            used += _children_bytes(worker.pid)
+            worker.children_bytes = sum(status_bytes(child.pid, *HELD) for child in _descendants(worker.pid))
+        used = status_bytes(worker.pid, *HELD) + worker.children_bytes
         worker.peak_bytes = max(worker.peak_bytes, used)
         if used - worker.base_bytes > self._limits.memory_bytes:
-            self._fail(worker, _out_of_memory(self._limits))
+            self._fail(worker, out_of_memory(self._limits.memory_bytes))
 
-    def _seconds(self, item: PlannedItem) -> float:
-        return item.route.expects.timeout_seconds or self._limits.timeout_seconds
+    def _selector_has(self, worker: _Worker) -> bool:
+        return any(key.fd == worker.answers for key, _ in self._selector.select(0))
 
-    def _fail(self, worker: _Worker, problem: str | None) -> None:
-        """Kill a worker; its item failed of ``problem``, or of what its end says."""
-        index = worker.index
-        status = self._end(worker, 0.0 if problem else FAREWELL_SECONDS)
-        if index is None:
+    def _seconds(self, index: int) -> float:
+        return self._planned[index].route.expects.timeout_seconds or self._limits.timeout_seconds
+
+    # Ending
+
+    def _fail(self, worker: _Worker, problem: str | None, *, may_repeat: bool = True) -> None:
+        """Kill a worker; the item it is at failed of ``problem``, or of what its end says."""
+        if not worker.items or (may_repeat and self._run_again(worker)):
+            self._end(worker)
             return
+        deadline = time.monotonic() + FAREWELL_SECONDS
+        if not may_repeat:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGABRT)  # it says where it is, and ends
+        while (problem is None or not may_repeat) and not has_ended(worker.pid) and time.monotonic() < deadline:
+            self._drain(worker)
+            time.sleep(0.005)
+        was_alive = not has_ended(worker.pid)
+        index = worker.items.popleft()
+        status, output = self._end(worker)
+        if problem is None:
+            problem = "closed the pipe that it answers through" if was_alive else self._what_ended_it(status)
+        frame = _where(output)
+        if frame:
+            problem += f"; it was at {frame}"
         item = self._planned[index]
-        error = ItemError(problem or _what_ended_it(status), key=item.key, where=item.route.where)
-        self._finish(worker, index, error, None, None)
+        error = ItemError(problem, key=item.key, where=frame.partition(" in ")[0] if frame else item.route.where)
+        self._finish(worker, index, error, None, None, time.monotonic() - worker.started, output)
+
+    def _what_ended_it(self, status: int) -> str:
+        told = how_it_ended(status)
+        if os.WIFSIGNALED(status):
+            if os.WTERMSIG(status) == signal.SIGSEGV:
+                return f"{told} (native code that crashed, or that found no memory)"
+            if os.WTERMSIG(status) == signal.SIGKILL:
+                return f"{told} (by the kernel, where the machine's memory ended, or by somebody)"
+        elif os.WEXITSTATUS(status) == NO_MEMORY_STATUS:
+            return out_of_memory(self._limits.memory_bytes)
+        return told
+
+    def _run_again(self, worker: _Worker) -> bool:
+        """Give the item that a used worker is at to a fresh one, once; false where it failed in a fresh one."""
+        if worker.is_fresh:
+            return False
+        index = worker.items.popleft()
+        self._end(worker)
+        self._send(self._start(), [index])
+        return True
 
     def _finish(
         self,
@@ -297,170 +421,67 @@ class _Run:
         error: ItemError | None,
         body: bytes | None,
         metrics: Mapping[str, int] | None,
+        seconds: float,
+        output: str,
     ) -> None:
-        output = bytes(worker.printed).decode("utf-8", "replace")
-        if worker.printed_bytes > len(worker.printed):
-            output += f"\n… and {human_bytes(worker.printed_bytes - len(worker.printed))} more"
-        seconds = time.monotonic() - worker.started
-        item = self._planned[index]
-        self._done[index] = Outcome(item, body, metrics, error, seconds, worker.peak_bytes, output)
-        worker.index = None
+        if error is not None:
+            body = metrics = None
+        self._done_bytes += len(body or b"")
+        self._done[index] = Outcome(self._planned[index], body, metrics, error, seconds, worker.peak_bytes, output)
 
-    def _end(self, worker: _Worker, patience: float = 0.0) -> int:
-        """Kill a worker and everything it started; how it had ended, where it did so by itself in time."""
-        worker.is_ended = True
+    def _end(self, worker: _Worker) -> tuple[int, str]:
+        """Kill a worker and everything it started; how it had ended, and the last that it printed.
+
+        What it was told and did not answer is to be done by another.
+        """
+        if worker not in self._workers:
+            return 0, ""
         self._workers.remove(worker)
-        deadline = time.monotonic() + patience
-        ended, status = os.waitpid(worker.pid, os.WNOHANG)
-        while not ended and time.monotonic() < deadline:
-            time.sleep(0.01)
-            ended, status = os.waitpid(worker.pid, os.WNOHANG)
-        for kill in (os.killpg, os.kill):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                kill(worker.pid, signal.SIGKILL)
-        if not ended:
-            _, status = os.waitpid(worker.pid, 0)
+        for index in worker.items:
+            heapq.heappush(self._waiting, index)
+        worker.items.clear()
+        for child in _descendants(worker.pid):  # those too that left its process group
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+        status = end_process(worker.pid)
+        self._drain(worker)
         for descriptor in (worker.answers, worker.output):
             with contextlib.suppress(KeyError):
                 self._selector.unregister(descriptor)
         for descriptor in (worker.tasks, worker.answers, worker.output):
             os.close(descriptor)
-        return status
+        return status, worker.printed.rest()
 
-
-# In the worker
-
-
-def _work(
-    planned: Sequence[PlannedItem], task: Task, limits: Limits, parent: int, tasks: int, answers: int, output: int
-) -> NoReturn:
-    """Item after item until there are no more; never back into the caller's code."""
-    own = os.getpid()
-    status = 1
-    try:
-        os.setsid()
-        _die_with(parent)
-        for descriptor in LOCK_DESCRIPTORS:
-            os.close(descriptor)
-        _redirect(output)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        limit = data_bytes() + limits.memory_bytes
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit + _RESERVE_BYTES))
-        while data := os.read(tasks, _INDEX.size):
-            (index,) = _INDEX.unpack(data)
-            answer = _answer(index, planned[index], task, limits)
-            if os.getpid() != own:  # the function forked, and this is the child
-                break
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
-            _send(answers, answer)
-        status = 0
-    finally:
-        os._exit(status)
-
-
-def _answer(index: int, item: PlannedItem, task: Task, limits: Limits) -> list[bytes]:
-    """What is sent back of one item: lengths, facts, body."""
-    body, metrics, is_spent = b"", None, False
-    problem: dict[str, str | None] | None = None
-    _reset_peak()
-    try:
-        body, metrics = task(item)
-    except MemoryError:
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
-        is_spent = True
-        problem = {"problem": _out_of_memory(limits), "where": item.route.where, "path": None}
-    except ItemError as error:
-        problem = {"problem": error.problem, "where": error.where, "path": error.path}
-    except BaseException as error:  # sys.exit() and Ctrl-C too: nothing may end the run but its owner
-        problem = {"problem": f"raised {type(error).__name__}: {error}", "where": item.route.where, "path": None}
-    facts = orjson.dumps(
-        {
-            "index": index,
-            "error": problem,
-            "metrics": metrics,
-            "peak": _status_bytes("VmHWM:"),
-            "resident": _status_bytes("VmRSS:"),
-            "is_spent": is_spent,
-        }
-    )
-    return [_HEAD.pack(len(facts), len(body)), facts, body]
-
-
-def _send(descriptor: int, parts: Sequence[bytes]) -> None:
-    for part in parts:
-        view = memoryview(part)
-        while view:
-            view = view[os.write(descriptor, view) :]
-
-
-def _redirect(output: int) -> None:
-    """What is printed goes to the batch, at most a pipe full at a time; nothing can be read."""
-    null = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((null, 0), (output, 1), (output, 2)):
-        os.dup2(source, target)
-    os.close(null)
-    os.close(output)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  descriptors, for the whole process
-    sys.stdout = open(1, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-
-
-def _die_with(parent: int) -> None:
-    """Be killed when the batch is, prctl(2); elsewhere than on Linux a worker ends at its next item."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-
-def _reset_peak() -> None:
-    with contextlib.suppress(OSError):  # a kernel that does not know it; the peak is then that of all items so far
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def _status_bytes(field_name: str) -> int:
-    with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
-        for line in status:
-            if line.startswith(field_name):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-# In the batch
+    def _drain(self, worker: _Worker) -> None:
+        """What is in the pipe, and no more: another process may still write to it."""
+        for _ in range(64):
+            data = _read(worker.output)
+            if not data:
+                return
+            worker.printed.feed(data)
 
 
 def _read(descriptor: int) -> bytes | None:
-    """What is there: ``None`` where there is nothing yet, empty where the other end is closed."""
+    """What is there; ``None`` for nothing yet, empty where the other end is closed."""
     try:
         return os.read(descriptor, 1024 * 1024)
     except BlockingIOError:
         return None
 
 
-def _resident(pid: int) -> int:
+def _descendants(pid: int) -> list[psutil.Process]:
     try:
-        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE_BYTES
-    except (OSError, IndexError):
-        return 0
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
 
 
-def _children_bytes(pid: int) -> int:
-    total = 0
-    with contextlib.suppress(psutil.Error):
-        for child in psutil.Process(pid).children(recursive=True):
-            total += _resident(child.pid)
-    return total
-
-
-def _out_of_memory(limits: Limits) -> str:
-    return f"ran out of memory (each item may use {human_bytes(limits.memory_bytes)})"
-
-
-def _what_ended_it(status: int) -> str:
-    told = how_it_ended(status)
-    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGSEGV:
-        told += " (native code that crashed, or that found no memory)"
-    return told
+def _where(output: str) -> str | None:
+    """The innermost line of the user's own code in what faulthandler wrote: ``/srv/site/pages.py:41 in rankings``."""
+    _, _, traceback = output.rpartition("(most recent call first):")
+    for file, line, function in _FRAME.findall(traceback):
+        if file == str(_WORKER):  # further out is what the batch was at when it forked
+            return None
+        if not file.startswith(_NOT_THE_USERS) and "site-packages" not in file:
+            return f"{file}:{line} in {function}"
+    return None

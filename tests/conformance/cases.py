@@ -41,19 +41,8 @@ LINES: Mapping[int, str] = {
     28: "nothing is sent with a length that the file no longer has",
     29: "the guard's 503",
     30: "what is never shed",
-    31: "WebSocket scopes pass through",
+    31: "WebSocket scopes pass through; a handshake is refused while shedding",
     32: "an exception in hotpath's own code costs no request",
-}
-
-# Lines whose code does not exist yet: nothing covers them.
-LATER: Mapping[int, str] = {
-    29: "there is no guard yet",
-    30: "nothing is shed yet",
-}
-
-# Lines of which a part does not exist yet: the rest is held, the part is not covered by anything.
-PARTS_LATER: Mapping[int, str] = {
-    31: "the refusal of a handshake while shedding",
 }
 
 # The clock of the site below: published at PUBLISHED, asked an hour later.

@@ -14,7 +14,7 @@ from hotpath.keys import strip_root_path
 from hotpath.resolver import Miss, resolve
 from hotpath.snapshot import Answer
 from hotpath.testing import Response
-from tests.conformance.cases import APP, CASES, LATER, LINES, PARTS_LATER, Case
+from tests.conformance.cases import APP, CASES, LINES, Case
 from tests.conformance.judge import check, page_of
 from tests.conformance.site import Site, ask, make_scope, parse_fields, tags_of
 
@@ -113,13 +113,11 @@ def scenario_lines() -> set[int]:
     return {int(name.split("_")[2]) for name in names if name.startswith("test_line_")}
 
 
-def test_every_line_has_a_test_or_is_listed_as_later() -> None:
-    """A line that loses its last test, and one that gets its first without leaving the list, both fail here."""
+def test_every_line_has_a_test() -> None:
+    """A line that loses its last test fails here."""
     assert sorted(LINES) == list(range(1, 33))
     covered = {case.line for case in CASES} | scenario_lines()
-    assert covered <= set(LINES)
-    assert set(LINES) - covered == set(LATER)
-    assert set(PARTS_LATER) <= covered
+    assert covered == set(LINES)
 
 
 def test_every_row_names_its_section() -> None:
@@ -133,6 +131,3 @@ def test_the_lines_stand_in_the_reference() -> None:
     text = (Path(__file__).parents[2] / "docs" / "reference" / "http.md").read_text("utf-8")
     for line in LINES:
         assert f"\n| {line} | " in text, f"docs/reference/http.md has no row for line {line}"
-    for line in (*LATER, *PARTS_LATER):
-        row = text.partition(f"\n| {line} | ")[2].partition("\n")[0]
-        assert "not yet" in row, f"docs/reference/http.md does not say that line {line} is for later"

@@ -20,6 +20,7 @@ from hotpath.site import Hotpath
 from hotpath.testing import FakeClock, Response
 from tests.conformance.cases import APP, ASKED, DATE, LATER_DATE, PUBLISHED, ROWS, PageData
 from tests.conformance.site import Headers, Site, ask, make_scope, make_site, publish, the_app, wire_faults
+from tests.guard.fakes import Rigged
 
 ONE: Mapping[str, PageData] = {"/a": PageData(b'{"n":1}'), "/b": PageData(ROWS)}
 TWO: Mapping[str, PageData] = {"/a": PageData(b'{"n":2,"longer":true}'), "/b": PageData(ROWS)}
@@ -303,6 +304,74 @@ def test_line_28_a_file_that_shrinks_before_loading_is_not_announced(tmp_path: P
     assert wire_faults("GET", answer) == []
     assert (answer.status, answer.body) == (200, ONE["/a"].body)
     site.hot.reader.close()
+
+
+@pytest.fixture
+def short(site: Site) -> Site:
+    """The same site while memory is so short that only what is never shed gets through."""
+    rigged = Rigged()
+    rigged.guard.start = lambda key, loop=None: None  # type: ignore[method-assign]
+    rigged.see(0.95)
+    return Site(site.hot, HotpathMiddleware(the_app, hot=site.hot, guard=rigged.guard), site.items)
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [("*/*", "application/json"), ("application/problem+json", "application/problem+json")],
+)
+def test_line_29_the_503_of_the_guard(short: Site, accept: str, media_type: str) -> None:
+    """RFC 9110 §15.6.4 and §10.2.3; RFC 9111 §5.2.2.5; RFC 9112 §9.6."""
+    answer = get(short, "/cold", [(b"accept", accept.encode())])
+    assert answer.status == 503
+    assert int(answer.header("retry-after") or "") > 0
+    assert answer.header("cache-control") == "no-store"
+    assert answer.header("connection") == "close"
+    assert answer.header("content-type") == media_type
+    assert answer.header("content-length") == str(len(answer.body))
+    assert answer.header("x-app") is None
+
+
+def test_line_29_http_2_has_no_connection_field(short: Site) -> None:
+    """RFC 9113 §8.2.2."""
+    assert get(short, "/cold", http_version="2").header("connection") is None
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/a", 200),
+        ("/b", 200),
+        ("/livez", APP),
+        ("/metrics", APP),
+        ("/robots.txt", APP),
+        ("/.well-known/acme-challenge/token", APP),
+        ("/readyz", APP),
+        ("/sitemap.xml", 503),
+    ],
+)
+def test_line_30_what_is_never_shed(short: Site, target: str, status: int) -> None:
+    """RFC 9309 §2.3.1.4: a robots.txt that answers 5xx stops all crawling. A sitemap.xml is hot, or like any page."""
+    assert get(short, target).status == status
+
+
+@pytest.mark.parametrize("extensions", [{"websocket.http.response": {}}, {}, None])
+def test_line_31_a_handshake_is_refused_while_shedding(short: Site, extensions: dict[str, Any] | None) -> None:
+    """ASGI, WebSocket Denial Response: where a server offers it the client is told why."""
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {**make_scope("GET", "/chat", [], {}), "type": "websocket", "extensions": extensions}
+    asyncio.run(short.app(scope, None, send))  # type: ignore[arg-type]
+    if extensions:
+        assert [message["type"] for message in sent] == [
+            "websocket.http.response.start",
+            "websocket.http.response.body",
+        ]
+        assert sent[0]["status"] == 503
+    else:
+        assert sent == [{"type": "websocket.close", "code": 1013}]
 
 
 def test_line_31_a_websocket_scope_passes_untouched(site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -168,11 +169,12 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> floa
 
 def workers_of(root: Path) -> tuple[Worker, ...]:
     """The workers that share the slots of the server that ``served`` started with this directory."""
-    slots = WorkerSlots(slots_path(str(Hotpath(root / "hot").store.root)))
-    try:
-        return slots.workers()
-    finally:
-        slots.close()
+    return _slots(root).workers()
+
+
+@functools.cache
+def _slots(root: Path) -> WorkerSlots:
+    return WorkerSlots(slots_path(str(Hotpath(root / "hot").store.root)))
 
 
 @contextlib.contextmanager

@@ -119,7 +119,7 @@ def test_a_dear_route_is_reserved_for() -> None:
     rigged.see(0.6)
     rigged.guard.admission.leave(first)
     rigged.see(0.3)
-    assert not rigged.guard.admission.is_open
+    assert rigged.guard.admission.open is None
     # 300 MiB each of the 692 that are left.
     scopes = [http(f"/report/{number}") for number in range(3)]
     assert [rigged.guard.admission.enter(scope) is None for scope in scopes] == [True, True, False]
@@ -130,7 +130,7 @@ def test_a_dear_route_is_reserved_for() -> None:
     assert status(rigged, "/report/9") == 200
     rigged.clock.advance(2 * 3600)
     rigged.see(0.3)
-    assert rigged.guard.admission.is_open, "two hours later it is forgotten"
+    assert rigged.guard.admission.open is not None, "two hours later it is forgotten"
 
 
 def test_growth_is_shared_among_those_that_run() -> None:

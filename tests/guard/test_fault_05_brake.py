@@ -20,8 +20,7 @@ SECONDS = 8.0
 def test_p0_and_p1_are_served(tmp_path: Path) -> None:
     guard = {"leave": False, "priority": {"/account/*": 1}}
     with memory_group(256 * MIB) as group, served(tmp_path, group, guard=guard) as rig:
-        for _ in range(15):
-            rig.status("/leak?mib=12")
+        rig.get("/leak?mib=195")
         rig.await_state("BRAKE", seconds=5)
         streams = [
             *(Stream("hot", path, 15) for path in HOT[:2]),

@@ -17,8 +17,7 @@ def test_back_to_normal(tmp_path: Path) -> None:
     guard = {"leave": False, "priority": {"/free": 0, "/leak": 0}}
     with memory_group(256 * MIB) as group, served(tmp_path, group, guard=guard) as rig:
         with Watch(rig) as watch, Load(rig.port, [Stream("hot", HOT[0], 20), Stream("cold", "/cold", 20)]) as load:
-            for _ in range(15):
-                rig.status("/leak?mib=12")
+            rig.get("/leak?mib=195")
             rig.await_state("BRAKE", seconds=5)
             assert rig.get("/free") == "freed"
             took = rig.await_state("NORMAL", seconds=180)

@@ -1,6 +1,7 @@
 """Four workers leak together under load: one after the other is replaced, and no client notices.
 
-The times are shortened by the guard's own options: 60 s between two recycles are 5, 20 s of BRAKE are 1, dwell times of 15 s are 3.
+The times are shortened by the guard's own options: 60 s between two recycles are 5, 20 s of BRAKE are 1, dwell times
+of 15 s are 3.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import importlib.util
 import time
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 from tests.guard.groups import memory_group, needs_groups

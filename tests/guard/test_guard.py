@@ -15,7 +15,7 @@ from hotpath.guard import MemoryGuard
 from hotpath.leaving import Departure
 from hotpath.pressure import State
 from hotpath.slots import WorkerSlots
-from tests.guard.fakes import LIMIT, MIB, Rigged
+from tests.guard.fakes import LIMIT, MIB, Rigged, state_of
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,11 @@ class Leaving:
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch, **options: object) -> None:
         self.departures: list[Departure] = []
-        monkeypatch.setattr(Departure, "start", self.departures.append)
+
+        def begin(departure: Departure) -> None:
+            self.departures.append(departure)
+
+        monkeypatch.setattr(Departure, "start", begin)
         self.rigged = Rigged(leave=True, **options)
         self.guard = self.rigged.guard
         self.guard.obstacle = None
@@ -163,15 +167,16 @@ def test_it_leaves_once_when_its_turn_comes(tmp_path: Path, monkeypatch: pytest.
     left: list[bool] = []
     leaving.guard.on_leaving.append(lambda: left.append(True))
     leaving.rigged.see(0.95, samples=20)
-    assert leaving.guard.state is State.BRAKE
+    assert state_of(leaving.guard) is State.BRAKE
     leaving.rigged.see(0.95, samples=10)
-    assert leaving.guard.state is State.DRAIN
+    assert state_of(leaving.guard) is State.DRAIN
     assert (len(leaving.departures), left) == (1, [True])
     assert leaving.guard.recycled == {"brake_deadline": 1}
     leaving.rigged.see(0.2, samples=100)
     assert leaving.guard.state is State.DRAIN
     assert len(leaving.departures) == 1
-    leaving.guard.slots.release()  # type: ignore[union-attr]
+    assert leaving.guard.slots is not None
+    leaving.guard.slots.release()
 
 
 def test_two_recycles_without_calm_are_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +235,7 @@ def test_a_guard_thread_that_hangs_is_seen_from_the_loop() -> None:
     assert rigged.guard.position.reason == "stalled"
     assert rigged.guard.loop_lag_seconds == 0.0
     rigged.see(0.3, samples=3)
-    assert rigged.guard.state is State.NORMAL
+    assert state_of(rigged.guard) is State.NORMAL
 
 
 def test_the_lag_of_the_loop_is_a_peak_that_fades() -> None:

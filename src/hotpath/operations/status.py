@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hotpath.errors import HotpathError, NothingPublished
 from hotpath.quantities import human_bytes, human_seconds
 from hotpath.quarantine import problems_of
+from hotpath.runs import PUBLISHED, last_run
 from hotpath.store import Store
+
+# Of the report of a run, what a script would ask first; the whole is in ``runs/``.
+_OF_A_RUN = ("sequence", "time", "outcome", "reason", "total", "failures", "warnings", "seconds", "peak_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,8 @@ class GenerationStatus:
 class StoreStatus:
     """The state of a store; ``degraded`` says why another generation than the wanted one is served.
 
-    ``quarantined`` has the problems of each generation that failed validation.
+    ``quarantined`` has the problems of each generation that failed validation, ``last_run`` the report of the last
+    batch, where there was one.
     """
 
     root: str
@@ -40,6 +46,7 @@ class StoreStatus:
     degraded: str | None
     generations: tuple[GenerationStatus, ...]
     quarantined: Mapping[int, Sequence[str]]
+    last_run: Mapping[str, Any] | None
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
@@ -62,6 +69,7 @@ class StoreStatus:
             "quarantined": [
                 {"generation": sequence, "problems": list(problems)} for sequence, problems in self.quarantined.items()
             ],
+            "last_run": {name: self.last_run.get(name) for name in _OF_A_RUN} if self.last_run else None,
         }
 
 
@@ -117,7 +125,7 @@ def status(store: Store) -> StoreStatus:
         age = max(0, now - created)
         generations.append(GenerationStatus(sequence, age, len(manifest.items), size, tuple(state), stale))
     quarantined = {sequence: _why(store, sequence) for sequence in reversed(store.quarantined())}
-    return StoreStatus(str(store.root), serving, degraded, tuple(generations), quarantined)
+    return StoreStatus(str(store.root), serving, degraded, tuple(generations), quarantined, last_run(store))
 
 
 def _why(store: Store, sequence: int) -> list[str]:
@@ -147,4 +155,22 @@ def lines(found: StoreStatus) -> list[str]:
     for sequence, problems in found.quarantined.items():
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         told.append(f"  {sequence:>6}  in quarantine: {problems[0] if problems else 'no reason given'}{more}")
+    if found.last_run is not None:
+        told += _of_the_run(found.last_run)
+    return told
+
+
+def _of_the_run(run: Mapping[str, Any]) -> list[str]:
+    """The last batch, where it is not simply the generation that is served."""
+    failures = run.get("failures", [])
+    if run.get("outcome") == PUBLISHED and not failures:
+        return []
+    told = [f"last run: {run.get('outcome')}, {len(failures)} of {run.get('total')} items failed"]
+    if reason := run.get("reason"):
+        told[0] += f"; {reason}"
+    for failure in failures[:3]:
+        kept = "; its last good bytes stay" if failure.get("carried") else ""
+        told.append(f"    {failure.get('key')}: {failure.get('problem')}{kept}")
+    if len(failures) > 3:
+        told.append(f"    … and {len(failures) - 3} more, see runs/")
     return told

@@ -14,7 +14,7 @@ TIMEOUT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Apprise:
-    """Send to one apprise URL; ``number`` tells several apart. Raises ``DeclarationError``, which never shows the URL."""
+    """Send to one apprise URL; ``number`` tells several apart. Raises ``DeclarationError`` without the URL in it."""
 
     url: Secret
     number: int = 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from hotpath.errors import DeclarationError
 from hotpath.operations.alerts.alerts import REMIND_SECONDS, Alerts, Way
 from hotpath.operations.alerts.apprise import Apprise
-from hotpath.operations.alerts.mail import Mail
+from hotpath.operations.alerts.mail import STARTTLS, Mail
 from hotpath.operations.alerts.ping import Ping
 from hotpath.operations.alerts.webhook import Webhook
 from hotpath.operations.secret import Secret
@@ -44,14 +45,51 @@ def alerts_from_environment(environ: Mapping[str, str] | None = None) -> Alerts:
         if name.startswith(PREFIX) and value.strip()
     }
     for name in given.keys() - set(NAMES):
-        raise DeclarationError(f"{PREFIX}{name} is no setting; there are {', '.join(PREFIX + known for known in NAMES)}")
+        raise DeclarationError(
+            f"{PREFIX}{name} is no setting; there are {', '.join(PREFIX + known for known in NAMES)}"
+        )
     ways: list[Way] = []
-    if mail := _mail(given):
-        ways.append(mail)
-    if "WEBHOOK" in given:
-        ways.append(_named("WEBHOOK", lambda: Webhook(Secret(given["WEBHOOK"]))))
-    for number, url in enumerate(given.get("APPRISE", "").split(), 1):
-        ways.append(_apprise(url, number))
-    ping = _ping(given["PING"]) if "PING" in given else None
-    remind = parse_seconds(given.get("REMIND", REMIND_SECONDS), f"{PREFIX}REMIND")
+    with _naming("MAIL_…, SMTP_…"):
+        if mail := _mail(given):
+            ways.append(mail)
+    with _naming("WEBHOOK"):
+        if "WEBHOOK" in given:
+            ways.append(Webhook(Secret(given["WEBHOOK"])))
+    with _naming("APPRISE"):
+        ways += [Apprise(Secret(url), number) for number, url in enumerate(given.get("APPRISE", "").split(), 1)]
+    with _naming("PING"):
+        ping = Ping(Secret(given["PING"])) if "PING" in given else None
+    remind = parse_seconds(given.get("REMIND", f"{REMIND_SECONDS}s"), f"{PREFIX}REMIND")
     return Alerts(ways, ping=ping, site=given.get("SITE"), remind_seconds=remind)
+
+
+def _mail(given: Mapping[str, str]) -> Mail | None:
+    if not any(name.startswith(("MAIL_", "SMTP_")) for name in given):
+        return None
+    for name in ("SMTP_HOST", "MAIL_TO", "MAIL_FROM"):
+        if name not in given:
+            raise DeclarationError(f"{PREFIX}{name} is missing; mail needs SMTP_HOST, MAIL_TO and MAIL_FROM")
+    port = given.get("SMTP_PORT")
+    if port is not None and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise DeclarationError(f"{PREFIX}SMTP_PORT={port!r} is no port; write a number like 587")
+    return Mail(
+        host=given["SMTP_HOST"],
+        port=int(port) if port else None,
+        to=tuple(address.strip() for address in given["MAIL_TO"].split(",") if address.strip()),
+        sender=given["MAIL_FROM"],
+        user=given.get("SMTP_USER"),
+        password=Secret(given["SMTP_PASSWORD"]) if "SMTP_PASSWORD" in given else None,
+        tls=given.get("SMTP_TLS", STARTTLS).lower(),
+        ca_file=Path(given["SMTP_CA"]) if "SMTP_CA" in given else None,
+    )
+
+
+@contextmanager
+def _naming(names: str) -> Iterator[None]:
+    """Say in which variables the mistake is."""
+    try:
+        yield
+    except DeclarationError as error:
+        if error.problem.startswith(PREFIX):
+            raise
+        raise DeclarationError(f"{PREFIX}{names}: {error.problem}") from None

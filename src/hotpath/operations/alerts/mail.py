@@ -49,7 +49,11 @@ class Mail:
         if not self.to:
             raise DeclarationError("to=(): write who gets the mail")
         for address in (*self.to, self.sender):
-            if address.count("@") != 1 or not address.isascii() or any(character in address for character in " \r\n,<>"):
+            if (
+                address.count("@") != 1
+                or not address.isascii()
+                or any(character in address for character in " \r\n,<>")
+            ):
                 raise DeclarationError(f"{address!r} is no mail address; write name@example.org")
         if (self.user is None) != (self.password is None):
             raise DeclarationError("user and password go together; write both or none of them")
@@ -84,7 +88,9 @@ class Mail:
     def _port(self) -> int:
         return self.port or PORTS[self.tls]
 
-    def _deliver(self, message: Message, stage: list[str], open_now: list[smtplib.SMTP]) -> dict[str, tuple[int, bytes]]:
+    def _deliver(
+        self, message: Message, stage: list[str], open_now: list[smtplib.SMTP]
+    ) -> dict[str, tuple[int, bytes]]:
         context = ssl.create_default_context(cafile=self.ca_file)
         if self.tls == TLS:
             client: smtplib.SMTP = smtplib.SMTP_SSL(

@@ -1,0 +1,75 @@
+"""A night's work: run the batch, ask the public endpoints, go back where they are wrong, and tell people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hotpath.batch import Report
+from hotpath.errors import HotpathError, PublicAnswerWrong, StoreError
+from hotpath.operations.alerts.alerts import Alerts
+from hotpath.operations.check import CheckOptions, CheckReport, check
+from hotpath.site import Hotpath
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """What a night did; ``check`` where the public endpoints were asked. ``warnings`` are of the alerts."""
+
+    report: Report
+    check: CheckReport | None
+    warnings: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """For ``--json``."""
+        told = self.report.as_dict()
+        if self.check is not None:
+            told["check"] = self.check.as_dict()
+        told["alert_warnings"] = list(self.warnings)
+        return told
+
+
+def run_night(
+    hot: Hotpath,
+    build: Callable[[], Report],
+    *,
+    alerts: Alerts,
+    check_url: str | None = None,
+    options: CheckOptions | None = None,
+    warn: Callable[[str], Any],
+) -> Night:
+    """``build``, then check ``check_url``; a wrong public answer is rolled back from at once.
+
+    ``warn`` is told of alerts that did not get through, also where the night fails. Raises what ``build`` raises, and
+    ``PublicAnswerWrong``; each is alerted of first.
+    """
+    warnings = alerts.started()
+    try:
+        report = build()
+        found = check(hot, check_url, options) if check_url is not None else None
+        if found is not None and not found.is_right:
+            _go_back(hot, report.published.sequence, found)
+    except HotpathError as error:
+        for warning in (*warnings, *alerts.failed(hot.store, error)):
+            warn(warning)
+        raise
+    summary = f"generation {report.published.sequence} is published: {report.published.items} items"
+    if report.failures:
+        details = [str(failure) for failure in report.failures]
+        kept = f"{len(report.failures)} items failed, {len(report.carried)} keep their last good bytes"
+        warnings += alerts.wrong(hot.store, "items.failed", kept, details)
+    else:
+        warnings += alerts.resolved(hot.store, "items", summary)
+    warnings += alerts.succeeded(hot.store, summary)
+    return Night(report, found, tuple(warnings))
+
+
+def _go_back(hot: Hotpath, sequence: int, found: CheckReport) -> None:
+    """Roll back from a generation that the public sees wrong, and say so by raising."""
+    problems = [str(failure) for failure in found.failures]
+    try:
+        _, target = hot.store.rollback(reason=f"the public endpoints were wrong: {problems[0]}")
+    except StoreError as error:
+        raise PublicAnswerWrong(found.base_url, sequence, None, [*problems, f"and it stays: {error}"]) from error
+    raise PublicAnswerWrong(found.base_url, sequence, target, problems)

@@ -1,0 +1,1 @@
+"""The steps of a recovery, each of which can be killed and run again."""

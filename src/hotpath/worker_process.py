@@ -1,0 +1,282 @@
+"""The inside of a worker: item after item under its limits, each answered through a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import gc
+import io
+import os
+import resource
+import signal
+import struct
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from hotpath.errors import ItemError
+from hotpath.isolation import limit_memory, status_bytes
+from hotpath.quantities import human_bytes
+from hotpath.routes import PlannedItem
+from hotpath.store import LOCK_DESCRIPTORS
+
+Task = Callable[[PlannedItem], tuple[bytes, Mapping[str, int] | None]]
+
+# What an item that ran out of memory needs to say so.
+RESERVE_BYTES = 16 * 1024 * 1024
+
+# Of what an exception says so much is a message; the rest is data.
+MAX_MESSAGE = 2000
+
+# Private and shared memory, also what was swapped out; not the pages of mapped files, which the kernel takes back.
+HELD = ("RssAnon", "RssShmem", "VmSwap")
+
+# So exactly an item's peak is told: to start afresh after every item would cost as much as a small item itself.
+PEAK_STEP_BYTES = 4 * 1024 * 1024
+
+# With this a worker ends that has no memory left to say so.
+NO_MEMORY_STATUS = 119
+
+_INDEX = struct.Struct("!I")
+_HEAD = struct.Struct("!II")
+_FACTS = 9
+_MAX_FACTS_BYTES = 1024 * 1024
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a worker sends of an item. ``is_spent`` says that it ran out of memory, ``is_last`` that the worker ends."""
+
+    index: int
+    body: bytes
+    metrics: Mapping[str, int] | None
+    problem: str | None
+    where: str | None
+    path: str | None
+    seconds: float
+    peak_bytes: int
+    is_spent: bool
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pipes:
+    """The worker's ends: numbers of items in, answers out, prints out."""
+
+    tasks: int
+    answers: int
+    output: int
+
+
+def encode_indices(indices: Sequence[int]) -> bytes:
+    return b"".join(map(_INDEX.pack, indices))
+
+
+class Received:
+    """What a worker has sent and nobody has taken yet."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._facts: bytes | None = None
+        self._missing = 0
+        # Gives its bytes away without a copy: a large body is in memory once.
+        self._body = io.BytesIO()
+
+    def __len__(self) -> int:
+        return len(self._data) + self._body.tell()
+
+    def feed(self, data: bytes) -> None:
+        if self._missing:
+            of_body = memoryview(data)[: self._missing]
+            self._body.write(of_body)
+            self._missing -= len(of_body)
+            data = data[len(of_body) :]
+        self._data += data
+
+    def take(self, max_bytes: int) -> Answer | None:
+        """The first answer, or ``None`` while it is not whole.
+
+        Raises ``ValueError`` for what no worker sends, for a body above ``max_bytes`` too.
+        """
+        if self._facts is None and not self._take_facts(max_bytes):
+            return None
+        if self._missing or self._facts is None:
+            return None
+        facts, body = orjson.loads(self._facts), self._body.getvalue()
+        self._facts, self._body = None, io.BytesIO()
+        if not isinstance(facts, list) or len(facts) != _FACTS:
+            raise ValueError("no answer")
+        index, *others = facts
+        return Answer(index, body, *others)
+
+    def _take_facts(self, max_bytes: int) -> bool:
+        if len(self._data) < _HEAD.size:
+            return False
+        facts_bytes, body_bytes = _HEAD.unpack_from(self._data)
+        if facts_bytes > _MAX_FACTS_BYTES or body_bytes > max_bytes:
+            raise ValueError("no answer")
+        start = _HEAD.size + facts_bytes
+        if len(self._data) < start:
+            return False
+        self._facts = bytes(self._data[_HEAD.size : start])
+        end = min(len(self._data), start + body_bytes)
+        self._body.write(self._data[start:end])
+        del self._data[:end]
+        self._missing = start + body_bytes - end
+        return True
+
+
+def work(pipes: Pipes, planned: Sequence[PlannedItem], task: Task, memory_bytes: int, mark: bytes, parent: int) -> None:
+    """Until there are no more items, or this process has grown so much that a fresh one should go on."""
+    _die_with(parent)
+    # Of all processes the one that the kernel should take when the machine's memory ends.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    for descriptor in LOCK_DESCRIPTORS:
+        os.close(descriptor)
+    _redirect(pipes.output)
+    # Where a crash or a hang (SIGABRT) was, in what the item printed. Its memory is nobody's to find on the disk.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    faulthandler.enable(pipes.output, all_threads=False)
+    # What the batch holds is no garbage here; a collection that walks over it would copy its pages.
+    gc.freeze()
+    limit_memory(memory_bytes, RESERVE_BYTES)
+    base_bytes = status_bytes("self", *HELD)
+    try:
+        _serve(pipes, planned, task, memory_bytes, mark, base_bytes)
+    except MemoryError:  # raised once more where it was dealt with
+        os._exit(NO_MEMORY_STATUS)
+
+
+def _serve(
+    pipes: Pipes, planned: Sequence[PlannedItem], task: Task, memory_bytes: int, mark: bytes, base_bytes: int
+) -> None:
+    own = os.getpid()
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    all_memory = (hard, hard)
+    quiet_bytes = _reset_peak()
+    while data := os.read(pipes.tasks, _INDEX.size):
+        (index,) = _INDEX.unpack(data)
+        started = time.monotonic()
+        body, metrics, error, is_spent = _run(planned[index], task, memory_bytes, all_memory)
+        seconds = time.monotonic() - started
+        if os.getpid() != own:  # the function forked, and this is the child
+            return
+        is_last = is_spent or _left_processes() or not _flush()
+        peak_bytes = _peak_bytes()
+        if peak_bytes - base_bytes > memory_bytes // 2:
+            is_last = is_last or status_bytes("self", *HELD) - base_bytes > memory_bytes // 2
+        if peak_bytes > quiet_bytes + PEAK_STEP_BYTES:
+            quiet_bytes = _reset_peak()
+        facts = orjson.dumps((index, metrics, *error, seconds, peak_bytes, is_spent, is_last))
+        _send(pipes.output, (mark,))
+        _send(pipes.answers, (_HEAD.pack(len(facts), len(body)), facts, body))
+        while is_last:  # until it is killed: what it started is found by its parent process, which is this one
+            signal.pause()
+
+
+_Error = tuple[str | None, str | None, str | None]
+
+
+def _run(
+    item: PlannedItem, task: Task, memory_bytes: int, all_memory: tuple[int, int]
+) -> tuple[bytes, Mapping[str, int] | None, _Error, bool]:
+    """Body and metrics, or problem, where and path; and whether the memory is at its end."""
+    where = item.route.where
+    try:
+        body, metrics = task(item)
+    except MemoryError:
+        resource.setrlimit(resource.RLIMIT_DATA, all_memory)  # first of all: nothing can be allocated before
+        return b"", None, (out_of_memory(memory_bytes), where, None), True
+    except ItemError as error:
+        return b"", None, (_text(error.problem), _text(error.where or where), error.path and _text(error.path)), False
+    except BaseException as error:  # sys.exit() and Ctrl-C too: nothing may end the run but its owner
+        return b"", None, (_text(f"raised {type(error).__name__}: {error}"), where, None), False
+    if len(body) > item.route.expects.max_bytes:
+        allowed = human_bytes(item.route.expects.max_bytes)
+        told = f"the body has {human_bytes(len(body))}, allowed are {allowed}; make it smaller or write max_bytes="
+        return b"", None, (told, where, None), False
+    return body, metrics, (None, None, None), False
+
+
+def out_of_memory(memory_bytes: int) -> str:
+    return f"ran out of memory (each item may use {human_bytes(memory_bytes)})"
+
+
+def _text(said: str) -> str:
+    """Fit to be sent: not without end, and without the halves of characters that UTF-8 does not have."""
+    if len(said) > MAX_MESSAGE:
+        said = said[:MAX_MESSAGE] + " …"
+    return said.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _reset_peak() -> int:
+    """Let the peak begin at what is used now, proc(5); where that is not allowed it is that of all items so far."""
+    with contextlib.suppress(OSError):
+        # Opened each time: a descriptor that an item closed may be the number of a file of its own by now.
+        descriptor = os.open("/proc/self/clear_refs", os.O_WRONLY)
+        try:
+            os.write(descriptor, b"5")
+        finally:
+            os.close(descriptor)
+    return _peak_bytes()
+
+
+def _left_processes() -> bool:
+    """Whether the item left processes behind, which end with this one."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _flush() -> bool:
+    """Send what was printed; false where the item closed or replaced a stream so that the next one could not print."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.fstat(1)
+        os.fstat(2)
+    except Exception:
+        return False
+    return True
+
+
+def _send(descriptor: int, parts: Sequence[bytes]) -> None:
+    views = [memoryview(part) for part in parts if part]
+    while views:
+        sent = os.writev(descriptor, views)
+        while views and sent >= len(views[0]):
+            sent -= len(views.pop(0))
+        if views:
+            views[0] = views[0][sent:]
+
+
+def _redirect(output: int) -> None:
+    """What is printed goes to the batch, line by line, at most a pipe full at a time; nothing can be read."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+    os.close(null)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  descriptors, for the whole process
+    sys.stdout = open(1, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+
+
+def _die_with(parent: int) -> None:
+    """Be killed when the batch is, prctl(2); elsewhere than on Linux a worker ends at its next item."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)

@@ -1,0 +1,83 @@
+"""The limit below the guard: Python raises ``MemoryError``, the reserve opens once, what was set before comes back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.guard.native import TRIALS, outcome
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts mappings on Linux only")
+
+START = """
+import resource
+from hotpath.hard_limit import HardLimit
+MIB = 2**20
+before = resource.getrlimit(resource.RLIMIT_DATA)
+limit = HardLimit(32 * MIB)
+def fits(size):
+    try:
+        return len(bytearray(size * MIB)) > 0
+    except MemoryError:
+        return False
+"""
+
+
+def said(code: str) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", START + code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_what_is_above_the_headroom_is_refused_and_what_is_below_fits() -> None:
+    assert said("limit.follow(96 * MIB); print(fits(50), fits(80), fits(200))") == ["True", "False", "False"]
+
+
+def test_the_reserve_opens_once() -> None:
+    code = "limit.follow(96 * MIB); limit.open_reserve(); print(fits(80), fits(120))"
+    code += "; limit.open_reserve(); print(fits(120))"
+    assert said(code) == ["True", "False", "False"]
+
+
+def test_many_small_objects_that_reach_the_limit_open_it_too() -> None:
+    code = """
+limit.follow(64 * MIB)
+kept = []
+try:
+    while True:
+        kept.append(bytearray(2000))
+except MemoryError:
+    limit.follow(0)
+print(limit.reserve_used)
+"""
+    assert said(code) == ["True"]
+
+
+def test_it_follows_what_is_mapped_and_lets_go_at_the_end() -> None:
+    code = """
+limit.follow(96 * MIB)
+kept = bytearray(50 * MIB)
+limit.follow(96 * MIB)
+print(fits(50))
+limit.close()
+print(fits(300), resource.getrlimit(resource.RLIMIT_DATA) == before)
+"""
+    assert said(code) == ["True", "True", "True"]
+
+
+@pytest.mark.parametrize("name", [name for name, (package, _) in TRIALS.items() if package is None])
+def test_python_itself_raises(name: str) -> None:
+    assert outcome(name) == "MemoryError"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, (package, _) in TRIALS.items() if package is not None])
+def test_what_the_documents_say_of_a_library(name: str) -> None:
+    """Not a promise of these libraries: where this fails, the table in docs/explanation/guard.md has to change."""
+    found = outcome(name)
+    if found == "not installed":
+        pytest.skip(f"needs {TRIALS[name][0]}")
+    seen = {"orjson.dumps": "killed by SIGSEGV", "orjson.loads": "JSONDecodeError"}
+    assert found == seen.get(name, "MemoryError")
