@@ -18,6 +18,7 @@ from hotpath.batch import DEFAULT_MAX_FAILURES, Report, failure_facts
 from hotpath.batch import build as run_batch
 from hotpath.cli_output import JSON, STORE, TARGET, print_json, say, warn
 from hotpath.cli_public import alert, check, recover
+from hotpath.operations import audit as audit_operation
 from hotpath.operations import demo as demo_operation
 from hotpath.operations import explain as explain_operation
 from hotpath.operations import import_directory as import_operation
@@ -279,6 +280,24 @@ def warm(urls: tuple[str, ...], deadline: str, concurrency: int, as_json: bool) 
     else:
         say(*warm_operation.lines(found))
     if not all(one.is_warm for one in found):
+        raise SystemExit(1)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="PATH...")
+@click.option("--all", "everything", is_flag=True, help="Tests too, and what the code bounds as far as can be seen.")
+@click.option("--sarif", type=click.Path(dir_okay=False, path_type=Path), help="Write SARIF 2.1.0 for a review tool.")
+@JSON
+def audit(paths: tuple[Path, ...], everything: bool, sarif: Path | None, as_json: bool) -> None:
+    """List what grows without a bound in the Python files under PATH, and what to write instead. Imports nothing."""
+    found = audit_operation.audit(paths, tests=everything)
+    if sarif:
+        audit_operation.write_sarif(found, sarif, notes=everything)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        say(*audit_operation.lines(found, notes=everything))
+    if found.findings:
         raise SystemExit(1)
 
 

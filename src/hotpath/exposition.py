@@ -10,6 +10,7 @@ import anyio.to_thread
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from hotpath.cache_metrics import CacheCollector
 from hotpath.guard import MemoryGuard
 from hotpath.guard_metrics import GuardCollector
 from hotpath.metrics import HotpathCollector
@@ -23,8 +24,8 @@ Send = Callable[[Any], Awaitable[None]]
 class MetricsApp:
     """Mount it where Prometheus looks: ``app.mount("/metrics", MetricsApp(guard=guard, hot=hot))``.
 
-    It has a registry of its own; give ``registry`` to have your own metrics on the same page. The path is P0, so it
-    answers in every state of the guard.
+    The bounded caches of the process are told of too. It has a registry of its own; give ``registry`` to have your own
+    metrics on the same page. The path is P0, so it answers in every state of the guard.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class MetricsApp:
         registry: CollectorRegistry | None = None,
     ) -> None:
         self.registry = registry or CollectorRegistry()
+        self.registry.register(CacheCollector())
         if guard is not None:
             self.registry.register(GuardCollector(guard))
         if hot is not None:

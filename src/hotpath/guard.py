@@ -17,13 +17,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from hotpath.admission import Admission
+from hotpath.cache import registered
 from hotpath.errors import DeclarationError, HotpathError, UnreadableMemory
 from hotpath.exhaustion import Growth, Outlook, implausible, look_ahead, next_sample_seconds
 from hotpath.hard_limit import HardLimit
-from hotpath.leaving import Departure, Surroundings, look_around
+from hotpath.leaving import uvicorn_server
 from hotpath.memory import MemoryReader, check_budget
 from hotpath.memory_log import MemoryLog
 from hotpath.notify import notify, watchdog_seconds
@@ -31,8 +31,8 @@ from hotpath.pressure import Blank, Position, Signal, State, Thresholds, drain, 
 from hotpath.priorities import READINESS, Chooser, Priorities, Priority, Scope
 from hotpath.quantities import human_bytes, parse_bytes
 from hotpath.reading import MemoryReading
+from hotpath.recycling import Hindrance, Leave, Recycling
 from hotpath.refusal import Send
-from hotpath.slots import WorkerSlots, slots_path
 from hotpath.trimming import Shrink, Trimmer
 
 logger = logging.getLogger("hotpath")
@@ -43,8 +43,6 @@ BUSY_SECONDS = 0.25
 TICK_SECONDS = 0.5
 # A sample this old: the thread hangs, and nobody knows how much memory is left.
 STALLED_SECONDS = 5.0
-# So long without a refusal, and a recycle before it has helped.
-CALM_SECONDS = 5.0
 # Walking through all memory of a process takes a millisecond or more.
 UNIQUE_SECONDS = 10.0
 
@@ -89,7 +87,7 @@ class MemoryGuard:
         most_interval: float = 1.0,
         priority: Mapping[str, Priority | int] | Chooser | None = None,
         readiness: Collection[str] = READINESS,
-        leave: bool | Literal["auto"] = "auto",
+        leave: Leave = "auto",
         drain_seconds: float = 20.0,
         recycles: int = 2,
         recycle_window: float = 600.0,
@@ -123,9 +121,9 @@ class MemoryGuard:
         self._reserve = parse_bytes(reserve, "reserve")
         self._fastest_growth = parse_bytes(fastest_growth, "fastest_growth")
         self._least, self._most = least_interval, most_interval
-        self._leave = leave
-        self._drain_seconds = drain_seconds
-        self._recycles, self._recycle_window = recycles, recycle_window
+        self._make_recycling: Callable[[], Recycling] = lambda: Recycling(
+            leave=leave, recycles=recycles, window_seconds=recycle_window, drain_seconds=drain_seconds, clock=clock
+        )
         self._hard_reserve = parse_bytes(hard_limit_reserve, "hard_limit_reserve") if hard_limit else 0
         self._log = None if memory_log is None else MemoryLog(Path(memory_log))
         self._alarm = alarm
@@ -138,31 +136,24 @@ class MemoryGuard:
             clock=clock,
             chance=chance,
         )
+        # What shrinks beside the caches of ``hotpath.cache``, which are found by themselves.
         self.shrinks: list[Shrink] = []
-        self.trimmer = Trimmer(self._resident, lambda: list(self.shrinks), clock)
+        self.trimmer = Trimmer(self._resident, self._find_shrinks, clock)
         self.on_leaving: list[Callable[[], None]] = []
         self.transitions: Counter[tuple[State, State, str]] = Counter()
-        self.recycled: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._set_unstarted()
         _guards.add(self)
 
     def _set_unstarted(self) -> None:
         self.position = Position()
+        self.recycling = self._make_recycling()
         self.reading: MemoryReading | None = None
         self.outlook: Outlook | None = None
         self.sampled_at = self._clock()
         self.problem: str | None = None
         self.loop_lag_seconds = 0.0
         self.unique_bytes: int | None = None
-        self.slots: WorkerSlots | None = None
-        self.slot: int | None = None
-        self.surroundings: Surroundings | None = None
-        self.obstacle: str | None = "it was not started"
-        self.is_suppressed = False
-        self._wants = False
-        self._calm_from: float | None = None
-        self._calm_at = float("-inf")
         self.hard_limit: HardLimit | None = None
         self._growth = Growth()
         self._unchanged: MemoryReading | None = None
@@ -171,8 +162,8 @@ class MemoryGuard:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._departure: Departure | None = None
         self._is_announced = False
+        self._ticks = 0
 
     @property
     def state(self) -> State:
@@ -216,9 +207,7 @@ class MemoryGuard:
         if self.hard_limit is not None:
             self.hard_limit.close()
             self.hard_limit = None
-        if self.slots is not None:
-            self.slots.release()
-            self.slots = None
+        self.recycling.release()
         self.reader.close()
 
     def sample(self) -> Position:
@@ -247,7 +236,7 @@ class MemoryGuard:
             if before.state is not State.DRAIN:
                 self.position = step(before, signal, self.thresholds, may_leave=may_leave, trim_helps=helps)
         self.sampled_at = at
-        self._note_calm(at)
+        self.recycling.note(at, is_calm=self.position.state in (State.NORMAL, State.TRIM))
         self._publish(reading)
         if self.position.state is not before.state:
             self._entered(before, self.position)
@@ -277,19 +266,11 @@ class MemoryGuard:
         problem = implausible(reading, self._unchanged)
         return (None, problem) if problem is not None else (reading, None)
 
-    def _note_calm(self, at: float) -> None:
-        if self.position.state not in (State.NORMAL, State.TRIM):
-            self._calm_from = None
-        elif self._calm_from is None:
-            self._calm_from = at
-        elif at - self._calm_from >= CALM_SECONDS:
-            self._calm_at = at
-
     def _publish(self, reading: MemoryReading | None) -> None:
         """Tell the admission, and the other workers."""
         position = self.position
         is_ready = position.state is not State.DRAIN and not (
-            position.overdue and (self.obstacle is not None or self.is_suppressed)
+            position.overdue and (self.recycling.obstacle is not None or self.recycling.is_suppressed)
         )
         self.admission.update(
             position,
@@ -310,9 +291,11 @@ class MemoryGuard:
             self._raise_alarm(after.state.name.lower(), text)
         if after.state is State.NORMAL:
             self._told.clear()
-            self.is_suppressed = False
+            self.recycling.is_suppressed = False
         if after.state is State.DRAIN:
-            self._depart(after.reason)
+            for call in self.on_leaving:
+                call()
+            self.recycling.depart(after.reason, loop=self._loop, in_flight=lambda: self.admission.in_flight)
 
     def _act(self, at: float, reading: MemoryReading | None) -> None:
         state = self.position.state
@@ -326,9 +309,10 @@ class MemoryGuard:
                 self.unique_bytes = self.reader.unique_bytes()
             except (HotpathError, OSError):
                 self.unique_bytes = None
-        if self.slots is not None:
+        slots = self.recycling.slots
+        if slots is not None:
             unique = self.unique_bytes or (reading.resident if reading is not None else 0)
-            self.slots.beat(state=int(state), unique_bytes=unique, in_flight=self.admission.in_flight)
+            slots.beat(state=int(state), unique_bytes=unique, in_flight=self.admission.in_flight)
         if self.hard_limit is not None and self.outlook is not None:
             self._follow(at, self.hard_limit, self.outlook)
         if self._log is not None and reading is not None:
@@ -343,8 +327,15 @@ class MemoryGuard:
                 before, self.position = self.position, drain(self.position, at, "reserve")
             self._publish(self.reading)
             self._entered(before, self.position)
-        elif self.obstacle is not None and outlook.share < self.thresholds.trim.leave:
+        elif self.recycling.obstacle is not None and outlook.share < self.thresholds.trim.leave:
             hard_limit.reserve_used = False
+
+    def _take_turn(self, why: str) -> bool:
+        found = self.recycling.take_turn(why)
+        if isinstance(found, Hindrance):
+            self._tell(found.kind, f"memory guard: {found.text}. {self._situation()}")
+            return False
+        return found
 
     def _may_leave(self, at: float, signal: Signal | Blank, helps: bool) -> bool:
         if self.position.state not in (State.SHED, State.BRAKE):
@@ -354,62 +345,12 @@ class MemoryGuard:
         if wanted:
             return self._take_turn("deadline")
         if self.hard_limit is None or not self.hard_limit.reserve_used:
-            self._want(False)
+            self.recycling.want(False)
         return False
-
-    def _take_turn(self, why: str) -> bool:
-        """Whether this worker may go now: something starts it again, it helps, and it is its turn."""
-        slots = self.slots
-        if self.obstacle is not None or slots is None:
-            self._tell("stuck", f"memory guard: it should leave ({why}), but {self.obstacle}; it serves hot pages only")
-            return False
-        # Those that were followed by calm have helped; whoever is back again and again does not leak, but has no room.
-        idle = slots.recycles(min(self._recycle_window, self._clock() - self._calm_at))
-        own = slots.recycles(self._recycle_window, of_this_slot=True)
-        self.is_suppressed = idle >= self._recycles or own >= 2 * self._recycles
-        self._want(not self.is_suppressed)
-        if self.is_suppressed:
-            self._tell(
-                "suppressed",
-                f"memory guard: {max(idle, own)} recycles within {self._recycle_window:g} s did not help; no more for"
-                f" now. Something takes this memory from the start: {self._situation()}",
-            )
-            return False
-        return slots.try_recycle()
-
-    def _want(self, wanted: bool) -> None:
-        if wanted != self._wants and self.slots is not None:
-            self._wants = wanted
-            self.slots.want_recycle(wanted)
-
-    def _depart(self, reason: str) -> None:
-        self.recycled[reason] += 1
-        notify("STOPPING=1", f"STATUS=leaving: {reason}")
-        for call in self.on_leaving:
-            call()
-        surroundings = self.surroundings or look_around()
-        self._departure = Departure(surroundings, self._loop, lambda: self.admission.in_flight, self._drain_seconds)
-        self._departure.start()
-
-    def _find_obstacle(self, surroundings: Surroundings) -> str | None:
-        if self._leave == "auto":
-            return surroundings.obstacle
-        return None if self._leave else "leave=False"
-
-    def _join_workers(self, key: str) -> None:
-        self.surroundings = look_around()
-        self.obstacle = self._find_obstacle(self.surroundings)
-        try:
-            slots = WorkerSlots(slots_path(key), clock=self._clock)
-            self.slot = slots.take()
-            self.slots = slots
-        except HotpathError as error:
-            logger.warning("hotpath: %s; this worker is not recycled", error)
-            self.obstacle = str(error)
 
     def _run(self, key: str) -> None:
         # Here, not in start: a lock that another process holds must not stop the event loop.
-        self._join_workers(key)
+        self.recycling.join(key)
         while not self._stop.is_set():
             try:
                 self.sample()
@@ -438,7 +379,10 @@ class MemoryGuard:
                 self.position = blind if before.state < State.DRAIN else before
             self._publish(None)
             self._entered(before, self.position)
-        if not self._is_announced:
+        self._ticks += 1
+        # The first is while the server starts. uvicorn says when it listens; of another it is not known.
+        server = uvicorn_server()
+        if not self._is_announced and self._ticks > 1 and (server is None or server.started):
             self._is_announced = True
             notify("READY=1")
         if watchdog_seconds() is not None:
@@ -453,6 +397,9 @@ class MemoryGuard:
         except UnreadableMemory:
             return  # said when it starts to sample: BLIND, with an alarm
         check_budget(budget, host_total=total, resident=resident)
+
+    def _find_shrinks(self) -> list[Shrink]:
+        return [*(cache.shrink for cache in registered()), *self.shrinks]
 
     def _resident(self) -> int:
         try:

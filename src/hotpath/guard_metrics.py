@@ -77,7 +77,7 @@ class GuardCollector(Collector):
         flights = GaugeMetricFamily("hotpath_requests_in_flight", "Requests in the app.", labels=["slot"])
         # The own values are newer than what the page says of this worker.
         found = {own: (int(guard.state), guard.unique_bytes or 0, guard.admission.in_flight)}
-        for worker in guard.slots.workers() if guard.slots is not None else ():
+        for worker in guard.recycling.slots.workers() if guard.recycling.slots is not None else ():
             found.setdefault(str(worker.slot), (worker.state, worker.unique_bytes, worker.in_flight))
         for slot, (number, held, running) in found.items():
             unique.add_metric([slot], held)
@@ -110,11 +110,11 @@ class GuardCollector(Collector):
         recycles = CounterMetricFamily(
             "hotpath_worker_recycles", "Times that this worker left for a fresh one.", labels=["slot", "reason"]
         )
-        for reason, count in list(guard.recycled.items()):
+        for reason, count in list(guard.recycling.begun.items()):
             recycles.add_metric([own, reason], count)
         yield from (transitions, shed, released, recycles)
 
 
 def own_slot(guard: MemoryGuard) -> str:
     """The label of this worker."""
-    return str(guard.slot) if guard.slot is not None else "none"
+    return str(guard.recycling.slot) if guard.recycling.slot is not None else "none"

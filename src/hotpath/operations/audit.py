@@ -1,4 +1,4 @@
-"""Read Python files under some paths and say what in them grows without a bound; for a person, a script, a review tool."""
+"""Read Python files and say what in them grows without a bound: to a person, a script or a review tool."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def audit(paths: Sequence[Path], *, tests: bool = False) -> Audit:
                 unread.append(one)
     if not read and not unread:
         raise NothingToAudit(paths)
-    found = [*judge([file.facts for file in read]), *(finding for file in read for finding in file.findings)]
+    found = judge(read)
     silent = {
         (file.path, line) for file in read for comment in file.silences if comment.reason for line in comment.covers
     }
@@ -118,9 +118,7 @@ def _below(root: Path, tests: bool) -> Iterator[Path]:
     for folder, folders, names in os.walk(root):
         inside = sorted(name for name in folders if not name.startswith(".") and name not in _NEVER)
         folders[:] = [
-            name
-            for name in inside
-            if (tests or name not in _TESTS) and not Path(folder, name, "pyvenv.cfg").exists()
+            name for name in inside if (tests or name not in _TESTS) and not Path(folder, name, "pyvenv.cfg").exists()
         ]
         for name in sorted(names):
             if name.endswith(".py") and (tests or not _is_test(name)):

@@ -1,0 +1,46 @@
+"""``# hotpath: bounded – reason``: the word of a person who knows why something cannot grow."""
+
+from __future__ import annotations
+
+import re
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+MARK = b"hotpath:"
+
+_COMMENT = re.compile(r"#\s*hotpath:\s*bounded\b\W*(?P<reason>.*)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A comment. ``covers`` are its own line and, where it stands alone, the next line of code."""
+
+    line: int
+    reason: str
+    covers: frozenset[int]
+
+
+def silences(lines: list[str]) -> Iterator[Silence]:
+    """The comments among ``lines``; text inside strings is none. Lines that cannot be tokenized end the search."""
+    waiting: list[tuple[int, str]] = []
+    alone = True
+    try:
+        for token in tokenize.generate_tokens(iter([line + "\n" for line in lines]).__next__):
+            if token.type == tokenize.COMMENT:
+                match = _COMMENT.match(token.string)
+                if match and alone:
+                    waiting.append((token.start[0], match["reason"].strip()))
+                elif match:
+                    yield Silence(token.start[0], match["reason"].strip(), frozenset({token.start[0]}))
+            elif token.type in (tokenize.NEWLINE, tokenize.NL):
+                alone = True
+            elif token.type not in (tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER):
+                alone = False
+                for line, reason in waiting:
+                    yield Silence(line, reason, frozenset({line, token.start[0]}))
+                waiting.clear()
+    except (tokenize.TokenError, IndentationError):
+        pass
+    for line, reason in waiting:
+        yield Silence(line, reason, frozenset({line}))

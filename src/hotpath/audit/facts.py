@@ -1,0 +1,379 @@
+"""What one file says about what grows, in values without syntax trees, so that whole projects fit in memory."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass, field, replace
+
+from hotpath.audit.keys import Origin, is_imported, origin
+from hotpath.audit.scopes import Container, Scope, class_container, class_of, elsewhere, find, terminal
+from hotpath.audit.walk import Grow, Shrink, Walk
+
+_LISTS = frozenset({"list", "deque"})
+_TIMES = frozenset("time monotonic now utcnow perf_counter time_ns monotonic_ns".split())
+_TIME_WORDS = re.compile(r"expir|deadline|timestamp|ttl|\bage\b|time|_at$|\bnow\b|stale", re.IGNORECASE)
+_ROUTES = frozenset("get post put delete patch head options route websocket api_route api_view websocket_route".split())
+_REQUESTS = frozenset({"Request", "HttpRequest", "WebSocket", "HTTPConnection", "ASGIRequest", "WSGIRequest"})
+_METACLASS_METHODS = frozenset({"__new__", "__init__", "__call__", "__prepare__"})
+
+# Classes whose body declares fields that each instance gets of its own.
+_DECLARATIVE = re.compile(
+    r"(BaseModel|BaseSettings|Model|Schema|Struct|Serializer|Form|TypedDict|NamedTuple|Enum|Flag|Document|TestCase|Protocol)$"
+)
+
+Target = tuple[str, str]  # the module's last name or the class, and the name in it
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """One place that adds to a container on each call. ``bounded_by`` says what ends it, as far as this file shows."""
+
+    path: str
+    line: int
+    function: str  # what others call: the class for __init__
+    described: str
+    origin: Origin
+    each_call: bool  # adds whatever the key is
+    registers: bool
+    stamped: bool
+    in_handler: bool
+    stores_self: bool
+    words: str  # the names of the function and its arguments
+    bounded_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A container of a module or class, or one in a closure or default that grows."""
+
+    path: str
+    line: int
+    end_line: int
+    target: Target
+    kind: str
+    where: str
+    text: str
+    shrinks: bool
+    expires_on_read: bool
+    growths: tuple[Growth, ...]
+
+
+@dataclass(slots=True)
+class Facts:
+    """A file."""
+
+    path: str
+    held: list[Held] = field(default_factory=list)
+    grown_elsewhere: list[tuple[Target, Growth]] = field(default_factory=list)
+    shrunk_elsewhere: set[Target] = field(default_factory=set)
+    called: dict[str, set[str]] = field(default_factory=dict)
+    decorators: set[str] = field(default_factory=set)
+    given_data: set[str] = field(default_factory=set)
+    cleared: set[str] = field(default_factory=set)
+
+
+def facts(path: str, lines: list[str], walk: Walk) -> Facts:
+    """Resolve what ``walk`` saw: which container each place means, and where its keys come from."""
+    found = Facts(path, [], [], set(), walk.called, walk.decorators, walk.given_data, walk.cleared)
+    shrinks: dict[Container, list[Shrink]] = {}
+    growths: dict[Container, list[Growth]] = {}
+    for shrink in walk.shrinks:
+        container = find(shrink.receiver, shrink.scope)
+        if container is not None:
+            shrinks.setdefault(container, []).append(shrink)
+        else:
+            _note_elsewhere(found, shrink.receiver, shrink.scope, walk)
+    for scope, target in walk.shadows:
+        owner = class_of(target.value, scope)
+        container = class_container(owner, target.attr) if owner else None
+        if container is not None:
+            container.shrinks = True
+        else:
+            _note_elsewhere(found, target, scope, walk)
+    for grow in walk.grows:
+        container = find(grow.receiver, grow.scope)
+        if container is None:
+            foreign = elsewhere(grow.receiver, grow.scope, walk.imports)
+            growth = _growth(path, grow, "dict" if grow.operation in ("item", "setdefault") else "list", walk)
+            if foreign is not None and growth is not None:
+                found.grown_elsewhere.append((foreign, growth))
+            continue
+        if _outlives(container, grow.scope):
+            growth = _growth(path, grow, container.kind, walk)
+            if growth is not None and container.where == "closure" and not _wraps(container.scope):
+                shorter = "it ends with the function that is given back, and nothing shows that this one is kept"
+                growth = replace(growth, bounded_by=growth.bounded_by or shorter)
+            if growth is not None:
+                growths.setdefault(container, []).append(growth)
+    for container in {*walk.containers, *growths}:
+        if container.where == "class" and _declares_fields(container.scope):
+            continue
+        taken = shrinks.get(container, [])
+        on_read = bool(taken) and all(_is_expiry(shrink) for shrink in taken)
+        found.held.append(
+            Held(
+                path,
+                container.line,
+                container.end_line,
+                (container.owner, container.name),
+                container.kind,
+                container.where,
+                lines[container.line - 1].strip() if container.line <= len(lines) else "",
+                container.shrinks or (bool(taken) and not on_read),
+                on_read,
+                tuple(growths.get(container, ())),
+            )
+        )
+    return found
+
+
+def _note_elsewhere(found: Facts, node: ast.expr, scope: Scope, walk: Walk) -> None:
+    foreign = elsewhere(node, scope, walk.imports)
+    if foreign is not None:
+        found.shrunk_elsewhere.add(foreign)
+
+
+def _outlives(container: Container, scope: Scope) -> bool:
+    """Whether the container is still there at the next call of the function that adds to it."""
+    function = scope.enclosing_function
+    if container.where != "closure":
+        return function is not None
+    outer = container.scope
+    if function is None or function is outer:
+        return False
+    while function.parent is not None and function.parent.enclosing_function is not outer:
+        parent = function.parent.enclosing_function
+        if parent is None:
+            return False
+        function = parent
+    return function.name in outer.returned
+
+
+def _wraps(outer: Scope) -> bool:
+    """Whether a function is a decorator, or what makes one: it calls an argument in a function that it gives back."""
+    around: Scope | None = outer
+    while around is not None:
+        inner = [
+            *outer.functions.values(),
+            *(one for each in outer.functions.values() for one in each.functions.values()),
+        ]
+        if any(set(around.params) & one.calls for one in inner):
+            return True
+        around = around.parent.enclosing_function if around.parent else None
+    return False
+
+
+def _declares_fields(scope: Scope) -> bool:
+    node = scope.node
+    if not isinstance(node, ast.ClassDef):
+        return False
+    if any(_DECLARATIVE.search(terminal(base) or "") for base in node.bases):
+        return True
+    decorators = (one.func if isinstance(one, ast.Call) else one for one in node.decorator_list)
+    return any(
+        (terminal(one) or "") in ("dataclass", "define", "attrs", "s", "frozen", "mutable") for one in decorators
+    )
+
+
+def _growth(path: str, grow: Grow, kind: str, walk: Walk) -> Growth | None:
+    """None where nothing new is added: a fixed key, an index of a list."""
+    scope, imports = grow.scope, walk.imports
+    function = scope.enclosing_function
+    assert function is not None
+    if kind in _LISTS and grow.operation in ("item", "setdefault", "update", "add") and not grow.nested:
+        return None
+    if kind not in _LISTS and kind != "set" and grow.operation in ("append", "add") and not grow.keys:
+        return None
+    by_value = grow.operation in ("append", "extend", "update", "add")
+    keys = [origin(key, scope, imports) for key in grow.keys]
+    value = origin(grow.value, scope, imports)
+    worst = max(keys, key=lambda one: one.value, default=Origin.FIXED)
+    each_call = grow.operation in ("append", "extend") and (kind in _LISTS or grow.nested)
+    if by_value:
+        worst = max(worst, value, key=lambda one: one.value)
+        each_call = each_call and not _is_deduplicated(grow)
+    if not each_call and worst is Origin.FIXED:
+        return None
+    return Growth(
+        path=path,
+        line=grow.line,
+        function=_callable_name(function),
+        described=_described(function),
+        origin=worst,
+        each_call=each_call,
+        registers=_is_registration(grow),
+        stamped=_tells_time(grow.value),
+        in_handler=_is_handler(function),
+        stores_self=isinstance(grow.value, ast.Name) and grow.value.id == function.receiver,
+        words=" ".join([function.name, *function.params]),
+        bounded_by=_bounded_by(grow, function, worst, each_call),
+    )
+
+
+def _bounded_by(grow: Grow, function: Scope, worst: Origin, each_call: bool) -> str | None:
+    scope = grow.scope
+    if _is_filled_once(grow):
+        return "filled only while it is empty"
+    outer: Scope | None = function
+    while outer is not None:
+        if outer.sets_flag:
+            return f"{outer.name}() runs its body once"
+        outer = outer.parent.enclosing_function if outer.parent else None
+    if function.name in ("__init_subclass__", "__set_name__", "__class_getitem__"):
+        return "one entry for each class that is written"
+    owner = function.method_of
+    if owner is not None and function.name in _METACLASS_METHODS and _is_metaclass(owner):
+        return "one entry for each class that is written"
+    if _is_decorator(grow, function):
+        return "entered by a decorator, while modules are imported"
+    if worst is Origin.CODE and not each_call:
+        return "entries are classes or functions of the code"
+    if (table := _checked_against(grow)) is not None:
+        return f"keys are checked against {table}"
+    if not each_call and is_imported(grow.value, scope):
+        return "entries are what was imported"
+    if worst is Origin.AMBIENT and not each_call:
+        return "keys come from the environment, not from arguments"
+    return None
+
+
+def _is_filled_once(grow: Grow) -> bool:
+    same = ast.dump(grow.receiver)
+
+    def empty(test: ast.expr, holds: bool) -> bool:
+        match test:
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return empty(operand, not holds)
+            case ast.BoolOp(op=ast.And()) if holds:
+                return any(empty(part, holds) for part in test.values)
+            case ast.BoolOp(op=ast.Or()) if not holds:
+                return any(empty(part, holds) for part in test.values)
+            case ast.Name() | ast.Attribute():
+                return not holds and ast.dump(test) == same
+            case ast.Compare(
+                left=ast.Call(func=ast.Name(id="len"), args=[what]),
+                ops=[operator],
+                comparators=[ast.Constant(value=0)],
+            ):
+                return ast.dump(what) == same and isinstance(operator, ast.Eq) is holds
+            case _:
+                return False
+
+    return any(holds is not None and empty(test, holds) for test, holds in grow.tests)
+
+
+def _is_deduplicated(grow: Grow) -> bool:
+    """``if x not in X: X.append(x)``: a list used as a set."""
+    same = ast.dump(grow.receiver)
+    return any(
+        isinstance(part, ast.Compare)
+        and isinstance(part.ops[0], ast.In | ast.NotIn)
+        and ast.dump(part.comparators[0]) == same
+        for test, holds in grow.tests
+        if holds is not None
+        for part in ast.walk(test)
+    )
+
+
+def _checked_against(grow: Grow) -> str | None:
+    """``if key not in TABLE: raise``: the table that the key has to be in, if it is another than what grows."""
+    keys = {ast.dump(key) for key in grow.keys}
+    same = ast.dump(grow.receiver)
+
+    def table(test: ast.expr, holds: bool) -> str | None:
+        match test:
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return table(operand, not holds)
+            case ast.BoolOp(op=ast.And()) if holds:
+                return next(filter(None, (table(part, holds) for part in test.values)), None)
+            case ast.BoolOp(op=ast.Or()) if not holds:
+                return next(filter(None, (table(part, holds) for part in test.values)), None)
+            case ast.Compare(left=key, ops=[ast.In() | ast.NotIn() as operator], comparators=[where]):
+                if ast.dump(key) in keys and isinstance(operator, ast.In) is holds and ast.dump(where) != same:
+                    return terminal(where) or "a table"
+        return None
+
+    return next(filter(None, (table(test, holds) for test, holds in grow.tests if holds is not None)), None)
+
+
+def _is_metaclass(owner: Scope) -> bool:
+    bases = getattr(owner.node, "bases", ())
+    names = [owner.name, *(terminal(base) or "" for base in bases)]
+    return "type" in names or any(re.search(r"(Meta|Metaclass|MetaClass|Type)$", name) for name in names)
+
+
+def _is_decorator(grow: Grow, function: Scope) -> bool:
+    """Whether the function gives back one of its own functions, or the very argument that it stores."""
+    if any(name in function.functions for name in function.returned):
+        return True
+    stored = {part.id for part in ast.walk(grow.value) if isinstance(part, ast.Name)} if grow.value else set()
+    given = {name for name in function.params if name != function.receiver}
+    return bool(function.gives_back & stored & given) and len(given) <= 2
+
+
+def _is_handler(function: Scope) -> bool:
+    node = function.node
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    for decorator in node.decorator_list:
+        if isinstance(decorator, ast.Call) and terminal(decorator.func) in _ROUTES:
+            paths = [one.value for one in decorator.args[:1] if isinstance(one, ast.Constant)]
+            if any(isinstance(path, str) and (path.startswith("/") or not path) for path in paths):
+                return True
+        elif terminal(decorator) in ("api_view", "websocket", "require_GET", "require_POST", "csrf_exempt"):
+            return True
+    return any(
+        arg.annotation is not None
+        and any(terminal(part) in _REQUESTS for part in ast.walk(arg.annotation) if isinstance(part, ast.expr))
+        for arg in function.params.values()
+    )
+
+
+def _is_registration(grow: Grow) -> bool:
+    """What is stored is an argument or the instance itself, rather than something worked out."""
+    function = grow.scope.enclosing_function
+    return function is not None and isinstance(grow.value, ast.Name) and grow.value.id in function.params
+
+
+def _tells_time(node: ast.expr | None) -> bool:
+    """Whether a value has a time in it, as what expires does."""
+    if not isinstance(node, ast.Tuple | ast.Dict | ast.Call | ast.List | ast.BinOp):
+        return False
+    for part in ast.walk(node):
+        if isinstance(part, ast.Call) and terminal(part.func) in _TIMES:
+            return True
+        if isinstance(part, ast.Name) and re.search(r"expir|deadline|timestamp|^now$|^ttl$", part.id, re.IGNORECASE):
+            return True
+    return False
+
+
+def _is_expiry(shrink: Shrink) -> bool:
+    """One entry is taken out because it is too old when it is asked for; whoever is not asked for stays."""
+    if any(holds is None for _, holds in shrink.tests):
+        return False
+    return any(_mentions_time(test) for test in shrink.tests)
+
+
+def _mentions_time(test: tuple[ast.expr, bool | None]) -> bool:
+    for part in ast.walk(test[0]):
+        name = terminal(part) if isinstance(part, ast.Name | ast.Attribute) else None
+        if name and _TIME_WORDS.search(name):
+            return True
+    return False
+
+
+def _callable_name(function: Scope) -> str:
+    owner = function.method_of
+    if owner is not None and function.name in ("__init__", "__new__", "__post_init__"):
+        return owner.name
+    return function.name
+
+
+def _described(function: Scope) -> str:
+    parts = [function.name]
+    outer = function.parent
+    while outer is not None and outer.kind != "module":
+        parts.append(outer.name)
+        outer = outer.parent
+    return ".".join(reversed(parts))

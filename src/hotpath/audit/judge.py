@@ -1,0 +1,201 @@
+"""Over all files together: what is added to and never taken from, and what of that a reviewer wants to see."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from hotpath.audit.facts import Facts, Growth, Held, Target
+from hotpath.audit.findings import CACHES, Finding, Level, Pattern
+from hotpath.audit.keys import Origin
+from hotpath.audit.replacements import replacement
+from hotpath.audit.source import File
+
+# Functions that by their names run while a program starts.
+_STARTS = re.compile(
+    r"^_*(set_?up|configure|configuration|init|initiali[sz]e|install|(un)?register|populate|autodiscover|discover|bootstrap|"
+    r"define|declare|patch|monkey_?patch|main|includeme|ready|load_(plugins|extensions|modules|settings|config)|enable|"
+    r"(create|make|build|get)_(app|application|parser)|app_factory|add_(option|argument|parser)s?|run_from_argv)(_|\b)"
+)
+# Files whose code runs once and ends.
+_RUNS_ONCE = re.compile(
+    r"(^|/)(commands|migrations|scripts|bin|benchmarks?|docs|examples?)/|(^|/)(setup|__main__|conf)\.py$"
+)
+_ONCE = "this file runs once and ends"
+_MAX_STEPS = 4
+
+# What there is more of with every visitor. A function that registers one of these is not part of the start.
+_COMES_AND_GOES = re.compile(
+    r"client|session|connection|conn\b|socket|\bws|request|user|task|job|future|listener|subscri|watcher|peer|player"
+    r"|room|channel|order|device|message|event|token",
+    re.IGNORECASE,
+)
+
+# Containers that by their names hold pieces of code or what is configured.
+_HOLDS_CODE = re.compile(
+    r"backends?|plugins?|drivers?|implementations?|extensions?|codecs?|encoders?|decoders?|serializers?|converters?|loaders?|"
+    r"adapters?|factor(y|ies)|hooks?|providers?|formatters?|(sub)?classes|types|models?_registry|schemes?|dialects?|modules?",
+    re.IGNORECASE,
+)
+
+
+class _Program:
+    """Who calls whom, by the last name of what is called, over all files."""
+
+    def __init__(self, files: Iterable[Facts]) -> None:
+        self.called: dict[str, set[str]] = {}
+        self.decorators: set[str] = set()
+        self.given_data: set[str] = set()
+        self.cleared: set[str] = set()
+        for file in files:
+            for name, callers in file.called.items():
+                self.called.setdefault(name, set()).update(callers)
+            self.decorators |= file.decorators
+            self.given_data |= file.given_data
+            self.cleared |= file.cleared
+
+    def bounds(self, name: str) -> str | None:
+        """What the calls of a function that can be seen say about how many results or entries there can be."""
+        if self.only_starts(name):
+            return f"{name}() is called only while the program starts"
+        called = self.called.get(name, set()) - {name}
+        if called and name not in self.given_data and name not in self.decorators:
+            return f"{name}() is called with constants only"
+        return None
+
+    def only_starts(self, name: str, steps: int = _MAX_STEPS) -> bool:
+        """Whether all calls that can be seen are made while modules are imported or the program starts."""
+        callers = self.called.get(name, set()) - {name}
+        if not callers:
+            return name in self.decorators
+        return steps > 0 and all(
+            not caller or caller == "<lambda>" or _starts(caller) or self._is_called_at_start(caller, steps)
+            for caller in callers
+        )
+
+    def _is_called_at_start(self, name: str, steps: int) -> bool:
+        return bool(self.called.get(name, set()) - {name}) and self.only_starts(name, steps - 1)
+
+
+def _starts(words: str) -> bool:
+    """Whether a function by its names sets something up, and not for one of many clients, sessions or tasks."""
+    return bool(_STARTS.search(words)) and not words.startswith("__") and not _COMES_AND_GOES.search(words)
+
+
+def judge(files: list[File]) -> list[Finding]:
+    """All that files say together, in the order of the files. What a comment silences is in it still."""
+    program = _Program(file.facts for file in files)
+    shrunk = {target for file in files for target in file.facts.shrunk_elsewhere}
+    added: dict[Target, list[Growth]] = {}
+    times: dict[Target, int] = {}
+    for file in files:
+        for target, growth in file.facts.grown_elsewhere:
+            added.setdefault(target, []).append(growth)
+        for held in file.facts.held:
+            times[held.target] = times.get(held.target, 0) + 1
+    found = []
+    for file in files:
+        found += [_judge_own(finding, program) for finding in file.findings]
+        for held in file.facts.held:
+            shared = held.where in ("module", "class")
+            others = added.get(held.target, []) if shared and times[held.target] == 1 else []
+            if held.shrinks or (shared and held.target in shrunk):
+                continue
+            finding = _judge_held(held, [*held.growths, *(one for one in others if _suits(held, one))], program)
+            if finding is not None:
+                found.append(finding)
+    return found
+
+
+def _judge_own(finding: Finding, program: _Program) -> Finding:
+    """A cache without a maximum, seen beside the calls in other files."""
+    if finding.pattern not in CACHES or finding.level is Level.NOTE:
+        return finding
+    bounded_by = None if "holds self" in finding.why else program.bounds(finding.name)
+    if finding.name in program.cleared:
+        bounded_by = "cache_clear() empties it somewhere"
+    elif _RUNS_ONCE.search(finding.path):
+        bounded_by = _ONCE
+    return replace(finding, level=Level.NOTE, why=f"{finding.why}; {bounded_by}") if bounded_by else finding
+
+
+def _suits(held: Held, growth: Growth) -> bool:
+    """A place in another file says how it adds; whether that adds to this kind of container is seen only here."""
+    return growth.each_call == (held.kind in ("list", "deque"))
+
+
+def _judge_held(held: Held, growths: list[Growth], program: _Program) -> Finding | None:
+    if not growths:
+        return None
+    judged = [(growth, _bounded_by(held, growth, program)) for growth in growths]
+    growth, bounded_by = min(judged, key=lambda one: (one[1] is not None, -one[0].origin.value, one[0].line))
+    if held.expires_on_read and not growth.stamped:
+        return None
+    pattern = _pattern(held, growth)
+    where = growth.line if growth.path == held.path else f"{growth.path}:{growth.line}"
+    return Finding(
+        held.path,
+        held.line,
+        pattern,
+        held.target[1],
+        f"{_why(held, growth, pattern)}; {bounded_by}" if bounded_by else _why(held, growth, pattern),
+        replacement(held.target[1], held.kind, pattern, stores_self=growth.stores_self),
+        Level.NOTE if bounded_by else Level.WARNING,
+        f"line {where}" if isinstance(where, int) else where,
+        held.text,
+        frozenset({*range(held.line, held.end_line + 1), *((growth.line,) if growth.path == held.path else ())}),
+    )
+
+
+def _bounded_by(held: Held, growth: Growth, program: _Program) -> str | None:
+    """What ends the growth, as far as code can say; None where nothing does."""
+    if growth.bounded_by is not None:
+        return growth.bounded_by
+    if _RUNS_ONCE.search(growth.path):
+        return _ONCE
+    if held.where == "default" or growth.in_handler:
+        return None
+    if growth.each_call and growth.origin is Origin.CODE:
+        return "entries are classes or functions of the code"
+    if held.where == "closure":
+        return None
+    if _starts(f"{growth.words} {held.target[1]}"):
+        return f"{growth.described}() sets something up, by its name"
+    if _HOLDS_CODE.fullmatch(held.target[1].strip("_").rpartition("_")[2] if held.target[1].strip("_") else ""):
+        return "by its name it holds pieces of the code"
+    return program.bounds(growth.function) if growth.origin is Origin.DATA else None
+
+
+def _pattern(held: Held, growth: Growth) -> Pattern:
+    if held.where == "default":
+        return Pattern.MUTABLE_DEFAULT
+    if held.where == "closure":
+        return Pattern.CLOSURE_MEMO
+    if growth.stamped and held.kind not in ("list", "deque", "set"):
+        return Pattern.TTL_WITHOUT_MAXIMUM
+    if growth.in_handler:
+        return Pattern.HANDLER_APPEND
+    if growth.registers and not growth.each_call:
+        return Pattern.GLOBAL_REGISTRY
+    return Pattern.GROWING_CLASS_ATTRIBUTE if held.where == "class" else Pattern.GROWING_GLOBAL
+
+
+def _why(held: Held, growth: Growth, pattern: Pattern) -> str:
+    entry = "one more at every call" if growth.each_call else "one more for every key it has not seen"
+    by = f"{growth.described}() adds {entry}"
+    match pattern:
+        case Pattern.MUTABLE_DEFAULT:
+            return f"the default {held.target[1]} is one {held.kind} for all calls; {by}"
+        case Pattern.CLOSURE_MEMO:
+            return f"it lives as long as the function around it is held; {by} and nothing takes one out"
+        case Pattern.TTL_WITHOUT_MAXIMUM if held.expires_on_read:
+            return f"{by} and only what is asked for again is checked for its age; the rest stays"
+        case Pattern.TTL_WITHOUT_MAXIMUM:
+            return f"{by} with a time, but nothing takes out what has expired"
+        case Pattern.HANDLER_APPEND:
+            return f"the request handler {by} and nothing takes one out"
+        case Pattern.GROWING_CLASS_ATTRIBUTE:
+            return f"all instances share it; {by} and nothing takes one out"
+        case _:
+            return f"{by} and nothing takes one out"

@@ -1,0 +1,200 @@
+"""Where the key of an entry comes from: out of the code, which ends, or out of arguments, which do not."""
+
+from __future__ import annotations
+
+import ast
+import re
+from enum import Enum
+
+from hotpath.audit.scopes import MAX_DEPTH, Scope, dotted, lookup, terminal
+
+# Arguments that by their names are pieces of the code: classes, functions, modules. There are as many as were written.
+_CODE_NAMES = frozenset(
+    "cls klass class_ clazz claz owner model model_class mcs metacls metaclass mcls func fn function callable method "
+    "wrapped tp typ type_ type_hint typehint hint annotation cls_or_instance module mod obj_type objtype fun meth f "
+    "dtype".split()
+)
+_CODE_ENDING = re.compile(r"_(cls|class|klass|model|func|fn|function|dtype)$")
+
+# Arguments that by their names choose among what the code or its configuration offers.
+_CHOICE_NAMES = frozenset(
+    "encoding charset codec import_path dotted_path module_name modname mod_name module_path urlconf class_name "
+    "classname cls_name type_name func_name function_name method_name app_label app_name model_name backend "
+    "backend_name dialect engine_name alias driver kind how mode axis style level log_level loglevel verbose "
+    "strict debug".split()
+)
+_CODE_TYPES = frozenset(
+    "type Type bool Literal ModuleType FunctionType Callable MethodType Any_type GenericAlias TypeVar TypeForm".split()
+)
+_CODE_ATTRIBUTES = frozenset(
+    "__name__ __qualname__ __module__ __class__ __func__ __code__ __doc__ _meta __wrapped__ __file__ __bases__".split()
+)
+_NEW_EVERY_TIME = frozenset(
+    "uuid1 uuid4 uuid7 time time_ns monotonic monotonic_ns perf_counter now utcnow get_ident get_native_id next "
+    "token_hex token_urlsafe token_bytes random randint randbytes getrandbits input read readline recv receive "
+    "current_task current_thread getcurrent".split()
+)
+_FROM_CODE = frozenset(
+    "type bool isinstance issubclass callable hasattr getpid get_origin getmodule get_type_hints signature "
+    "_getframe get_default_encoding getdefaultencoding getfilesystemencoding".split()
+)
+
+
+CLASS_RECEIVERS = frozenset({"cls", "mcs", "metacls", "mcls", "klass", "class_"})
+
+
+_IMPORTERS = frozenset(
+    "import_module import_string import_object import_from_string import_by_name import_by_path symbol_by_name "
+    "load_entry_point load_object instantiate __import__".split()
+)
+
+
+_Seen = set[tuple[int, str]]  # names that are part of the answer already
+
+
+class Origin(Enum):
+    """Where a value comes from, the worst of its parts."""
+
+    FIXED = 0  # constants, names of the module, what is the same at every call
+    CODE = 1  # classes, functions, types, choices: as many as the program has
+    AMBIENT = 2  # a call without arguments: the current language, loop, directory
+    INSTANCE = 3  # self, or what an instance holds
+    DATA = 4  # arguments, or something new every time
+
+
+def origin(node: ast.AST | None, scope: Scope, imports: dict[str, str], seen: _Seen | None = None) -> Origin:
+    """The worst origin among the parts of an expression, followed through local names, each once."""
+    if node is None:
+        return Origin.FIXED
+    seen = set() if seen is None else seen
+
+    def worst(*parts: ast.AST | None) -> Origin:
+        return max(
+            (origin(part, scope, imports, seen) for part in parts), key=lambda one: one.value, default=Origin.FIXED
+        )
+
+    match node:
+        case ast.Constant() | ast.Compare():
+            return Origin.FIXED
+        case ast.Lambda() | ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() | ast.alias():
+            return Origin.CODE
+        case ast.UnaryOp(op=ast.Not()):
+            return Origin.FIXED
+        case ast.Name(id=name):
+            return _name(name, scope, imports, seen)
+        case ast.Attribute(value=value, attr=attr):
+            if attr in _CODE_ATTRIBUTES or attr.lstrip("_") in _CHOICE_NAMES:
+                return Origin.CODE if worst(value) is not Origin.FIXED else Origin.FIXED
+            return worst(value)
+        case ast.Call():
+            return _call(node, scope, imports, seen)
+        case ast.Subscript(value=ast.Name(id=name)) if _is_global(name, scope):
+            return Origin.FIXED  # what is looked up in a table of the module is in the table
+        case ast.ExceptHandler():
+            return Origin.DATA
+        case ast.expr():
+            parts = [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
+            for child in ast.iter_child_nodes(node):
+                if isinstance(child, ast.comprehension):
+                    parts.append(child.iter)
+            return worst(*parts)
+        case _:
+            return Origin.FIXED
+
+
+def of_parameter(arg: ast.arg) -> Origin:
+    """What an argument can be, by its annotation or else by its name."""
+    if arg.annotation is not None:
+        named = {
+            part.id if isinstance(part, ast.Name) else part.attr
+            for part in ast.walk(arg.annotation)
+            if isinstance(part, ast.Name | ast.Attribute)
+        }
+        if isinstance(arg.annotation, ast.Constant) and isinstance(arg.annotation.value, str):
+            named = set(re.findall(r"\w+", arg.annotation.value))
+        if named & _CODE_TYPES:
+            return Origin.CODE
+    if arg.arg in _CODE_NAMES | _CHOICE_NAMES or _CODE_ENDING.search(arg.arg):
+        return Origin.CODE
+    return Origin.DATA
+
+
+def is_imported(node: ast.AST | None, scope: Scope, depth: int = 0) -> bool:
+    """Whether a value is a module or something out of one that was imported by its name."""
+    match node:
+        case ast.Call():
+            name = terminal(node.func) or ""
+            owner = terminal(node.func.value) if isinstance(node.func, ast.Attribute) else None
+            if name in _IMPORTERS or (name == "load" and owner in ("ep", "entry_point")):
+                return True
+            if name in ("getattr", "cast"):
+                return any(is_imported(part, scope, depth) for part in node.args)
+            return depth < MAX_DEPTH and is_imported(node.func, scope, depth + 1)
+        case ast.Attribute(value=value):
+            return is_imported(value, scope, depth)
+        case ast.Name(id=name):
+            where = lookup(scope, name)
+            values = where.bound.get(name, ()) if where is not None and where.kind == "function" else ()
+            return depth < MAX_DEPTH and any(is_imported(value, scope, depth + 1) for value in values)
+        case _:
+            return False
+
+
+def is_enumeration(name: str, scope: Scope) -> bool:
+    """Whether ``name`` is a class of this file with a base called Enum or a Flag."""
+    where = lookup(scope, name)
+    found = where.classes.get(name) if where else None
+    return found is not None and any(
+        (terminal(base) or "").endswith(("Enum", "Flag")) for base in getattr(found.node, "bases", ())
+    )
+
+
+def _name(name: str, scope: Scope, imports: dict[str, str], seen: _Seen) -> Origin:
+    where = lookup(scope, name)
+    if where is None or (id(where), name) in seen:
+        return Origin.FIXED
+    seen.add((id(where), name))
+    if where.kind != "function":
+        values = where.bound.get(name, ())
+        return (
+            Origin.CODE if any(isinstance(value, ast.ClassDef | ast.FunctionDef) for value in values) else Origin.FIXED
+        )
+    found = Origin.FIXED
+    if name in where.params:
+        arg = where.params[name]
+        if name == where.receiver:
+            found = Origin.CODE if name in CLASS_RECEIVERS else Origin.INSTANCE
+        elif isinstance(arg.annotation, ast.Name) and is_enumeration(arg.annotation.id, where):
+            found = Origin.CODE
+        else:
+            found = of_parameter(arg)
+    for value in where.bound.get(name, ()):
+        one = origin(value, where, imports, seen)
+        found = max(found, one, key=lambda each: each.value)
+    return found
+
+
+def _call(node: ast.Call, scope: Scope, imports: dict[str, str], seen: _Seen) -> Origin:
+    name = terminal(node.func) or ""
+    if name in _FROM_CODE:
+        return Origin.CODE
+    if name in _NEW_EVERY_TIME:
+        return Origin.DATA
+    parts: list[ast.AST] = [*node.args, *(keyword.value for keyword in node.keywords)]
+    if isinstance(node.func, ast.Attribute):
+        parts.append(node.func.value)
+    found = max((origin(part, scope, imports, seen) for part in parts), key=lambda one: one.value, default=Origin.FIXED)
+    if name == "id" and found.value <= Origin.AMBIENT.value and not _is_code(node, scope, imports, seen):
+        return Origin.DATA
+    if found is Origin.FIXED and dotted(node.func, imports) is not None:
+        return Origin.AMBIENT
+    return found
+
+
+def _is_code(node: ast.Call, scope: Scope, imports: dict[str, str], seen: _Seen) -> bool:
+    return all(origin(arg, scope, imports, seen) is Origin.CODE for arg in node.args)
+
+
+def _is_global(name: str, scope: Scope) -> bool:
+    where = lookup(scope, name)
+    return where is not None and where.kind == "module"

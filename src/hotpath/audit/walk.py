@@ -1,0 +1,449 @@
+"""One pass over a parsed file: its scopes, and every place that adds to, takes from or replaces something."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from hotpath.audit.scopes import Container, FunctionNode, Scope, container_kind, dotted, terminal
+
+GROWS = {
+    "append": "append",
+    "appendleft": "append",
+    "add": "add",
+    "insert": "append",
+    "extend": "extend",
+    "extendleft": "extend",
+    "update": "update",
+    "setdefault": "setdefault",
+}
+SHRINKS = frozenset(
+    "pop popitem popleft clear remove discard difference_update intersection_update symmetric_difference_update".split()
+)
+_HEAP = {"heapq.heappush": "append", "bisect.insort": "append", "bisect.insort_left": "append"}
+_UNHEAP = {"heapq.heappop", "heapq.heapreplace", "heapq.heappushpop"}
+_EVICTS = ("prune", "evict", "expire", "purge", "sweep", "trim", "shrink", "clean", "limit_size", "clear", "reset")
+_CACHING = ("functools.", "cachetools.", "async_lru.", "math.", "asyncstdlib.")
+_LEAVES = (ast.Constant, ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
+
+# What encloses a statement: a condition and whether it holds there, or what a loop goes through and None.
+Tests = tuple[tuple[ast.expr, bool | None], ...]
+
+
+@dataclass(slots=True, eq=False)
+class Grow:
+    """One place that may add to something. ``keys`` decide whether a new entry is made; ``tests`` enclose it."""
+
+    scope: Scope
+    receiver: ast.expr
+    operation: str
+    keys: tuple[ast.expr, ...]
+    value: ast.expr | None
+    line: int
+    tests: Tests
+    nested: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Shrink:
+    """One place that takes something out, looks at how much there is, or puts a new container in its place."""
+
+    scope: Scope
+    receiver: ast.expr
+    line: int
+    tests: Tests
+
+
+@dataclass(slots=True, eq=False)
+class Walk:
+    """What one file does, before it is judged."""
+
+    owner: str
+    imports: dict[str, str] = field(default_factory=dict)
+    module: Scope = field(init=False)
+    scopes: list[Scope] = field(default_factory=list)
+    containers: list[Container] = field(default_factory=list)
+    grows: list[Grow] = field(default_factory=list)
+    shrinks: list[Shrink] = field(default_factory=list)
+    shadows: list[tuple[Scope, ast.Attribute]] = field(default_factory=list)
+    caching: list[tuple[Scope, ast.Call]] = field(default_factory=list)
+    functions: list[tuple[Scope, Scope]] = field(default_factory=list)  # (where it is defined, its own scope)
+    called: dict[str, set[str]] = field(default_factory=dict)  # by whom; "" while a module is imported
+    decorators: set[str] = field(default_factory=set)
+    given_data: set[str] = field(default_factory=set)  # functions called with more than constants
+    cleared: set[str] = field(default_factory=set)  # functions whose cache_clear() is called
+
+    def __post_init__(self) -> None:
+        self.module = Scope("module", self.owner, ast.Module([], []), None)
+
+
+def walk(tree: ast.Module, owner: str) -> Walk:
+    """All that the file says; ``owner`` is the last part of the module's name."""
+    walker = _Walker(Walk(owner))
+    walker.body(tree.body, walker.found.module, ())
+    return walker.found
+
+
+class _Walker:
+    """Statements by recursion, since their order and nesting matter; expressions with a stack, since only theirs does
+    not, and generated code nests them thousands deep."""
+
+    def __init__(self, found: Walk) -> None:
+        self.found = found
+
+    def body(self, statements: Iterable[ast.stmt], scope: Scope, tests: Tests) -> None:
+        for statement in statements:
+            self.statement(statement, scope, tests)
+            if isinstance(statement, ast.If) and isinstance(statement.body[-1], ast.Return | ast.Raise | ast.Continue):
+                tests = (*tests, (statement.test, False))
+            elif isinstance(statement, ast.Assert):
+                tests = (*tests, (statement.test, True))
+
+    def statement(self, node: ast.stmt, scope: Scope, tests: Tests) -> None:
+        match node:
+            case ast.Expr():
+                self.expression(node.value, scope, tests)
+            case ast.Assign():
+                self.expression(node.value, scope, tests)
+                for target in node.targets:
+                    self.assign(target, node.value, node, scope, tests)
+            case ast.AnnAssign():
+                if node.value is not None:
+                    self.expression(node.value, scope, tests)
+                    self.assign(node.target, node.value, node, scope, tests)
+            case ast.AugAssign():
+                self.expression(node.value, scope, tests)
+                self.augmented(node, scope, tests)
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                self.function(node, scope, tests)
+            case ast.ClassDef():
+                self.class_(node, scope, tests)
+            case ast.If() if terminal(node.test) == "TYPE_CHECKING":
+                self.body((one for one in node.body if isinstance(one, ast.Import | ast.ImportFrom)), scope, tests)
+                self.body(node.orelse, scope, tests)
+            case ast.If():
+                self.expression(node.test, scope, tests)
+                self.body(node.body, scope, (*tests, (node.test, True)))
+                self.body(node.orelse, scope, (*tests, (node.test, False)))
+            case ast.While():
+                self.expression(node.test, scope, tests)
+                self.body(node.body, scope, (*tests, (node.test, True), (node.test, None)))
+                self.body(node.orelse, scope, tests)
+            case ast.For() | ast.AsyncFor():
+                self.expression(node.iter, scope, tests)
+                self.bind(node.target, node.iter, scope)
+                self.body(node.body, scope, (*tests, (node.iter, None)))
+                self.body(node.orelse, scope, tests)
+            case ast.With() | ast.AsyncWith():
+                for item in node.items:
+                    self.expression(item.context_expr, scope, tests)
+                    if item.optional_vars is not None:
+                        self.bind(item.optional_vars, item.context_expr, scope)
+                self.body(node.body, scope, tests)
+            case ast.Try() | ast.TryStar():
+                self.body(node.body, scope, tests)
+                for handler in node.handlers:
+                    if handler.name:
+                        scope.bind(handler.name, handler)
+                    self.body(handler.body, scope, tests)
+                self.body(node.orelse, scope, tests)
+                self.body(node.finalbody, scope, tests)
+            case ast.Match():
+                self.match(node, scope, tests)
+            case ast.Delete():
+                for target in node.targets:
+                    if isinstance(target, ast.Subscript):
+                        self.shrink(target.value, node.lineno, scope, tests)
+            case ast.Return():
+                if node.value is not None:
+                    scope.returned.update(_names(node.value))
+                    if isinstance(node.value, ast.Name):
+                        scope.gives_back.add(node.value.id)
+                    self.expression(node.value, scope, tests)
+            case ast.Global() | ast.Nonlocal():
+                scope.foreign.update(node.names)
+            case ast.Import() | ast.ImportFrom():
+                self.import_(node, scope)
+            case ast.Assert() | ast.Raise():
+                for child in ast.iter_child_nodes(node):
+                    if isinstance(child, ast.expr):
+                        self.expression(child, scope, tests)
+            case _:
+                pass
+
+    def match(self, node: ast.Match, scope: Scope, tests: Tests) -> None:
+        self.expression(node.subject, scope, tests)
+        for case in node.cases:
+            for part in ast.walk(case.pattern):
+                if isinstance(part, ast.MatchAs | ast.MatchStar) and part.name:
+                    scope.bind(part.name, node.subject)
+                elif isinstance(part, ast.MatchMapping) and part.rest:
+                    scope.bind(part.rest, node.subject)
+            if case.guard is not None:
+                self.expression(case.guard, scope, tests)
+            self.body(case.body, scope, tests)
+
+    def import_(self, node: ast.Import | ast.ImportFrom, scope: Scope) -> None:
+        for alias in node.names:
+            name = alias.asname or alias.name.partition(".")[0]
+            scope.bind(name, alias)
+            if isinstance(node, ast.ImportFrom):
+                self.found.imports[name] = f"{node.module or ''}.{alias.name}".strip(".")
+            else:
+                self.found.imports[name] = alias.name if alias.asname else name
+
+    def class_(self, node: ast.ClassDef, scope: Scope, tests: Tests) -> None:
+        inner = Scope("class", node.name, node, scope)
+        scope.bind(node.name, node)
+        scope.classes[node.name] = inner
+        self.found.scopes.append(inner)
+        for decorator in node.decorator_list:
+            self.decorator(decorator, scope, tests)
+        for expression in (*node.bases, *(keyword.value for keyword in node.keywords)):
+            self.expression(expression, scope, tests)
+        self.body(node.body, inner, tests)
+
+    def function(self, node: FunctionNode, scope: Scope, tests: Tests) -> None:
+        name = "<lambda>" if isinstance(node, ast.Lambda) else node.name
+        inner = Scope("function", name, node, scope)
+        arguments = node.args
+        every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+        inner.params = {arg.arg: arg for arg in (*every, arguments.vararg, arguments.kwarg) if arg is not None}
+        positional = [*arguments.posonlyargs, *arguments.args]
+        defaults = [
+            *zip(positional[len(positional) - len(arguments.defaults) :], arguments.defaults, strict=True),
+            *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+        ]
+        for arg, default in defaults:
+            if default is not None:
+                self.expression(default, scope, tests)
+                kind = container_kind(default, self.found.imports)
+                if kind:
+                    inner.containers[arg.arg] = Container(
+                        name, arg.arg, kind, "default", default.lineno, default.end_lineno or 0, inner
+                    )
+        self.found.scopes.append(inner)
+        if isinstance(node, ast.Lambda):
+            self.expression(node.body, inner, ())
+            return
+        scope.bind(name, node)
+        scope.functions[name] = inner
+        self.found.functions.append((scope, inner))
+        for decorator in node.decorator_list:
+            self.decorator(decorator, scope, tests)
+            inner.is_static = inner.is_static or terminal(decorator) == "staticmethod"
+        self.body(node.body, inner, ())
+
+    def decorator(self, node: ast.expr, scope: Scope, tests: Tests) -> None:
+        name = terminal(node.func if isinstance(node, ast.Call) else node)
+        if name:
+            self.found.decorators.add(name)
+        self.expression(node, scope, tests)
+
+    def assign(self, target: ast.expr, value: ast.expr, node: ast.stmt, scope: Scope, tests: Tests) -> None:
+        match target:
+            case ast.Name(id=name):
+                self.name(name, value, node, scope)
+            case ast.Subscript(slice=ast.Slice()):
+                self.shrink(target.value, node.lineno, scope, tests)
+            case ast.Subscript():
+                self.expression(target.slice, scope, tests)
+                self.grow(target.value, "item", (target.slice,), value, node.lineno, scope, tests)
+            case ast.Attribute():
+                self.found.shadows.append((scope, target))
+                self.expression(target.value, scope, tests)
+            case ast.Tuple() | ast.List():
+                for part in target.elts:
+                    self.assign(part, value, node, scope, tests)
+            case ast.Starred():
+                self.assign(target.value, value, node, scope, tests)
+            case _:
+                pass
+
+    def name(self, name: str, value: ast.expr, node: ast.stmt, scope: Scope) -> None:
+        if name in scope.foreign:
+            if isinstance(value, ast.Constant) and value.value is True:
+                scope.sets_flag = True
+            self.found.shrinks.append(Shrink(scope, ast.Name(name, ast.Load()), node.lineno, ()))
+            return
+        if name in scope.params:
+            scope.containers.pop(name, None)  # bound again: which of the two is meant cannot be told
+            scope.bind(name, value)
+            return
+        kind = container_kind(value, self.found.imports)
+        if name not in scope.bound and kind and name != "__all__":
+            where = {"function": "closure"}.get(scope.kind, scope.kind)
+            owner = scope.name
+            found = Container(owner, name, kind, where, node.lineno, node.end_lineno or node.lineno, scope)
+            scope.containers[name] = found
+            if where != "closure":
+                self.found.containers.append(found)
+        elif name in scope.containers and scope.kind == "function":
+            scope.containers.pop(name)
+        scope.bind(name, value)
+
+    def augmented(self, node: ast.AugAssign, scope: Scope, tests: Tests) -> None:
+        match node.target, node.op:
+            case ast.Name() | ast.Attribute() as target, ast.Add() | ast.BitOr():
+                self.grow(target, "extend", (), node.value, node.lineno, scope, tests)
+            case ast.Name() | ast.Attribute() as target, ast.Sub() | ast.BitAnd():
+                self.shrink(target, node.lineno, scope, tests)
+            case ast.Subscript() as target, _:
+                self.grow(target.value, "item", (target.slice,), node.value, node.lineno, scope, tests)
+            case _:
+                pass
+        if isinstance(node.target, ast.Name) and node.target.id not in scope.foreign:
+            scope.bind(node.target.id, node.value)
+
+    def bind(self, target: ast.expr, value: ast.expr, scope: Scope) -> None:
+        for part in ast.walk(target):
+            if isinstance(part, ast.Name):
+                scope.bind(part.id, value)
+
+    def grow(
+        self,
+        receiver: ast.expr,
+        operation: str,
+        keys: tuple[ast.expr, ...],
+        value: ast.expr | None,
+        line: int,
+        scope: Scope,
+        tests: Tests,
+    ) -> None:
+        """Note it, and for ``X[a].append(b)``, ``X[a][b] = c``, ``X.setdefault(a, []).append(b)`` that X grows."""
+        if scope.enclosing_function is None:
+            return
+        nested = False
+        while not isinstance(receiver, ast.Name | ast.Attribute):
+            match receiver:
+                case ast.Subscript():
+                    keys = (receiver.slice, *keys)
+                    receiver = receiver.value
+                case ast.Call(func=ast.Attribute(value=inner, attr="setdefault" | "get"), args=[key, *_]):
+                    keys = (key, *keys)
+                    receiver = inner
+                case _:
+                    break
+            nested = True
+        if isinstance(receiver, ast.Name | ast.Attribute) or _is_own_type(receiver):
+            self.found.grows.append(Grow(scope, receiver, operation, keys, value, line, tests, nested))
+
+    def shrink(self, receiver: ast.expr, line: int, scope: Scope, tests: Tests) -> None:
+        while True:
+            match receiver:
+                case ast.Subscript(value=inner):
+                    receiver = inner
+                case ast.Call(func=ast.Attribute(value=inner, attr="setdefault" | "get" | "values")):
+                    receiver = inner
+                case _:
+                    break
+        if scope.enclosing_function is not None:
+            self.found.shrinks.append(Shrink(scope, receiver, line, tests))
+
+    def expression(self, root: ast.expr, scope: Scope, tests: Tests) -> None:
+        """Every call, comparison, lambda and comprehension of an expression, in no order."""
+        stack: list[ast.AST] = [root]
+        while stack:
+            node = stack.pop()
+            kind = type(node)
+            if kind is ast.Name or kind is ast.Constant:
+                continue
+            if kind is ast.Call:
+                self.call(node, scope, tests)  # type: ignore[arg-type]
+            elif kind is ast.Lambda:
+                self.function(node, scope, tests)  # type: ignore[arg-type]
+                continue
+            elif kind is ast.Attribute and node.attr in SHRINKS:  # type: ignore[attr-defined]
+                # Also without a call: task.add_done_callback(TASKS.discard)
+                self.shrink(node.value, node.lineno, scope, tests)  # type: ignore[attr-defined]
+            elif kind is ast.Compare:
+                self.compare(node, scope, tests)  # type: ignore[arg-type]
+            elif kind is ast.comprehension:
+                self.bind(node.target, node.iter, scope)  # type: ignore[attr-defined]
+            elif kind is ast.NamedExpr:
+                scope.bind(node.target.id, node.value)  # type: ignore[attr-defined]
+            elif kind in (ast.Yield, ast.YieldFrom) and node.value is not None:  # type: ignore[attr-defined]
+                scope.returned.update(_names(node.value))  # type: ignore[attr-defined]
+            for name in node._fields:
+                child = getattr(node, name)
+                if type(child) is list:
+                    stack.extend(part for part in child if isinstance(part, ast.AST))
+                elif isinstance(child, ast.AST) and not isinstance(child, _LEAVES):
+                    stack.append(child)
+
+    def call(self, node: ast.Call, scope: Scope, tests: Tests) -> None:
+        name = terminal(node.func)
+        if name is None:
+            if isinstance(node.func, ast.Call):
+                self.caching(node, scope)
+            return
+        function = scope.enclosing_function
+        self.found.called.setdefault(name, set()).add(function.name if function else "")
+        if function is not None:
+            function.calls.add(name)
+            if name not in self.found.given_data and not all(map(_is_constant, _given(node))):
+                self.found.given_data.add(name)
+        if isinstance(node.func, ast.Attribute):
+            receiver = node.func.value
+            if name == "cache_clear":
+                self.found.cleared.update(filter(None, [terminal(receiver)]))
+            elif (operation := GROWS.get(name)) is not None and (node.args or node.keywords):
+                keys = (node.args[0],) if node.args and operation in ("setdefault", "add") else ()
+                value = node.args[-1] if node.args else node.keywords[0].value
+                self.grow(receiver, operation, keys, value, node.lineno, scope, tests)
+            elif name in ("setattr", "__setattr__") and len(node.args) > 1:
+                self.setattr(node.args[0], node.args[1], scope)
+        elif name == "setattr" and len(node.args) > 1:
+            self.setattr(node.args[0], node.args[1], scope)
+        self.caching(node, scope)
+        if node.args and isinstance(node.args[0], ast.Name | ast.Attribute):
+            whole = dotted(node.func, self.found.imports) or ""
+            if whole in _HEAP and len(node.args) > 1:
+                self.grow(node.args[0], _HEAP[whole], (), node.args[1], node.lineno, scope, tests)
+            elif whole in _UNHEAP or any(word in name.lower() for word in _EVICTS):
+                self.shrink(node.args[0], node.lineno, scope, ())
+
+    def setattr(self, owner: ast.expr, name: ast.expr, scope: Scope) -> None:
+        """``object.__setattr__(self, "x", {})`` is ``self.x = {}`` in a class that is frozen."""
+        if isinstance(name, ast.Constant) and isinstance(name.value, str):
+            self.found.shadows.append((scope, ast.Attribute(owner, name.value, ast.Store())))
+
+    def caching(self, node: ast.Call, scope: Scope) -> None:
+        func = node.func.func if isinstance(node.func, ast.Call) else node.func
+        if (dotted(func, self.found.imports) or "").startswith(_CACHING):
+            self.found.caching.append((scope, node))
+
+    def compare(self, node: ast.Compare, scope: Scope, tests: Tests) -> None:
+        """``len(X) > N``: somebody looks at how large it is."""
+        if scope.enclosing_function is None or all(_is_empty_test(part) for part in node.comparators):
+            return
+        for side in (node.left, *node.comparators):
+            match side:
+                case ast.Call(func=ast.Name(id="len"), args=[ast.Name() | ast.Attribute() as what]):
+                    self.shrink(what, node.lineno, scope, ())
+                case _:
+                    pass
+
+
+def _is_empty_test(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value in (0, 1)
+
+
+def _given(call: ast.Call) -> Iterator[ast.expr]:
+    yield from call.args
+    for keyword in call.keywords:
+        yield keyword.value
+
+
+def _is_constant(node: ast.expr) -> bool:
+    name = terminal(node)
+    return isinstance(node, ast.Constant) or (name is not None and name.isupper())
+
+
+def _is_own_type(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "type"
+
+
+def _names(node: ast.expr) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}

@@ -1,0 +1,493 @@
+"""Caches that cannot grow without a bound: by entries, by bytes, or both; least recently used first, or by time.
+
+A hit takes no lock: each operation on the dictionary is one step for CPython with its GIL, and a race that is lost is a
+``KeyError`` that is handled. Whatever changes the cache is done under a lock. A free-threaded build needs the lock for
+hits too; ``sys._is_gil_enabled`` says which one this is.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import sys
+import threading
+import time
+import weakref
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
+from itertools import chain, count, islice
+from typing import Any, Generic, TypeVar, overload
+
+from hotpath.errors import DeclarationError
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+D = TypeVar("D")
+
+DEFAULT_ENTRIES = 1024
+
+# What an entry costs beside its key and value: its place in two dictionaries. So values without any size count too.
+ENTRY_BYTES = 160
+
+# So many objects of one value are looked at; the rest of a larger one is taken to be like them.
+SIZED_OBJECTS = 1000
+
+# Expired entries that one call takes out at most.
+SWEEP_ENTRIES = 16
+SWEEP_SECONDS = 1.0
+
+Sizer = Callable[[Any, Any], int]
+_FLAT = frozenset({str, bytes, bytearray, int, float, bool, type(None)})
+_MISSING: Any = object()
+
+
+def size_of(value: object) -> int:
+    """Bytes of memory of a value with all that it holds: exact for text, bytes and numbers, an estimate for the rest.
+
+    Objects that are held twice count once. What is beyond ``SIZED_OBJECTS`` is counted as the mean of those.
+    """
+    if type(value) in _FLAT:
+        return sys.getsizeof(value)
+    seen = {id(value)}
+    waiting = deque([value])
+    total = looked = 0
+    while waiting and looked < SIZED_OBJECTS:
+        one = waiting.popleft()
+        total += sys.getsizeof(one, 64)
+        looked += 1
+        for inner in islice(_inside(one), SIZED_OBJECTS):
+            if id(inner) not in seen:
+                seen.add(id(inner))
+                waiting.append(inner)
+        if isinstance(one, list | tuple | set | frozenset | dict) and len(one) > SIZED_OBJECTS:
+            total += (len(one) - SIZED_OBJECTS) * 64
+    return total + len(waiting) * (total // looked)
+
+
+def _inside(value: object) -> Iterator[object]:
+    if isinstance(value, dict):
+        return chain.from_iterable(value.items())
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        return iter(value)
+    held: list[object] = []
+    if hasattr(value, "__dict__"):
+        held.append(vars(value))
+    for kind in type(value).__mro__:
+        names = kind.__dict__.get("__slots__", ())
+        held += [
+            getattr(value, name) for name in ([names] if isinstance(names, str) else names) if hasattr(value, name)
+        ]
+    return iter(held)
+
+
+def weigh(key: object, value: object) -> int:
+    """The sizer that is used where none is given."""
+    return size_of(key) + size_of(value)
+
+
+class LRUCache(MutableMapping[K, V], Generic[K, V]):
+    """A mapping that forgets what was used least recently, as ``cachetools.LRUCache`` and safe for threads.
+
+    At most ``max_entries``, and with ``max_bytes`` at most so many bytes as ``sizer(key, value)`` counts them (keys,
+    values and what an entry costs). An item above the maximum is not stored, and that is no error. ``name`` is what
+    metrics call it. Raises ``DeclarationError`` without any bound.
+    """
+
+    def __init__(
+        self,
+        max_entries: int | None = DEFAULT_ENTRIES,
+        max_bytes: int | None = None,
+        *,
+        sizer: Sizer | None = None,
+        name: str | None = None,
+    ) -> None:
+        if max_entries is None and max_bytes is None:
+            raise DeclarationError("a cache needs a bound: write max_entries=1024, max_bytes=64 * 1024 ** 2, or both")
+        for option, value in (("max_entries", max_entries), ("max_bytes", max_bytes)):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise DeclarationError(f"{option}={value!r}: write a whole number of 1 or more")
+        if sizer is not None and max_bytes is None:
+            raise DeclarationError("sizer= counts bytes, and there is no max_bytes= to hold them to")
+        self.max_entries = max_entries
+        self.max_bytes = max_bytes
+        self.name = name or type(self).__name__
+        self.hits = self.misses = self.evictions = 0
+        self._most = sys.maxsize if max_entries is None else max_entries
+        self._sizer = sizer or weigh
+        self._bytes = 0
+        self._weights: dict[K, int] = {}
+        self._data: OrderedDict[K, V] = OrderedDict()
+        self._touch = self._data.move_to_end
+        self._lock = threading.RLock()
+        _register(self)
+
+    # Reading
+
+    def __getitem__(self, key: K) -> V:
+        try:
+            value = self._data[key]
+        except KeyError:
+            self.misses += 1
+            return self.__missing__(key)
+        try:  # noqa: SIM105  suppress() costs more than the rest of a hit
+            self._touch(key)
+        except KeyError:
+            pass  # another thread took it out meanwhile; its value is as good as a moment ago
+        self.hits += 1
+        return value
+
+    def __missing__(self, key: K) -> V:
+        raise KeyError(key)
+
+    @overload
+    def get(self, key: K) -> V | None: ...
+    @overload
+    def get(self, key: K, default: V | D) -> V | D: ...
+    def get(self, key: K, default: Any = None) -> Any:
+        """The value, which counts as a use; ``default`` where there is none. Never calls ``__missing__``."""
+        value = self._data.get(key, _MISSING)
+        if value is _MISSING:
+            self.misses += 1
+            return default
+        try:  # noqa: SIM105  as above
+            self._touch(key)
+        except KeyError:
+            pass
+        self.hits += 1
+        return value
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._data
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[K]:
+        """The keys of this moment, the least recently used first."""
+        with self._lock:
+            return iter(list(self._data))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {len(self)} of {self.max_entries} entries)"
+
+    @property
+    def bytes(self) -> int:
+        """What the entries count for; without ``max_bytes`` nobody counts and it is 0."""
+        return self._bytes
+
+    @property
+    def maxsize(self) -> int:
+        """As cachetools has it: bytes where they are bounded, else entries."""
+        return self.max_bytes if self.max_bytes is not None else self._most
+
+    @property
+    def currsize(self) -> int:
+        """As cachetools has it: what ``maxsize`` bounds."""
+        return self._bytes if self.max_bytes is not None else len(self._data)
+
+    # Writing
+
+    def __setitem__(self, key: K, value: V) -> None:
+        if self.max_bytes is not None:
+            self._store(key, value, value)
+            return
+        # Without a lock: for a moment there may be one entry more for each thread that writes.
+        data = self._data
+        data[key] = value
+        try:
+            if len(data) > self._most:
+                data.popitem(False)
+                self.evictions += 1
+            else:
+                self._touch(key)
+        except KeyError:
+            pass  # cleared, or taken out, by another thread
+
+    def _store(self, key: K, value: V, held: Any) -> None:
+        """Store where bytes are counted too. What goes is let go of after the lock: its ``__del__`` may do anything."""
+        weight = self._weigh(key, value)
+        with self._lock:
+            data, most = self._data, self.max_bytes
+            assert most is not None
+            gone = [self._take(key)] if key in data else []
+            if weight > most:
+                return
+            while data and (self._bytes + weight > most or len(data) >= self._most):
+                gone.append(self._evict())
+            data[key] = held
+            self._weights[key] = weight
+            self._bytes += weight
+
+    def _weigh(self, key: K, value: V) -> int:
+        weight = self._sizer(key, value)
+        if type(weight) is not int or weight < 0:
+            raise DeclarationError(
+                f"sizer= gave {weight!r} for {key!r}; it has to be a whole number of bytes, 0 or more"
+            )
+        return weight + ENTRY_BYTES
+
+    def _take(self, key: K) -> Any:
+        """Take a key out where it is there; what was held. The lock must be held."""
+        value = self._data.pop(key, _MISSING)
+        if value is not _MISSING and self.max_bytes is not None:
+            self._bytes -= self._weights.pop(key)
+        return value
+
+    def _evict(self) -> tuple[K, V]:
+        """Take out what was used least recently. The lock must be held, and there must be an entry."""
+        key, value = self._data.popitem(last=False)
+        if self.max_bytes is not None:
+            self._bytes -= self._weights.pop(key)
+        self.evictions += 1
+        return key, value
+
+    def __delitem__(self, key: K) -> None:
+        with self._lock:
+            gone = self._take(key)
+        if gone is _MISSING:
+            raise KeyError(key)
+
+    def pop(self, key: K, default: Any = _MISSING) -> Any:
+        """Take a value out. Raises ``KeyError`` where there is none and no ``default``."""
+        with self._lock:
+            value = self._take(key)
+        if value is not _MISSING:
+            return value
+        if default is _MISSING:
+            raise KeyError(key)
+        return default
+
+    def popitem(self) -> tuple[K, V]:
+        """Take out what was used least recently. Raises ``KeyError`` where there is nothing."""
+        with self._lock:
+            if not self._data:
+                raise KeyError(f"{type(self).__name__} is empty")
+            return self._evict()
+
+    def setdefault(self, key: K, default: Any = None) -> Any:
+        """The value, or ``default``, which is then stored; one of many threads stores its own, and all get that."""
+        with self._lock:
+            value = self.get(key, _MISSING)
+            if value is not _MISSING:
+                return value
+            self[key] = default
+            return default
+
+    def clear(self) -> None:
+        """Take everything out."""
+        with self._lock:
+            gone = list(self._data.values())
+            self._data.clear()
+            self._weights.clear()
+            self._bytes = 0
+        del gone  # after the lock: what is let go of may do anything
+
+    def shrink(self, fraction: float) -> int:
+        """Keep at most ``fraction`` of what the maximum allows; the bytes that were let go of, as far as is known."""
+        if not 0 <= fraction <= 1:
+            raise DeclarationError(f"shrink({fraction!r}): write the share that may stay, 0 to 1")
+        gone: list[tuple[K, V]] = []
+        with self._lock:
+            before = self._bytes
+            entries = len(self._data) if self.max_entries is None else int(self.max_entries * fraction)
+            weight = int((self.max_bytes or 0) * fraction)
+            while self._data and (len(self._data) > entries or self._bytes > weight):
+                gone.append(self._evict())
+            if self.max_bytes is not None:
+                return before - self._bytes
+        if not gone:
+            return 0
+        sample = gone[:: max(1, len(gone) // 100)]
+        return sum(weigh(key, value) + ENTRY_BYTES for key, value in sample) * len(gone) // len(sample)
+
+
+class TTLCache(LRUCache[K, V]):
+    """An ``LRUCache`` whose entries end after ``ttl`` seconds too, as ``cachetools.TTLCache`` and safe for threads.
+
+    ``jitter`` shortens each lifetime by up to that share, so that what came together does not end together. ``clock``
+    gives seconds and never goes back. What has expired is never returned; reads and writes take it out, a few each.
+    Raises ``DeclarationError``.
+    """
+
+    def __init__(
+        self,
+        max_entries: int | None = DEFAULT_ENTRIES,
+        ttl: float = 600.0,
+        max_bytes: int | None = None,
+        *,
+        jitter: float = 0.0,
+        sizer: Sizer | None = None,
+        name: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        _check_ttl(ttl)
+        if not 0 <= jitter < 1:
+            raise DeclarationError(f"jitter={jitter!r}: write a share of the lifetime, 0.1 say")
+        super().__init__(max_entries, max_bytes, sizer=sizer, name=name)
+        self.ttl = ttl
+        self._jitter = jitter
+        self._clock = clock
+        self._chance = chance
+        # What is held of a key is its value and when it ends.
+        self._data: OrderedDict[K, Any] = OrderedDict()
+        self._touch = self._data.move_to_end
+        # What ends when; an entry that was replaced or taken out meanwhile is passed over.
+        self._queue: list[tuple[float, int, K]] = []
+        self._order = count()
+        self._sweep_at = clock() + SWEEP_SECONDS
+
+    def __getitem__(self, key: K) -> V:
+        now = self._clock()
+        try:
+            value, ends = self._data[key]
+            if ends > now:
+                self._touch(key)
+                self.hits += 1
+                if now > self._sweep_at:
+                    self._sweep(now)
+                return value  # type: ignore[no-any-return]
+        except KeyError:
+            pass
+        self.misses += 1
+        self._sweep(now)
+        return self.__missing__(key)
+
+    def get(self, key: K, default: Any = None) -> Any:
+        """The value, which counts as a use; ``default`` where there is none that has not expired."""
+        now = self._clock()
+        try:
+            value, ends = self._data[key]
+            if ends > now:
+                self._touch(key)
+                self.hits += 1
+                if now > self._sweep_at:
+                    self._sweep(now)
+                return value
+        except KeyError:
+            pass
+        self.misses += 1
+        self._sweep(now)
+        return default
+
+    def __contains__(self, key: object) -> bool:
+        held = self._data.get(key)  # type: ignore[arg-type]  # any key may be asked for
+        return held is not None and held[1] > self._clock()
+
+    def __len__(self) -> int:
+        self.expire()
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[K]:
+        """The keys of this moment that have not expired."""
+        self.expire()
+        return super().__iter__()
+
+    def set(self, key: K, value: V, ttl: float | None = None) -> None:
+        """Store with a lifetime of its own: a negative result, say, shorter than the others."""
+        if ttl is not None:
+            _check_ttl(ttl)
+        now = self._clock()
+        self._sweep(now)
+        lifetime = self.ttl if ttl is None else ttl
+        if self._jitter:
+            lifetime *= 1 - self._jitter * self._chance()
+        held = (value, now + lifetime)
+        with self._lock:
+            if self.max_bytes is None:
+                super().__setitem__(key, held)  # type: ignore[assignment]  # the base holds what it is given
+            else:
+                self._store(key, value, held)
+            heapq.heappush(self._queue, (now + lifetime, next(self._order), key))
+            if len(self._queue) > 2 * len(self._data) + 64:
+                self._queue = [(ends, next(self._order), key) for key, (_, ends) in self._data.items()]
+                heapq.heapify(self._queue)
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self.set(key, value)
+
+    def setdefault(self, key: K, default: Any = None) -> Any:
+        """The value, or ``default``, which is then stored."""
+        with self._lock:
+            value = self.get(key, _MISSING)
+            if value is not _MISSING:
+                return value
+            self.set(key, default)
+            return default
+
+    def _take(self, key: K) -> Any:
+        held = super()._take(key)
+        return held if held is _MISSING else held[0] if held[1] > self._clock() else _MISSING
+
+    def _evict(self) -> tuple[K, V]:
+        key, held = super()._evict()
+        return key, held[0]  # type: ignore[index]
+
+    def popitem(self) -> tuple[K, V]:
+        """Take out what was used least recently of what has not expired."""
+        self.expire()
+        return super().popitem()
+
+    def clear(self) -> None:
+        """Take everything out."""
+        with self._lock:
+            self._queue.clear()
+            super().clear()
+
+    def expire(self, now: float | None = None) -> list[tuple[K, V]]:
+        """Take out everything that has expired by now, and return it, as cachetools does."""
+        return self._sweep(self._clock() if now is None else now, sys.maxsize)
+
+    def _sweep(self, now: float, most: int = SWEEP_ENTRIES) -> list[tuple[K, V]]:
+        self._sweep_at = now + SWEEP_SECONDS
+        gone: list[tuple[K, V]] = []
+        if not self._queue or self._queue[0][0] > now:
+            return gone
+        with self._lock:
+            queue = self._queue
+            while queue and queue[0][0] <= now and len(gone) < most:
+                end, _, key = heapq.heappop(queue)
+                held = self._data.get(key)
+                if held is not None and held[1] == end:
+                    LRUCache._take(self, key)
+                    gone.append((key, held[0]))
+        return gone
+
+
+def _check_ttl(ttl: float) -> None:
+    if not isinstance(ttl, int | float) or not 0 < ttl < float("inf"):
+        raise DeclarationError(f"ttl={ttl!r}: write the seconds that an entry lives, more than 0")
+
+
+_caches: weakref.WeakValueDictionary[int, LRUCache[Any, Any]] = weakref.WeakValueDictionary()
+_caches_lock = threading.RLock()  # what is collected meanwhile may make a cache in its __del__
+
+
+def _register(cache: LRUCache[Any, Any]) -> None:
+    with _caches_lock:
+        _caches[id(cache)] = cache
+
+
+def registered() -> list[LRUCache[Any, Any]]:
+    """Every cache there is, for metrics and for the guard."""
+    with _caches_lock:
+        return list(_caches.values())
+
+
+def shrink_all(fraction: float) -> int:
+    """Shrink every cache; the bytes that were let go of."""
+    return sum(cache.shrink(fraction) for cache in registered())
+
+
+def stats() -> Mapping[str, Mapping[str, int]]:
+    """Entries, bytes, hits, misses and evictions by name; caches of one name are counted together."""
+    found: dict[str, Counter[str]] = {}
+    for cache in registered():
+        found.setdefault(cache.name, Counter()).update(
+            entries=len(cache._data),
+            bytes=cache.bytes,
+            hits=cache.hits,
+            misses=cache.misses,
+            evictions=cache.evictions,
+        )
+    return found

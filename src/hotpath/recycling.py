@@ -1,0 +1,119 @@
+"""One worker at a time is replaced by a fresh one: whether this one may go now, and whether it has helped before."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from hotpath.errors import HotpathError
+from hotpath.leaving import Departure, Surroundings, look_around
+from hotpath.notify import notify
+from hotpath.slots import WorkerSlots, slots_path
+
+logger = logging.getLogger("hotpath")
+
+# So long without a refusal, and a recycle before it has helped.
+CALM_SECONDS = 5.0
+
+Leave = Literal["auto"] | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hindrance:
+    """Why a process that should leave does not: ``kind`` is stuck or suppressed."""
+
+    kind: str
+    text: str
+
+
+class Recycling:
+    """This process among the workers of its service. Belongs to the guard's thread.
+
+    ``leave`` says whether something starts a process again that ends; ``"auto"``: look. After ``recycles`` workers were
+    replaced within ``window_seconds`` without calm between, nobody leaves any more.
+    """
+
+    def __init__(
+        self, *, leave: Leave, recycles: int, window_seconds: float, drain_seconds: float, clock: Callable[[], float]
+    ) -> None:
+        self.surroundings: Surroundings | None = None
+        # Why this process never leaves, if it does not.
+        self.obstacle: str | None = "it was not started"
+        self.slots: WorkerSlots | None = None
+        self.slot: int | None = None
+        self.is_suppressed = False
+        self.begun: Counter[str] = Counter()
+        self._leave = leave
+        self._recycles = recycles
+        self._window = window_seconds
+        self._drain_seconds = drain_seconds
+        self._clock = clock
+        self._wants = False
+        self._calm_from: float | None = None
+        self._calm_at = float("-inf")
+
+    def join(self, key: str) -> None:
+        """Find out who runs this process, and meet the other workers: those that give the same ``key``."""
+        self.surroundings = look_around()
+        if self._leave == "auto":
+            self.obstacle = self.surroundings.obstacle
+        else:
+            self.obstacle = None if self._leave else "leave=False"
+        try:
+            slots = WorkerSlots(slots_path(key), clock=self._clock)
+            self.slot = slots.take()
+            self.slots = slots
+        except HotpathError as error:
+            logger.warning("hotpath: %s; this worker is not recycled", error)
+            self.obstacle = str(error)
+
+    def note(self, at: float, *, is_calm: bool) -> None:
+        """Whether requests are refused at this moment."""
+        if not is_calm:
+            self._calm_from = None
+        elif self._calm_from is None:
+            self._calm_from = at
+        elif at - self._calm_from >= CALM_SECONDS:
+            self._calm_at = at
+
+    def want(self, wanted: bool) -> None:
+        """Say to the others that this worker should be replaced, or no longer."""
+        if wanted != self._wants and self.slots is not None:
+            self._wants = wanted
+            self.slots.want_recycle(wanted)
+
+    def take_turn(self, why: str) -> bool | Hindrance:
+        """Whether this worker may go now: something starts it again, it helps, and it is its turn."""
+        slots = self.slots
+        if self.obstacle is not None or slots is None:
+            return Hindrance("stuck", f"it should leave ({why}), but {self.obstacle}; it serves hot pages only")
+        # Those that were followed by calm have helped; whoever is back again and again does not leak, but has no room.
+        idle = slots.recycles(min(self._window, self._clock() - self._calm_at))
+        own = slots.recycles(self._window, of_this_slot=True)
+        self.is_suppressed = idle >= self._recycles or own >= 2 * self._recycles
+        self.want(not self.is_suppressed)
+        if self.is_suppressed:
+            return Hindrance(
+                "suppressed",
+                f"{max(idle, own)} recycles within {self._window:g} s did not help; no more for now. Something takes"
+                " this memory from the start",
+            )
+        return slots.try_recycle()
+
+    def depart(self, reason: str, *, loop: asyncio.AbstractEventLoop | None, in_flight: Callable[[], int]) -> None:
+        """Begin to leave; returns at once."""
+        self.begun[reason] += 1
+        surroundings = self.surroundings or look_around()
+        if not surroundings.is_worker:  # of one worker among several systemd would think that the service stops
+            notify("STOPPING=1", f"STATUS=leaving: {reason}")
+        Departure(surroundings, loop, in_flight, self._drain_seconds).start()
+
+    def release(self) -> None:
+        """Give the slot back."""
+        if self.slots is not None:
+            self.slots.release()
+            self.slots = None
