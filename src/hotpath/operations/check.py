@@ -8,12 +8,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from hotpath.errors import DeclarationError, HotpathError, Unreachable
 from hotpath.manifest import Manifest
-from hotpath.operations.answers import Failure, Heard, Judgement, Page, Published, edge_status, judge
+from hotpath.operations.answers import Failure, Heard, Judgement, Page, Published, edge_status, judge, most_bytes
 from hotpath.operations.crawl import percentile
 from hotpath.operations.explain import explain
 from hotpath.operations.fetch import Client, parse_url
@@ -34,9 +34,6 @@ DEFAULT_CONCURRENCY = 4
 
 # When the first so many pages all get no answer at all, the others are not waited for.
 GIVE_UP_AFTER = 8
-
-# An answer that is larger than its page is wrong; so much more of it is read to say so.
-EXTRA_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +256,7 @@ def _ask_all(pages: Sequence[Page], base_url: str, options: CheckOptions) -> dic
 def _ask(client: Client, page: Page) -> _Asked:
     parts = urlsplit(page.url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    most = page.item.identity.length + EXTRA_BYTES
+    most = most_bytes(page.item)
 
     def heard(method: str, accept: str) -> Heard:
         try:
@@ -353,7 +350,7 @@ class _Digests:
 
 
 def lines(found: CheckReport, most: int = 20) -> list[str]:
-    """The report as a person reads it; ``most`` failures are shown."""
+    """The report as a person reads it: what is wrong in the same way is told once, ``most`` kinds at most."""
     critical = f", {found.critical} of them critical" if found.critical else ""
     told = [
         f"{found.base_url}: {found.asked} of {found.pages} pages asked for{critical}, generation {found.generation}"
@@ -365,14 +362,18 @@ def lines(found: CheckReport, most: int = 20) -> list[str]:
         )
     if found.edge:
         told.append("  edge: " + ", ".join(f"{status} {count}" for status, count in sorted(found.edge.items())))
-    for failure in found.failures[:most]:
+    alike: dict[Failure, list[str]] = {}
+    for failure in found.failures:
+        alike.setdefault(replace(failure, url=""), []).append(failure.url)
+    for failure, urls in list(alike.items())[:most]:
+        more = f" and {len(urls) - 1} more" if len(urls) > 1 else ""
         told += [
-            f"WRONG {failure.url}: {failure.what}",
+            f"WRONG {urls[0]}{more}: {failure.what}",
             f"      expected {failure.expected}",
             f"      found    {failure.found}" + (f"; {failure.why}" if failure.why else ""),
         ]
-    if len(found.failures) > most:
-        told.append(f"… and {len(found.failures) - most} more (--json has all)")
+    if len(alike) > most:
+        told.append(f"… and {len(alike) - most} more kinds (--json has all)")
     told += [f"note: {note}" for note in found.notes[:most]]
     if len(found.notes) > most:
         told.append(f"… and {len(found.notes) - most} more notes")

@@ -127,7 +127,9 @@ class Client:
         except (OSError, ValueError, http.client.HTTPException) as error:
             # A timed-out thread may still hold the old one.
             self._connection = self._new()
-            raise Unreachable(self._shown, self._problem(error)) from None
+            problem = self._problem(error)
+        # Not inside the except: what is raised must not hold on to frames that have tokens in them.
+        raise Unreachable(self._shown, problem)
 
     def _new(self) -> http.client.HTTPConnection:
         if self._tls is not None:

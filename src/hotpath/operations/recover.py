@@ -6,7 +6,9 @@ do and changes nothing. It stops at the first step that fails and says what to d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
@@ -19,7 +21,7 @@ from hotpath.operations.recovery.mend import RollBack, Verify
 from hotpath.operations.recovery.public import Check, Purge, Warm
 from hotpath.operations.recovery.rebuild import Build, Publish, Validate
 from hotpath.site import Hotpath
-from hotpath.store import Store
+from hotpath.store import LOCK_DESCRIPTORS, Store
 
 # Within this time another run belongs to the same bad night: it goes on, and undoes or repeats nothing.
 SAME_NIGHT_SECONDS = 6 * 3600
@@ -182,19 +184,24 @@ class _Run:
             begin = _begin_now(store)
             self._write(BEGIN, facts=asdict(begin))
         incident = _incident(self.hot, self.wish, self.target, self.known, self.run_batch)
+        with _kept(store, incident.served):
+            self._go_through(incident)
+        return _result(store, self.known, changed=True)
+
+    def _go_through(self, incident: Incident) -> None:
+        """All steps, up to the first that fails."""
         for step in _steps(incident):
             try:
                 self._take(step, incident)
             except StoreBusy:
                 raise
             except Stopped as error:
-                self._write(FAILED, step.name, error.problem, error.next_step)
-                return _result(store, self.known, changed=True)
+                return self._write(FAILED, step.name, error.problem, error.next_step)
             except HotpathError as error:
-                self._write(FAILED, step.name, str(error), "mend that, then run this again")
-                return _result(store, self.known, changed=True)
-        self._write(END)
-        return _result(store, self.known, changed=True)
+                return self._write(FAILED, step.name, str(error), "mend that, then run this again")
+            serving = incident.serving
+            incident.served |= {serving} if serving is not None else set()
+        return self._write(END)
 
     def _take(self, step: Step, incident: Incident) -> None:
         """Look, do, look again."""
@@ -241,10 +248,10 @@ def _incident(
     begin = Begin(**known[0].facts) if known else _begin_now(hot.store)
     facts = {entry.step: entry.facts for entry in known if entry.state == DONE}
     begun = frozenset(entry.step for entry in known if entry.state == DOING)
-    served = frozenset(entry.facts["serving"] for entry in known if entry.facts.get("serving") is not None)
+    served = {begin.serving, _serving(hot.store), *(entry.facts.get("serving") for entry in known)} - {None}
     base_url = public_base(wish.base_url) if wish.base_url is not None else None
     asked = Wish(wish.rollback, wish.build, base_url, wish.purgers, wish.check)
-    return Incident(hot, target, asked, begin, facts, begun, served, run_batch)
+    return Incident(hot, target, asked, begin, facts, begun, frozenset(served), run_batch)
 
 
 def _begin_now(store: Store) -> Begin:
@@ -253,6 +260,23 @@ def _begin_now(store: Store) -> Begin:
     except (StoreError, OSError):
         pinned = None
     return Begin(_serving(store), store.next_sequence() - 1, pinned.sequence if pinned else None)
+
+
+@contextmanager
+def _kept(store: Store, sequences: Iterable[int]) -> Iterator[None]:
+    """Keep generations from being pruned, also bad ones: the edge has what they had, and is purged by the difference."""
+    held = []
+    try:
+        for sequence in sequences:
+            with suppress(StoreError, OSError):  # one that cannot be read is purged by all of its successor's URLs
+                held.append(store.disk.open_regular(store.manifest_path(sequence)))
+                store.disk.try_lock(held[-1], shared=True)
+        LOCK_DESCRIPTORS.update(held)
+        yield
+    finally:
+        LOCK_DESCRIPTORS.difference_update(held)
+        for descriptor in held:
+            os.close(descriptor)
 
 
 def _same_night(store: Store, entries: list[Entry]) -> list[Entry]:

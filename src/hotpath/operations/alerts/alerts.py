@@ -107,6 +107,8 @@ class Alerts:
 
         ``kind`` is ``area.name``; ``resolved`` takes the area.
         """
+        if not self.ways:
+            return []
         with state.held(store):
             known, warnings = self._open(store)
             now = int(self._clock())
@@ -121,6 +123,8 @@ class Alerts:
 
     def resolved(self, store: Store, area: str, summary: str) -> list[str]:
         """Tell each way that knows of a failure of ``area`` that it is over. Returns warnings."""
+        if not self.ways:
+            return []
         with state.held(store):
             known, warnings = self._open(store)
             now = int(self._clock())

@@ -81,8 +81,11 @@ class Mail:
         try:
             refused = within(self.timeout_seconds, lambda: self._deliver(message, stage, open_now), cut)
         except (OSError, smtplib.SMTPException, ValueError) as error:
-            raise Unreachable(f"{self.host}:{self._port}", f"{self._problem(error)} (while {stage[0]})") from None
-        return f"not taken for {self._told(refused)}; the others have it" if refused else None
+            problem = f"{self._problem(error)} (while {stage[0]})"
+        else:
+            return f"not taken for {self._told(refused)}; the others have it" if refused else None
+        # Not inside the except: the frames of smtplib have the password, and must not hang on what is raised.
+        raise Unreachable(f"{self.host}:{self._port}", problem)
 
     @property
     def _port(self) -> int:

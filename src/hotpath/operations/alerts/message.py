@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hotpath.errors import BuildFailed, Implausible, StoreBusy, StoreError
+from hotpath.errors import BuildFailed, Implausible, PublicAnswerWrong, StoreBusy, StoreError
 from hotpath.quantities import human_seconds
 
 FAILED, REMINDER, RESOLVED, TEST = "failed", "reminder", "resolved", "test"
 
 _WORDS = {FAILED: "FAILED", REMINDER: "STILL FAILING", RESOLVED: "resolved", TEST: "test"}
+
+_NAMES = (
+    (BuildFailed, "failed"),
+    (Implausible, "quarantined"),
+    (PublicAnswerWrong, "public"),
+    (StoreError, "store"),
+)
 
 # What a mail program shows of a subject, and what a person reads of a list at night; the log has all of it.
 MAX_SUMMARY = 150
@@ -66,7 +73,7 @@ def kind_of(error: BaseException, area: str = "build") -> str | None:
     """The kind of a failure: the same one is told once. ``None`` for what is none, as that another run is at it."""
     if isinstance(error, StoreBusy):
         return None
-    for kind, name in ((BuildFailed, "failed"), (Implausible, "quarantined"), (StoreError, "store")):
+    for kind, name in _NAMES:
         if isinstance(error, kind):
             return f"{area}.{name}"
     return f"{area}.error"
@@ -78,4 +85,6 @@ def details_of(error: BaseException) -> tuple[str, ...]:
         return tuple(str(failure) for failure in error.failures)
     if isinstance(error, Implausible):
         return (*error.problems, f"see {error.path}")
+    if isinstance(error, PublicAnswerWrong):
+        return tuple(error.problems)
     return ()

@@ -64,7 +64,7 @@ class Purge:
         if after is None:
             return []
         # The edge may hold bytes of any generation that was served since the recovery began.
-        held = {incident.begin.serving, *incident.served} - {incident.serving}
+        held = incident.served - {incident.serving} or {None}
         keys = dict.fromkeys(key for old in held for key in changed_keys(incident.manifest(old), after))
         return [f"{incident.wish.base_url}{key}" for key in keys]
 
@@ -129,10 +129,8 @@ class Check:
             return Look(
                 False, f"{found.asked} of {found.pages} pages asked for, every answer is generation {found.generation}"
             )
-        failure = found.failures[0]
         raise Stopped(
-            f"{check_lines(found)[-1]}, the first {failure.url}: {failure.what}: expected {failure.expected},"
-            f" found {failure.found}" + (f" ({failure.why})" if failure.why else ""),
+            f"{check_lines(found)[-1]}, the first {found.failures[0]}",
             f"'hotpath check {incident.target} --base-url {incident.wish.base_url}' names all; mend that, run again",
         )
 
