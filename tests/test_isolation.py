@@ -86,3 +86,25 @@ def _is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_signals_reach_the_child_as_usual_and_the_caller_as_before() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+    def told() -> list[bool]:
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        return [blocked == before, signal.getsignal(signal.SIGINT) == signal.SIG_DFL, os.getsid(0) == os.getpid()]
+
+    assert run(told) == [True, True, True]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
+def test_it_works_where_the_kernel_keeps_no_status_of_children() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert run(lambda: [1]) == [1]
+        with pytest.raises(IsolatedFailure, match="ended its process"):
+            run(lambda: os._exit(3))
+    finally:
+        signal.signal(signal.SIGCHLD, before)

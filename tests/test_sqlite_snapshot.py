@@ -359,3 +359,9 @@ def test_a_later_chdir_does_not_move_it(database: Path, tmp_path: Path, monkeypa
     monkeypatch.chdir("/")
     with snapshot.connect() as db:
         assert tick(db) == 0
+    monkeypatch.chdir(tmp_path)
+    with one_view(Path("view")):
+        monkeypatch.chdir("/")
+        with snapshot.connect() as db:
+            assert tick(db) == 0
+    assert not (tmp_path / "view").exists()

@@ -94,7 +94,7 @@ def one_view(directory: Path) -> Iterator[None]:
     serves requests: they would be served from the copy too.
     """
     directory.mkdir(mode=0o700)
-    view = _View(directory)
+    view = _View(directory.absolute())  # an item may change the working directory
     _views.append(view)
     try:
         for snapshot in sorted(_declared, key=lambda one: one.path):
@@ -104,14 +104,14 @@ def one_view(directory: Path) -> Iterator[None]:
     finally:
         _views.remove(view)
         view.close()
-        shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(view.directory, ignore_errors=True)
 
 
 class _View:
     """The copies of one run. Workers inherit it by fork."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         self._failed: dict[Path, str] = {}
         # By process too: a connection that came over fork belongs to the parent, and is neither used nor closed.
         self._idle: dict[tuple[int, Path], list[sqlite3.Connection]] = {}
@@ -144,11 +144,11 @@ class _View:
         if real in self._failed:
             raise UnreadableDatabase(path, self._failed[real])
         name = hashlib.sha256(os.fsencode(real)).hexdigest()[:32]
-        copy = self._directory / f"{name}.db"
+        copy = self.directory / f"{name}.db"
         if copy.exists():
             return copy
         try:
-            with (self._directory / f"{name}.lock").open("wb") as lock:
+            with (self.directory / f"{name}.lock").open("wb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be making it
                 if not copy.exists():
                     unfinished = copy.with_suffix(".new")

@@ -54,6 +54,10 @@ AHEAD_ITEMS = 1000
 AHEAD_SECONDS = 0.02
 MAX_QUEUED = 64
 
+# While all have enough to do, their answers are taken many at a time: to wake this process for each costs the worker
+# as much as a small item.
+NAP_SECONDS = 0.002
+
 # How often the memory of the workers is looked at; that of their children costs a look at every process there is.
 LOOK_SECONDS = 0.1
 LOOK_AT_CHILDREN_SECONDS = 1.0
@@ -256,6 +260,8 @@ class _Run:
     def _listen(self) -> None:
         """Take what the workers have sent; now and then look at the clock and at their memory."""
         self._pause()
+        if self._workers and all(len(worker.items) > MAX_QUEUED // 2 for worker in self._workers):
+            time.sleep(NAP_SECONDS)
         for key, _ in self._selector.select(LOOK_SECONDS):
             worker: _Worker = key.data
             if worker not in self._workers:

@@ -175,7 +175,7 @@ def _serve(
         if peak_bytes > quiet_bytes + PEAK_STEP_BYTES:
             quiet_bytes = _reset_peak()
         facts = orjson.dumps((index, metrics, *error, seconds, peak_bytes, is_spent, is_last))
-        _send(pipes.output, (mark,))
+        os.write(pipes.output, mark)  # whole or not at all: so short a write to a pipe is never divided (pipe(7))
         _send(pipes.answers, (_HEAD.pack(len(facts), len(body)), facts, body))
         while is_last:  # until it is killed: what it started is found by its parent process, which is this one
             signal.pause()
@@ -246,7 +246,7 @@ def _flush() -> bool:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-        os.fstat(1)
+        os.fstat(1)  # a file that the next item opens would get the number, and all that is printed
         os.fstat(2)
     except Exception:
         return False
@@ -254,13 +254,14 @@ def _flush() -> bool:
 
 
 def _send(descriptor: int, parts: Sequence[bytes]) -> None:
-    views = [memoryview(part) for part in parts if part]
-    while views:
-        sent = os.writev(descriptor, views)
-        while views and sent >= len(views[0]):
-            sent -= len(views.pop(0))
-        if views:
-            views[0] = views[0][sent:]
+    sent = os.writev(descriptor, parts)
+    if sent == sum(map(len, parts)):
+        return
+    for part in parts:
+        view = memoryview(part)[sent:]
+        sent = max(0, sent - len(part))
+        while view:
+            view = view[os.write(descriptor, view) :]
 
 
 def _redirect(output: int) -> None:
