@@ -55,8 +55,9 @@ def cases(stack: ExitStack, directory: Path) -> dict[str, Call]:
     clock = FakeClock()
     looking = MemoryReader(clock=clock)
     slots = WorkerSlots(directory / "slots")
-    for closed in (still, looking, slots):
-        stack.callback(closed.close)
+    for reader in (still, looking):
+        stack.callback(reader.close)
+    stack.callback(slots.release)
     slots.take()
     process = psutil.Process()
 

@@ -121,7 +121,7 @@ def look(_: dict[str, float]) -> object:
         "state": guard.state.name,
         "age": guard.sample_age_seconds,
         "overdue": guard.position.overdue,
-        "suppressed": guard.is_suppressed,
+        "suppressed": guard.recycling.is_suppressed,
         "limit": reading.limit if reading else 0,
         "used": reading.unreclaimable if reading else 0,
         "usage": reading.usage if reading else 0,

@@ -13,7 +13,7 @@ from tests.guard.rig import HOT, MIB, Watch, report, served
 
 pytestmark = [pytest.mark.slow, needs_groups]
 
-SECONDS = 12.0
+SECONDS = 9.0
 STREAMS = (
     *(Stream("hot", path, 10) for path in HOT[:4]),
     Stream("cold", "/cold", 20, 2),

@@ -22,6 +22,7 @@ def test_page_cache_sheds_nothing(tmp_path: Path) -> None:
         found = rig.look()
         report("02", load, watch, rig, note=f"usage {found['usage'] / MIB:.0f} MiB, u = {found['share']:.2f}")
         assert found["share"] < 0.70
-        assert {state for _, state, _ in watch.seen} <= {"NORMAL", "TRIM"}
+        # "" is no answer: the app blocks its loop while it writes.
+        assert {state for _, state, _ in watch.seen} <= {"NORMAL", "TRIM", ""}
         assert load.count("cold", 200) == load.count("cold") > 0
         assert group.oom_kills() == 0

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from hotpath.cache import LRUCache
 from hotpath.errors import DeclarationError
 from hotpath.guard import MemoryGuard
-from hotpath.leaving import Departure
+from hotpath.leaving import Departure, Surroundings
 from hotpath.pressure import State
 from hotpath.slots import WorkerSlots
 from tests.guard.fakes import LIMIT, MIB, Rigged, state_of
@@ -71,6 +74,17 @@ def test_caches_shrink_step_by_step_and_begin_again_after_calm() -> None:
     kept.clear()
     rigged.see(0.75, samples=3)
     assert kept == [0.5]
+
+
+def test_every_bounded_cache_shrinks_without_being_told_of() -> None:
+    cache: LRUCache[int, bytes] = LRUCache(max_entries=100, name="guarded")
+    for number in range(100):
+        cache[number] = b"x" * 1000
+    rigged = Rigged()
+    rigged.see(0.75, samples=3)
+    assert len(cache) == 50
+    rigged.see(0.75, samples=20)
+    assert len(cache) == 0
 
 
 def test_a_cache_that_fails_to_shrink_does_not_stop_the_others() -> None:
@@ -157,9 +171,9 @@ class Leaving:
         monkeypatch.setattr(Departure, "start", begin)
         self.rigged = Rigged(leave=True, **options)
         self.guard = self.rigged.guard
-        self.guard.obstacle = None
-        self.guard.slots = WorkerSlots(directory / "slots", clock=self.rigged.clock)
-        self.guard.slots.take()
+        self.guard.recycling.obstacle = None
+        self.guard.recycling.slots = WorkerSlots(directory / "slots", clock=self.rigged.clock)
+        self.guard.recycling.slots.take()
 
 
 def test_it_leaves_once_when_its_turn_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,22 +185,22 @@ def test_it_leaves_once_when_its_turn_comes(tmp_path: Path, monkeypatch: pytest.
     leaving.rigged.see(0.95, samples=10)
     assert state_of(leaving.guard) is State.DRAIN
     assert (len(leaving.departures), left) == (1, [True])
-    assert leaving.guard.recycled == {"brake_deadline": 1}
+    assert leaving.guard.recycling.begun == {"brake_deadline": 1}
     leaving.rigged.see(0.2, samples=100)
     assert leaving.guard.state is State.DRAIN
     assert len(leaving.departures) == 1
-    assert leaving.guard.slots is not None
-    leaving.guard.slots.release()
+    assert leaving.guard.recycling.slots is not None
+    leaving.guard.recycling.slots.release()
 
 
 def test_two_recycles_without_calm_are_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leaving = Leaving(tmp_path, monkeypatch)
-    slots = leaving.guard.slots
+    slots = leaving.guard.recycling.slots
     assert slots is not None
     monkeypatch.setattr(slots, "recycles", lambda within, of_this_slot=False: 2 if within == 600 else 0)
     leaving.rigged.see(0.95, samples=60)
     assert leaving.guard.state is State.BRAKE
-    assert leaving.guard.is_suppressed
+    assert leaving.guard.recycling.is_suppressed
     assert [alarm.kind for alarm in leaving.rigged.alarms] == ["brake", "suppressed"]
     assert not leaving.departures
     slots.release()
@@ -194,7 +208,7 @@ def test_two_recycles_without_calm_are_the_last(tmp_path: Path, monkeypatch: pyt
 
 def test_recycles_that_were_followed_by_calm_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leaving = Leaving(tmp_path, monkeypatch)
-    slots = leaving.guard.slots
+    slots = leaving.guard.recycling.slots
     assert slots is not None
     # Two within ten minutes, none since the calm that is 30 s old.
     monkeypatch.setattr(slots, "recycles", lambda within, of_this_slot=False: 2 if within > 500 else 0)
@@ -211,7 +225,7 @@ def test_the_thread_samples_and_ends(tmp_path: Path) -> None:
     while guard.reading is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert guard.slot is not None
+    assert guard.recycling.slot is not None
     guard.start(str(tmp_path))
     names = [thread.name for thread in threading.enumerate()]
     assert names.count("hotpath-guard") == 1
@@ -273,3 +287,37 @@ def test_memory_is_written_to_a_log(tmp_path: Path) -> None:
     lines = (tmp_path / "memory.csv").read_text().splitlines()
     assert len(lines) == 2
     assert f",{LIMIT}," in lines[1]
+
+
+def received(service: socket.socket) -> list[str]:
+    found = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            found.append(service.recv(1000).decode())
+    return found
+
+
+def test_systemd_hears_ready_watchdog_and_stopping_but_no_worker_stops_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service:
+        service.bind(str(tmp_path / "notify"))
+        service.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "30000000")
+        monkeypatch.delenv("WATCHDOG_PID", raising=False)
+        monkeypatch.setattr(Departure, "start", lambda departure: None)
+        rigged = Rigged()
+
+        async def main() -> None:
+            rigged.guard._loop = asyncio.get_running_loop()
+            rigged.guard._tick(rigged.clock())
+            assert received(service) == ["WATCHDOG=1"]
+            rigged.guard._tick(rigged.clock())
+            assert received(service) == ["READY=1", "WATCHDOG=1"]
+
+        asyncio.run(main())
+        for is_worker, said in ((False, ["STOPPING=1\nSTATUS=leaving: asked"]), (True, [])):
+            rigged.guard.recycling.surroundings = Surroundings("uvicorn", is_worker, is_respawned=True, is_unit=True)
+            rigged.guard.recycling.depart("asked", loop=None, in_flight=lambda: 0)
+            assert received(service) == said

@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
 from hotpath.batch import build
+from hotpath.cache import LRUCache
 from hotpath.exposition import MetricsApp
 from hotpath.site import Hotpath
 from hotpath.slots import WorkerSlots
@@ -50,13 +51,18 @@ NAMES = {
 }
 
 
+CACHE_NAMES = {
+    f"hotpath_cache_{name}" for name in ("entries", "bytes", "hits_total", "misses_total", "evictions_total")
+}
+
+
 @pytest.fixture
 def rigged() -> Rigged:
     rigged = Rigged()
     rigged.see(0.95, samples=2)
     rigged.guard.admission.enter(http())
     rigged.guard.admission.enter(http("/livez"))
-    rigged.guard.recycled["brake_deadline"] += 1
+    rigged.guard.recycling.begun["brake_deadline"] += 1
     return rigged
 
 
@@ -73,7 +79,20 @@ def samples(answer: Response) -> dict[tuple[str, tuple[tuple[str, str], ...]], f
 
 
 def test_the_names_are_those_of_the_document(rigged: Rigged) -> None:
-    assert {name for name, _ in samples(scrape(MetricsApp(guard=rigged.guard)))} == NAMES
+    assert {name for name, _ in samples(scrape(MetricsApp(guard=rigged.guard)))} - CACHE_NAMES == NAMES
+
+
+def test_each_cache_by_its_name(rigged: Rigged) -> None:
+    cache: LRUCache[int, bytes] = LRUCache(max_entries=2, name="scraped")
+    for number in range(3):
+        cache[number] = b"x"
+    assert cache.get(2) == b"x"
+    assert cache.get(0) is None
+    found = samples(scrape(MetricsApp()))
+    values = {name: found[name, (("cache", "scraped"),)] for name in CACHE_NAMES}
+    assert values["hotpath_cache_entries"] == 2
+    assert values["hotpath_cache_evictions_total"] == 1
+    assert (values["hotpath_cache_hits_total"], values["hotpath_cache_misses_total"]) == (1, 1)
 
 
 def test_the_values(rigged: Rigged) -> None:
@@ -97,8 +116,8 @@ def test_before_the_first_sample_there_is_no_reading_and_no_error() -> None:
 
 def test_other_workers_are_told_by_slot(rigged: Rigged, tmp_path: Path) -> None:
     guard = rigged.guard
-    guard.slots = WorkerSlots(tmp_path / "slots", clock=rigged.clock)
-    guard.slot = guard.slots.take()
+    guard.recycling.slots = WorkerSlots(tmp_path / "slots", clock=rigged.clock)
+    guard.recycling.slot = guard.recycling.slots.take()
     rigged.see(0.95)
     other = "import sys, time; from pathlib import Path; from hotpath.slots import WorkerSlots\n"
     other += "slots = WorkerSlots(Path(sys.argv[1])); slots.take(); slots.beat(state=2, unique_bytes=7, in_flight=3)\n"
@@ -115,7 +134,7 @@ def test_other_workers_are_told_by_slot(rigged: Rigged, tmp_path: Path) -> None:
     finally:
         process.kill()
         process.communicate()
-        guard.slots.release()
+        guard.recycling.slots.release()
 
 
 def test_labels_are_bounded_whatever_is_asked(rigged: Rigged) -> None:
@@ -183,6 +202,8 @@ def hot(tmp_path: Path) -> Iterator[Hotpath]:
 
 @needs_promtool
 def test_promtool_has_no_complaint(rigged: Rigged, hot: Hotpath) -> None:
+    cache: LRUCache[int, bytes] = LRUCache(max_entries=2, name="checked")
+    cache[1] = b"x"
     scraped = scrape(MetricsApp(guard=rigged.guard, hot=hot)).body
     checked = subprocess.run(["promtool", "check", "metrics"], input=scraped, capture_output=True, check=False)
     assert (checked.stdout + checked.stderr).decode() == ""

@@ -99,6 +99,14 @@ def test_requests_in_flight_are_counted_however_they_end(hot: Hotpath, rigged: R
     assert rigged.guard.admission.in_flight == 0
 
 
+def test_the_same_guard_twice_on_the_way(hot: Hotpath, rigged: Rigged) -> None:
+    """An app with the middleware mounted in one that has it too: a mount may hand on the very same scope."""
+    inner = HotpathMiddleware(App(), hot=hot, guard=rigged.guard)
+    rigged.see(0.3)
+    assert get(HotpathMiddleware(inner, hot=hot, guard=rigged.guard), "/cold").status == 418
+    assert rigged.guard.admission.in_flight == 0
+
+
 def test_connections_are_closed_when_the_process_leaves(hot: Hotpath, rigged: Rigged) -> None:
     middleware = HotpathMiddleware(App(), hot=hot, guard=rigged.guard)
     body = get(middleware, "/hot").body
