@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotpath.baseline import DAY, Finding, Rules, Run, expect, judge
+from hotpath.baseline import DAY, Finding, Rules, Run, judge
+from hotpath.errors import DeclarationError
+from hotpath.expectation import binomial_tail, expect_count
 
 START = 1_767_578_400
 
@@ -75,9 +79,9 @@ def test_noise_widens_what_is_allowed() -> None:
 
 def test_a_fifth_of_the_nights_may_be_anything() -> None:
     values = [5 if night in (1, 4, 9, 13, 19, 23) else 500 for night in range(28)]
-    assert (
-        expect(START + 28 * DAY, [(run.at, run.subjects["/a"]["rows"]) for run in runs(values)], Rules()).centre > 400
-    )
+    points = [(run.at, run.subjects["/a"]["rows"]) for run in runs(values)]
+    found = expect_count(START + 28 * DAY, points, robust_runs=14, weekday_runs=4, window_days=30, share=0.05)
+    assert found.centre > 400
 
 
 def test_what_is_older_than_thirty_days_is_not_looked_at() -> None:
@@ -145,3 +149,28 @@ def test_fewer_rows_never_turn_a_failure_into_a_pass(values: list[int], one: int
 @given(st.integers(0, 10**6), st.integers(3, 30))
 def test_the_same_as_always_never_fails(value: int, nights: int) -> None:
     assert not fails([value] * nights, value)
+
+
+@pytest.mark.parametrize("wrong", [{"share": -0.1}, {"share": 5}, {"sigmas": float("nan")}, {"cold_runs": 20}])
+def test_rules_that_cannot_be_right_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(DeclarationError, match=next(iter(wrong))):
+        Rules(**wrong)  # type: ignore[arg-type]
+
+
+@given(st.integers(0, 60), st.integers(1, 60), st.floats(0, 1))
+def test_the_tail_of_a_binomial_distribution(count: int, of: int, share: float) -> None:
+    """Beside the sum of its definition."""
+    exact = sum(math.comb(of, k) * share**k * (1 - share) ** (of - k) for k in range(count, of + 1))
+    found = binomial_tail(count, of, share)
+    assert math.isclose(found, 1.0 if 0 < count <= of * share else exact, rel_tol=1e-6, abs_tol=1e-9)
+
+
+def test_a_small_sector_that_is_gone_as_a_whole_is_missed() -> None:
+    """3 % of the rows are less than a count may lose."""
+    usual = {"rows": 500, "vanished:sector": 0, "removed": 2000}
+    history = [Run(START + night * DAY, {"/a": usual}) for night in range(20)]
+    lost = {"rows": 485, "vanished:sector": 15, "removed": 30_000}
+    (finding,) = judge(Run(START + 20 * DAY, {"/a": lost}), history)
+    assert (finding.rule, finding.fails) == ("all rows of one sector are gone", True)
+    scattered = {"rows": 485, "vanished:sector": 0, "removed": 30_000}
+    assert judge(Run(START + 20 * DAY, {"/a": scattered}), history) == []

@@ -386,6 +386,43 @@ def test_an_item_that_is_carried_forward_is_not_judged_again(tmp_path: Path) -> 
     assert build(hot).carried == ("/stocks",)
 
 
+def test_a_page_that_is_gone_is_missed_unless_its_route_went_too(tmp_path: Path) -> None:
+    clock = FakeClock()
+    keys = [f"k{n}" for n in range(20)]
+
+    def site(*routes: str) -> Hotpath:
+        hot = Hotpath(tmp_path)
+        hot.store.clock = clock
+        for route in routes:
+            hot.route(route, each={"key": keys})(lambda key: {"key": key})
+        clock.advance(86400)
+        return hot
+
+    for _ in range(4):
+        build(site("/a/{key}", "/b/{key}"))
+    build(site("/a/{key}"))  # somebody took it out of the code
+    keys.remove("k7")
+    with pytest.raises(Implausible) as caught:
+        build(site("/a/{key}"))
+    assert caught.value.problems == ["/a/k7: it is gone: expected at most 0 gone, found 1 gone"]
+    assert body(Store(tmp_path), "a/k7.json") == b'{"key":"k7"}'
+
+
+def test_pages_that_come_and_go_may_go(tmp_path: Path) -> None:
+    """A page a stock: every night some are listed and some are delisted."""
+    clock = FakeClock()
+    hot = Hotpath(tmp_path)
+    hot.store.clock = clock
+    first = [0]
+    hot.route("/a/{n}", each=lambda: [{"n": n} for n in range(first[0], first[0] + 30)])(lambda n: [n])
+    for _ in range(8):
+        first[0] += 1
+        nights(hot, clock, 1)
+    first[0] += 10
+    with pytest.raises(Implausible, match="/a/9: it is gone: expected at most 2 gone, found 10 gone"):
+        nights(hot, clock, 1)
+
+
 def test_growth_and_a_cold_start_are_no_alarm(tmp_path: Path) -> None:
     clock = FakeClock()
     hot, rows = stocks(tmp_path, clock)

@@ -27,7 +27,34 @@ def test_without_records_nothing_is_counted() -> None:
 
 
 def test_rows_and_nulls_of_every_field() -> None:
-    assert run([{"a": 1, "b": None}, {"a": None}]) == {"rows": 2, "nulls:a": HALF, "nulls:b": WHOLE}
+    found = run([{"a": 1, "b": None}, {"a": None}])
+    assert found == {"rows": 2, "repeated": 0, "nulls:a": HALF, "nulls:b": WHOLE, "common:a": HALF, "common:b": WHOLE}
+
+
+def test_rows_that_are_there_twice() -> None:
+    rows = [{"a": 1, "b": [1]}, {"b": [1], "a": 1}, {"a": 2, "b": [1]}, {"a": 2, "b": [2]}]
+    assert run(rows)["repeated"] == HALF // 2
+    named = [{"id": "x", "n": 1}, {"id": "x", "n": 2}]
+    assert run(named, required=("id",), before={"items": [{"id": "x"}, {"id": "y"}]})["repeated"] == HALF
+
+
+def test_the_most_common_value_is_that_of_rows_that_were_there_before() -> None:
+    before = {"items": [{"id": str(n), "s": f"S{n % 2}"} for n in range(10)]}
+    grown = [*before["items"], *({"id": f"new {n}", "s": "S0"} for n in range(30))]
+    assert run(grown, row_key="id", before=before)["common:s"] == HALF
+    assert run([{"id": str(n), "s": "S0"} for n in range(10)], row_key="id", before=before)["common:s"] == WHOLE
+
+
+def test_a_group_that_is_gone_as_a_whole() -> None:
+    before = [{"id": str(n), "sector": f"S{n % 5}", "name": f"name {n}"} for n in range(50)]
+
+    def vanished(rows: list[dict[str, str]]) -> dict[str, int]:
+        found = run(rows, row_key="id", before={"items": before})
+        return {name: value for name, value in found.items() if name.startswith("vanished")}
+
+    assert vanished(before) == {"vanished:sector": 0}
+    assert vanished([row for row in before if row["sector"] != "S3"]) == {"vanished:sector": 10}
+    assert vanished([row for row in before if row["sector"] != "S3" or row["id"] == "3"]) == {"vanished:sector": 0}
 
 
 @pytest.mark.parametrize(
@@ -85,9 +112,11 @@ def test_the_same_rows_have_not_changed() -> None:
 
 def test_rows_that_are_gone_and_values_that_are_others() -> None:
     rows = [dict(row) for row in BEFORE[:2]]
-    rows[0] |= {"name": "other", "cap": 1000.0}
+    rows[0] |= {"name": BEFORE[1]["name"], "cap": 1000.0}
     found = compare([*rows, {"id": "9", "name": "new", "cap": 1.0, "pe": 1}])
     assert (found["removed"], found["changed:name"], found["jumped:cap"]) == (HALF, HALF, HALF)
+    rows[0]["name"] = "a name that no row had"
+    assert compare(rows)["changed:name"] == 0
 
 
 def test_a_number_has_jumped_when_it_halves_doubles_or_changes_sign() -> None:

@@ -6,47 +6,66 @@ single value cannot be three standard deviations away from the mean, however wro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import median
+import math
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+
+from hotpath.errors import DeclarationError
+from hotpath.expectation import DAY, Expectation, Point, binomial_tail, expect_count, expect_share, weekday
 
 Metrics = Mapping[str, int]
-Point = tuple[int, float]  # seconds since the epoch, value
-
-DAY = 86400
 
 # A share of rows or items, in the metrics that are shares.
 PPM = 1_000_000
 
-# The median absolute deviation of a normal distribution is this part of its standard deviation.
-MAD_TO_SIGMA = 1.4826
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """The numbers of the comparison.
+    """The numbers of the comparison, each with its reason. Raises ``DeclarationError`` where one cannot be right."""
 
-    A count may fall by ``share`` of what is expected, by ``sigmas`` robust standard deviations or by ``floor_rows``,
-    whichever is most. With fewer than ``cold_runs`` accepted runs nothing is compared; below ``robust_runs`` only with
-    the last one; weekdays count from ``weekday_runs`` of the same one. ``bytes_share`` is what a size may fall by:
-    shorter text is no lost row. ``nulls_share``, ``jumped_share``, ``changed_share`` and ``removed_share`` are shares
-    of all rows by which a share may rise; ``late_seconds`` is how much older the source may be than it ever was.
-    """
-
+    # A count may fall by this part of what is expected. A sector of eleven is 9 %; a market's daily churn is below 1 %.
     share: float = 0.05
+    # … or by so many robust standard deviations: 3 is 1 night in 740 for one number, and grows with how many are asked.
     sigmas: float = 3.0
+    # … or by so many rows, but never more than a third: 10 rows that become 8 are no incident, 3 that become 1 are.
     floor_rows: float = 3.0
+    # A size may fall by more: shorter text is no lost row.
     bytes_share: float = 0.20
+    # Shares of all rows by which each may rise. A join that is off by one changes about 90 % of a text column and four
+    # fifths of a numeric one; a wild night on a market moves few prices by half.
     nulls_share: float = 0.05
     jumped_share: float = 0.20
     changed_share: float = 0.30
     removed_share: float = 0.05
+    repeated_share: float = 0.01
+    common_share: float = 0.30
+    # Pages with the bytes of the night before, as a share of all pages.
     unchanged_share: float = 0.60
-    late_seconds: int = 12 * 3600
+    # Pages of a site that never loses any may not lose one; but one of two hundred holds no others back.
+    gone_share: float = 0.005
+    # How much older the source may be than it ever was on such a weekday. A night without news adds 24 h; a rebuild in
+    # the afternoon must not look like one.
+    late_seconds: int = 18 * 3600
+    # A month: four of each weekday, and what was normal before is forgotten soon enough.
     window_days: int = 30
+    # Two runs have no habit. From fourteen on a median is steady, and every weekday was there twice.
     cold_runs: int = 3
     robust_runs: int = 14
     weekday_runs: int = 4
+
+    def __post_init__(self) -> None:
+        for name in (one.name for one in fields(self)):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+                raise DeclarationError(f"{name}={value!r}: write a number that is not negative")
+            if name.endswith("share") and value > 1:
+                raise DeclarationError(f"{name}={value!r}: write a share from 0 to 1, 0.05 for 5 %")
+        if not 1 <= self.cold_runs <= self.robust_runs or self.weekday_runs < 1 or self.window_days < 1:
+            raise DeclarationError(
+                f"cold_runs={self.cold_runs}, robust_runs={self.robust_runs}, weekday_runs={self.weekday_runs},"
+                f" window_days={self.window_days}: write 1 ≤ cold_runs ≤ robust_runs, the others at least 1"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +84,31 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The metrics of one run by subject. ``at`` is seconds since the epoch."""
+    """The metrics of one run by subject. ``at`` is seconds since the epoch.
+
+    ``kept`` are subjects that are there but were not made in this run; ``None`` says that it is not known which, and
+    then none is said to be gone.
+    """
 
     at: int
     subjects: Mapping[str, Metrics]
+    kept: Container[str] | None = None
+
+    def has(self, subject: str) -> bool:
+        return subject in self.subjects or (self.kept is not None and subject in self.kept)
 
 
 def judge(candidate: Run, history: Sequence[Run], rules: Rules | None = None) -> list[Finding]:
-    """Everything that is wrong with ``candidate`` beside ``history``, the accepted runs in any order."""
+    """Everything that is wrong with ``candidate`` beside ``history``, the accepted runs in any order.
+
+    It holds no more than it is given: who has many items hands them over in parts, or asks ``judge_subject`` for each.
+    """
     rules = rules or Rules()
     accepted = window(candidate.at, history, rules)
-    findings: list[Finding] = []
+    findings = judge_gone(candidate, accepted, rules)
     for subject, metrics in candidate.subjects.items():
         past = [(run.at, run.subjects[subject]) for run in accepted if subject in run.subjects]
-        findings += judge_subject(subject, candidate.at, metrics, past, rules)
+        findings += judge_subject(subject, candidate.at, metrics, past, rules, asked=len(candidate.subjects))
     return findings
 
 
@@ -89,22 +119,47 @@ def window(at: int, history: Sequence[Run], rules: Rules) -> list[Run]:
     )
 
 
+def judge_gone(candidate: Run, accepted: Sequence[Run], rules: Rules) -> list[Finding]:
+    """Subjects of the last accepted run that are no more; ``accepted`` has the oldest first.
+
+    Where pages never go, one that does fails. Where they come and go, as with one a stock, twice the usual may.
+    """
+    if candidate.kept is None or len(accepted) < rules.cold_runs:
+        return []
+    gone = [subject for subject in accepted[-1].subjects if not candidate.has(subject)]
+    if not gone:
+        return []
+    usual = max((_gone(before, after) for before, after in pairwise(accepted)), default=0)
+    allowed = max(2 * usual, rules.gone_share * len(accepted[-1].subjects))
+    fails = len(gone) > allowed
+    expected = f"at most {allowed:,.0f} gone" if fails else "to be there as in the last accepted run"
+    return [Finding(subject, "it is gone", expected, f"{len(gone):,} gone", fails) for subject in gone]
+
+
+def _gone(before: Run, after: Run) -> int:
+    return sum(not after.has(subject) for subject in before.subjects) if after.kept is not None else 0
+
+
 def judge_subject(
-    subject: str, at: int, metrics: Metrics, past: Sequence[tuple[int, Metrics]], rules: Rules
+    subject: str, at: int, metrics: Metrics, past: Sequence[tuple[int, Metrics]], rules: Rules, *, asked: int = 1
 ) -> list[Finding]:
-    """One item or route beside its own past, the oldest first."""
+    """One item or route beside its own past, the oldest first; it needs nothing of any other.
+
+    ``asked`` is how many subjects are judged in this run: of ten thousand some are unusual every night, and a run fails
+    with the first of them, so each has to be more unusual.
+    """
     if len(past) < rules.cold_runs:
         return []
     findings = []
     rows = metrics.get("rows", 0)
+    # A column that is not there has no value in any row.
     gone = {name: PPM for name in past[-1][1] if name.startswith("nulls:") and name not in metrics} if rows else {}
     for name, value in {**metrics, **gone}.items():
-        kind = name.partition(":")[0]
-        judge_one = _KINDS.get(kind)
+        judge_one = _KINDS.get(name.partition(":")[0])
         points = [(then, float(old[name])) for then, old in past if name in old]
         if judge_one is None or len(points) < rules.cold_runs:
             continue
-        finding = judge_one(_Question(subject, name, at, float(value), points, rows, rules))
+        finding = judge_one(_Question(subject, name, at, float(value), points, rows, metrics, past, rules, asked))
         if finding is not None:
             findings.append(finding)
     return findings
@@ -120,64 +175,45 @@ class _Question:
     value: float
     points: Sequence[Point]
     rows: int
+    metrics: Metrics
+    past: Sequence[tuple[int, Metrics]]
     rules: Rules
+    asked: int
 
     @property
     def field(self) -> str:
         return self.name.partition(":")[2]
 
+    @property
+    def sigmas(self) -> float:
+        """The largest of so many normal numbers is about √(2 ln n) deviations out (extreme value theory)."""
+        return math.sqrt(self.rules.sigmas**2 + 2 * math.log(max(self.asked, 1)))
 
-@dataclass(frozen=True, slots=True)
-class Expectation:
-    """Around which value a number is expected, how far it was scattered, and from what that was taken."""
+    @property
+    def chance(self) -> float:
+        """How likely something may be and still count as unusual: what lies beyond the sigmas, shared by all asked."""
+        return math.erfc(self.rules.sigmas / math.sqrt(2)) / 2 / max(self.asked, 1)
 
-    centre: float
-    spread: float
-    basis: str
+    def usual_count(self) -> Expectation:
+        rules = self.rules
+        return expect_count(
+            self.at,
+            self.points,
+            robust_runs=rules.robust_runs,
+            weekday_runs=rules.weekday_runs,
+            window_days=rules.window_days,
+            share=rules.share,
+        )
 
-
-def expect(at: int, points: Sequence[Point], rules: Rules, lenient: Callable[..., float] = min) -> Expectation:
-    """What the past says of ``at``: the last value, or a robust trend, of the same weekday where there are enough.
-
-    The trend is the median of all slopes (Theil 1950, Sen 1968): a third of the nights may be anything. While there
-    are few of the same weekday, ``lenient`` chooses between them and all others: a first quiet Saturday is an alarm,
-    the second is not.
-    """
-    ordered = sorted(points)
-    if len(ordered) < rules.robust_runs:
-        last = ordered[-1][1]
-        same = [value for then, value in ordered if _weekday(then) == _weekday(at)]
-        return Expectation(lenient([last, *same]), 0.0, "the last accepted run")
-    slope = _slope(ordered)
-    levelled = [(then, value + slope * (at - then)) for then, value in ordered]
-    centre = median(value for _, value in levelled)
-    basis = f"the last {rules.window_days} days"
-    # How far nights are from the middle of their own weekday: quiet weekends are no scatter.
-    middles = {day: median(v for then, v in levelled if _weekday(then) == day) for day in map(_weekday_of, levelled)}
-    spread = MAD_TO_SIGMA * median(abs(value - middles[_weekday(then)]) for then, value in levelled)
-    same = [value for then, value in levelled if _weekday(then) == _weekday(at)]
-    if len(same) >= rules.weekday_runs:
-        return Expectation(median(same), spread, f"the same weekday of {basis}")
-    return Expectation(lenient([centre, *same]), spread, basis)
-
-
-def _weekday_of(point: Point) -> int:
-    return _weekday(point[0])
-
-
-def _slope(points: Sequence[Point]) -> float:
-    """Change a second, as the median of the slopes between every two points."""
-    slopes = [
-        (later - earlier) / (then - before)
-        for index, (before, earlier) in enumerate(points)
-        for then, later in points[index + 1 :]
-        if then > before
-    ]
-    return median(slopes) if slopes else 0.0
-
-
-def _weekday(at: int) -> int:
-    return at // DAY % 7
+    def usual_share(self) -> Expectation:
+        rules = self.rules
+        return expect_share(
+            self.at,
+            self.points,
+            robust_runs=rules.robust_runs,
+            weekday_runs=rules.weekday_runs,
+            window_days=rules.window_days,
+        )
 
 
 def _count(question: _Question) -> Finding | None:
@@ -190,44 +226,84 @@ def _size(question: _Question) -> Finding | None:
 
 
 def _fallen(question: _Question, share: float, floor: float) -> Finding | None:
-    rules = question.rules
-    expected = expect(question.at, question.points, rules)
-    tolerance = max(share * expected.centre, rules.sigmas * expected.spread, floor)
-    least, most = expected.centre - tolerance, expected.centre + tolerance
-    what = f"({expected.centre:,.0f} ± {tolerance:,.0f}, {expected.basis})"
+    usual = question.usual_count()
+    floor = min(floor, max(1.0, usual.centre / 3))
+    tolerance = max(share * usual.centre, question.sigmas * usual.spread, floor)
+    least, most = usual.centre - tolerance, usual.centre + tolerance
+    what = f"({usual.centre:,.0f} ± {tolerance:,.0f}, {usual.basis})"
+    found = f"{question.value:,.0f}"
     if question.value < least:
-        return Finding(
-            question.subject, f"fewer {question.name}", f"at least {least:,.0f} {what}", f"{question.value:,.0f}", True
-        )
+        return Finding(question.subject, f"fewer {question.name}", f"at least {least:,.0f} {what}", found, True)
     if question.value > most + tolerance:
-        return Finding(
-            question.subject, f"more {question.name}", f"at most {most:,.0f} {what}", f"{question.value:,.0f}", False
-        )
+        return Finding(question.subject, f"more {question.name}", f"at most {most:,.0f} {what}", found, False)
     return None
 
 
-def _risen(
-    allowed: Callable[[Rules], float], rule: str, *, rows: float = 2.5, early: bool = True
-) -> Callable[[_Question], Finding | None]:
-    """A judge of shares that may not rise by more than ``allowed``, nor by that of so many ``rows``.
+def _risen(allowed: Callable[[Rules], float], rule: str) -> Callable[[_Question], Finding | None]:
+    """A judge of shares of the rows that may not rise by more than ``allowed``.
 
-    One that is not ``early`` only warns until the past is long enough to know the habit.
+    In a small table chance alone does that: three of twelve rows are a quarter. So it must not be likely either, were
+    each row on its own.
     """
 
     def judge_share(question: _Question) -> Finding | None:
-        rules = question.rules
-        expected = expect(question.at, question.points, rules, max)
-        # Two rows of a small table are a large share of it.
-        grain = rows * PPM / max(question.rows, 1)
-        most = expected.centre + max(allowed(rules) * PPM, rules.sigmas * expected.spread, grain)
+        share = allowed(question.rules) * PPM
+        if question.value <= min(value for _, value in question.points) + share:
+            return None  # whatever is usual
+        usual = question.usual_share()
+        most = usual.centre + max(share, question.sigmas * usual.spread)
         if question.value <= most or most >= PPM:
             return None
+        rows = question.rows
+        if rows:
+            # A quarter of a row more than was seen: what never happened is not impossible.
+            likely = (max(usual.centre, 0.0) / PPM * rows + 0.25) / (rows + 0.5)
+            if binomial_tail(round(question.value * rows / PPM), rows, likely) > question.chance:
+                return None
         told = rule.format(question.field)
-        usual = f"at most {most / PPM:.0%} (usually {max(expected.centre, 0) / PPM:.1%}, {expected.basis})"
-        fails = early or len(question.points) >= rules.robust_runs
-        return Finding(question.subject, told, usual, f"{question.value / PPM:.1%}", fails)
+        usually = f"at most {most / PPM:.0%} (usually {max(usual.centre, 0) / PPM:.1%}, {usual.basis})"
+        return Finding(question.subject, told, usually, f"{question.value / PPM:.1%}", True)
 
     return judge_share
+
+
+def _unchanged(question: _Question) -> Finding | None:
+    """Pages that used to change and are all as they were; only a warning until weekends are known."""
+    rules = question.rules
+    usual = question.usual_share()
+    most = usual.centre + max(rules.unchanged_share * PPM, question.sigmas * usual.spread)
+    if question.value <= most or most >= PPM:
+        return None
+    return Finding(
+        question.subject,
+        "pages are the same bytes as the night before",
+        f"at most {most / PPM:.0%} (usually {max(usual.centre, 0) / PPM:.1%}, {usual.basis})",
+        f"{question.value / PPM:.1%}",
+        len(question.points) >= rules.robust_runs,
+    )
+
+
+def _vanished(question: _Question) -> Finding | None:
+    """All rows of one sector are gone, where no sector ever went. How likely is that, were each row to go on its own?
+
+    A small sector is less than 5 % of a table; that it went as a whole is what gives it away.
+    """
+    size, rows = int(question.value), question.rows
+    if len(question.points) < question.rules.robust_runs or size <= max(value for _, value in question.points):
+        return None
+    before = [(old["rows"], old.get("removed", 0) * old["rows"] / PPM) for _, old in question.past if "rows" in old]
+    total = sum(count for count, _ in before)
+    going = (sum(removed for _, removed in before) + 1) / (total + 2)
+    groups = (before[-1][0] if before else rows) / max(size, 1)
+    if groups * min(going, 1.0) ** size > question.chance:
+        return None
+    return Finding(
+        question.subject,
+        f"all rows of one {question.field} are gone",
+        f"every {question.field} to be there as in the last accepted run",
+        f"one of {size:,} rows gone",
+        True,
+    )
 
 
 def _source(question: _Question) -> Finding | None:
@@ -235,7 +311,7 @@ def _source(question: _Question) -> Finding | None:
     rules = question.rules
     ages = [(then, then - newest) for then, newest in question.points]
     age = question.at - question.value
-    same = [old for then, old in ages if _weekday(then) == _weekday(question.at)]
+    same = [old for then, old in ages if weekday(then) == weekday(question.at)]
     oldest = max(same) if len(same) >= rules.weekday_runs else max(old for _, old in ages)
     if age <= oldest + rules.late_seconds:
         return None
@@ -254,11 +330,25 @@ _KINDS: Mapping[str, Callable[[_Question], Finding | None]] = {
     "rows": _count,
     "bytes": _size,
     "nulls": _risen(lambda rules: rules.nulls_share, "{} is null"),
-    "jumped": _risen(lambda rules: rules.jumped_share, "{} is less than half or more than twice of what it was"),
+    "common": _risen(lambda rules: rules.common_share, "{} has one and the same value"),
+    "jumped": _risen(lambda rules: rules.jumped_share, "{} is a quite different number for the same row"),
     "changed": _risen(lambda rules: rules.changed_share, "{} is another value for the same row"),
     "removed": _risen(lambda rules: rules.removed_share, "rows are gone"),
-    "unchanged": _risen(
-        lambda rules: rules.unchanged_share, "pages are the same bytes as the night before", rows=0, early=False
-    ),
+    "repeated": _risen(lambda rules: rules.repeated_share, "rows are there twice"),
+    "vanished": _vanished,
+    "unchanged": _unchanged,
     "newest": _source,
 }
+
+__all__ = [
+    "DAY",
+    "PPM",
+    "Finding",
+    "Metrics",
+    "Rules",
+    "Run",
+    "judge",
+    "judge_gone",
+    "judge_subject",
+    "window",
+]

@@ -12,6 +12,7 @@ import orjson
 from hotpath.baseline import DAY, Finding, Metrics, Rules, Run, judge
 from hotpath.errors import IsolatedFailure, StoreError
 from hotpath.isolation import run_isolated
+from hotpath.keys import Template, matches_path, parse_path_template
 from hotpath.runs import PUBLISHED, newest_runs
 from hotpath.store import Store
 
@@ -75,12 +76,28 @@ def accepted_runs(store: Store, at: int, rules: Rules) -> list[Run]:
 
 
 def _run_of(record: Mapping[str, Any], *, with_items: bool = True) -> Run:
-    subjects: dict[str, Metrics] = {}
-    if with_items:
-        # What was carried forward was not made in this run.
-        subjects |= {key: facts for key, facts in record["items"].items() if "carried" not in facts}
-    subjects |= {f"route {route}": counts for route, counts in record["routes"].items()}
-    return Run(record["time"], subjects)
+    routes = {f"route {route}": counts for route, counts in record["routes"].items()}
+    if not with_items:
+        return Run(record["time"], routes)
+    # What was carried forward was not made in this run.
+    items: dict[str, Metrics] = {key: facts for key, facts in record["items"].items() if "carried" not in facts}
+    carried = frozenset(record["items"]) - items.keys()
+    return Run(record["time"], items | routes, _Kept(carried, tuple(map(parse_path_template, record["routes"]))))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What a run did not make and has not lost: what it carried forward, and pages whose route is declared no more.
+
+    Who takes a route out of the code means it; who has a page less of a route that is there may have lost it.
+    """
+
+    carried: frozenset[str]
+    declared: tuple[Template, ...]
+
+    def __contains__(self, subject: object) -> bool:
+        path = str(subject).partition("?")[0]
+        return subject in self.carried or not any(matches_path(template, path) for template in self.declared)
 
 
 def _approved(store: Store) -> set[int]:

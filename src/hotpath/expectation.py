@@ -1,0 +1,158 @@
+"""What a number should be tonight, by the nights before it: robust, so that a bad night among them moves little.
+
+Of three simple predictors the one is asked that would have been least wrong over the same nights. A table that grows
+is best told by its trend, one that rests at weekends by its weekdays, one that moves in steps by its last night.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean, median
+
+Point = tuple[int, float]  # seconds since the epoch, value
+
+DAY = 86400
+
+# A trend is followed no faster than a count may fall in so many nights without a run: a holiday of the batch.
+GROWTH_DAYS = 5
+
+# The median absolute deviation of a normal distribution is this part of its standard deviation.
+MAD_TO_SIGMA = 1.4826
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """Around which value a number is expected, how far it was scattered (one sigma), and from what that was taken."""
+
+    centre: float
+    spread: float
+    basis: str
+
+
+def expect_count(
+    at: int, points: Sequence[Point], *, robust_runs: int, weekday_runs: int, window_days: int, share: float
+) -> Expectation:
+    """A count at ``at`` (seconds since the epoch) from ``points``, the oldest first, at least one.
+
+    Up to ``robust_runs`` points it is the last one, moved on by the usual step. A trend carries growth, at most
+    ``share`` in five days; downward it is held to ``share`` in ``window_days``, or a table that loses a little every
+    night would never be missed.
+    """
+    past = f"the last {window_days} days"
+    values = [value for _, value in points]
+    if min(values) == max(values):
+        return Expectation(values[0], 0.0, "the last accepted run" if len(points) < robust_runs else past)
+    is_known = len(points) >= robust_runs
+    scale = share * min(abs(median(values)), abs(values[-1]))
+    slope = _slope(points) if is_known else _usual_step(points)
+    slope = min(max(slope, -scale / (window_days * DAY)), scale / (GROWTH_DAYS * DAY))
+    levelled = [(then, value + slope * (at - then)) for then, value in points]
+    levels = [value for _, value in levelled]
+    same = [value for then, value in levelled if weekday(then) == weekday(at)]
+    steps = [after - before for before, after in pairwise(levels)]
+    last = _predictor(levels[-1], steps, "the last accepted run")
+    if not is_known:
+        return _or_weekday(last, same)
+    centre = median(levels)
+    trend = _predictor(centre, [value - centre for value in levels], past)
+    best = min(trend, last, key=lambda predictor: predictor.error)
+    if len(same) >= weekday_runs:
+        by_day = _by_weekday(levelled)
+        middles = {day: median(of_day) for day, of_day in by_day.items()}
+        off = [value - middles[weekday(then)] for then, value in levelled]
+        weekly = _predictor(median(same), off, f"the same weekday of {past}")
+        return min(weekly, best, key=lambda predictor: predictor.error).expectation
+    return _or_weekday(best, same)
+
+
+def expect_share(
+    at: int, points: Sequence[Point], *, robust_runs: int, weekday_runs: int, window_days: int
+) -> Expectation:
+    """A share at ``at`` from ``points``: it has no trend. What is allowed is what lies above it.
+
+    Up to ``robust_runs`` points it is the most that was accepted: some nights bring a change that others do not.
+    """
+    past = f"the last {window_days} days"
+    values = [value for _, value in points]
+    if len(points) < robust_runs:
+        return Expectation(max(values), 0.0, "the accepted runs")
+    if min(values) == max(values):
+        return Expectation(values[0], 0.0, past)
+    by_day = _by_weekday(points)
+    middles = {day: median(of_day) for day, of_day in by_day.items()}
+    spread = MAD_TO_SIGMA * median(abs(value - middles[weekday(then)]) for then, value in points)
+    same = by_day.get(weekday(at), [])
+    if len(same) >= weekday_runs:
+        return Expectation(median(same), spread, f"the same weekday of {past}")
+    return Expectation(max([median(values), *same]), spread, past)
+
+
+def weekday(at: int) -> int:
+    """A number for the weekday of a time, in UTC; which one does not matter."""
+    return at // DAY % 7
+
+
+def binomial_tail(count: int, of: int, share: float) -> float:
+    """How likely ``count`` or more of ``of`` are, where each is with the probability ``share``."""
+    if count <= 0:
+        return 1.0
+    if count > of:
+        return 0.0
+    share = min(max(share, 1e-12), 1 - 1e-12)
+    if count <= of * share:
+        return 1.0  # not even unusual; the exact value would need half of all terms
+    logarithm = math.lgamma(of + 1) - math.lgamma(count + 1) - math.lgamma(of - count + 1)
+    term = math.exp(logarithm + count * math.log(share) + (of - count) * math.log1p(-share))
+    total, odds = 0.0, share / (1 - share)
+    while count <= of and term > total * 1e-9:
+        total += term
+        term *= (of - count) / (count + 1) * odds
+        count += 1
+    return min(total, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Predictor:
+    expectation: Expectation
+    error: float
+
+
+def _predictor(centre: float, misses: Sequence[float], basis: str) -> _Predictor:
+    """Chosen by the mean of its misses: their median would not see that it is wrong on two days of seven."""
+    sizes = [abs(miss) for miss in misses] or [0.0]
+    return _Predictor(Expectation(centre, MAD_TO_SIGMA * median(sizes), basis), fmean(sizes))
+
+
+def _or_weekday(predictor: _Predictor, same: Sequence[float]) -> Expectation:
+    """While there are few of a weekday any of them is right too: a first quiet Saturday is an alarm, the second not."""
+    usual = predictor.expectation
+    return Expectation(min([usual.centre, *same]), usual.spread, usual.basis)
+
+
+def _by_weekday(points: Sequence[Point]) -> dict[int, list[float]]:
+    found: dict[int, list[float]] = {}
+    for then, value in points:
+        found.setdefault(weekday(then), []).append(value)
+    return found
+
+
+def _slope(points: Sequence[Point]) -> float:
+    """Change a second: the median of the slopes between every two points (Theil 1950, Sen 1968)."""
+    slopes = [
+        (later - earlier) / (then - before)
+        for index, (before, earlier) in enumerate(points)
+        for then, later in points[index + 1 :]
+        if then > before
+    ]
+    return median(slopes) if slopes else 0.0
+
+
+def _usual_step(points: Sequence[Point]) -> float:
+    """Change a second, as the median from one night to the next."""
+    steps = [
+        (later - earlier) / (then - before) for (before, earlier), (then, later) in pairwise(points) if then > before
+    ]
+    return median(steps) if steps else 0.0
