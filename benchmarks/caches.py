@@ -3,8 +3,8 @@
     python -m benchmarks.caches --quick       three rounds
     python -m benchmarks.caches               nine
 
-Nanoseconds an operation, the loop around it taken off; rounds in turn, medians with min and max. cachebox, theine and
-moka-py are native; they are measured where they are installed.
+Nanoseconds of CPU time an operation, the loop around it taken off; rounds in turn, medians with min and max. cachebox,
+theine and moka-py are native; they are measured where they are installed (pip install ".[bench]").
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ import functools
 import importlib
 import random
 import statistics
+import sys
 import threading
 import time
 import tracemalloc
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,8 @@ from hotpath import LRUCache, TTLCache, cached
 ENTRIES = 1024
 OPERATIONS = 20_000
 THREADS = 4
+
+UNSAFE = ("cachetools LRU", "cachetools TTL", "OrderedDict, bare")
 
 Work = Callable[[int], None]
 
@@ -50,6 +55,25 @@ class Locked:
             self.cache[key] = value
 
 
+class Ordered:
+    """The least that can be an LRU cache in Python: no lock, no counters, no metrics."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.data: OrderedDict[int, Any] = OrderedDict()
+
+    def __getitem__(self, key: int) -> Any:
+        value = self.data[key]
+        self.data.move_to_end(key)
+        return value
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        self.data[key] = value
+        self.data.move_to_end(key)
+        if len(self.data) > self.size:
+            self.data.popitem(last=False)
+
+
 def makers() -> dict[str, Callable[[int], Any]]:
     """Every cache there is to compare, by name; each is made with a number of entries."""
     found: dict[str, Callable[[int], Any]] = {
@@ -57,23 +81,40 @@ def makers() -> dict[str, Callable[[int], Any]]:
         "hotpath LRUCache, bytes too": lambda size: LRUCache(size, 10**9),
         "hotpath TTLCache": lambda size: TTLCache(size, 600),
         "cachetools LRU with a lock": lambda size: Locked(cachetools.LRUCache(size)),
+        "cachetools LRU, sizes, lock": lambda size: Locked(
+            cachetools.LRUCache(size * sys.getsizeof(1), getsizeof=sys.getsizeof)
+        ),
         "cachetools LRU": cachetools.LRUCache,
         "cachetools TTL with a lock": lambda size: Locked(cachetools.TTLCache(size, 600)),
         "cachetools TTL": lambda size: cachetools.TTLCache(size, 600),
+        "OrderedDict, bare": Ordered,
+        "OrderedDict with a lock": lambda size: Locked(Ordered(size)),
     }
-    try:
+    with suppress(ImportError):
         cachebox = importlib.import_module("cachebox")
         found["cachebox LRU"] = cachebox.LRUCache
         found["cachebox TTL"] = lambda size: cachebox.TTLCache(size, 600)
-    except ImportError:
-        pass
+    with suppress(ImportError):
+        moka = importlib.import_module("moka_py")
+        found["moka-py"] = moka.Moka
+    with suppress(ImportError):
+        theine = importlib.import_module("theine")
+        found["theine"] = theine.Cache
     return found
+
+
+def put(cache: Any, key: int, value: Any) -> None:
+    """Into a mapping, or what has ``set``."""
+    if hasattr(cache, "__setitem__"):
+        cache[key] = value
+    else:
+        cache.set(key, value)
 
 
 def filled(make: Callable[[int], Any]) -> Any:
     cache = make(ENTRIES)
     for number in range(ENTRIES):
-        cache[number] = number
+        put(cache, number, number)
     return cache
 
 
@@ -82,7 +123,12 @@ def hits(cache: Any) -> Work:
         for number in range(count):
             cache[number & 511]
 
-    return work
+    def work_by_method(count: int) -> None:
+        get = cache.get
+        for number in range(count):
+            get(number & 511)
+
+    return work if hasattr(cache, "__getitem__") else work_by_method
 
 
 def evictions(cache: Any) -> Work:
@@ -94,7 +140,14 @@ def evictions(cache: Any) -> Work:
         for number in range(first, first + count):
             cache[number] = number
 
-    return work
+    def work_by_method(count: int) -> None:
+        first = start[0]
+        start[0] += count
+        store = cache.set
+        for number in range(first, first + count):
+            store(number, number)
+
+    return work if hasattr(cache, "__setitem__") else work_by_method
 
 
 def empty(count: int) -> None:
@@ -104,9 +157,9 @@ def empty(count: int) -> None:
 
 
 def nanoseconds(work: Work, threads: int = 1) -> float:
-    """Wall time of one operation; with threads, of one of all their operations."""
+    """CPU time of one operation, of all threads together: what else runs on the machine counts little."""
     running = [threading.Thread(target=work, args=(OPERATIONS // threads,)) for _ in range(threads)]
-    started = time.perf_counter_ns()
+    started = time.process_time_ns()
     if threads == 1:
         work(OPERATIONS)
     else:
@@ -114,7 +167,7 @@ def nanoseconds(work: Work, threads: int = 1) -> float:
             thread.start()
         for thread in running:
             thread.join()
-    return (time.perf_counter_ns() - started) / OPERATIONS
+    return (time.process_time_ns() - started) / OPERATIONS
 
 
 def decorated() -> dict[str, Work]:
@@ -133,12 +186,10 @@ def decorated() -> dict[str, Work]:
         "functools lru_cache": functools.lru_cache(ENTRIES)(plain),
     }
     coroutines: dict[str, Any] = {"hotpath cached, async": cached(later)}
-    try:
+    with suppress(ImportError):
         cachebox = importlib.import_module("cachebox")
         functions["cachebox cached"] = cachebox.cached(cachebox.LRUCache(ENTRIES))(plain)
         coroutines["cachebox cached, async"] = cachebox.cached(cachebox.LRUCache(ENTRIES))(later)
-    except ImportError:
-        pass
     return {name: _calls(function) for name, function in functions.items()} | {
         name: _awaits(function) for name, function in coroutines.items()
     }
@@ -169,7 +220,7 @@ def memory(make: Callable[[int], Any]) -> float:
     tracemalloc.start()
     cache = make(len(keys))
     for key in keys:
-        cache[key] = None
+        put(cache, key, None)
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return used / len(keys)
@@ -180,14 +231,21 @@ def zipf_ratio(make: Callable[[int], Any], seed: int = 1) -> float:
     chance = random.Random(seed)
     keys = chance.choices(range(100_000), [1 / rank for rank in range(1, 100_001)], k=200_000)
     cache = make(1000)
+    find = _find if hasattr(cache, "__getitem__") else type(cache).get
     found = 0
     for key in keys:
-        try:
-            cache[key]
+        if find(cache, key) in (None, (None, False)):  # theine gives a pair
+            put(cache, key, key)
+        else:
             found += 1
-        except KeyError:
-            cache[key] = key
     return found / len(keys)
+
+
+def _find(cache: Any, key: int) -> Any:
+    try:
+        return cache[key]
+    except KeyError:
+        return None
 
 
 def figure(values: list[float], floor: float) -> str:
@@ -206,7 +264,7 @@ def run(rounds: int) -> dict[str, Any]:
         work(2000)
     times: dict[str, list[float]] = {name: [] for name in works}
     crowds: dict[str, list[float]] = {}
-    threaded = {name: make for name, make in makers().items() if name not in ("cachetools LRU", "cachetools TTL")}
+    threaded = {name: make for name, make in makers().items() if name not in UNSAFE}
     for _ in range(rounds):
         for name, work in works.items():
             times[name].append(nanoseconds(work))
@@ -232,7 +290,7 @@ def run(rounds: int) -> dict[str, Any]:
                 f"{zipf_ratio(make):.3f}",
             ]
         )
-    print(f"{ENTRIES} entries, {rounds} rounds in turn; ns an operation: median (min–max), the loop taken off.")
+    print(f"{ENTRIES} entries, {rounds} rounds in turn; CPU ns an operation: median (min–max), the loop taken off.")
     print(f'"times" are to cachetools\' cache of the same kind with a lock; {THREADS} threads share the operations.')
     print_table(["", "hit ns", "times", f"{THREADS} threads", "set+evict ns", "times", "B/entry", "Zipf hits"], rows)
     calls = {name.partition("|")[0]: times[name] for name in times if name.endswith("|decorator")}

@@ -1,8 +1,7 @@
 """Caches that cannot grow without a bound: by entries, by bytes, or both; least recently used first, or by time.
 
 A hit takes no lock: each operation on the dictionary is one step for CPython with its GIL, and a race that is lost is a
-``KeyError`` that is handled. Whatever changes the cache is done under a lock. A free-threaded build needs the lock for
-hits too; ``sys._is_gil_enabled`` says which one this is.
+``KeyError`` that is handled. Whatever keeps two figures in step is done under a lock.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ import sys
 import threading
 import time
 import weakref
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
-from itertools import chain, count, islice
 from typing import Any, Generic, TypeVar, overload
 
 from hotpath.errors import DeclarationError
+from hotpath.sizing import ENTRY_BYTES, Sizer, weigh
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -26,63 +25,14 @@ D = TypeVar("D")
 
 DEFAULT_ENTRIES = 1024
 
-# What an entry costs beside its key and value: its place in two dictionaries. So values without any size count too.
-ENTRY_BYTES = 160
-
-# So many objects of one value are looked at; the rest of a larger one is taken to be like them.
-SIZED_OBJECTS = 1000
-
 # Expired entries that one call takes out at most.
 SWEEP_ENTRIES = 16
 SWEEP_SECONDS = 1.0
 
-Sizer = Callable[[Any, Any], int]
-_FLAT = frozenset({str, bytes, bytearray, int, float, bool, type(None)})
+# Into so many steps a lifetime is divided; what has expired is let go of so much later at most.
+TICKS = 64
+
 _MISSING: Any = object()
-
-
-def size_of(value: object) -> int:
-    """Bytes of memory of a value with all that it holds: exact for text, bytes and numbers, an estimate for the rest.
-
-    Objects that are held twice count once. What is beyond ``SIZED_OBJECTS`` is counted as the mean of those.
-    """
-    if type(value) in _FLAT:
-        return sys.getsizeof(value)
-    seen = {id(value)}
-    waiting = deque([value])
-    total = looked = 0
-    while waiting and looked < SIZED_OBJECTS:
-        one = waiting.popleft()
-        total += sys.getsizeof(one, 64)
-        looked += 1
-        for inner in islice(_inside(one), SIZED_OBJECTS):
-            if id(inner) not in seen:
-                seen.add(id(inner))
-                waiting.append(inner)
-        if isinstance(one, list | tuple | set | frozenset | dict) and len(one) > SIZED_OBJECTS:
-            total += (len(one) - SIZED_OBJECTS) * 64
-    return total + len(waiting) * (total // looked)
-
-
-def _inside(value: object) -> Iterator[object]:
-    if isinstance(value, dict):
-        return chain.from_iterable(value.items())
-    if isinstance(value, list | tuple | set | frozenset | deque):
-        return iter(value)
-    held: list[object] = []
-    if hasattr(value, "__dict__"):
-        held.append(vars(value))
-    for kind in type(value).__mro__:
-        names = kind.__dict__.get("__slots__", ())
-        held += [
-            getattr(value, name) for name in ([names] if isinstance(names, str) else names) if hasattr(value, name)
-        ]
-    return iter(held)
-
-
-def weigh(key: object, value: object) -> int:
-    """The sizer that is used where none is given."""
-    return size_of(key) + size_of(value)
 
 
 class LRUCache(MutableMapping[K, V], Generic[K, V]):
@@ -332,9 +282,12 @@ class TTLCache(LRUCache[K, V]):
         # What is held of a key is its value and when it ends.
         self._data: OrderedDict[K, Any] = OrderedDict()
         self._touch = self._data.move_to_end
-        # What ends when; an entry that was replaced or taken out meanwhile is passed over.
-        self._queue: list[tuple[float, int, K]] = []
-        self._order = count()
+        # The keys by when they end, in ticks, and a heap of those ticks: eight bytes an entry. A key that was stored
+        # anew or taken out meanwhile is passed over.
+        self._tick = ttl / TICKS
+        self._ending: dict[int, list[K]] = {}
+        self._ticks: list[int] = []
+        self._queued = 0
         self._sweep_at = clock() + SWEEP_SECONDS
 
     def __getitem__(self, key: K) -> V:
@@ -398,10 +351,25 @@ class TTLCache(LRUCache[K, V]):
                 super().__setitem__(key, held)  # type: ignore[assignment]  # the base holds what it is given
             else:
                 self._store(key, value, held)
-            heapq.heappush(self._queue, (now + lifetime, next(self._order), key))
-            if len(self._queue) > 2 * len(self._data) + 64:
-                self._queue = [(ends, next(self._order), key) for key, (_, ends) in self._data.items()]
-                heapq.heapify(self._queue)
+            self._queue(key, now + lifetime)
+            if self._queued > 2 * len(self._data) + 64:
+                self._forget_queue()
+                for one, (_, ends) in self._data.items():
+                    self._queue(one, ends)
+
+    def _queue(self, key: K, ends: float) -> None:
+        tick = int(ends / self._tick)
+        keys = self._ending.get(tick)
+        if keys is None:
+            keys = self._ending[tick] = []
+            heapq.heappush(self._ticks, tick)
+        keys.append(key)
+        self._queued += 1
+
+    def _forget_queue(self) -> None:
+        self._ending.clear()
+        self._ticks.clear()
+        self._queued = 0
 
     def __setitem__(self, key: K, value: V) -> None:
         self.set(key, value)
@@ -431,26 +399,40 @@ class TTLCache(LRUCache[K, V]):
     def clear(self) -> None:
         """Take everything out."""
         with self._lock:
-            self._queue.clear()
+            self._forget_queue()
             super().clear()
 
     def expire(self, now: float | None = None) -> list[tuple[K, V]]:
         """Take out everything that has expired by now, and return it, as cachetools does."""
-        return self._sweep(self._clock() if now is None else now, sys.maxsize)
-
-    def _sweep(self, now: float, most: int = SWEEP_ENTRIES) -> list[tuple[K, V]]:
-        self._sweep_at = now + SWEEP_SECONDS
-        gone: list[tuple[K, V]] = []
-        if not self._queue or self._queue[0][0] > now:
-            return gone
+        now = self._clock() if now is None else now
         with self._lock:
-            queue = self._queue
-            while queue and queue[0][0] <= now and len(gone) < most:
-                end, _, key = heapq.heappop(queue)
+            gone = self._sweep(now, sys.maxsize)
+            for key in self._ending.get(int(now / self._tick), ()):
                 held = self._data.get(key)
-                if held is not None and held[1] == end:
+                if held is not None and held[1] <= now:
                     LRUCache._take(self, key)
                     gone.append((key, held[0]))
+        return gone
+
+    def _sweep(self, now: float, most: int = SWEEP_ENTRIES) -> list[tuple[K, V]]:
+        """Take out what ended before the tick of ``now``."""
+        self._sweep_at = now + SWEEP_SECONDS
+        gone: list[tuple[K, V]] = []
+        this = int(now / self._tick)
+        if not self._ticks or self._ticks[0] >= this:
+            return gone
+        with self._lock:
+            while self._ticks and (tick := self._ticks[0]) < this and len(gone) < most:
+                keys = self._ending[tick]
+                while keys and len(gone) < most:
+                    key = keys.pop()
+                    self._queued -= 1
+                    held = self._data.get(key)
+                    if held is not None and int(held[1] / self._tick) <= tick:
+                        LRUCache._take(self, key)
+                        gone.append((key, held[0]))
+                if not keys:
+                    del self._ending[heapq.heappop(self._ticks)]
         return gone
 
 

@@ -17,9 +17,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, cast, overload
 
-from hotpath.cache import DEFAULT_ENTRIES, LRUCache, Sizer, TTLCache, weigh
+from hotpath.cache import DEFAULT_ENTRIES, LRUCache, TTLCache
 from hotpath.errors import DeclarationError
 from hotpath.singleflight import AsyncSingleFlight, SingleFlight, run_beside
+from hotpath.sizing import Sizer, weigh
 
 P = ParamSpec("P")
 R = TypeVar("R")

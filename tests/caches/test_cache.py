@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hotpath.cache import ENTRY_BYTES, LRUCache, TTLCache, registered, size_of, stats
+from hotpath.cache import LRUCache, TTLCache, registered, stats
 from hotpath.errors import DeclarationError
+from hotpath.sizing import ENTRY_BYTES, size_of
 from hotpath.testing import FakeClock
 
 Make = Callable[[int], MutableMapping[Any, Any]]
@@ -189,9 +190,10 @@ def test_what_has_expired_is_never_returned_and_is_let_go_of_without_a_write() -
     assert (0 in cache, cache.get(0), 99 in cache) == (False, None, True)
     with pytest.raises(KeyError):
         cache[1]
+    clock.advance(10 / 64)
     for _ in range(5):
         cache.get(77)
-    assert len(cache._data) == 1, "reads let go of it, a few each"
+    assert len(cache._data) == 1, "reads let go of it, a few each, after at most one 64th of its lifetime"
     assert cache.expire() == []
     assert list(cache) == [99]
 
@@ -214,7 +216,9 @@ def test_a_value_that_is_stored_again_lives_anew() -> None:
     assert cache["a"] == 2
     for number in range(1000):
         cache["a"] = number
-    assert len(cache._queue) < 100
+    assert sum(map(len, cache._ending.values())) == cache._queued < 100
+    clock.advance(10)
+    assert cache.expire() == [("a", 999)]
 
 
 def test_jitter_lets_what_came_together_end_apart() -> None:
