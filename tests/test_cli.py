@@ -145,7 +145,7 @@ def test_limits_that_cannot_work_are_usage_errors(project: Path) -> None:
         ("nothere:hot", "no module 'nothere'"),
         ("myapp:cold", "has no attribute 'cold'; it has myapp:hot"),
         ("myapp:MODE", "this is a str, expected a Hotpath"),
-        ("myapp:Site", "try myapp:hot"),
+        ("myapp:Site", "write myapp:hot"),
         ("broken:hot", "ZeroDivisionError: division by zero"),
         ("missing:hot", "No module named 'nowhere'"),
         ("syntax:hot", "SyntaxError"),

@@ -47,6 +47,11 @@ class _Group(click.Group):
         except HotpathError as error:
             click.echo(f"hotpath: {error}", err=True)
             raise SystemExit(error.exit_code) from None
+        except OSError as error:
+            if error.filename is None:
+                raise
+            click.echo(f"hotpath: {error.filename}: {error.strerror}", err=True)
+            raise SystemExit(1) from None
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

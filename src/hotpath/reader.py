@@ -26,7 +26,7 @@ from hotpath.directory import WatchedDirectory
 from hotpath.errors import Corrupt, NothingPublished, StoreError
 from hotpath.manifest import Head, Item, decode_item, item_lines, key_of, route_of, stale_since_of
 from hotpath.snapshot import UNREAD, Freshness, Page, Snapshot, make_page
-from hotpath.store import Store
+from hotpath.store import Store, explain
 
 logger = logging.getLogger("hotpath")
 
@@ -217,8 +217,10 @@ class Reader:
                 self._tell(str(error))
                 self.degraded = str(error)
             return False
-        except (StoreError, OSError) as error:
-            self._tell(f"the store cannot be read, the last generation keeps serving: {error}")
+        except (StoreError, OSError) as raised:
+            error = explain(raised, self._store.root) if isinstance(raised, OSError) else raised
+            kept = "every hot page goes to the app" if self.snapshot.generation is None else "what was loaded stays"
+            self._tell(f"the store cannot be read, {kept}: {error}")
             self.degraded = str(error)
             return False
         lines: dict[bytes, bytes] = {}

@@ -129,6 +129,11 @@ class Hotpath:
         line to change.
         """
 
+        if callable(path):
+            raise DeclarationError(
+                "@hot.route stands without a path; write @hot.route('/path')", where=location_of(path)
+            )
+
         def declare(function: F) -> F:
             where = location_of(function)
             try:

@@ -90,6 +90,7 @@ class Store:
             raise DeclarationError(f"keep={keep}: at least the current generation has to stay; write keep=1 or more")
         # Absolute from the start: a later chdir(2) must not move the store.
         self.root = Path(root).absolute()
+        self._is_relative = not Path(root).is_absolute()
         self.keep = keep
         self.disk = disk or Disk()
         self.clock = clock
@@ -207,7 +208,7 @@ class Store:
         raise NothingPublished(
             "; ".join(problems) or "nothing is published here yet",
             path=self.root,
-            fix="run 'hotpath build TARGET' first",
+            fix="run 'hotpath build TARGET' first" + (_RELATIVE if self._is_relative else ""),
         )
 
     def _open(self, sequence: int, expected: bytes | None, pinned: bool, problems: list[str]) -> Choice:
@@ -441,6 +442,8 @@ class Store:
         except OSError as error:
             raise explain(error, self.root) from error
 
+
+_RELATIVE = " (a relative path counts from the working directory; Path(__file__).parent / '…' does not)"
 
 _FIXES = {
     "ENOSPC": "free some space on this file system and run again",

@@ -8,7 +8,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from hotpath.errors import TargetError
+from hotpath.errors import HotpathError, TargetError
 from hotpath.publish import Validator
 from hotpath.site import Hotpath
 from hotpath.store import Store
@@ -21,8 +21,9 @@ def load(target: str) -> Hotpath:
     """
     found = _find(target)
     if not isinstance(found, Hotpath):
-        inside = getattr(found, "hot", None)
-        hint = f"; try {target.partition(':')[0]}:hot" if isinstance(inside, Hotpath) else ""
+        module_name = target.partition(":")[0]
+        names = _sites_in(module_name)
+        hint = f"; write {module_name}:{names[0]}" if names else ""
         raise TargetError(target, f"this is a {type(found).__name__}, expected a Hotpath object{hint}")
     return found
 
@@ -55,18 +56,26 @@ def _find(target: str) -> object:
         try:
             found = getattr(found, name)
         except AttributeError:
-            has = [key for key, value in vars(sys.modules[module_name]).items() if isinstance(value, Hotpath)]
-            hint = f"; it has {module_name}:{has[0]}" if has else "; write hot = Hotpath(…) in it"
+            names = _sites_in(module_name)
+            hint = f"; it has {module_name}:{names[0]}" if names else "; write hot = Hotpath(…) in it"
             raise TargetError(target, f"{module_name} has no attribute {name!r}{hint}") from None
     return found
 
 
+def _sites_in(module_name: str) -> list[str]:
+    return [name for name, value in vars(sys.modules[module_name]).items() if isinstance(value, Hotpath)]
+
+
 def _import_failed(target: str, module_name: str, error: Exception) -> TargetError:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    own = [frame for frame in frames if frame.filename != __file__]
-    where = f"{own[-1].filename}:{own[-1].lineno}" if own else None
+    # An error of ours is about the line that called us.
+    theirs = [frame for frame in frames if not Path(frame.filename).is_relative_to(Path(__file__).parent)]
+    where = f"{theirs[-1].filename}:{theirs[-1].lineno}" if theirs else None
     if isinstance(error, SyntaxError) and error.filename:
         where = f"{error.filename}:{error.lineno}"
+    if isinstance(error, HotpathError):
+        told = getattr(error, "where", None)
+        return TargetError(target, f"{error}" if told or not where else f"{where}: {error}", where=told or where)
     place = f" at {where}" if where else ""
     return TargetError(target, f"importing {module_name} failed{place}: {type(error).__name__}: {error}", where=where)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from hotpath.keys import canonical_path, matches_path
-from hotpath.resolver import UNREADABLE, Miss, find_key, resolve_page
+from hotpath.resolver import OTHER_QUERY, UNREADABLE, Miss, find_key, resolve_page
 from hotpath.site import Hotpath
 
 
@@ -65,10 +65,9 @@ def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Expla
 
 def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
     reader = hot.reader
-    reasons = [miss.reason]
     if reader.snapshot.generation is None and not hot.directories:
-        reasons.append(reader.degraded or "nothing is published yet")
-        return "; ".join(reasons)
+        return reader.degraded or "nothing is published yet"
+    reasons = [miss.reason]
     canonical = canonical_path(raw_path)
     if canonical is None:
         return "; ".join(reasons)
@@ -82,6 +81,8 @@ def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
         reasons.append(f"{other.decode()} is hot, a slash at the end makes another key (redirect_slashes=True helps)")
     elif same is not None:
         reasons.append(f"{same.decode()} is hot, keys differ by case (fold_case=True makes them one)")
+    elif miss is OTHER_QUERY:
+        reasons.append("write query=('name',) where it makes another page, or leave it out of the link")
     elif declared is not None:
         reasons.append(
             f"{declared!r} is declared and has no such item: is the value in each=, was the batch run since?"

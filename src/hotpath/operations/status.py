@@ -74,7 +74,12 @@ class StoreStatus:
 
 
 def status(store: Store) -> StoreStatus:
-    """Look at a store; changes nothing."""
+    """Look at a store; changes nothing. Raises ``StoreError`` where this user may not."""
+    with store.explained():
+        return _status(store)
+
+
+def _status(store: Store) -> StoreStatus:
     serving = degraded = None
     pinned = current = None
     try:
@@ -82,7 +87,7 @@ def status(store: Store) -> StoreStatus:
         os.close(choice.descriptor)
         serving, degraded = choice.sequence, choice.degraded
     except NothingPublished as error:
-        degraded = error.problem
+        degraded = f"{error.problem}; {error.fix}"
     problems = []
     for name in ("pin_path", "current_path"):
         try:
