@@ -218,10 +218,10 @@ class Reader:
                 self.degraded = str(error)
             return False
         except (StoreError, OSError) as raised:
-            error = explain(raised, self._store.root) if isinstance(raised, OSError) else raised
+            told = explain(raised, self._store.root) if isinstance(raised, OSError) else raised
             kept = "every hot page goes to the app" if self.snapshot.generation is None else "what was loaded stays"
-            self._tell(f"the store cannot be read, {kept}: {error}")
-            self.degraded = str(error)
+            self._tell(f"the store cannot be read, {kept}: {told}")
+            self.degraded = str(told)
             return False
         lines: dict[bytes, bytes] = {}
         folded: set[bytes] = set()

@@ -81,20 +81,23 @@ def test_tls_from_the_first_byte_and_no_tls_on_this_machine(authority: Authority
 def test_a_wrong_certificate_gets_no_password(authority: Authority) -> None:
     box = Mailbox()
     password = {"user": "me", "password": Secret(PASSWORD)}
-    with mail_server(box, authority.other, password=PASSWORD) as port:
-        with pytest.raises(Unreachable, match=r"certificate is not trusted .*starting TLS"):
-            mail(port, authority, **password).send(MESSAGE)
-    with mail_server(box, authority.context, password=PASSWORD) as port:
-        with pytest.raises(Unreachable, match="certificate is not trusted"):
-            mail(port, authority, **{**password, "ca_file": None}).send(MESSAGE)
+    with (
+        mail_server(box, authority.other, password=PASSWORD) as port,
+        pytest.raises(Unreachable, match=r"certificate is not trusted .*starting TLS"),
+    ):
+        mail(port, authority, **password).send(MESSAGE)
+    with (
+        mail_server(box, authority.context, password=PASSWORD) as port,
+        pytest.raises(Unreachable, match="certificate is not trusted"),
+    ):
+        mail(port, authority, **{**password, "ca_file": None}).send(MESSAGE)
     assert (box.logins, box.mails) == ([], [])
 
 
 def test_a_server_without_starttls_gets_nothing(authority: Authority) -> None:
     box = Mailbox()
-    with mail_server(box) as port:
-        with pytest.raises(Unreachable, match="offers no STARTTLS"):
-            mail(port, authority).send(MESSAGE)
+    with mail_server(box) as port, pytest.raises(Unreachable, match="offers no STARTTLS"):
+        mail(port, authority).send(MESSAGE)
     assert box.mails == []
 
 
@@ -127,12 +130,16 @@ def test_a_refused_recipient_is_told_and_the_others_get_it() -> None:
 
 
 def test_data_that_is_refused_or_cut_off() -> None:
-    with mail_server(Mailbox(data_answer="554 5.7.1 spam")) as port:
-        with pytest.raises(Unreachable, match=r"554 5\.7\.1 spam"):
-            mail(port, tls="none").send(MESSAGE)
-    with mail_server(Mailbox(data_answer="drop")) as port:
-        with pytest.raises(Unreachable, match="connection was dropped .*whether the mail was taken is not known"):
-            mail(port, tls="none").send(MESSAGE)
+    with (
+        mail_server(Mailbox(data_answer="554 5.7.1 spam")) as port,
+        pytest.raises(Unreachable, match=r"554 5\.7\.1 spam"),
+    ):
+        mail(port, tls="none").send(MESSAGE)
+    with (
+        mail_server(Mailbox(data_answer="drop")) as port,
+        pytest.raises(Unreachable, match=r"connection was dropped .*whether the mail was taken is not known"),
+    ):
+        mail(port, tls="none").send(MESSAGE)
 
 
 def greet_slowly(connection: socket.socket) -> None:
@@ -202,9 +209,11 @@ def test_a_webhook_gets_the_alert_as_json() -> None:
 @pytest.mark.parametrize(("status", "location"), [(500, None), (404, None), (302, "http://127.0.0.1:1/")])
 def test_a_webhook_that_does_not_take_it(status: int, location: str | None) -> None:
     headers = {"Location": location} if location else {}
-    with Server(lambda asked: Answered(status, b"T0KEN is wrong", headers)) as server:
-        with pytest.raises(Unreachable, match=f"it answered {status}") as told:
-            Webhook(Secret(f"{server.url}/hooks/T0KEN")).send(MESSAGE)
+    with (
+        Server(lambda asked: Answered(status, b"T0KEN is wrong", headers)) as server,
+        pytest.raises(Unreachable, match=f"it answered {status}") as told,
+    ):
+        Webhook(Secret(f"{server.url}/hooks/T0KEN")).send(MESSAGE)
     assert "T0KEN" not in str(told.value)
     assert len(server.asked) == 1, "not followed, not repeated"
 

@@ -233,7 +233,12 @@ def test_a_store_that_cannot_be_written_does_not_keep_an_alert_back(tmp_path: Pa
 
 def test_two_processes_that_fail_at_once_send_one_alert(store: Store, clock: FakeClock) -> None:
     entered = threading.Event()
-    pigeon = Pigeon(meanwhile=lambda: (entered.set(), time.sleep(0.3)))
+
+    def dawdle() -> None:
+        entered.set()
+        time.sleep(0.3)
+
+    pigeon = Pigeon(meanwhile=dawdle)
     first = threading.Thread(target=Alerts([pigeon], clock=clock).wrong, args=(store, *WRONG))
     first.start()
     assert entered.wait(5)

@@ -44,7 +44,7 @@ def published(**changes: Any) -> Published:
     return replace(base, **changes)
 
 
-def heard(body: bytes = BODY, status: int = 200, seconds: float = 0.01, **headers: str) -> Heard:
+def heard(body: bytes = BODY, status: int = 200, seconds: float = 0.01, **headers: Any) -> Heard:
     fields = {"x-hotpath-generation": "42", "cache-status": "hotpath; hit; ttl=3500", "etag": '"a"'}
     fields |= {name.replace("_", "-"): value for name, value in headers.items()}
     return Heard(status, {name: value for name, value in fields.items() if value}, body, seconds)
@@ -75,9 +75,13 @@ def wrong(found: Judgement) -> list[str]:
     return [failure.what for failure in found.failures]
 
 
-def old_copy(age: int | None = 200, generation: str = "41", body: bytes = OLD, **headers: str) -> dict[str, Heard]:
+def old_copy(age: int | None = 200, generation: str = "41", body: bytes = OLD, **headers: Any) -> dict[str, Any]:
     """All three answers as a cache has them from before."""
-    fields = {"x_hotpath_generation": generation, **({"age": str(age)} if age is not None else {}), **headers}
+    fields: dict[str, Any] = {
+        "x_hotpath_generation": generation,
+        **({"age": str(age)} if age is not None else {}),
+        **headers,
+    }
     return {
         "identity": heard(body, **fields),
         "gzipped": heard(gzip.compress(body), content_encoding="gzip", **fields),
@@ -171,7 +175,7 @@ def test_slow_is_wrong_only_when_asked() -> None:
 
 
 def test_no_generation_is_right_where_none_is_said() -> None:
-    silent = {"x_hotpath_generation": ""}
+    silent: dict[str, Any] = {"x_hotpath_generation": ""}
     answers = heard(**silent), heard(GZIPPED, content_encoding="gzip", **silent), heard(b"", **silent)
     assert verdict(*answers, beside=published(says_generation=False)) == Judgement((), ())
     assert wrong(verdict(*answers)) == ["generation"]
@@ -184,8 +188,10 @@ def test_an_old_copy_within_its_lifetime_is_right_at_the_edge() -> None:
     judgement = verdict(**old_copy(), edge=True)
     assert judgement.failures == ()
     assert judgement.notes == (
-        "https://example.org/r/a: a copy of generation 41 at the edge, 200 s old; right for 700 s more,"
-        " or until it is purged",
+        (
+            "https://example.org/r/a: a copy of generation 41 at the edge, 200 s old; right for 700 s more,"
+            " or until it is purged"
+        ),
     )
 
 
@@ -205,7 +211,7 @@ def test_old_headers_with_the_bytes_of_now_are_right_at_the_edge() -> None:
         (old_copy(generation="39"), True, "neither those of its generation"),
     ],
 )
-def test_an_old_copy_that_is_wrong_says_why(copy: dict[str, Heard], edge: bool, why: str) -> None:
+def test_an_old_copy_that_is_wrong_says_why(copy: dict[str, Any], edge: bool, why: str) -> None:
     judgement = verdict(**copy, edge=edge)
     assert "generation" in wrong(judgement)
     failure = next(failure for failure in judgement.failures if failure.what == "generation")

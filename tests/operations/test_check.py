@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -70,9 +71,9 @@ def test_a_page_below_a_path(site: SmallSite) -> None:
         (lambda found: replace(found, headers={**found.headers, "content-encoding": "br"}), "GET: coding"),
     ],
 )
-def test_one_page_that_is_wrong_is_named(site: SmallSite, change: object, what: str) -> None:
+def test_one_page_that_is_wrong_is_named(site: SmallSite, change: Callable[[Answered], Answered], what: str) -> None:
     def tamper(asked: Asked, found: Answered) -> Answered:
-        return change(found) if asked.target == "/rankings/kospi" else found  # type: ignore[operator, no-any-return]
+        return change(found) if asked.target == "/rankings/kospi" else found
 
     with public_site(site.hot, tamper) as server:
         found = check(site.hot, server.url, AT_ONCE)

@@ -145,9 +145,11 @@ def test_a_certificate_is_verified_and_an_authority_can_be_named(
         one = client(server.url)
         assert one.ask("GET", "/").body == b"ok"
         one.close()
-    with Server(lambda asked: Answered(200, b"ok"), tls=authority.other) as server:
-        with pytest.raises(Unreachable, match="certificate is not trusted"):
-            client(server.url).ask("GET", "/")
+    with (
+        Server(lambda asked: Answered(200, b"ok"), tls=authority.other) as server,
+        pytest.raises(Unreachable, match="certificate is not trusted"),
+    ):
+        client(server.url).ask("GET", "/")
 
 
 def test_a_post_shows_nothing_of_a_secret_url() -> None:
@@ -174,11 +176,10 @@ def test_what_is_no_url_of_a_web_server(url: str) -> None:
 def test_within_passes_on_what_is_raised_and_cuts_off_what_is_late() -> None:
     assert within(5, lambda: 7, lambda: None) == 7
     with pytest.raises(KeyError):
-        within(5, lambda: {}["a"], lambda: None)
+        within(5, lambda: dict[str, int]()["a"], lambda: None)
     ours, theirs = socket.socketpair()
-    with ours, theirs:
-        with pytest.raises(TimeoutError):
-            within(0.1, lambda: ours.recv(1), lambda: ours.shutdown(socket.SHUT_RDWR))
+    with ours, theirs, pytest.raises(TimeoutError):
+        within(0.1, lambda: ours.recv(1), lambda: ours.shutdown(socket.SHUT_RDWR))
 
 
 def test_a_secret_shows_itself_to_nobody() -> None:

@@ -248,10 +248,12 @@ def _incident(
     begin = Begin(**known[0].facts) if known else _begin_now(hot.store)
     facts = {entry.step: entry.facts for entry in known if entry.state == DONE}
     begun = frozenset(entry.step for entry in known if entry.state == DOING)
-    served = {begin.serving, _serving(hot.store), *(entry.facts.get("serving") for entry in known)} - {None}
+    seen = (begin.serving, _serving(hot.store), *(entry.facts.get("serving") for entry in known))
     base_url = public_base(wish.base_url) if wish.base_url is not None else None
     asked = Wish(wish.rollback, wish.build, base_url, wish.purgers, wish.check)
-    return Incident(hot, target, asked, begin, facts, begun, frozenset(served), run_batch)
+    return Incident(
+        hot, target, asked, begin, facts, begun, frozenset(one for one in seen if one is not None), run_batch
+    )
 
 
 def _begin_now(store: Store) -> Begin:
@@ -264,7 +266,7 @@ def _begin_now(store: Store) -> Begin:
 
 @contextmanager
 def _kept(store: Store, sequences: Iterable[int]) -> Iterator[None]:
-    """Keep generations from being pruned, also bad ones: the edge has what they had, and is purged by the difference."""
+    """Keep generations, bad ones too, from being pruned: the edge has what they had, and the difference is purged."""
     held = []
     try:
         for sequence in sequences:
