@@ -139,7 +139,9 @@ def build(
     _say_published(report.published, hot.store.root, f" in {report.seconds:.1f} s")
     warn(report.warnings)
     if report.failures:
-        warn([f"{len(report.failures)} items failed, {len(report.carried)} of them keep their last good bytes"])
+        warn(
+            [f"items that failed: {len(report.failures)}; those that keep their last good bytes: {len(report.carried)}"]
+        )
 
 
 @main.command()
