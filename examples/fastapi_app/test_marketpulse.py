@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import importlib
 import json
+import os
+import socket
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -45,6 +49,7 @@ def site(
     module = importlib.import_module("marketpulse")
     build(module.hot)
     yield module
+    module.guard.close()
     module.hot.reader.close()
 
 
@@ -125,6 +130,90 @@ def test_the_sitemap_names_only_hot_pages(site: ModuleType) -> None:
     paths = [part.partition("</loc>")[0] for part in get(site, "/sitemap.xml").body.decode().split(site.SITE)[1:]]
     assert len(paths) == 13
     assert all(get(site, path).header("x-hotpath-generation") == "1" for path in paths)
+
+
+def test_a_stock_has_the_median_of_its_sector_which_outlives_the_database(site: ModuleType, database: Path) -> None:
+    ticker, market, sector = select(
+        database, "SELECT ticker, market, sector FROM valuations JOIN stocks USING (ticker) WHERE pe_ratio > 0"
+    )[0]
+    answer = json.loads(get(site, f"/stocks/{ticker}").body)
+    assert answer["sector_pe"] > 0
+    assert len(answer["history"]) == 2
+    assert site.median_pe.cache_info().misses == 1
+    database.unlink()
+    assert site.median_pe(market, sector) == answer["sector_pe"]
+    assert site.median_pe.cache_info().hits == 1
+
+
+def test_ready_when_its_pages_are_warm_and_not_while_it_leaves(
+    site: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert get(site, "/healthz").status == 200
+    assert get(site, "/readyz").status == 200
+    monkeypatch.setattr(site.guard.admission, "is_ready", False)
+    assert get(site, "/readyz").status == 503
+    assert get(site, "/healthz").status == 200
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def ask(port: int, path: str) -> tuple[int, str | None, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    with closing(connection):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.getheader("x-hotpath-generation"), answer.read()
+
+
+def test_as_the_readme_says_with_a_real_server(tmp_path: Path) -> None:
+    """Data, batch, server; the database goes, and the hot pages do not notice."""
+    pytest.importorskip("uvicorn")
+    database = tmp_path / "marketpulse.db"
+    environment = os.environ | {
+        "MARKETPULSE_DATABASE": str(database),
+        "MARKETPULSE_STORE": str(tmp_path / "hot"),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+
+    def python(*arguments: str) -> list[str]:
+        return [sys.executable, *arguments]
+
+    for command in (
+        python("make_data.py", "--database", str(database), "--tickers", "60", "--days", "3"),
+        python("-m", "hotpath", "build", "marketpulse:hot"),
+    ):
+        done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+    port = free_port()
+    with (tmp_path / "server.log").open("w+b") as log:
+        options = ("--port", str(port), "--log-level", "warning")
+        server = subprocess.Popen(
+            python("-m", "uvicorn", "marketpulse:app", *options), cwd=HERE, env=environment, stdout=log, stderr=log
+        )
+        try:
+            warm = python("-m", "hotpath", "warm", f"http://127.0.0.1:{port}/readyz", "--deadline", "30s")
+            done = subprocess.run(warm, env=environment, capture_output=True, check=False, timeout=60)
+            assert done.returncode == 0, done.stdout + log.read()
+            before = {path: ask(port, path) for path in HOT}
+            ticker = json.loads(before["/rankings/KOSPI/market_cap"][2])["items"][0]["ticker"]
+            assert ask(port, f"/stocks/{ticker}")[0] == 200
+            database.unlink()
+            assert {path: ask(port, path) for path in HOT} == before
+            assert {answer[:2] for answer in before.values()} == {(200, "1")}
+            assert ask(port, f"/stocks/{ticker}")[0] == 500
+            metrics = ask(port, "/metrics")[2].decode()
+            assert "hotpath_generation 1.0" in metrics
+            assert 'hotpath_cache_misses_total{cache="marketpulse.median_pe"} 1.0' in metrics
+            assert 'state="normal"} 1.0' in metrics
+        finally:
+            server.terminate()
+            server.wait(20)
+        log.seek(0)
+        assert b"no such table" not in log.read()
 
 
 # --- make_data.py ---

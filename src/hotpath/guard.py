@@ -24,6 +24,7 @@ from hotpath.errors import DeclarationError, HotpathError, UnreadableMemory
 from hotpath.exhaustion import Growth, Outlook, implausible, look_ahead, next_sample_seconds
 from hotpath.hard_limit import HardLimit
 from hotpath.leaving import uvicorn_server
+from hotpath.marks import Marks
 from hotpath.memory import MemoryReader, check_budget
 from hotpath.memory_log import MemoryLog
 from hotpath.notify import notify, watchdog_seconds
@@ -37,19 +38,22 @@ from hotpath.trimming import Shrink, Trimmer
 
 logger = logging.getLogger("hotpath")
 
-# While requests are in the app, so that what one of them takes is seen before it has given it back.
-BUSY_SECONDS = 0.25
+# While requests are in the app, so that what one of them takes is seen before it has given it back, and what is known
+# is not older than 200 ms while one of them blocks the event loop.
+BUSY_SECONDS = 0.15
 # The event loop looks at the guard, and the guard at the loop.
 TICK_SECONDS = 0.5
 # A sample this old: the thread hangs, and nobody knows how much memory is left.
 STALLED_SECONDS = 5.0
-# Walking through all memory of a process takes a millisecond or more.
+# Walking through all memory of a process takes a millisecond or more. Only who leaves first depends on it.
 UNIQUE_SECONDS = 10.0
+UNIQUE_REST_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something that a person should know: ``kind`` is shed, brake, drain, blind, stuck or suppressed."""
+    """Something that a person should know: ``kind`` is a state (shed, brake, drain, blind), stuck (it should leave and
+    may not), suppressed (recycling does not help), usage_80 or usage_90 (of the limit), or calm again."""
 
     kind: str
     text: str
@@ -156,6 +160,7 @@ class MemoryGuard:
         self.unique_bytes: int | None = None
         self.hard_limit: HardLimit | None = None
         self._growth = Growth()
+        self._marks = Marks()
         self._unchanged: MemoryReading | None = None
         self._unique_at = float("-inf")
         self._told: set[str] = set()
@@ -190,7 +195,7 @@ class MemoryGuard:
                 return
             self._thread = threading.Thread(target=self._run, args=(key,), name="hotpath-guard", daemon=True)
         if self._hard_reserve:
-            self.hard_limit = HardLimit(self._hard_reserve)
+            self.hard_limit = HardLimit(self._hard_reserve, self._clock)
             self.admission.asks_always = True
         self._loop = loop
         self.sampled_at = self._clock()
@@ -213,6 +218,7 @@ class MemoryGuard:
     def sample(self) -> Position:
         """Look once and act on it; what the thread does again and again."""
         at = self._clock()
+        mapped = self.hard_limit.mapped() if self.hard_limit is not None else 0
         reading, problem = self._read()
         if reading is None:
             self.problem = problem
@@ -228,6 +234,9 @@ class MemoryGuard:
                 reserve=self._reserve,
                 largest_request=self.admission.costs.largest(at),
             )
+            # At once: trimming may take a second, and a request 500 MiB in that time.
+            if self.hard_limit is not None:
+                self.hard_limit.follow(self.outlook.headroom, mapped)
             signal = self.outlook.signal
         helps = reading is not None and self.trimmer.helps(at, reading.limit)
         may_leave = self._may_leave(at, signal, helps)
@@ -240,6 +249,7 @@ class MemoryGuard:
         self._publish(reading)
         if self.position.state is not before.state:
             self._entered(before, self.position)
+        self._watch_marks(at, is_read=reading is not None)
         self._act(at, reading)
         return self.position
 
@@ -303,7 +313,7 @@ class MemoryGuard:
             self.trimmer.trim(at)
         elif state is State.NORMAL:
             self.trimmer.rest()
-        if at - self._unique_at >= UNIQUE_SECONDS:
+        if at - self._unique_at >= (UNIQUE_REST_SECONDS if state is State.NORMAL else UNIQUE_SECONDS):
             self._unique_at = at
             try:
                 self.unique_bytes = self.reader.unique_bytes()
@@ -314,12 +324,11 @@ class MemoryGuard:
             unique = self.unique_bytes or (reading.resident if reading is not None else 0)
             slots.beat(state=int(state), unique_bytes=unique, in_flight=self.admission.in_flight)
         if self.hard_limit is not None and self.outlook is not None:
-            self._follow(at, self.hard_limit, self.outlook)
+            self._leave_for_reserve(at, self.hard_limit, self.outlook)
         if self._log is not None and reading is not None:
             self._log.record(reading, state.name.lower())
 
-    def _follow(self, at: float, hard_limit: HardLimit, outlook: Outlook) -> None:
-        hard_limit.follow(outlook.headroom)
+    def _leave_for_reserve(self, at: float, hard_limit: HardLimit, outlook: Outlook) -> None:
         if not hard_limit.reserve_used or self.state is State.DRAIN:
             return
         if self._take_turn("reserve"):
@@ -416,6 +425,12 @@ class MemoryGuard:
             f" {human_bytes(max(0, outlook.headroom))} left, {human_bytes(max(0, outlook.growth))}/s,"
             f" {self.admission.in_flight} in flight"
         )
+
+    def _watch_marks(self, at: float, *, is_read: bool) -> None:
+        share = self.outlook.share if is_read and self.outlook is not None else None
+        kind = self._marks.note(at, share)
+        if kind is not None:
+            self._raise_alarm(kind, f"memory: {self._situation()}")
 
     def _tell(self, kind: str, text: str) -> None:
         """Once, until all is well again."""

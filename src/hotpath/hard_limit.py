@@ -10,27 +10,51 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import time
+from collections.abc import Callable
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+
+# A request with many small objects creeps along the limit for some tenths of a second before it gets its error, since
+# CPython asks malloc for what it got no arena for. The reserve is not for that one. Whoever is still there after a
+# second got an error that nobody told of, or goes on without.
+_NEAR_BYTES = 64 * _PAGE
+NEAR_SECONDS = 1.0
 
 
 class HardLimit:
     """Keeps the soft limit ``reserve_bytes`` below what fits. The reserve is opened once, by the first who hits it."""
 
-    def __init__(self, reserve_bytes: int) -> None:
+    def __init__(self, reserve_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._reserve = reserve_bytes
+        self._clock = clock
+        self._near_since: float | None = None
         self._before, self._hard = resource.getrlimit(resource.RLIMIT_DATA)
         self._statm: int | None = None
         self._soft: int | None = None
+        # Made in advance: who opens the reserve may have no byte left to make it with.
+        self._opened = (self._before, self._hard)
         self.reserve_used = False
 
-    def follow(self, headroom: int) -> None:
-        """Let the process allocate ``headroom`` bytes more, less the reserve while that is closed."""
+    def mapped(self) -> int:
+        """What the limit counts now, in bytes."""
         if self._statm is None:
             self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-        mapped = int(os.pread(self._statm, 256, 0).split()[5]) * _PAGE
-        if self._soft is not None and not self.reserve_used and mapped > self._soft - _PAGE * 64:
-            # Many small objects: nobody may get the error before all others run into the limit too.
+        return int(os.pread(self._statm, 256, 0).split()[5]) * _PAGE
+
+    def follow(self, headroom: int, mapped_before: int) -> None:
+        """Let the process allocate ``headroom`` bytes more, less the reserve while that is closed.
+
+        ``mapped_before`` is what ``mapped`` said before the headroom was looked at: with a later one, what a request
+        allocates between the two would count as room.
+        """
+        mapped = min(mapped_before, self.mapped())
+        now = self._clock()
+        if self._soft is None or mapped <= self._soft - _NEAR_BYTES:
+            self._near_since = None
+        elif self._near_since is None:
+            self._near_since = now
+        elif now - self._near_since >= NEAR_SECONDS:
             self.reserve_used = True
         self._set(mapped + max(0, headroom - (0 if self.reserve_used else self._reserve)))
 
@@ -38,8 +62,7 @@ class HardLimit:
         """Somebody got a ``MemoryError``: make room for those who go on."""
         if not self.reserve_used:
             self.reserve_used = True
-            if self._soft is not None:
-                self._set(self._soft + self._reserve)
+            resource.setrlimit(resource.RLIMIT_DATA, self._opened)
 
     def close(self) -> None:
         """Set what was set before."""
@@ -49,8 +72,12 @@ class HardLimit:
             self._statm = None
 
     def _set(self, soft: int) -> None:
-        self._soft = soft if self._hard == resource.RLIM_INFINITY else min(soft, self._hard)
+        self._soft = self._bounded(soft)
+        self._opened = (self._bounded(soft + self._reserve), self._hard)
         resource.setrlimit(resource.RLIMIT_DATA, (self._soft, self._hard))
+
+    def _bounded(self, soft: int) -> int:
+        return soft if self._hard == resource.RLIM_INFINITY else min(soft, self._hard)
 
 
 def is_memory_error(error: BaseException | None) -> bool:

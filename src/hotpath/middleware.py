@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from urllib.parse import quote
 
 import anyio.to_thread
 
+from hotpath.access import Observer, Watch, result_of
 from hotpath.errors import DeclarationError
 from hotpath.guard import MemoryGuard
 from hotpath.hard_limit import handled_memory_error, is_memory_error
@@ -39,7 +41,8 @@ class HotpathMiddleware:
     Wrap the whole app (``app = HotpathMiddleware(app, hot=hot)``), or register it
     (``app.add_middleware(HotpathMiddleware, hot=hot)``): the first is faster, since the framework's own outer layers
     are not in front. ``guard`` refuses what is not hot while memory is short. ``bypass`` takes a scope and says
-    whether this request is for the app even on a hot path.
+    whether this request is for the app even on a hot path. ``observe`` is told of each HTTP request when it is done,
+    as a ``hotpath.access.HotpathRequest``; ``hotpath.access.AccessLog()`` logs it.
 
     All state is in ``hot``: any number of instances share one snapshot and one watcher.
     """
@@ -51,22 +54,32 @@ class HotpathMiddleware:
         hot: Hotpath,
         guard: MemoryGuard | None = None,
         bypass: Callable[[Scope], bool] | None = None,
+        observe: Observer | None = None,
     ) -> None:
         if not isinstance(hot, Hotpath):
             raise DeclarationError(f"hot={hot!r}: give the Hotpath object that declares the routes")
         if not callable(app):
             raise DeclarationError(f"app={app!r} is no ASGI application")
+        if _is_wsgi(app):
+            raise DeclarationError(
+                f"app={app!r} takes two arguments, as a WSGI application does; write "
+                "HotpathMiddleware(a2wsgi.WSGIMiddleware(app), hot=hot)"
+            )
         if guard is not None and not isinstance(guard, MemoryGuard):
             raise DeclarationError(f"guard={guard!r}: write guard=MemoryGuard(limit='1500MiB')")
+        if observe is not None and not _can_observe(observe):
+            raise DeclarationError(f"observe={observe!r}: write a plain function that takes a HotpathRequest")
         self.app = app
         self.hot = hot
         self.internal_errors = 0
+        self.observer_errors = 0
         self._reader = hot.reader
         self._bypass = bypass
         self._guard = guard
         self._admission = guard.admission if guard is not None else None
+        self._observe = observe
         # Off while the process leaves too: the long way then closes connections.
-        self._is_straight = bypass is None
+        self._is_straight = bypass is None and observe is None
         self._is_leaving = False
         if guard is not None:
             guard.on_leaving.append(self._close_connections)
@@ -89,6 +102,9 @@ class HotpathMiddleware:
             # Told apart by their status: isinstance() costs a tenth of the whole lookup.
             status = answer.status
             if status == PENDING_STATUS:
+                if self._observe is not None:
+                    await self._call_observed(self._observe, scope, receive, send)
+                    return
                 answer = await self._take_long_way(scope)
                 status = answer.status
             if status:
@@ -120,28 +136,51 @@ class HotpathMiddleware:
             except KeyError:  # another instance with the same guard stood behind this one
                 pass
 
-    async def _pass_guard(self, scope: Scope, receive: Receive, send: Send, is_hot: bool) -> None:
-        """The app if the guard lets it, whatever the scope and the state."""
+    async def _call_observed(self, observe: Observer, scope: Scope, receive: Receive, send: Send) -> None:
+        """The whole way of one request, hot or not, told to the observer."""
+        watch = Watch(scope, send)
+        try:
+            answer = await self._take_long_way(scope)
+            result = result_of(answer)
+            if isinstance(answer, Answer):
+                answer.uses += 1
+                headers = answer.headers + answer.freshness.headers
+                watch.result = result
+                await watch({"type": "http.response.start", "status": answer.status, "headers": headers})
+                await watch({"type": "http.response.body", "body": answer.body})
+            else:
+                was_let_in = await self._pass_guard(scope, receive, watch, answer is UNREADABLE)
+                watch.result = result if was_let_in else "shed"
+        finally:
+            try:
+                observe(watch.request())
+            except Exception:
+                self.observer_errors += 1
+                if self.observer_errors == 1:
+                    logger.exception("observe= failed on a request, which is not harmed; later failures are counted")
+
+    async def _pass_guard(self, scope: Scope, receive: Receive, send: Send, is_hot: bool) -> bool:
+        """The app if the guard lets it, whatever the scope and the state; whether the app was left to answer."""
         guard = self._guard
         if guard is None or scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
-            return
+            return True
         admission = guard.admission
         if not guard.is_started:
             self._start_guard(guard)
         refusal = admission.enter(scope, is_hot=is_hot)
         if refusal is not None:
             await refusal.send(scope, send)
-            return
+            return False
         try:
-            if guard.hard_limit is None:
-                await self.app(scope, receive, send)
-            else:
-                await self._call_with_limit(guard, scope, receive, send)
+            if guard.hard_limit is not None:
+                return await self._call_with_limit(guard, scope, receive, send)
+            await self.app(scope, receive, send)
+            return True
         finally:
             admission.leave(scope)
 
-    async def _call_with_limit(self, guard: MemoryGuard, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _call_with_limit(self, guard: MemoryGuard, scope: Scope, receive: Receive, send: Send) -> bool:
         """The app under a hard limit: 503 for a request that memory ran out for, also where a framework says 500."""
         begun = refused = False
 
@@ -166,7 +205,9 @@ class HotpathMiddleware:
                 guard.memory_ran_out()
                 if begun or scope["type"] != "http":
                     raise
+                refused = True
                 await guard.refuse_for_memory(scope, send)
+        return not refused
 
     async def _take_long_way(self, scope: Scope) -> Answer | Miss:
         """The same question with all that is seldom needed: mount points, missing fields, loading what is on disk."""
@@ -222,3 +263,19 @@ class HotpathMiddleware:
         self.internal_errors += 1
         if self.internal_errors == 1:
             logger.exception("hotpath failed on a request, which went to the app; later failures are only counted")
+
+
+def _can_observe(observe: object) -> bool:
+    """A coroutine function would be called and never awaited."""
+    called = getattr(observe, "__call__", None)  # noqa: B004  the method is looked into
+    return called is not None and not inspect.iscoroutinefunction(observe) and not inspect.iscoroutinefunction(called)
+
+
+def _is_wsgi(app: ASGIApp) -> bool:
+    """Whether it takes two arguments (PEP 3333); ASGI has three."""
+    try:
+        parameters = inspect.signature(app).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    positional = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    return len(positional) == 2 and not any(one.kind is one.VAR_POSITIONAL for one in parameters)

@@ -1,7 +1,8 @@
 """What the fault tests serve: an app that leaks, blocks and allocates on request, with or without the guard before it.
 
 ``HOTPATH_GUARD_TEST`` is a JSON object: ``store``, ``guard`` (options of ``MemoryGuard``, null for none), ``levels``
-and ``times`` of its thresholds, ``ballast_mib`` to hold from the start, ``apart_seconds`` between two recycles.
+and ``times`` of its thresholds, ``tree`` to take the kernel's files from, ``ballast_mib`` to hold from the start,
+``apart_seconds`` between two recycles.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import hotpath.slots
 from hotpath.errors import HotpathError
 from hotpath.exposition import MetricsApp
 from hotpath.guard import MemoryGuard
+from hotpath.memory import MemoryReader
 from hotpath.middleware import HotpathMiddleware
 from hotpath.pressure import Level, Thresholds
 from hotpath.site import Hotpath
@@ -37,6 +39,8 @@ def make_guard() -> MemoryGuard | None:
         return None
     hotpath.slots.RECYCLE_APART_SECONDS = SETTINGS.get("apart_seconds", hotpath.slots.RECYCLE_APART_SECONDS)
     numbers: dict[str, Any] = {name: Level(*four) for name, four in SETTINGS.get("levels", {}).items()}
+    if "tree" in SETTINGS:
+        options = {**options, "reader": MemoryReader(root=Path(SETTINGS["tree"]))}
     return MemoryGuard(**options, thresholds=Thresholds(**numbers, **SETTINGS.get("times", {})))
 
 
@@ -97,6 +101,14 @@ def allocate(query: dict[str, float]) -> object:
     return len(taken)
 
 
+def objects(query: dict[str, float]) -> object:
+    """One request that takes very much in small objects: when memory ends, not even a few bytes are left."""
+    taken: list[dict[str, object]] = []
+    while len(taken) < query["count"]:
+        taken.append({"a": len(taken), "b": str(len(taken))})
+    return len(taken)
+
+
 def decoy(query: dict[str, float]) -> object:
     """Page cache that the kernel can take back: a file is written and read again."""
     path = Path(SETTINGS["store"], "decoy")
@@ -139,6 +151,7 @@ WORK: dict[str, Callable[[dict[str, float]], Any]] = {
     "/wait": wait,
     "/allocate": allocate,
     "/decoy": decoy,
+    "/objects": objects,
     "/livez": look,
 }
 

@@ -21,6 +21,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
+
 from hotpath.batch import build
 from hotpath.site import Hotpath
 from hotpath.slots import Worker, WorkerSlots, slots_path
@@ -63,6 +65,13 @@ class Rig:
         except urllib.error.HTTPError as error:
             error.close()
             return error.code
+
+    def refusal(self, target: str) -> tuple[int, dict[str, str]]:
+        """The status and the fields of an answer that is no 200."""
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            self.get(target)
+        with contextlib.closing(caught.value) as answer:
+            return answer.code, {name.lower(): value for name, value in answer.headers.items()}
 
     def look(self) -> dict[str, Any]:
         """How the guard of one worker stands."""

@@ -100,7 +100,7 @@ def test_readiness_says_503_when_it_should_leave_and_cannot() -> None:
     rigged.see(0.95, samples=25)
     assert rigged.guard.state is State.BRAKE
     assert status(rigged, "/readyz") == 503
-    assert [alarm.kind for alarm in rigged.alarms] == ["brake", "stuck"]
+    assert [alarm.kind for alarm in rigged.alarms] == ["brake", "usage_90", "stuck"]
     rigged.see(0.1, samples=20)
     assert status(rigged, "/readyz") == 200
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,13 @@ def test_page_cache_sheds_nothing(tmp_path: Path) -> None:
             for _ in range(3):
                 assert rig.get("/decoy?mib=150", timeout=30) == "written"
             wait_until(lambda: rig.look()["usage"] > 0.6 * 256 * MIB, 5, "there is no page cache: it proves nothing")
+            time.sleep(3)
         found = rig.look()
         report("02", load, watch, rig, note=f"usage {found['usage'] / MIB:.0f} MiB, u = {found['share']:.2f}")
         assert found["share"] < 0.70
         # "" is no answer: the app blocks its loop while it writes.
-        assert {state for _, state, _ in watch.seen} <= {"NORMAL", "TRIM", ""}
+        states = {state for _, state, _ in watch.seen}
+        assert "NORMAL" in states or "TRIM" in states
+        assert states <= {"NORMAL", "TRIM", ""}
         assert load.count("cold", 200) == load.count("cold") > 0
         assert group.oom_kills() == 0

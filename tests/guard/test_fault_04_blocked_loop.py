@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, needs_groups]
 
 
 def test_the_guard_sees_while_the_loop_is_blocked(tmp_path: Path) -> None:
-    guard = {"leave": False, "most_interval": 0.1}
+    guard = {"leave": False}
     with memory_group(256 * MIB) as group, served(tmp_path, group, guard=guard) as rig:
         rig.await_state("NORMAL", seconds=5)
         blocked = threading.Thread(target=rig.get, args=("/block?seconds=3",))

@@ -1,7 +1,4 @@
-"""A plateau whose load is removed ends: back to NORMAL, and cold requests are served again.
-
-The dwell times are a third of what they are, and so is the time allowed.
-"""
+"""A plateau whose load is removed ends: back to NORMAL within three minutes, and cold requests are served again."""
 
 from __future__ import annotations
 
@@ -16,19 +13,16 @@ from tests.guard.rig import HOT, MIB, Watch, report, served
 pytestmark = [pytest.mark.slow, needs_groups]
 
 
-LEVELS = {"trim": (0.70, 0.62, 60.0, 3.3), "shed": (0.80, 0.72, 8.0, 5.0), "brake": (0.90, 0.82, 2.0, 5.0)}
-
-
 def test_back_to_normal(tmp_path: Path) -> None:
     guard = {"leave": False, "priority": {"/free": 0, "/leak": 0}}
-    with memory_group(256 * MIB) as group, served(tmp_path, group, guard=guard, levels=LEVELS) as rig:
+    with memory_group(256 * MIB) as group, served(tmp_path, group, guard=guard) as rig:
         with Watch(rig) as watch, Load(rig.port, [Stream("hot", HOT[0], 20), Stream("cold", "/cold", 20)]) as load:
             rig.get("/leak?mib=195")
             rig.await_state("BRAKE", seconds=5)
             assert rig.get("/free") == "freed"
-            took = rig.await_state("NORMAL", seconds=60)
+            took = rig.await_state("NORMAL", seconds=180)
             assert rig.status("/cold") == 200
         report("06", load, watch, rig, note=f"NORMAL again after {took:.0f} s")
-        assert took >= 4.5, "the dwell time of BRAKE was not kept"
+        assert took >= 14, "the dwell time of BRAKE was not kept"
         assert load.count("hot", 200) == load.count("hot")
         assert group.oom_kills() == 0

@@ -35,6 +35,15 @@ def alive(root: Path) -> set[int]:
     return {worker.pid for worker in workers_of(root)}
 
 
+def test_without_the_guard_workers_are_killed(tmp_path: Path) -> None:
+    with memory_group(400 * MIB) as group, served(tmp_path, group, guard=None, workers=WORKERS) as rig:
+        with Watch(rig) as watch, Load(rig.port, STREAMS) as load:
+            wait_until(lambda: group.oom_kills() >= 2, 30, "nobody was killed, so the test proves nothing")
+            time.sleep(2)
+        report("08", load, watch, rig, guarded=False)
+        assert load.broken, "clients of a killed worker have to see it, or the test proves nothing"
+
+
 def test_one_at_a_time_and_no_connection_lost(tmp_path: Path) -> None:
     with (
         memory_group(400 * MIB) as group,
@@ -59,7 +68,6 @@ def test_one_at_a_time_and_no_connection_lost(tmp_path: Path) -> None:
         gone = before - alive(tmp_path)
         note = f"{len(gone)} of {WORKERS} workers replaced, {min(serving)} serving at least"
         report("08", load, watch, rig, note=note)
-        print(note, load.answers, load.broken, watch.seconds_in(), watch.peak // MIB)
         assert min(serving) >= WORKERS - 1
         assert not load.broken
         assert load.count("hot", 200) == load.count("hot") > 0

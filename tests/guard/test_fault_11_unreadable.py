@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from hotpath.memory import MemoryReader
 from hotpath.pressure import State
 from hotpath.testing import FakeClock
 from tests.guard.fakes import state_of
+from tests.guard.groups import memory_group, needs_groups
+from tests.guard.load import Load, Stream
+from tests.guard.rig import HOT, Watch, report, served
 from tests.guard.trees import MIB, PAGE, Tree
 
 LIMIT = 1024 * MIB
@@ -140,3 +144,45 @@ def test_descriptors_stay_as_many(tree: Tree, guard: MemoryGuard, clock: FakeClo
         clock.advance(1)
         guard.sample()
     assert guard.state is State.NORMAL
+
+
+@pytest.mark.slow
+@needs_groups
+def test_a_real_server_goes_on_and_sees_again(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The files of a fixture tree, changed under a server that has them open; nobody is refused for it."""
+
+    def grow() -> None:
+        for size in (70, 90, 120, 150):
+            resident(tree, size * MIB)
+            time.sleep(0.3)
+
+    faults: dict[str, Callable[[], object]] = {
+        "empty": lambda: tree.file("/app", "stat").write_text(""),
+        "garbage": lambda: tree.file("/app", "usage").write_bytes(b"\x00\xfflots\n"),
+        "absurd": lambda: tree.file("/app", "usage").write_text(f"{1 << 62}\n"),
+        "frozen": grow,
+    }
+    directory = tmp_path_factory.mktemp("server")
+    streams = [Stream("hot", HOT[0], 20), Stream("cold", "/cold", 20), Stream("alive", "/livez", 5)]
+    with (
+        memory_group() as group,
+        served(directory, group, guard={"leave": False}, tree=str(tree.root)) as rig,
+    ):
+        rig.await_state("NORMAL", seconds=5)
+        took, descriptors = [], []
+        with Watch(rig) as watch, Load(rig.port, streams) as load:
+            for fault in faults.values():
+                fault()
+                # Three intervals of a second at most, and a bit for the question.
+                took.append(rig.await_state("BLIND", seconds=3.5))
+                assert rig.look()["problem"]
+                resident(tree, 50 * MIB)
+                tree.group("/app", limit=LIMIT, usage=(300 + len(took)) * MIB)
+                rig.await_state("NORMAL", seconds=5)
+                descriptors.append(rig.look()["descriptors"])
+        if tree.version == 2:
+            note = f"{len(faults)} faults, BLIND after {max(took):.1f} s at most, descriptors stable"
+            report("11", load, watch, rig, note=note)
+        assert max(descriptors) - min(descriptors) <= 2, "the connections of the clients are among them"
+        assert {code for _, code in load.answers} == {200}
+        assert not load.broken

@@ -9,7 +9,7 @@ import pytest
 
 from tests.guard.groups import memory_group, needs_groups
 from tests.guard.load import Load, Stream
-from tests.guard.rig import HOT, MIB, Watch, report, served
+from tests.guard.rig import HOT, MIB, Watch, report, served, wait_until
 
 pytestmark = [pytest.mark.slow, needs_groups]
 
@@ -24,13 +24,14 @@ def attack(root: Path, *, guarded: bool) -> tuple[int | None, int, Load]:
         time.sleep(0.5)
         with Load(rig.port, STREAMS) as load:
             try:
-                status = rig.status("/allocate?mib=400")
+                status, headers = rig.refusal("/allocate?mib=400")
+                assert headers["retry-after"].isdigit()
             except OSError:
                 assert not guarded, rig.said()
             if guarded:
                 time.sleep(1)
                 assert rig.status("/allocate?mib=20") in (200, 503), "it lives, in whatever state"
-        report("12", load, watch, rig, guarded=guarded, note=f"the request got {status}")
+        report("12", load, watch, rig, guarded=guarded, note=f"the request got {status or 'no answer'}")
         return status, group.oom_kills(), load
 
 
@@ -43,3 +44,15 @@ def test_only_that_request_fails(tmp_path: Path) -> None:
     assert kills == 0
     assert not load.broken
     assert {code for _, code in load.answers} == {200}
+
+
+def test_who_has_used_the_reserve_leaves_when_it_may(tmp_path: Path) -> None:
+    guard = {"leave": True, "hard_limit": True, "drain_seconds": 2.0}
+    with memory_group(256 * MIB) as group, served(tmp_path, group, guard=guard) as rig:
+        rig.await_state("NORMAL", seconds=5)
+        status, _ = rig.refusal("/allocate?mib=400")
+        assert status == 503
+        wait_until(lambda: not rig.is_alive(), 15, "it did not leave")
+        assert rig.process.returncode in (0, -15), rig.said()
+        assert "→ DRAIN (reserve)" in rig.said()
+        assert group.oom_kills() == 0

@@ -125,7 +125,7 @@ def test_every_grave_state_is_an_alarm_with_figures() -> None:
     rigged = Rigged()
     rigged.see(0.82, samples=2)
     rigged.see(0.95)
-    assert [alarm.kind for alarm in rigged.alarms] == ["shed", "brake"]
+    assert [alarm.kind for alarm in rigged.alarms] == ["shed", "usage_80", "brake", "usage_90"]
     assert "820.0 MiB of 1000.0 MiB in use (82%)" in rigged.alarms[0].text
     assert rigged.guard.transitions == {
         (State.NORMAL, State.SHED, "usage"): 1,
@@ -156,7 +156,7 @@ def test_it_looks_more_often_the_less_is_left() -> None:
     busy = Rigged()
     busy.see(0.1)
     busy.guard.admission.enter({"type": "http", "method": "GET", "path": "/", "headers": []})
-    assert busy.guard._interval() == 0.25
+    assert busy.guard._interval() == 0.15
 
 
 class Leaving:
@@ -201,7 +201,7 @@ def test_two_recycles_without_calm_are_the_last(tmp_path: Path, monkeypatch: pyt
     leaving.rigged.see(0.95, samples=60)
     assert leaving.guard.state is State.BRAKE
     assert leaving.guard.recycling.is_suppressed
-    assert [alarm.kind for alarm in leaving.rigged.alarms] == ["brake", "suppressed"]
+    assert [alarm.kind for alarm in leaving.rigged.alarms] == ["brake", "usage_90", "suppressed"]
     assert not leaving.departures
     slots.release()
 
@@ -321,3 +321,18 @@ def test_systemd_hears_ready_watchdog_and_stopping_but_no_worker_stops_the_servi
             rigged.guard.recycling.surroundings = Surroundings("uvicorn", is_worker, is_respawned=True, is_unit=True)
             rigged.guard.recycling.depart("asked", loop=None, in_flight=lambda: 0)
             assert received(service) == said
+
+
+def test_all_memory_is_walked_through_seldom_at_rest_and_often_under_pressure(monkeypatch: pytest.MonkeyPatch) -> None:
+    rigged = Rigged()
+    walks: list[float] = []
+
+    def walk() -> int:
+        walks.append(rigged.clock())
+        return 1
+
+    monkeypatch.setattr(rigged.reader, "unique_bytes", walk)
+    rigged.see(0.3, samples=121)
+    assert len(walks) == 3
+    rigged.see(0.75, samples=60)
+    assert 8 <= len(walks) <= 10

@@ -17,8 +17,9 @@ from typing import Any
 
 import anyio.to_thread
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from hotpath.batch import build
 from hotpath.cache import LRUCache
@@ -184,6 +185,29 @@ def test_it_answers_while_the_thread_pool_is_full(rigged: Rigged) -> None:
         assert anyio.run(main) == 200
     finally:
         released.set()
+
+
+def test_a_scrape_that_takes_long_does_not_hold_up_the_loop() -> None:
+    class Slow(Collector):
+        def collect(self) -> Iterator[Metric]:
+            begun.set()
+            assert released.wait(10)
+            return iter(())
+
+    begun, released = threading.Event(), threading.Event()
+    released.set()  # registering asks it once, too
+    app = MetricsApp()
+    app.registry.register(Slow())
+
+    async def main() -> int:
+        begun.clear()
+        released.clear()
+        scraping = asyncio.create_task(asgi_get(app, "/metrics"))
+        assert await asyncio.to_thread(begun.wait, 10)
+        released.set()  # the loop is free while the collector waits, or nobody gets here
+        return (await scraping).status
+
+    assert asyncio.run(main()) == 200
 
 
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (Debian: prometheus)")

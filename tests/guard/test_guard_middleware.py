@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from starlette.routing import Route
 
 from hotpath.batch import build
 from hotpath.errors import DeclarationError
+from hotpath.guard import MemoryGuard
 from hotpath.hard_limit import HardLimit, is_memory_error
 from hotpath.middleware import HotpathMiddleware
 from hotpath.pressure import State, drain
@@ -276,3 +278,44 @@ def test_what_counts_as_running_out_of_memory() -> None:
     assert not is_memory_error(looped)
     assert not is_memory_error(None)
     assert is_memory_error(MemoryError())
+
+
+def test_several_instances_share_one_guard_and_one_sampler(tmp_path: Path) -> None:
+    """Two sites in one process: what one of them lets in counts for the other, and one thread reads memory."""
+    sites = []
+    for name in ("one", "two"):
+        site = Hotpath(tmp_path / name)
+        site.route("/hot")(lambda: {"hot": True})
+        build(site)
+        sites.append(site)
+    guard = MemoryGuard(leave=False)
+    inside: list[int] = []
+
+    class Counting(App):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            inside.append(guard.admission.in_flight)
+            if scope["path"] == "/outer":
+                await asgi_get(instances[1], "/inner")
+            await super().__call__(scope, receive, send)
+
+    instances = [HotpathMiddleware(Counting(), hot=site, guard=guard) for site in sites]
+
+    def samplers() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "hotpath-guard"]
+
+    before = len(samplers())
+
+    async def main() -> None:
+        for instance in instances:
+            await asgi_get(instance, "/hot")
+        assert len(samplers()) == before + 1
+        await asgi_get(instances[0], "/outer")
+
+    try:
+        asyncio.run(main())
+        assert inside == [1, 2]
+    finally:
+        guard.close()
+        for site in sites:
+            site.reader.close()
+    assert len(samplers()) == before

@@ -14,9 +14,11 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA cou
 START = """
 import resource
 from hotpath.hard_limit import HardLimit
+from hotpath.testing import FakeClock
 MIB = 2**20
 before = resource.getrlimit(resource.RLIMIT_DATA)
-limit = HardLimit(32 * MIB)
+clock = FakeClock()
+limit = HardLimit(32 * MIB, clock)
 def fits(size):
     try:
         return len(bytearray(size * MIB)) > 0
@@ -32,34 +34,68 @@ def said(code: str) -> list[str]:
 
 
 def test_what_is_above_the_headroom_is_refused_and_what_is_below_fits() -> None:
-    assert said("limit.follow(96 * MIB); print(fits(50), fits(80), fits(200))") == ["True", "False", "False"]
+    assert said("limit.follow(96 * MIB, limit.mapped()); print(fits(50), fits(80), fits(200))") == [
+        "True",
+        "False",
+        "False",
+    ]
+
+
+def test_what_is_allocated_after_the_headroom_was_looked_at_is_no_room() -> None:
+    code = """
+mapped = limit.mapped()
+kept = bytearray(60 * MIB)
+limit.follow(96 * MIB, mapped)
+print(fits(30))
+del kept
+mapped = limit.mapped()
+print(fits(50))
+"""
+    assert said(code) == ["False", "True"]
+
+
+def test_a_request_that_gives_back_meanwhile_makes_no_room_either() -> None:
+    code = """
+kept = bytearray(60 * MIB)
+mapped = limit.mapped()
+del kept
+limit.follow(96 * MIB, mapped)
+print(fits(50), fits(80))
+"""
+    assert said(code) == ["True", "False"]
 
 
 def test_the_reserve_opens_once() -> None:
-    code = "limit.follow(96 * MIB); limit.open_reserve(); print(fits(80), fits(120))"
+    code = "limit.follow(96 * MIB, limit.mapped()); limit.open_reserve(); print(fits(80), fits(120))"
     code += "; limit.open_reserve(); print(fits(120))"
     assert said(code) == ["True", "False", "False"]
 
 
-def test_many_small_objects_that_reach_the_limit_open_it_too() -> None:
+def test_whoever_stays_at_the_limit_opens_it_too() -> None:
     code = """
-limit.follow(64 * MIB)
+limit.follow(64 * MIB, limit.mapped())
 kept = []
 try:
     while True:
         kept.append(bytearray(2000))
 except MemoryError:
-    limit.follow(0)
+    limit.follow(0, limit.mapped())
+print(limit.reserve_used)
+clock.advance(0.9)
+limit.follow(0, limit.mapped())
+print(limit.reserve_used)
+clock.advance(0.2)
+limit.follow(0, limit.mapped())
 print(limit.reserve_used)
 """
-    assert said(code) == ["True"]
+    assert said(code) == ["False", "False", "True"], "whoever gets its error soon must not have the reserve too"
 
 
 def test_it_follows_what_is_mapped_and_lets_go_at_the_end() -> None:
     code = """
-limit.follow(96 * MIB)
+limit.follow(96 * MIB, limit.mapped())
 kept = bytearray(50 * MIB)
-limit.follow(96 * MIB)
+limit.follow(96 * MIB, limit.mapped())
 print(fits(50))
 limit.close()
 print(fits(300), resource.getrlimit(resource.RLIMIT_DATA) == before)

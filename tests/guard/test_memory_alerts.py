@@ -1,0 +1,165 @@
+"""80 % and 90 % are told by the ways of the batch: once however many workers there are, and when it is over."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from hotpath.guard import Alarm
+from hotpath.marks import CALM_SECONDS, REPEAT_SECONDS, Marks
+from hotpath.memory_alerts import MemoryAlerts
+from hotpath.operations.alerts.alerts import Alerts
+from hotpath.operations.alerts.environment import alerts_from_environment
+from hotpath.operations.alerts.message import Message
+from hotpath.site import Hotpath
+from hotpath.store import Store
+from tests.guard.fakes import Rigged
+from tests.guard.rig import wait_until
+
+
+def said(shares: list[float | None], seconds: float = 1.0) -> list[str]:
+    marks, found = Marks(), []
+    for number, share in enumerate(shares):
+        kind = marks.note(number * seconds, share)
+        if kind is not None:
+            found.append(kind)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("shares", "kinds"),
+    [
+        ([0.1, 0.7, 0.79], []),
+        ([0.8], ["usage_80"]),
+        ([0.85, 0.92, 0.85, 0.95], ["usage_80", "usage_90"]),
+        ([0.95, 0.85], ["usage_90"]),
+        ([0.81, 0.5, 0.81, 0.5, 0.81], ["usage_80"]),
+        ([None, None], []),
+    ],
+)
+def test_each_mark_is_said_once(shares: list[float | None], kinds: list[str]) -> None:
+    assert said(shares) == kinds
+
+
+def test_calm_is_said_after_ten_minutes_and_lets_the_marks_be_said_again() -> None:
+    minutes = int(CALM_SECONDS) // 60
+    calm: list[float | None] = [0.5] * (minutes + 1)
+    assert said([0.81, *calm, *calm, 0.81], 60) == ["usage_80", "calm", "usage_80"]
+    assert said([0.81, *calm[:-1], 0.75, *calm[:-1]], 60) == ["usage_80"], "it was not calm all the time"
+    assert said([0.81, *calm[:5], None, *calm[:-1]], 60) == ["usage_80"], "nobody knows whether it was"
+    assert said([0.3] * 50, 60) == ["calm"], "the process before this one may have said more"
+
+
+def test_what_lasts_is_said_again_every_day() -> None:
+    assert said([0.85] * 51, REPEAT_SECONDS / 24) == ["usage_80"] * 3
+
+
+class Collecting:
+    """A way that keeps what it is given."""
+
+    name = "collecting"
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+
+    def send(self, message: Message) -> str | None:
+        self.messages.append(message)
+        return None
+
+
+def test_workers_tell_once_together_and_once_that_it_is_over(tmp_path: Path) -> None:
+    way = Collecting()
+    store = Hotpath(tmp_path / "hot").store
+    store.root.mkdir(exist_ok=True)
+    workers = [MemoryAlerts(Alerts([way], site="here"), store) for _ in range(4)]
+    for worker in workers:
+        worker(Alarm("usage_80", "memory: 810 MiB of 1000 MiB in use"))
+        worker(Alarm("shed", "the guard at work"))
+    wait_until(lambda: not any(worker._sending for worker in workers), 10, "not sent")
+    assert [(one.event, one.kind) for one in way.messages] == [("failed", "memory.usage_80")]
+    assert "810 MiB of 1000 MiB" in way.messages[0].subject
+    for worker in workers:
+        worker(Alarm("calm", "memory: 300 MiB of 1000 MiB in use"))
+    wait_until(lambda: not any(worker._sending for worker in workers), 10, "not sent")
+    assert [one.event for one in way.messages] == ["failed", "resolved"]
+
+
+def test_a_way_that_hangs_holds_up_neither_the_guard_nor_piles_up(tmp_path: Path) -> None:
+    released = threading.Event()
+
+    class Hanging(Collecting):
+        def send(self, message: Message) -> str | None:
+            released.wait(20)
+            return super().send(message)
+
+    way = Hanging()
+    rigged = Rigged()
+    store = Store(tmp_path)
+    alerts = MemoryAlerts(Alerts([way]), store)
+    rigged.guard._alarm = alerts
+    try:
+        rigged.see(0.85, samples=3)
+        alerts(Alarm("usage_80", "again"))
+        assert sum(thread.name == "hotpath-alert" for thread in threading.enumerate()) >= 1
+        assert len(alerts._sending) == 1
+        assert rigged.guard.sample_age_seconds <= 1.0
+    finally:
+        released.set()
+    wait_until(lambda: not alerts._sending, 10, "not sent")
+    assert len(way.messages) == 1
+
+
+def test_what_is_not_sent_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Collecting):
+        def send(self, message: Message) -> str | None:
+            raise OSError("no route")
+
+    alerts = MemoryAlerts(Alerts([Broken()]), Store(tmp_path))
+    with caplog.at_level(logging.WARNING):
+        alerts(Alarm("usage_90", "full"))
+        wait_until(lambda: not alerts._sending, 10, "not sent")
+    assert "alert not sent: collecting" in caplog.text
+
+
+def test_a_real_webhook_hears_of_80_and_90(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[dict[str, Any]] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(orjson.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Hook)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        monkeypatch.setenv("HOTPATH_ALERT_WEBHOOK", f"http://127.0.0.1:{server.server_port}/hook")
+        rigged = Rigged()
+        alerts = MemoryAlerts(alerts_from_environment(), Store(tmp_path))
+        rigged.guard._alarm = alerts
+        for share in (0.5, 0.81, 0.93):
+            rigged.see(share, samples=2)
+            wait_until(lambda: not alerts._sending, 10, "not sent")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
+    assert [one["kind"] for one in heard] == ["memory.usage_80", "memory.usage_90"]
+    assert "93%" in heard[1]["summary"]
+
+
+def test_the_guard_alone_does_not_load_the_ways() -> None:
+    code = "import sys, hotpath.guard; sys.exit(any('operations' in name for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
