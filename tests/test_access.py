@@ -170,6 +170,21 @@ def test_what_the_guard_refuses_is_shed(hot: Hotpath, rigged: Rigged, seen: list
     assert rigged.guard.admission.in_flight == 0
 
 
+def test_a_hot_page_whose_bytes_are_gone_is_not_shed(
+    tmp_path: Path, rigged: Rigged, seen: list[HotpathRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hot = Hotpath(tmp_path / "hot", max_body_bytes=1)
+    hot.route("/{n}", each={"n": ["a", "b"]})(lambda n: {"n": n})
+    build(hot)
+    middleware = HotpathMiddleware(app, hot=hot, guard=rigged.guard, observe=seen.append)
+    assert ask(middleware, "/a").status == 200
+    rigged.see(0.95)
+    monkeypatch.setattr(hot.reader, "load_page", lambda key: None)
+    assert ask(middleware, "/b").status == 418
+    assert [event.result for event in seen] == ["hit", "unreadable"]
+    hot.reader.close()
+
+
 def test_a_request_that_memory_ran_out_for_is_shed_too(
     hot: Hotpath, rigged: Rigged, seen: list[HotpathRequest]
 ) -> None:

@@ -20,6 +20,8 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 # second got an error that nobody told of, or goes on without.
 _NEAR_BYTES = 64 * _PAGE
 NEAR_SECONDS = 1.0
+# What is left for the next one once the reserve is used: enough to say no with.
+LAST_BYTES = 1024 * 1024
 
 
 class HardLimit:
@@ -59,10 +61,9 @@ class HardLimit:
         self._set(mapped + max(0, headroom - (0 if self.reserve_used else self._reserve)))
 
     def open_reserve(self) -> None:
-        """Somebody got a ``MemoryError``: make room for those who go on."""
-        if not self.reserve_used:
-            self.reserve_used = True
-            resource.setrlimit(resource.RLIMIT_DATA, self._opened)
+        """Somebody got a ``MemoryError``: make room for those who go on. Allocates nothing."""
+        self.reserve_used = True
+        resource.setrlimit(resource.RLIMIT_DATA, self._opened)
 
     def close(self) -> None:
         """Set what was set before."""
@@ -73,7 +74,7 @@ class HardLimit:
 
     def _set(self, soft: int) -> None:
         self._soft = self._bounded(soft)
-        self._opened = (self._bounded(soft + self._reserve), self._hard)
+        self._opened = (self._bounded(soft + (LAST_BYTES if self.reserve_used else self._reserve)), self._hard)
         resource.setrlimit(resource.RLIMIT_DATA, (self._soft, self._hard))
 
     def _bounded(self, soft: int) -> int:

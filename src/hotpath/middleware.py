@@ -83,6 +83,8 @@ class HotpathMiddleware:
         self._is_leaving = False
         if guard is not None:
             guard.on_leaving.append(self._close_connections)
+            if hot.reader.shrink not in guard.shrinks:  # several instances share one reader
+                guard.shrinks.append(hot.reader.shrink)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer: Answer | Pending | Miss = PENDING
@@ -199,7 +201,10 @@ class HotpathMiddleware:
         try:
             await self.app(scope, receive, watch)
         except BaseException as error:
-            if not is_memory_error(error):
+            if type(error) is MemoryError:
+                # Before anything else: with not a byte left the next line fails, and CPython's handling of that too.
+                guard.memory_ran_out()
+            elif not is_memory_error(error):
                 raise
             if not refused:
                 guard.memory_ran_out()

@@ -36,6 +36,9 @@ R = TypeVar("R")
 # What a page costs in memory beside its bodies: its variants with their header lists, about 1.5 KB a coding.
 PAGE_OVERHEAD_BYTES = 4096
 
+# What stays of the bodies however short memory is.
+LEAST_BODIES = 0.25
+
 # While a generation is loaded the interpreter is given away after so many steps, for as long as a waiting thread needs
 # to take it: the event loop of the same process goes on answering.
 LINES_A_BREATH = 1000
@@ -153,6 +156,21 @@ class Reader:
         no valid bytes exist anywhere; the key is taken out then.
         """
         return self._on_loader(self._load_page, key)
+
+    def shrink(self, fraction: float) -> int:
+        """Keep this share of the bodies at most, now; what was let go of, in bytes. It is read again when asked for.
+
+        A quarter always stays: a page that is asked for all the time would only be read again and again. While a
+        generation is loaded nothing is let go of, rather than that somebody waits.
+        """
+        if not self._lock.acquire(blocking=False):
+            return 0
+        try:
+            before = self._resident_bytes
+            self._evict(int(max(fraction, LEAST_BODIES) * self._options.max_body_bytes))
+            return before - self._resident_bytes
+        finally:
+            self._lock.release()
 
     def _on_loader(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run what allocates bodies in one thread, whoever wants it.
@@ -338,7 +356,11 @@ class Reader:
         self._pages[key] = page
         self._resident[key] = 0
         self._resident_bytes += _cost(page)
-        while self._resident_bytes > self._options.max_body_bytes and len(self._resident) > 1:
+        self._evict(self._options.max_body_bytes, key)
+
+    def _evict(self, maximum: int, key: bytes | None = None) -> None:
+        """Let go of pages until ``maximum`` bytes are left, or one page; never of ``key``, which has just come."""
+        while self._resident_bytes > maximum and len(self._resident) > 1:
             candidate, seen = self._resident.popitem(last=False)
             uses = self._pages[candidate].uses
             if candidate == key or uses != seen:

@@ -101,14 +101,6 @@ def allocate(query: dict[str, float]) -> object:
     return len(taken)
 
 
-def objects(query: dict[str, float]) -> object:
-    """One request that takes very much in small objects: when memory ends, not even a few bytes are left."""
-    taken: list[dict[str, object]] = []
-    while len(taken) < query["count"]:
-        taken.append({"a": len(taken), "b": str(len(taken))})
-    return len(taken)
-
-
 def decoy(query: dict[str, float]) -> object:
     """Page cache that the kernel can take back: a file is written and read again."""
     path = Path(SETTINGS["store"], "decoy")
@@ -151,7 +143,6 @@ WORK: dict[str, Callable[[dict[str, float]], Any]] = {
     "/wait": wait,
     "/allocate": allocate,
     "/decoy": decoy,
-    "/objects": objects,
     "/livez": look,
 }
 

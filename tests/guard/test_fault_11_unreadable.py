@@ -148,6 +148,7 @@ def test_descriptors_stay_as_many(tree: Tree, guard: MemoryGuard, clock: FakeClo
 
 @pytest.mark.slow
 @needs_groups
+@pytest.mark.parametrize("tree", [2], indirect=True, ids=["version 2"])
 def test_a_real_server_goes_on_and_sees_again(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The files of a fixture tree, changed under a server that has them open; nobody is refused for it."""
 
@@ -180,9 +181,8 @@ def test_a_real_server_goes_on_and_sees_again(tree: Tree, tmp_path_factory: pyte
                 tree.group("/app", limit=LIMIT, usage=(300 + len(took)) * MIB)
                 rig.await_state("NORMAL", seconds=5)
                 descriptors.append(rig.look()["descriptors"])
-        if tree.version == 2:
-            note = f"{len(faults)} faults, BLIND after {max(took):.1f} s at most, descriptors stable"
-            report("11", load, watch, rig, note=note)
+        note = f"{len(faults)} faults, BLIND after {max(took):.1f} s at most, descriptors stable"
+        report("11", load, watch, rig, note=note)
         assert max(descriptors) - min(descriptors) <= 2, "the connections of the clients are among them"
         assert {code for _, code in load.answers} == {200}
         assert not load.broken

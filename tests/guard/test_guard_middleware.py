@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
@@ -319,3 +320,25 @@ def test_several_instances_share_one_guard_and_one_sampler(tmp_path: Path) -> No
         for site in sites:
             site.reader.close()
     assert len(samplers()) == before
+
+
+def test_bodies_in_memory_shrink_and_are_read_again(tmp_path: Path) -> None:
+    site = Hotpath(tmp_path / "site", max_body_bytes=1024 * 1024)
+    site.route("/page/{n}", each=[{"n": str(number)} for number in range(12)])(
+        lambda n: {"n": n, "x": hashlib.sha256(n.encode()).hexdigest() * 1000}
+    )
+    build(site)
+    rigged = Rigged()
+    middleware = [HotpathMiddleware(App(), hot=site, guard=rigged.guard) for _ in range(2)]
+    try:
+        site.reader.start()
+        full = site.reader.body_bytes
+        assert full > 0.5 * 1024 * 1024
+        assert len(rigged.guard.shrinks) == 1, "two instances of one site are one cache"
+        rigged.see(0.75, samples=3)
+        assert site.reader.body_bytes <= 0.5 * 1024 * 1024
+        rigged.see(0.75, samples=20)
+        assert 0 < site.reader.body_bytes <= 0.25 * 1024 * 1024
+        assert [get(middleware[0], f"/page/{number}").status for number in range(12)] == [200] * 12
+    finally:
+        site.reader.close()
