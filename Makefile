@@ -12,7 +12,7 @@ BENCHMARKS = $(filter-out %/peers.py %/regression.py,$(shell grep -ls '^if __nam
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help venv demo test slow bench lint format types clean
+.PHONY: help venv demo test slow compiled bench lint format types clean
 
 help: ## say what can be made
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -23,11 +23,15 @@ venv: ## make .venv and install what is needed (nothing to do: no time spent)
 demo: venv ## precompute a stock screener, serve it, break its backend, show what still answers
 	@$(BIN)/hotpath demo $(ARGS)
 
-test: venv ## run the tests, without the slow ones
+test: venv compiled ## run the tests, without the slow ones
 	@$(BIN)/python -m pytest $(ARGS)
 
-slow: venv ## run the slow tests only
+slow: venv compiled ## run the slow tests only
 	@$(BIN)/python -m pytest -m slow $(ARGS) || { status=$$?; [ $$status -eq 5 ] && echo "no slow tests" || exit $$status; }
+
+# Tests start hundreds of processes; where PYTHONDONTWRITEBYTECODE is set, each of them would compile all modules.
+compiled:
+	@$(BIN)/python -m compileall -q src examples
 
 bench: venv ## run every benchmark
 	@[ -n "$(BENCHMARKS)" ] || echo "no benchmarks"
