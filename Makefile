@@ -12,7 +12,7 @@ BENCHMARKS = $(filter-out %/peers.py %/regression.py,$(shell grep -ls '^if __nam
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help venv demo test slow compiled bench lint format types clean
+.PHONY: help venv demo test slow compiled bench lint format types docs versions clean
 
 help: ## say what can be made
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -47,6 +47,12 @@ format: venv ## let ruff mend what it can
 
 types: venv ## mypy, strict
 	@$(BIN)/mypy src tests examples $(wildcard benchmarks/*.py)
+
+docs: venv ## build the documentation into build/site; warnings are errors
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet && echo "docs: build/site/index.html"
+
+versions: venv ## run the tests with each other supported Python that is here
+	@tools/try_versions $(ARGS)
 
 clean: ## remove all that make made, .venv too
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast, overload
 
 from hotpath.cache import DEFAULT_ENTRIES, LRUCache, TTLCache
 from hotpath.errors import DeclarationError
@@ -24,6 +24,8 @@ from hotpath.sizing import Sizer, weigh
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Q = ParamSpec("Q")
+S = TypeVar("S")
 
 # Seconds of a value that has no lifetime: thirty years.
 FOREVER = 1e9
@@ -215,6 +217,10 @@ class Cached(Generic[P, R]):
                 "write @cached(key=lambda …: …), which makes a hashable one from the arguments"
             ) from error
 
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Cached[P, R]: ...
+    @overload
+    def __get__(self: Cached[Concatenate[S, Q], R], instance: S, owner: type | None = None) -> Cached[Q, R]: ...
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """A method has a cache for each instance, which goes with it."""
         if instance is None:

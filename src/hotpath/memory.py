@@ -73,8 +73,8 @@ class MemoryReader:
     below this one hold. ``read`` is for one thread at a time, the other methods for any. A forked child goes on with
     its own files. Memory that was swapped out is not in ``usage``, but where version 1 limits memory and swap together.
 
-    Where no group counts this process, or only a login session without any limit does, in which other programs are
-    too, the process and those below it are what is counted.
+    Where no group counts this process, or only one without any limit in which other programs are too (a login session,
+    or a group that holds more than twice ``budget`` from the start), the process and those below it are counted.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class MemoryReader:
         if budget is not None and budget <= 0:
             raise DeclarationError(f"budget={budget} is no positive number of bytes")
         self._budget = NO_LIMIT if budget is None else budget
+        self._is_shared: bool | None = None
         self._root = root
         self._clock = clock
         self._page_size = page_size or os.sysconf("SC_PAGE_SIZE")
@@ -171,11 +172,20 @@ class MemoryReader:
             self._look()
             self._look_at = now + LOOK_SECONDS
         groups = self._groups
-        if not groups.groups or (groups.is_login and min(self._limits) >= total):
+        if not groups.groups or (self._holds_others(total) and min(self._limits) >= total):
             usage = resident + self._read_children(now)
             return MemoryReading(now, min(self._budget, total), usage, usage, available, resident, "process")
         limit, usage, unreclaimable = self._nearest(total)
         return MemoryReading(now, limit, usage, unreclaimable, available, resident, f"cgroup{groups.groups[0].version}")
+
+    def _holds_others(self, total: int) -> bool:
+        """Whether other programs are in the own group, which ``budget`` is not about; as the first reading found it."""
+        if self._is_shared is None:
+            self._is_shared = self._groups.is_login
+            if not self._is_shared and self._budget < total:
+                limit, _, unreclaimable = self._nearest(total)
+                self._is_shared = limit == self._budget and unreclaimable > 2 * limit
+        return self._is_shared
 
     def _look(self) -> None:
         """Find the own group again if it is another one, and read all limits again."""
@@ -186,6 +196,7 @@ class MemoryReader:
                 self._groups = NO_GROUPS
                 self._groups = find_groups(self._root, membership, self._membership.path)
                 self._seen = membership
+                self._is_shared = None
         self._limits = tuple(parse_limit(group.limit.read(), group.limit.path) for group in self._groups.groups)
 
     def _nearest(self, total: int) -> tuple[int, int, int]:

@@ -28,6 +28,7 @@ NEVER_REFUSED: Final = (
     "/health",
     "/live",
     "/metrics",
+    "/metrics/",  # where Starlette mounts an app
     "/robots.txt",
     "/.well-known/acme-challenge/*",
 )

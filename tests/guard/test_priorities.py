@@ -19,6 +19,7 @@ P0, P1, P2, P3 = Priority
         ("GET", "/livez", P0),
         ("HEAD", "/healthz", P0),
         ("GET", "/metrics", P0),
+        ("GET", "/metrics/", P0),
         ("GET", "/robots.txt", P0),
         ("GET", "/.well-known/acme-challenge/token", P0),
         ("POST", "/robots.txt", P3),

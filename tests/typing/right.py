@@ -109,7 +109,15 @@ async def waited(a: int) -> tuple[int, str]:
     return a, ""
 
 
+class Shop:
+    @cached
+    def price(self, ticker: str) -> float:
+        return 1.0
+
+
 assert_type(plain(1, b="x"), list[int])
+assert_type(Shop().price("T"), float)
+assert_type(Shop().price.cache_info(), CacheInfo)
 assert_type(timed(1), str)
 assert_type(plain.cache_info(), CacheInfo)
 assert_type(plain.cache_info().hits, int)
