@@ -134,7 +134,7 @@ def judge(log: list[dict[str, Any]], watches: dict[str, Watch], looked: list[flo
 
 @pytest.mark.parametrize(
     ("seed", "files", "rounds"),
-    [("one", 80, 1), pytest.param("two", 80, 6, marks=pytest.mark.slow)],
+    [("one", 20, 1), pytest.param("two", 80, 6, marks=pytest.mark.slow)],
 )
 def test_nothing_but_whole_versions_is_ever_served(tmp_path: Path, seed: str, files: int, rounds: int) -> None:
     directory = tmp_path / "data"

@@ -163,14 +163,18 @@ def prefixed_servers(
     yield from _started(present, stores, tmp_path_factory.mktemp("prefixed-logs"))
 
 
-@pytest.fixture(params=sorted(SERVERS))
+# Those that answer most slowly are asked in the slow tests alone; both forms of uvicorn, granian and gunicorn always.
+EACH = [pytest.param(name, marks=pytest.mark.slow if name in ("daphne", "hypercorn") else ()) for name in sorted(SERVERS)]
+
+
+@pytest.fixture(params=EACH)
 def server(request: pytest.FixtureRequest, servers: Mapping[str, Server]) -> Server:
     if request.param not in servers:
         pytest.skip(f"{request.param} needs {', '.join(missing(request.param))}")
     return servers[request.param]
 
 
-@pytest.fixture(params=sorted(SERVERS))
+@pytest.fixture(params=EACH)
 def prefixed(request: pytest.FixtureRequest, prefixed_servers: Mapping[str, Server]) -> Server:
     if request.param not in prefixed_servers:
         pytest.skip(f"{request.param} needs {', '.join(missing(request.param))}")
