@@ -164,7 +164,8 @@ def prefixed_servers(
 
 
 # Those that answer most slowly are asked in the slow tests alone; both forms of uvicorn, granian and gunicorn always.
-EACH = [pytest.param(name, marks=pytest.mark.slow if name in ("daphne", "hypercorn") else ()) for name in sorted(SERVERS)]
+SLOW = ("daphne", "hypercorn")
+EACH = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in sorted(SERVERS)]
 
 
 @pytest.fixture(params=EACH)

@@ -52,6 +52,8 @@ def cache_findings(path: str, lines: list[str], walk: Walk) -> list[Finding]:
                             level,
                             text=lines[decorator.lineno - 1].strip(),
                             lines=frozenset(covered),
+                            function=inner.name,
+                            arguments=_places(inner),
                         )
                     )
     for scope, call in walk.caching:
@@ -120,6 +122,16 @@ def _judge_function(outer: Scope, inner: Scope) -> tuple[str, Level] | None:
     return f"it keeps a result for every {shown} it was ever called with", Level.WARNING
 
 
+def _places(inner: Scope) -> tuple[int | str, ...]:
+    """Of the arguments that come from data."""
+    return tuple(
+        each
+        for place, (name, arg) in enumerate(inner.params.items())
+        if _origin(arg, inner) is Origin.DATA
+        for each in (place, name)
+    )
+
+
 def _origin(arg: ast.arg, inner: Scope) -> Origin:
     if isinstance(arg.annotation, ast.Name) and is_enumeration(arg.annotation.id, inner):
         return Origin.CODE
@@ -162,7 +174,7 @@ def _of_call(path: str, lines: list[str], scope: Scope, call: ast.Call, walk: Wa
     elif scope.kind == "function":
         return []  # a cache made in a call and of something unknown: most end with the call
     else:
-        why, level = "it keeps a result for every set of arguments", Level.WARNING
+        why, level = "it keeps a result for every set of arguments; what those are is not in this file", Level.NOTE
     shown = terminal(call.args[0]) or "it"
     return [
         Finding(

@@ -21,6 +21,15 @@ class Silence:
     covers: frozenset[int]
 
 
+def decoded(data: bytes) -> list[str]:
+    """The lines of a file in the coding that it declares (PEP 263). Raises ``SyntaxError`` where that is none."""
+    lines = data.splitlines()
+    coding, _ = tokenize.detect_encoding(iter(data.splitlines(keepends=True)).__next__)
+    if lines:
+        lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
+    return [line.decode("utf-8" if coding == "utf-8-sig" else coding, "replace") for line in lines]
+
+
 def silences(lines: list[str]) -> Iterator[Silence]:
     """The comments among ``lines``; text inside strings is none. Lines that cannot be tokenized end the search."""
     waiting: list[tuple[int, str]] = []
@@ -28,7 +37,7 @@ def silences(lines: list[str]) -> Iterator[Silence]:
     try:
         for token in tokenize.generate_tokens(iter([line + "\n" for line in lines]).__next__):
             if token.type == tokenize.COMMENT:
-                match = _COMMENT.match(token.string)
+                match = _COMMENT.search(token.string)
                 if match and alone:
                     waiting.append((token.start[0], match["reason"].strip()))
                 elif match:

@@ -69,7 +69,7 @@ class Facts:
     shrunk_elsewhere: set[Target] = field(default_factory=set)
     called: dict[str, set[str]] = field(default_factory=dict)
     decorators: set[str] = field(default_factory=set)
-    given_data: set[str] = field(default_factory=set)
+    given_data: dict[str, set[int | str]] = field(default_factory=dict)
     cleared: set[str] = field(default_factory=set)
 
 
@@ -106,7 +106,7 @@ def facts(path: str, lines: list[str], walk: Walk) -> Facts:
                 growth = replace(growth, bounded_by=growth.bounded_by or shorter)
             if growth is not None:
                 growths.setdefault(container, []).append(growth)
-    for container in {*walk.containers, *growths}:
+    for container in dict.fromkeys([*walk.containers, *growths]):
         if container.where == "class" and _declares_fields(container.scope):
             continue
         taken = shrinks.get(container, [])
@@ -137,7 +137,15 @@ def _note_elsewhere(found: Facts, node: ast.expr, scope: Scope, walk: Walk) -> N
 def _outlives(container: Container, scope: Scope) -> bool:
     """Whether the container is still there at the next call of the function that adds to it."""
     function = scope.enclosing_function
-    if container.where != "closure":
+    if container.where == "class":
+        made_in = container.scope.enclosing_function
+        if made_in is not None and (function is made_in or container.scope.name not in made_in.returned):
+            return False  # a class that a function makes is another at every call
+        return function is not None
+    if container.where == "default":
+        outer = container.scope.parent.enclosing_function if container.scope.parent else None
+        return outer is None or container.scope.name in outer.returned
+    if container.where == "module":
         return function is not None
     outer = container.scope
     if function is None or function is outer:
@@ -191,8 +199,9 @@ def _growth(path: str, grow: Grow, kind: str, walk: Walk) -> Growth | None:
     worst = max(keys, key=lambda one: one.value, default=Origin.FIXED)
     each_call = grow.operation in ("append", "extend") and (kind in _LISTS or grow.nested)
     if by_value:
-        worst = max(worst, value, key=lambda one: one.value)
         each_call = each_call and not _is_deduplicated(grow)
+        if each_call or not grow.nested:
+            worst = max(worst, value, key=lambda one: one.value)
     if not each_call and worst is Origin.FIXED:
         return None
     return Growth(
@@ -205,7 +214,7 @@ def _growth(path: str, grow: Grow, kind: str, walk: Walk) -> Growth | None:
         registers=_is_registration(grow),
         stamped=_tells_time(grow.value),
         in_handler=_is_handler(function),
-        stores_self=isinstance(grow.value, ast.Name) and grow.value.id == function.receiver,
+        stores_self=_stores_self(grow, function),
         words=" ".join([function.name, *function.params]),
         bounded_by=_bounded_by(grow, function, worst, each_call),
     )
@@ -235,7 +244,13 @@ def _bounded_by(grow: Grow, function: Scope, worst: Origin, each_call: bool) -> 
         return "entries are what was imported"
     if worst is Origin.AMBIENT and not each_call:
         return "keys come from the environment, not from arguments"
+    if worst is Origin.INSTANCE and grow.keys and grow.operation != "add" and not _stores_self(grow, function):
+        return "keys are what its instances are made with"
     return None
+
+
+def _stores_self(grow: Grow, function: Scope) -> bool:
+    return isinstance(grow.value, ast.Name) and grow.value.id == function.receiver
 
 
 def _is_filled_once(grow: Grow) -> bool:
@@ -249,8 +264,9 @@ def _is_filled_once(grow: Grow) -> bool:
                 return any(empty(part, holds) for part in test.values)
             case ast.BoolOp(op=ast.Or()) if not holds:
                 return any(empty(part, holds) for part in test.values)
-            case ast.Name() | ast.Attribute():
-                return not holds and ast.dump(test) == same
+            case ast.Name() | ast.Attribute() if not holds:
+                other = find(test, grow.scope)  # tables that are filled together
+                return ast.dump(test) == same or (other is not None and other.where in ("module", "class"))
             case ast.Compare(
                 left=ast.Call(func=ast.Name(id="len"), args=[what]),
                 ops=[operator],
@@ -307,9 +323,18 @@ def _is_decorator(grow: Grow, function: Scope) -> bool:
     """Whether the function gives back one of its own functions, or the very argument that it stores."""
     if any(name in function.functions for name in function.returned):
         return True
+    if _is_made_decorator(function):
+        return True
     stored = {part.id for part in ast.walk(grow.value) if isinstance(part, ast.Name)} if grow.value else set()
     given = {name for name in function.params if name != function.receiver}
     return bool(function.gives_back & stored & given) and len(given) <= 2
+
+
+def _is_made_decorator(function: Scope) -> bool:
+    """``def enter(name): def inner(function): …; return function; return inner``."""
+    outer = function.parent
+    made = outer is not None and outer.kind == "function" and function.name in outer.returned
+    return made and len(function.params) == 1 and bool(function.gives_back & set(function.params))
 
 
 def _is_handler(function: Scope) -> bool:
@@ -331,9 +356,11 @@ def _is_handler(function: Scope) -> bool:
 
 
 def _is_registration(grow: Grow) -> bool:
-    """What is stored is an argument or the instance itself, rather than something worked out."""
+    """What is stored is the instance itself, or under a key an argument, rather than something worked out."""
     function = grow.scope.enclosing_function
-    return function is not None and isinstance(grow.value, ast.Name) and grow.value.id in function.params
+    if function is None or not isinstance(grow.value, ast.Name) or grow.value.id not in function.params:
+        return False
+    return grow.value.id == function.receiver or grow.operation != "add"
 
 
 def _tells_time(node: ast.expr | None) -> bool:

@@ -64,6 +64,8 @@ class Finding:
     grows_at: str | None = None
     text: str = ""
     lines: frozenset[int] = field(default=frozenset(), repr=False)  # where a comment silences it
+    function: str | None = field(default=None, repr=False)  # whose calls decide how many entries there can be,
+    arguments: tuple[int | str, ...] = field(default=(), repr=False)  # by these, each by its place and its name
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""

@@ -64,7 +64,7 @@ def held_by(found: list[object], *, not_by: Iterable[object] = ()) -> list[str]:
     for name, module in list(sys.modules.items()):
         if issubclass(type(module), types.ModuleType):
             modules.setdefault(id(object.__getattribute__(module, "__dict__")), name)
-    named: list[str | None] = [None] * len(found)
+    named: list[str | None] = [f"{modules[id(one)]}.__dict__" if id(one) in modules else None for one in found]
     fallback: list[str | None] = [None] * len(found)
     ours = {id(found), id(named), id(fallback), *map(id, not_by)}
     frontier: dict[int, tuple[object, list[_Way]]] = {
@@ -78,7 +78,7 @@ def held_by(found: list[object], *, not_by: Iterable[object] = ()) -> list[str]:
         ours |= {id(frontier), id(objects), *map(id, frontier.values())}
         above: dict[int, tuple[object, list[_Way]]] = {}
         for holder in gc.get_referrers(*objects):
-            if id(holder) in ours or id(holder) in seen or isinstance(holder, _PASSED_OVER):
+            if id(holder) in ours or isinstance(holder, _PASSED_OVER):
                 continue
             ways = [way for child, way in _ways(holder, frontier) if named[way.index] is None]
             told = _told(holder, modules)
@@ -90,7 +90,7 @@ def held_by(found: list[object], *, not_by: Iterable[object] = ()) -> list[str]:
                         f"an instance of {_type_name(type(holder))}: {str(way).lstrip('.') or 'inside'}"
                     )
             going_on = [way for way in ways if named[way.index] is None]
-            if going_on and len(above) < MAX_HOLDERS:
+            if going_on and id(holder) not in seen and len(above) < MAX_HOLDERS:
                 above[id(holder)] = (holder, going_on)
         ours |= {id(above)}
         seen |= set(above)
@@ -207,7 +207,7 @@ def _attributes(holder: object, wanted: Mapping[int, object]) -> Iterator[tuple[
                 yield id(value), _Part(name, is_attribute=True)
     for base in type(holder).__mro__:
         for name, member in vars(base).items():
-            if isinstance(member, types.MemberDescriptorType):
+            if isinstance(member, types.MemberDescriptorType) and name != "__dict__":
                 try:
                     value = member.__get__(holder)
                 except (AttributeError, TypeError):

@@ -20,9 +20,10 @@ _STARTS = re.compile(
 )
 # Files whose code runs once and ends.
 _RUNS_ONCE = re.compile(
-    r"(^|/)(commands|migrations|scripts|bin|benchmarks?|docs|examples?)/|(^|/)(setup|__main__|conf)\.py$"
+    r"(^|/)(commands|migrations|scripts|bin|cli|_?distutils|f2py|config|benchmarks?|docs|examples?)/|(^|/)(setup|__main__|conf|config|testing_utils)\.py$"
 )
 _ONCE = "this file runs once and ends"
+_SAID = "by its name it remembers what was said once"
 _MAX_STEPS = 4
 
 # What there is more of with every visitor. A function that registers one of these is not part of the start.
@@ -32,11 +33,18 @@ _COMES_AND_GOES = re.compile(
     re.IGNORECASE,
 )
 
-# Containers that by their names hold pieces of code or what is configured.
+# Containers that by one word of their names hold pieces of code or what is configured.
 _HOLDS_CODE = re.compile(
-    r"backends?|plugins?|drivers?|implementations?|extensions?|codecs?|encoders?|decoders?|serializers?|converters?|loaders?|"
-    r"adapters?|factor(y|ies)|hooks?|providers?|formatters?|(sub)?classes|types|models?_registry|schemes?|dialects?|modules?",
+    r"(^|_)(backend|plugin|driver|implementation|extension|codec|encoder|decoder|serializer|converter|loader|adapter"
+    r"|factory|factories|hook|provider|formatter|subclass|class|type|typedef|scheme|dialect|module|engine|executor|logger"
+    r"|specializer|op|symbol|config|namespace|lang|language|locale|domain|command|option|setting|feature|capability"
+    r"|capabilities)(e?s)?(?=_|$)",
     re.IGNORECASE,
+)
+
+# What is said once: there are as many such texts as the code can say.
+_SAYS_ONCE = re.compile(
+    r"warn|deprecat|(^|_)(emit|emitted|logged|notified|announced|reported)(_|$)|^_*log_", re.IGNORECASE
 )
 
 
@@ -46,21 +54,28 @@ class _Program:
     def __init__(self, files: Iterable[Facts]) -> None:
         self.called: dict[str, set[str]] = {}
         self.decorators: set[str] = set()
-        self.given_data: set[str] = set()
+        self.given_data: dict[str, set[int | str]] = {}
         self.cleared: set[str] = set()
         for file in files:
             for name, callers in file.called.items():
                 self.called.setdefault(name, set()).update(callers)
             self.decorators |= file.decorators
-            self.given_data |= file.given_data
+            for name, places in file.given_data.items():
+                self.given_data.setdefault(name, set()).update(places)
             self.cleared |= file.cleared
 
-    def bounds(self, name: str) -> str | None:
-        """What the calls of a function that can be seen say about how many results or entries there can be."""
+    def bounds(self, name: str, arguments: tuple[int | str, ...] = ()) -> str | None:
+        """What the calls of a function that can be seen say about how many results or entries there can be.
+
+        With ``arguments``, only these matter.
+        """
         if self.only_starts(name):
             return f"{name}() is called only while the program starts"
         called = self.called.get(name, set()) - {name}
-        if called and name not in self.given_data and name not in self.decorators:
+        data = self.given_data.get(name, set())
+        if arguments and "*" not in data:
+            data = data & set(arguments)
+        if called and not data and name not in self.decorators:
             return f"{name}() is called with constants only"
         return None
 
@@ -112,11 +127,15 @@ def _judge_own(finding: Finding, program: _Program) -> Finding:
     """A cache without a maximum, seen beside the calls in other files."""
     if finding.pattern not in CACHES or finding.level is Level.NOTE:
         return finding
-    bounded_by = None if "holds self" in finding.why else program.bounds(finding.name)
-    if finding.name in program.cleared:
+    bounded_by = None
+    if finding.function in program.cleared:
         bounded_by = "cache_clear() empties it somewhere"
     elif _RUNS_ONCE.search(finding.path):
         bounded_by = _ONCE
+    elif finding.function is not None and _SAYS_ONCE.search(finding.function):
+        bounded_by = _SAID
+    elif finding.function is not None and "holds self" not in finding.why:
+        bounded_by = program.bounds(finding.function, finding.arguments)
     return replace(finding, level=Level.NOTE, why=f"{finding.why}; {bounded_by}") if bounded_by else finding
 
 
@@ -162,7 +181,9 @@ def _bounded_by(held: Held, growth: Growth, program: _Program) -> str | None:
         return None
     if _starts(f"{growth.words} {held.target[1]}"):
         return f"{growth.described}() sets something up, by its name"
-    if _HOLDS_CODE.fullmatch(held.target[1].strip("_").rpartition("_")[2] if held.target[1].strip("_") else ""):
+    if _SAYS_ONCE.search(held.target[1]) or _SAYS_ONCE.search(growth.function):
+        return _SAID
+    if _HOLDS_CODE.search(held.target[1]):
         return "by its name it holds pieces of the code"
     return program.bounds(growth.function) if growth.origin is Origin.DATA else None
 

@@ -21,7 +21,16 @@ _CHOICE_NAMES = frozenset(
     "encoding charset codec import_path dotted_path module_name modname mod_name module_path urlconf class_name "
     "classname cls_name type_name func_name function_name method_name app_label app_name model_name backend "
     "backend_name dialect engine_name alias driver kind how mode axis style level log_level loglevel verbose "
-    "strict debug".split()
+    "strict debug executor provider device region zone lang language locale interpreter executable python domain "
+    "desc description fmt format scope slug schema cmd cmdname command option setting feature tz timezone namespace "
+    "package pkg protocol version version_info transport prefix suffix maxsize max_size limit ttl timeout "
+    "interval".split()
+)
+# As an argument, a name is one that the code gives, unless it is of what comes with visitors and their data.
+_CHOICE_ENDING = re.compile(
+    r"^(?!.*(user|file|host|client|customer|account|queue|topic|channel|room|player|session|bucket|path|project))"
+    r"(.+_)?(name|lang|language|locale|device|provider|format|region|zone|slug|executable|description"
+    r"|seconds|timeout|limit|version|protocol)$"
 )
 _CODE_TYPES = frozenset(
     "type Type bool Literal ModuleType FunctionType Callable MethodType Any_type GenericAlias TypeVar TypeForm".split()
@@ -114,7 +123,7 @@ def of_parameter(arg: ast.arg) -> Origin:
             named = set(re.findall(r"\w+", arg.annotation.value))
         if named & _CODE_TYPES:
             return Origin.CODE
-    if arg.arg in _CODE_NAMES | _CHOICE_NAMES or _CODE_ENDING.search(arg.arg):
+    if arg.arg in _CODE_NAMES | _CHOICE_NAMES or _CODE_ENDING.search(arg.arg) or _CHOICE_ENDING.search(arg.arg):
         return Origin.CODE
     return Origin.DATA
 
@@ -183,8 +192,9 @@ def _call(node: ast.Call, scope: Scope, imports: dict[str, str], seen: _Seen) ->
     parts: list[ast.AST] = [*node.args, *(keyword.value for keyword in node.keywords)]
     if isinstance(node.func, ast.Attribute):
         parts.append(node.func.value)
+    before = set(seen)  # what leads here, and not what the arguments lead to: they are looked at twice
     found = max((origin(part, scope, imports, seen) for part in parts), key=lambda one: one.value, default=Origin.FIXED)
-    if name == "id" and found.value <= Origin.AMBIENT.value and not _is_code(node, scope, imports, seen):
+    if name == "id" and found.value <= Origin.AMBIENT.value and not _is_code(node, scope, imports, before):
         return Origin.DATA
     if found is Origin.FIXED and dotted(node.func, imports) is not None:
         return Origin.AMBIENT

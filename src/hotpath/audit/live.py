@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gc
 import heapq
+import itertools
 import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
-from hotpath.audit.holders import held_by
+from hotpath.audit.holders import UNKNOWN, held_by
 
 _KINDS = (dict, list, set, deque)
 
@@ -18,6 +20,15 @@ _KINDS = (dict, list, set, deque)
 # enough to be a namespace and not a heap of data.
 _MAX_LOOKED_INTO = 10_000
 _CHUNK = 2_000
+
+# A request keeps a few names and a module gets a few while it works; what leaks does not stop at ten.
+_LEAST = 10
+
+# How many that look as if they had grown are looked into for what they held before, for each one that is shown.
+_CANDIDATES = 10
+
+_NOTHING = 0
+_PLAIN = frozenset({str, bytes, int, float})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +48,20 @@ class Grown:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How large every live container was at one moment. Holds none of them: only their addresses and sizes."""
+    """How large every live container was at one moment. Holds none of them: only addresses, sizes and hashes."""
 
     containers: int
     grown: tuple[Grown, ...]
     seconds_apart: float | None
-    _addresses: array[int]
-    _sizes: array[int]
+    _seen: _Seen
     _at: float
     _clock: Callable[[], float]
 
     def again(self, top: int = 10) -> Reading:
-        """A second reading, which ranks the ``top`` containers that have grown most since this one."""
+        """A second reading, which ranks the ``top`` containers that have grown most since this one.
+
+        Left out are those that got fewer than ten entries more.
+        """
         return _read(self, top, self._clock)
 
     def __str__(self) -> str:
@@ -64,43 +77,121 @@ class Reading:
         return f"<Reading of {self.containers} containers, {len(self.grown)} have grown>"
 
 
+class _Seen:
+    """Columns: where a container is, how large, and what it begins and ends with."""
+
+    __slots__ = ("addresses", "firsts", "lasts", "sizes")
+
+    def __init__(self) -> None:
+        self.addresses, self.sizes = array("Q"), array("q")
+        self.firsts, self.lasts = array("q"), array("q")
+
+    def add(self, container: object, size: int) -> None:
+        first, last = _ends(container) if size else (_NOTHING, _NOTHING)
+        self.addresses.append(id(container))
+        self.sizes.append(size)
+        self.firsts.append(first)
+        self.lasts.append(last)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A container at whose address a smaller one was."""
+
+    added: int
+    size: int
+    container: object
+    first: int
+    last: int
+
+    @property
+    def was_empty(self) -> bool:
+        return self.size == self.added
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether it is the one that was there before, and not a new one where the other was freed.
+
+        A deque is taken for the same: as a queue it may have nothing left of what it held.
+        """
+        base = _base(type(self.container))
+        if base is deque or _ends(self.container)[0] == self.first:
+            return True
+        try:
+            entries = itertools.islice(base.__iter__(self.container), _MAX_LOOKED_INTO)
+            return any(_mark(entry) == self.last for entry in entries)
+        except RuntimeError:  # another thread adds to it
+            return True
+
+
 def growth(*, clock: Callable[[], float] = time.monotonic) -> Reading:
     """A first reading of all live dicts, lists, sets and deques; ``again()`` on it finds those that grow.
 
-    Costs a pass over all objects that the collector knows, during which no other thread runs; see
-    ``docs/reference/audit.md`` for figures. An address that was freed and used anew between two readings can look
-    like growth: read a third time before you believe a container that nobody seems to hold.
+    Costs the processor a few passes over all objects that the collector knows, while other threads wait for most of
+    the time; see ``docs/reference/audit.md`` for figures. Where an address was freed and used anew between two
+    readings, what is there now is told from what was there by its first and last entry.
     """
     return _read(None, 0, clock)
 
 
 def _read(before: Reading | None, top: int, clock: Callable[[], float]) -> Reading:
-    addresses, sizes = array("Q"), array("q")
-    earlier = dict(zip(before._addresses, before._sizes, strict=True)) if before else {}
-    ours = {id(earlier)}
-    largest: list[tuple[int, int, int, object]] = []
+    seen = _Seen()
+    earlier = {address: row for row, address in enumerate(before._seen.addresses)} if before else {}
+    old = before._seen if before else seen
+    largest: list[tuple[int, int, _Candidate]] = []
+    ours = {id(earlier), id(largest)}
     for number, (container, size) in enumerate(_containers()):
         address = id(container)
         if address in ours:
             continue
-        addresses.append(address)
-        sizes.append(size)
-        added = size - earlier.get(address, size)
-        if added > 0 and (len(largest) < top or added > largest[0][0]):
-            put = heapq.heappush if len(largest) < top else heapq.heapreplace
-            put(largest, (added, number, size, container))
+        seen.add(container, size)
+        row = earlier.get(address)
+        if row is None or (added := size - old.sizes[row]) < _LEAST:
+            continue
+        if len(largest) < top * _CANDIDATES or added > largest[0][0]:
+            put = heapq.heappush if len(largest) < top * _CANDIDATES else heapq.heapreplace
+            put(largest, (added, -number, _Candidate(added, size, container, old.firsts[row], old.lasts[row])))
     del container
     now = clock()
-    ranked = sorted(largest, key=lambda one: (-one[0], one[1]))
-    largest.clear()
-    found = [one[3] for one in ranked]
-    names = held_by(found, not_by=[ranked, *ranked]) if found else []
-    grown = tuple(
-        Grown(type(container).__name__, size - added, size, name)
-        for (added, _, size, container), name in zip(ranked, names, strict=True)
-    )
     apart = None if before is None else now - before._at
-    return Reading(len(addresses), grown, apart, addresses, sizes, now, clock)
+    ranked = [one for _, _, one in sorted(largest, reverse=True)]
+    largest.clear()
+    return Reading(len(seen.addresses), _named(ranked, top), apart, seen, now, clock)
+
+
+def _named(ranked: list[_Candidate], top: int) -> tuple[Grown, ...]:
+    """What was empty has no beginning to know it by: it counts where it has a name of its own, and is no entry."""
+    found = [one for one in ranked if one.was_empty or one.is_proven][:top]
+    if not found:
+        return ()
+    objects = [one.container for one in found]
+    names = held_by(objects, not_by=[ranked, found, *ranked])
+    return tuple(
+        Grown(type(one.container).__name__, one.size - one.added, one.size, name)
+        for one, name in zip(found, names, strict=True)
+        if not one.was_empty or (name != UNKNOWN and "[" not in name)
+    )
+
+
+def _ends(container: object) -> tuple[int, int]:
+    """Marks of what it begins and ends with: the keys of a dict, and any one entry of a set."""
+    base = _base(type(container))
+    try:
+        if base is dict:
+            return _mark(next(dict.__iter__(container))), _mark(next(dict.__reversed__(container)))  # type: ignore[arg-type]
+        if base is list:
+            return _mark(list.__getitem__(container, 0)), _mark(list.__getitem__(container, -1))  # type: ignore[call-overload]
+        if base is set:
+            mark = _mark(next(set.__iter__(container)))  # type: ignore[arg-type]
+            return mark, mark
+    except (IndexError, StopIteration, RuntimeError):  # another thread changes it
+        pass
+    return _NOTHING, _NOTHING
+
+
+def _mark(entry: object) -> int:
+    """By value where that runs no code of others; by address where not."""
+    return hash(entry) if type(entry) in _PLAIN else id(entry)
 
 
 def _containers() -> Iterator[tuple[object, int]]:
@@ -140,7 +231,9 @@ _UNKNOWN = _unknown
 
 def _measure(kind: type) -> Callable[[object], int] | None:
     """The size of containers of a type, by the base's own method: a subclass's ``__len__`` could do anything."""
-    for base in _KINDS:
-        if issubclass(kind, base):
-            return base.__len__  # type: ignore[return-value]
-    return None
+    base = _base(kind)
+    return None if base is None else cast("Callable[[object], int]", base.__len__)
+
+
+def _base(kind: type) -> Any:
+    return next((base for base in _KINDS if issubclass(kind, base)), None)

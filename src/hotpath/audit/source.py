@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import ast
-import re
 from dataclasses import dataclass
 
 from hotpath.audit.caches import cache_findings
-from hotpath.audit.comments import MARK, Silence, silences
+from hotpath.audit.comments import MARK, Silence, decoded, silences
 from hotpath.audit.facts import Facts, facts
 from hotpath.audit.findings import Finding, Pattern, Unread
 from hotpath.audit.walk import Walk, walk
-
-_LINE_ENDS = re.compile(rb"\r\n|\r|\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +27,15 @@ def read_source(path: str, module: str, data: bytes) -> File | Unread:
     """``module`` is the last part of the module's name: the folder's for ``__init__.py``."""
     try:
         tree = ast.parse(data, path)
-        encoded = _LINE_ENDS.split(data)
-        lines = [line.decode("utf-8", "replace") for line in encoded]
+        lines = decoded(data)
         found = walk(tree, module)
-        comments = tuple(silences(lines)) if MARK in data else ()
+        comments = tuple(silences(lines)) if MARK in data.lower() else ()
         return File(path, len(lines), facts(path, lines, found), _own_findings(path, lines, found, comments), comments)
     except SyntaxError as error:
-        return Unread(path, error.lineno, f"syntax error: {error.msg}")
-    except RecursionError:
+        return Unread(path, error.lineno or None, f"syntax error: {error.msg}")
+    except (RecursionError, MemoryError):  # the parser says MemoryError where its own stack ends
         return Unread(path, None, "nested too deeply to be read")
-    except (ValueError, MemoryError) as error:  # a null byte, an unknown coding; too deep for the parser
+    except ValueError as error:  # a null byte, in some versions of Python
         return Unread(path, None, f"cannot be parsed: {error}")
 
 

@@ -71,7 +71,7 @@ class Walk:
     functions: list[tuple[Scope, Scope]] = field(default_factory=list)  # (where it is defined, its own scope)
     called: dict[str, set[str]] = field(default_factory=dict)  # by whom; "" while a module is imported
     decorators: set[str] = field(default_factory=set)
-    given_data: set[str] = field(default_factory=set)  # functions called with more than constants
+    given_data: dict[str, set[int | str]] = field(default_factory=dict)  # which arguments are more than constants
     cleared: set[str] = field(default_factory=set)  # functions whose cache_clear() is called
 
     def __post_init__(self) -> None:
@@ -91,6 +91,7 @@ class _Walker:
 
     def __init__(self, found: Walk) -> None:
         self.found = found
+        self.told: set[int] = set()  # X.setdefault(a, []) inside X.setdefault(a, []).append(b)
 
     def body(self, statements: Iterable[ast.stmt], scope: Scope, tests: Tests) -> None:
         for statement in statements:
@@ -316,6 +317,7 @@ class _Walker:
             return
         nested = False
         while not isinstance(receiver, ast.Name | ast.Attribute):
+            here = receiver
             match receiver:
                 case ast.Subscript():
                     keys = (receiver.slice, *keys)
@@ -326,6 +328,7 @@ class _Walker:
                 case _:
                     break
             nested = True
+            self.told.add(id(here))
         if isinstance(receiver, ast.Name | ast.Attribute) or _is_own_type(receiver):
             self.found.grows.append(Grow(scope, receiver, operation, keys, value, line, tests, nested))
 
@@ -382,12 +385,15 @@ class _Walker:
         self.found.called.setdefault(name, set()).add(function.name if function else "")
         if function is not None:
             function.calls.add(name)
-            if name not in self.found.given_data and not all(map(_is_constant, _given(node))):
-                self.found.given_data.add(name)
+            data = {place for place, value in _given(node) if not _is_constant(value)}
+            if data:
+                self.found.given_data.setdefault(name, set()).update(data)
         if isinstance(node.func, ast.Attribute):
             receiver = node.func.value
             if name == "cache_clear":
                 self.found.cleared.update(filter(None, [terminal(receiver)]))
+            elif id(node) in self.told:
+                pass
             elif (operation := GROWS.get(name)) is not None and (node.args or node.keywords):
                 keys = (node.args[0],) if node.args and operation in ("setdefault", "add") else ()
                 value = node.args[-1] if node.args else node.keywords[0].value
@@ -430,10 +436,12 @@ def _is_empty_test(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value in (0, 1)
 
 
-def _given(call: ast.Call) -> Iterator[ast.expr]:
-    yield from call.args
+def _given(call: ast.Call) -> Iterator[tuple[int | str, ast.expr]]:
+    """The arguments by place or name; ``*`` where a call gives many at once."""
+    for place, value in enumerate(call.args):
+        yield ("*" if isinstance(value, ast.Starred) else place), value
     for keyword in call.keywords:
-        yield keyword.value
+        yield keyword.arg or "*", keyword.value
 
 
 def _is_constant(node: ast.expr) -> bool:
@@ -446,4 +454,6 @@ def _is_own_type(node: ast.expr) -> bool:
 
 
 def _names(node: ast.expr) -> set[str]:
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+    """The names that may be part of a value: not what is only called for it."""
+    called = {id(part.func) for part in ast.walk(node) if isinstance(part, ast.Call)}
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and id(part) not in called}

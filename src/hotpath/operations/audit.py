@@ -48,7 +48,7 @@ class Audit:
 def audit(paths: Sequence[Path], *, tests: bool = False) -> Audit:
     """Read all ``*.py`` under ``paths`` and judge them together. Nothing is imported.
 
-    Folders of tests are left out unless ``tests`` or unless a path leads into one. Raises ``NothingToAudit`` when
+    Tests are left out unless ``tests`` or unless a path is one, or a folder of them. Raises ``NothingToAudit`` when
     there is no Python file at all.
     """
     read: list[File] = []
@@ -88,11 +88,11 @@ def lines(found: Audit, *, notes: bool) -> Iterator[str]:
         yield f"    + {one.instead}"
     for unread in found.unread:
         yield f"{unread.path}{f':{unread.line}' if unread.line else ''}: passed over, {unread.problem}"
-    rest = [f"{len(found.findings)} findings in {found.files} files, {found.lines:,} lines"]
+    rest = [f"{_count(len(found.findings), 'finding')} in {_count(found.files, 'file')}, {_count(found.lines, 'line')}"]
     if found.silenced:
         rest.append(f"{found.silenced} silenced")
     if found.unread:
-        rest.append(f"{len(found.unread)} files passed over")
+        rest.append(f"{_count(len(found.unread), 'file')} passed over")
     if found.notes and not notes:
         rest.append(f"{len(found.notes)} more are bounded by the code (--all shows them)")
     yield "; ".join(rest)
@@ -104,10 +104,14 @@ def write_sarif(found: Audit, target: Path, *, notes: bool) -> None:
     target.write_text(json.dumps(sarif(shown, found.unread), indent=1) + "\n", "utf-8")
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _files(paths: Iterable[Path], tests: bool) -> Iterator[Path]:
     seen: set[Path] = set()
     for path in paths:
-        for file in [path] if path.is_file() else _below(path, tests):
+        for file in [path] if path.is_file() else _below(path, tests or path.resolve().name in _TESTS):
             resolved = file.resolve()
             if resolved not in seen:
                 seen.add(resolved)
