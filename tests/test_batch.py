@@ -19,6 +19,7 @@ import pytest
 
 from hotpath.batch import Done, build, sqlite_snapshot
 from hotpath.errors import BuildFailed, DeclarationError, Implausible, StoreBusy, StoreError
+from hotpath.operations.status import status
 from hotpath.quarantine import approve
 from hotpath.runs import newest_runs
 from hotpath.site import Hotpath
@@ -457,6 +458,21 @@ def test_all_items_of_a_run_see_one_moment_of_a_database(tmp_path: Path) -> None
     with snapshot.connect() as after:
         assert after.execute("SELECT n FROM t").fetchone()[0] > 3
     assert not [path for path in hot.store.root.iterdir() if path.name.startswith(".")]
+
+
+def test_a_report_of_a_newer_version_is_told_before_anything_is_run(tmp_path: Path) -> None:
+    clock = FakeClock()
+    hot, _ = stocks(tmp_path, clock)
+    nights(hot, clock, 1)
+    (report,) = (tmp_path / "runs").iterdir()
+    facts = orjson.loads(report.read_bytes())
+    report.write_bytes(orjson.dumps(facts | {"format": facts["format"] + 1}))
+    ran: list[int] = []
+    hot.route("/other")(lambda: ran.append(1))
+    with pytest.raises(StoreError, match=r"format 2 of a newer hotpath; this one reads 1; run that version") as caught:
+        build(hot)
+    assert (caught.value.path, ran) == (report, [])
+    assert "newer hotpath" in str(status(hot.store).degraded)
 
 
 def test_nan_and_foreign_types_are_named_with_their_place(hot: Hotpath) -> None:

@@ -397,7 +397,8 @@ def test_the_batch_itself_stays_small(tmp_path: Path) -> None:
 
 
 SLEEPER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where pytest runs in the background of a shell
 from hotpath.build_item import ItemBuilder
 from hotpath.site import Hotpath
 from hotpath.store import Store

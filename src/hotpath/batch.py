@@ -132,6 +132,7 @@ def build(
         raise DeclarationError(f"max_failures={max_failures!r}: write a share from 0 to 1, 0.05 for one page in twenty")
     progress = progress or Silent()
     planned = hot.plan()
+    last_run(hot.store)  # what could not be judged in the end is not begun
     view = hot.store.root / f"{VIEW_PREFIX}{os.getpid()}"
     with staging(hot.store) as stage, one_view(view), _finishing(progress):
         run = _Run(hot, stage, planned, limits or Limits(), progress)

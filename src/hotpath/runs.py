@@ -19,6 +19,9 @@ from hotpath.store import Store
 # Thirty nights for the baseline, and a month more for a person who asks what changed since.
 KEEP_RUNS = 60
 
+# A later version may mean other things by the same words.
+FORMAT = 1
+
 PUBLISHED, QUARANTINED, FAILED = "published", "quarantined", "failed"
 
 
@@ -40,7 +43,7 @@ def write_run(store: Store, record: Mapping[str, Any]) -> Path:
     while path.exists():  # two runs in one second
         number += 1
         path = directory / f"{name}-{number}.json"
-    disk.write_new(path, orjson.dumps(record) + b"\n")
+    disk.write_new(path, orjson.dumps({"format": FORMAT, **record}) + b"\n")
     disk.sync_file(path)
     for old in _paths(store)[:-KEEP_RUNS]:
         disk.unlink(old)
@@ -48,12 +51,21 @@ def write_run(store: Store, record: Mapping[str, Any]) -> Path:
 
 
 def newest_runs(store: Store) -> Iterator[dict[str, Any]]:
-    """Every run that can be read, the newest first."""
+    """Every run that can be read, the newest first. Raises ``StoreError`` at one that a newer version has written."""
     for path in reversed(_paths(store)):
-        with contextlib.suppress(OSError, StoreError, ValueError):
+        try:
             record = orjson.loads(store.disk.read(path))
-            if isinstance(record, dict) and isinstance(record.get("time"), int):
-                yield record
+        except (OSError, StoreError, ValueError):
+            continue
+        if not isinstance(record, dict) or not isinstance(record.get("time"), int):
+            continue
+        if record.get("format", FORMAT) != FORMAT:
+            raise StoreError(
+                f"this report has the format {record['format']} of a newer hotpath; this one reads {FORMAT}",
+                path=path,
+                fix="run that version; or move the newer reports away, and nights are compared with the older ones",
+            )
+        yield record
 
 
 def last_run(store: Store) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hotpath.errors import HotpathError, NothingPublished
+from hotpath.errors import HotpathError, NothingPublished, StoreError
 from hotpath.quantities import human_bytes, human_seconds
 from hotpath.quarantine import problems_of
 from hotpath.runs import PUBLISHED, last_run
@@ -130,7 +130,11 @@ def _status(store: Store) -> StoreStatus:
         age = max(0, now - created)
         generations.append(GenerationStatus(sequence, age, len(manifest.items), size, tuple(state), stale))
     quarantined = {sequence: _why(store, sequence) for sequence in reversed(store.quarantined())}
-    return StoreStatus(str(store.root), serving, degraded, tuple(generations), quarantined, last_run(store))
+    try:
+        run = last_run(store)
+    except StoreError as error:
+        run, degraded = None, degraded or str(error)
+    return StoreStatus(str(store.root), serving, degraded, tuple(generations), quarantined, run)
 
 
 def _why(store: Store, sequence: int) -> list[str]:

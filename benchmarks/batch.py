@@ -1,0 +1,151 @@
+"""What the worker processes of a batch cost, beside a plain loop in one process over the same items.
+
+    python -m benchmarks.batch            10,000 items of 4 KB from SQLite, five rounds
+    python -m benchmarks.batch --quick    1,000 items, three rounds
+
+The plain loop does what a script would: it asks SQLite, encodes with orjson, compresses with every coding there is,
+writes the files and calls one syncfs(2). The batch does that too, under limits of memory and time for each item,
+and measures, compares, hashes and publishes. Both leave the same bytes. With "identity" nothing is compressed. The
+batch's own process compresses while a worker is at the next item, so one worker has two cores at work already.
+Rounds in turn; wall time; ratios are to the plain loop of the same round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from benchmarks.harness import machine, print_facts, print_table, write_json
+from hotpath import Hotpath
+from hotpath.batch import build, sqlite_snapshot
+from hotpath.codings import available, encode_all
+from hotpath.disk import Disk
+from hotpath.manifest import SUFFIXES
+from hotpath.worker import Limits
+
+ROWS = 24
+WORKERS = (1, 2)
+MEDIA_TYPES = {"all codings": "application/json", "identity": "application/octet-stream"}
+
+
+def make_database(path: Path, count: int) -> None:
+    """``count`` groups of rows that come to about 4 KB of JSON each."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE TABLE prices (stock INTEGER, day INTEGER, text TEXT, close REAL)")
+        rows = (
+            (stock, day, f"{stock * 7919 + day * 104729:032x}" * 4, stock * 1.5 + day)
+            for stock in range(count)
+            for day in range(ROWS)
+        )
+        db.executemany("INSERT INTO prices VALUES (?, ?, ?, ?)", rows)
+        db.execute("CREATE INDEX by_stock ON prices (stock)")
+
+
+def page_of(db: sqlite3.Connection, stock: int) -> dict[str, Any]:
+    rows = db.execute("SELECT day, text, close FROM prices WHERE stock = ? ORDER BY day", (stock,))
+    return {"stock": stock, "items": [{"day": day, "text": text, "close": close} for day, text, close in rows]}
+
+
+def plain_loop(database: Path, count: int, media_type: str, target: Path) -> None:
+    """A script without hotpath."""
+    codings = available()
+    with closing(sqlite3.connect(database)) as db:
+        for stock in range(count):
+            body = orjson.dumps(page_of(db, stock))
+            (target / f"{stock}.json").write_bytes(body)
+            for coding, data in encode_all(body, media_type, codings).items():
+                (target / f"{stock}.json{SUFFIXES[coding]}").write_bytes(data)
+    Disk().sync_tree(target)
+
+
+def batch(database: Path, count: int, media_type: str, root: Path, workers: int) -> None:
+    """The same pages, as the hot route of a site."""
+    hot = Hotpath(root)
+    snapshot = sqlite_snapshot(database)
+
+    @hot.route("/stocks/{stock}", each={"stock": range(count)}, media_type=media_type)
+    def page(stock: int) -> bytes:
+        with snapshot.connect() as db:
+            return orjson.dumps(page_of(db, stock))
+
+    report = build(hot, limits=Limits(workers=workers))
+    assert report.published.items == count, report.failures
+
+
+def run(count: int, rounds: int) -> dict[str, Any]:
+    """Measure and print; items a second of each way and round, with all codings and with none."""
+    found: dict[str, Any] = {"items": count}
+    with tempfile.TemporaryDirectory() as directory:
+        database = Path(directory, "prices.db")
+        make_database(database, count)
+        with closing(sqlite3.connect(database)) as db:
+            length = len(orjson.dumps(page_of(db, 1)))
+        print(f"{count:,} items of {length:,} bytes from SQLite, {rounds} rounds in turn: median (min–max)")
+        for name, media_type in MEDIA_TYPES.items():
+            found[name] = compare(database, count, rounds, media_type, Path(directory, "out"))
+            show(name, found[name])
+    return found
+
+
+def compare(database: Path, count: int, rounds: int, media_type: str, target: Path) -> dict[str, list[float]]:
+    ways: dict[str, Callable[[], None]] = {"plain loop": partial(plain_loop, database, count, media_type, target)}
+    for workers in WORKERS:
+        name = f"batch, {workers} worker{'s' * (workers > 1)}"
+        ways[name] = partial(batch, database, count, media_type, target, workers)
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            target.mkdir()
+            os.sync()
+            started = time.perf_counter()
+            way()
+            rates[name].append(count / (time.perf_counter() - started))
+            shutil.rmtree(target)
+    return rates
+
+
+def show(name: str, rates: Mapping[str, list[float]]) -> None:
+    plain = rates["plain loop"]
+    rows = [
+        [
+            way,
+            f"{statistics.median(found):,.0f} ({min(found):,.0f}–{max(found):,.0f})",
+            _figure([one / other for one, other in zip(found, plain, strict=True)]),
+        ]
+        for way, found in rates.items()
+    ]
+    print_table([name, "items a second", "of the plain loop"], rows)
+    one, two = (rates[way] for way in list(rates)[1:])
+    print(f"two workers to one: {_figure([b / a for a, b in zip(one, two, strict=True)])}")
+
+
+def _figure(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="What the worker processes of a batch cost.")
+    parser.add_argument("--quick", action="store_true", help="1,000 items, three rounds")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    options = parser.parse_args()
+    facts: Mapping[str, str] = machine()
+    print_facts(facts)
+    found = run(1000, 3) if options.quick else run(10_000, 5)
+    write_json(options.json, {"machine": facts, **found})
+
+
+if __name__ == "__main__":
+    main()
