@@ -42,7 +42,8 @@ def test_the_site_builds_without_a_warning_and_has_every_name(tmp_path: Path) ->
     done = build(ROOT, tmp_path / "site")
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "site" / "reference" / "api.html").read_text("utf-8")
-    missing = [name for name in names() if f'id="{name}"' not in page]
+    # Of a module its own heading is left out, and what is in it has to be there.
+    missing = [name for name in names() if f'id="{name}"' not in page and f'id="{name}.' not in page]
     assert missing == []
     assert 'class="mermaid"' in (tmp_path / "site" / "explanation" / "guard.html").read_text("utf-8")
 
