@@ -185,7 +185,9 @@ def test_importing_the_demo_needs_no_extra() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_serve_runs_until_a_signal_and_then_ends_its_server(number: signal.Signals, code: int, scratch: Path) -> None:
-    program = "import sys; from hotpath.operations import demo; sys.exit(demo.run(tickers=60, serve=True))"
+    # It is ignored where pytest runs in the background of a shell, and that is inherited.
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{listen}; import sys; from hotpath.operations import demo; sys.exit(demo.run(tickers=60, serve=True))"
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
