@@ -325,10 +325,11 @@ class Store:
             pinned = self.pointer(self.pin_path)
             if pinned is None:
                 return None
+            # Told before it is done: of one that was killed in between the history knows, and the next one is told too.
+            self.append_history({"event": "unpin", "sequence": pinned.sequence})
             self.disk.unlink(self.pin_path)
             self.disk.sync_directory(self.root)
             self.link_current(self.chosen_sequence())
-            self.append_history({"event": "unpin", "sequence": pinned.sequence})
             return pinned.sequence
 
     def pointer_to(self, sequence: int) -> Pointer:

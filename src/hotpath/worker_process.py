@@ -89,10 +89,12 @@ class Received:
         self._body = io.BytesIO()
 
     def __len__(self) -> int:
-        return len(self._data) + self._body.tell()
+        """What it is going to hold when the body that has begun is whole."""
+        return len(self._data) + self._body.tell() + self._missing
 
     def feed(self, data: bytes) -> None:
         if self._missing:
+            self._make_room()
             of_body = memoryview(data)[: self._missing]
             self._body.write(of_body)
             self._missing -= len(of_body)
@@ -114,6 +116,14 @@ class Received:
             raise ValueError("no answer")
         index, *others = facts
         return Answer(index, body, *others)
+
+    def _make_room(self) -> None:
+        """For all of the body at once: a buffer that grows is copied, and in memory twice, where it cannot be moved."""
+        here = self._body.tell()
+        if len(self._body.getbuffer()) == here:
+            self._body.seek(here + self._missing - 1)
+            self._body.write(b"\0")
+            self._body.seek(here)
 
     def _take_facts(self, max_bytes: int) -> bool:
         if len(self._data) < _HEAD.size:

@@ -56,6 +56,8 @@ class RollBack:
             if incident.wish.build:
                 return Look(False, "nothing can be served yet; the batch makes a generation", skipped=True)
             raise Stopped("nothing can be served", f"hotpath recover {incident.target} --build runs the batch")
+        if self.name in incident.begun and _was_cut_off(incident):
+            return Look(True, f"the rollback to generation {serving} was cut off before its end")
         reason = self._reason(serving)
         if reason is None:
             if incident.wish.rollback and serving != incident.begin.serving:
@@ -103,7 +105,7 @@ class RollBack:
 
 
 def _was_cut_off(incident: Incident) -> bool:
-    """Whether a rollback was killed between its marks and its pointer."""
+    """Whether a rollback was killed between its marks and its pointer, which comes last."""
     store = incident.hot.store
     try:
         current = store.pointer(store.current_path)
