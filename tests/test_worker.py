@@ -20,7 +20,9 @@ from typing import Any
 
 import pytest
 
+from hotpath.batch import build
 from hotpath.build_item import ItemBuilder
+from hotpath.codings import available
 from hotpath.errors import DeclarationError
 from hotpath.routes import PlannedItem
 from hotpath.site import Hotpath
@@ -535,10 +537,26 @@ def test_a_process_that_left_the_group_ends_with_its_worker(hot: Hotpath) -> Non
     await_gone(int(outcome.body.strip(b"[]")))
 
 
+# Run at the end of a script. Not ru_maxrss: over execve(2) it keeps what the parent held at fork(2).
+TELL_PEAK = """
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(count, int(peak.split()[1]) // 1024)
+"""
+
+
+def peak_mib(script: str) -> tuple[int, int]:
+    """What a script counted, and the most memory that its own process had."""
+    code = textwrap.dedent(script) + TELL_PEAK
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=150)
+    assert done.returncode == 0, done.stderr
+    count, peak = map(int, done.stdout.split())
+    return count, peak
+
+
 @pytest.mark.slow
 def test_many_workers_with_large_bodies_wait_in_their_pipes(tmp_path: Path) -> None:
     """The first item is slow, so that all others are done before it; and everybody returns 30 MiB."""
-    code = textwrap.dedent(
+    count, peak = peak_mib(
         f"""
         import time
         from hotpath.build_item import ItemBuilder
@@ -558,16 +576,60 @@ def test_many_workers_with_large_bodies_wait_in_their_pipes(tmp_path: Path) -> N
             assert one.error is None, one.error
             assert one.item.key == f"/{{count}}"
             count += 1
-        # Not ru_maxrss: over execve(2) it keeps what the parent held at fork(2).
-        peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-        print(count, int(peak.split()[1]) // 1024)
         """
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=100)
-    assert done.returncode == 0, done.stderr
-    count, peak = done.stdout.split()
-    assert int(count) == 24
-    assert int(peak) < 150
+    assert count == 24
+    assert peak < 150
+
+
+@pytest.mark.slow
+def test_large_pages_are_compressed_in_the_workers(tmp_path: Path) -> None:
+    """Pages of 30 MiB that compress to half of it: the encoders need as much again, and that in the workers."""
+    count, peak = peak_mib(
+        f"""
+        import random
+        from hotpath import Hotpath
+        from hotpath.batch import build
+        from hotpath.worker import Limits
+
+        hot = Hotpath({str(tmp_path / "hot")!r})
+
+        @hot.route("/{{n}}", each={{"n": list(range(3))}})
+        def page(n):
+            return b'"' + random.Random(n).randbytes(15 << 20).hex().encode() + b'"'
+
+        report = build(hot, limits=Limits(workers=2))
+        assert not report.failures, report.failures
+        count = report.published.bytes >> 20
+        """
+    )
+    assert count > 200  # they were encoded: the pages themselves are 90
+    assert peak < 150
+
+
+def test_what_was_encoded_comes_with_the_page_and_what_did_not_change_is_not_encoded(tmp_path: Path) -> None:
+    hot = Hotpath(tmp_path / "hot")
+
+    @hot.route("/{n}", each={"n": [1, 2]})
+    def page(n: int) -> list[int]:
+        return [*range(1000 * n)]
+
+    build(hot)
+    published = hot.store.read_manifest(1)
+    codings = available()
+    (first, second) = hot.plan()
+    fresh, same, without = (
+        list(run_items([first, second], ItemBuilder(before, None, given), Limits()))
+        for before, given in ((None, codings), (published, codings), (None, None))
+    )
+    for one in fresh:
+        assert one.built is not None
+        assert one.built.encoded is not None
+        assert list(one.built.encoded) == [coding.name for coding in codings]
+        assert {coding.decode(one.built.encoded[coding.name]) for coding in codings} == {one.body}
+    for one in (*same, *without):
+        assert one.built is not None
+        assert one.built.encoded is None
 
 
 def test_a_closed_iterator_ends_its_workers(hot: Hotpath) -> None:

@@ -186,14 +186,15 @@ class _Run:
             wanted.append(item)
         previous = self.stage.previous
         files = self.hot.store.files_path(previous.sequence) if previous else None
-        builder = ItemBuilder(previous, files)
+        builder = ItemBuilder(previous, files, self.stage.codings)
         self.progress.start(len(wanted))
         changed: dict[str, tuple[PlannedItem, bytes]] = {}
         for outcome in run_items(wanted, builder, self.limits):
             digest = self._take(outcome)
             if digest is not None and outcome.seconds < TWICE_SECONDS:
                 changed.setdefault(outcome.item.route.path.text, (outcome.item, digest))
-        self._build_twice(builder, changed)
+            del outcome  # a large body is not held while the next one comes
+        self._build_twice(ItemBuilder(previous, files), changed)
 
     def _take(self, outcome: Outcome) -> bytes | None:
         """Put one result into the stage; the digest of bytes that are not those of the generation before."""
@@ -201,21 +202,25 @@ class _Run:
         self.peak_bytes = max(self.peak_bytes, outcome.peak_bytes)
         length = 0
         carried = False
-        if error is None and outcome.body is not None:
+        built = outcome.built
+        if built is not None:
+            metrics = built.metrics or {}
             try:
-                kept = {name: value for name, value in (outcome.metrics or {}).items() if name in _IN_THE_MANIFEST}
-                added = self.stage.add(item.key, item.file, outcome.body, item.route.policy, kept or None)
+                kept = {name: value for name, value in metrics.items() if name in _IN_THE_MANIFEST}
+                added = self.stage.add(
+                    item.key, item.file, built.body, item.route.policy, kept or None, encoded=built.encoded
+                )
             except ItemError as refused:
                 error = refused
             else:
-                length = len(outcome.body)
+                length = len(built.body)
                 before = self.stage.previous.items.get(item.key) if self.stage.previous else None
                 digest = None if before and before.digests[0] == added.digests[0] else added.digests[0]
                 self.facts[item.key] = {
                     "bytes": length,
                     "ms": int(outcome.seconds * 1e3),
                     "same": int(digest is None),
-                    **(outcome.metrics or {}),
+                    **metrics,
                 }
         if error is not None:
             self.failures.append(error)
@@ -234,7 +239,7 @@ class _Run:
         """A page that is other bytes each time is never a 304 for anybody: say so, with one item of each route."""
         items = {item.key: digest for item, digest in changed.values()}
         for again in run_items([item for item, _ in changed.values()], builder, self.limits):
-            if again.body is not None and hashlib.sha256(again.body).digest() != items[again.item.key]:
+            if again.built is not None and hashlib.sha256(again.built.body).digest() != items[again.item.key]:
                 self.warnings.append(
                     f"{again.item.key}: built twice, it is not the same; a time or a random value in the payload makes"
                     f" every client fetch it anew. generation and date are in the headers already"

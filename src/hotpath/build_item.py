@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import inspect
 import traceback
 from collections.abc import Mapping
@@ -12,26 +13,31 @@ from typing import Any
 
 import orjson
 
+from hotpath.codings import Coding, encode_all
 from hotpath.errors import ItemError
 from hotpath.manifest import Manifest
 from hotpath.measure import measure
-from hotpath.payload import encode_payload, is_json
+from hotpath.payload import Built, encode_payload, is_json
 from hotpath.quantities import human_bytes
 from hotpath.routes import PlannedItem
 
 
 class ItemBuilder:
-    """Called with an item, gives its body and its metrics.
+    """Called with an item, gives its body, its metrics, and its body in ``codings`` where it is new.
 
     ``files`` is where the generation ``previous`` has its files: what a row of it was is compared with what it is now.
+    Without ``codings`` nothing is encoded here.
     """
 
-    def __init__(self, previous: Manifest | None, files: Path | None) -> None:
+    def __init__(
+        self, previous: Manifest | None, files: Path | None, codings: tuple[Coding, ...] | None = None
+    ) -> None:
         self._previous = previous
         self._files = files
+        self._codings = codings
         self._runner: asyncio.Runner | None = None
 
-    def __call__(self, item: PlannedItem) -> tuple[bytes, Mapping[str, int] | None]:
+    def __call__(self, item: PlannedItem) -> Built:
         """Raises ``ItemError`` that names the item and the line, whatever the function raised."""
         route = item.route
         try:
@@ -45,7 +51,7 @@ class ItemBuilder:
             metrics = self._measure(item, body) if is_json(route.policy.media_type) else None
             if route.expects.check is not None:
                 _ask(route.expects.check, value)
-            return body, metrics
+            return Built(body, metrics, self._encode(item, body))
         except ItemError as error:
             raise ItemError(error.problem, key=item.key, where=error.where or route.where, path=error.path) from None
         except MemoryError:
@@ -55,6 +61,14 @@ class ItemBuilder:
             where, line = _last_line(error)
             told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             raise ItemError(f"{told} at {where}" + (f" ({line})" if line else ""), key=item.key, where=where) from error
+
+    def _encode(self, item: PlannedItem, body: bytes) -> Mapping[str, bytes] | None:
+        if self._codings is None:
+            return None
+        before = self._previous.items.get(item.key) if self._previous else None
+        if before is not None and before.identity.sha256 == hashlib.sha256(body).digest():
+            return None  # its files are taken over
+        return encode_all(body, item.route.policy.media_type, self._codings)
 
     def _await(self, value: Any) -> Any:
         if self._runner is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -11,6 +12,15 @@ import orjson
 from hotpath.errors import ItemError
 
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """One page as it was built: ``encoded`` is its body by content coding, ``None`` where nobody encoded it."""
+
+    body: bytes
+    metrics: Mapping[str, int] | None
+    encoded: Mapping[str, bytes] | None
 
 
 def encode_payload(value: object, media_type: str) -> bytes:

@@ -62,7 +62,7 @@ class Stage:
         self._directory = directory
         self._files = directory / "files"
         self._previous = previous
-        self._codings = codings
+        self.codings = codings
         self._coding_names = tuple(coding.name for coding in codings)
         # As lines of the manifest, which are a quarter of what the items would take.
         self._lines: dict[str, bytes] = {}
@@ -73,8 +73,16 @@ class Stage:
         self._unchanged = 0
         self.now = int(store.clock())
 
-    def add(self, key: str, file: str, body: bytes, policy: Policy, metrics: Mapping[str, int] | None = None) -> Item:
-        """Write one item in all its codings.
+    def add(
+        self,
+        key: str,
+        file: str,
+        body: bytes,
+        policy: Policy,
+        metrics: Mapping[str, int] | None = None,
+        encoded: Mapping[str, bytes] | None = None,
+    ) -> Item:
+        """Write one item in all its codings; ``encoded`` are those of the stage where they were made already.
 
         An item whose bytes are those of the generation before takes over its files, its codings and its
         ``Last-Modified``. Raises ``ItemError`` when another item has the same key or file.
@@ -90,7 +98,9 @@ class Stage:
         if before is not None and unchanged and before.policy.media_type == policy.media_type:
             representations = self._take_over(before, file)
         if representations is None:
-            representations = self._write(file, body, digest, policy.media_type)
+            if encoded is None:
+                encoded = encode_all(body, policy.media_type, self.codings)
+            representations = self._write(file, body, digest, encoded)
         # A clock that went back must not give a date later than now (RFC 9110 §8.8.2.1).
         item = Item(key, policy, representations, min(last_modified, self.now), None, metrics)
         self._enter(item)
@@ -219,8 +229,7 @@ class Stage:
             return [f"the validator {failure}"]
         return problems
 
-    def _write(self, file: str, body: bytes, digest: bytes, media_type: str) -> tuple[Representation, ...]:
-        encoded = encode_all(body, media_type, self._codings)
+    def _write(self, file: str, body: bytes, digest: bytes, encoded: Mapping[str, bytes]) -> tuple[Representation, ...]:
         representations = [Representation("identity", file, len(body), digest)]
         with self._explained():
             self._disk.write_new(self._files / file, body)

@@ -15,22 +15,20 @@ import contextlib
 import fcntl
 import heapq
 import os
-import re
 import secrets
 import selectors
 import signal
 import sys
-import sysconfig
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import psutil
 
 from hotpath.errors import DeclarationError, ItemError
 from hotpath.isolation import end_process, forked, has_ended, how_it_ended, status_bytes
+from hotpath.payload import Built
 from hotpath.printed import Printed
 from hotpath.quantities import human_bytes
 from hotpath.routes import PlannedItem
@@ -43,6 +41,7 @@ from hotpath.worker_process import (
     Task,
     encode_indices,
     out_of_memory,
+    where_it_was,
     work,
 )
 
@@ -72,10 +71,6 @@ FAREWELL_SECONDS = 0.5
 # As large as an unprivileged process may have it (pipe(7)): the next answers wait in it while this process is busy.
 _PIPE_BYTES = 1024 * 1024
 
-_FRAME = re.compile(r'File "([^"\n]+)", line (\d+) in (.+)')
-_NOT_THE_USERS = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), str(Path(__file__).parent), "<")
-_WORKER = Path(__file__).with_name("worker_process.py")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -101,25 +96,29 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One item as it ended: ``body`` and ``metrics``, or ``error``.
+    """One item as it ended: ``built``, or ``error``.
 
     ``peak_bytes`` is the worker's memory at most meanwhile, ``output`` the first and the last part of what it printed,
     and of what Python said of a crash.
     """
 
     item: PlannedItem
-    body: bytes | None
-    metrics: Mapping[str, int] | None
+    built: Built | None
     error: ItemError | None
     seconds: float
     peak_bytes: int
     output: str
 
+    @property
+    def body(self) -> bytes | None:
+        """The page itself."""
+        return self.built.body if self.built else None
+
 
 def run_items(planned: Sequence[PlannedItem], task: Task, limits: Limits) -> Iterator[Outcome]:
     """Each item's outcome, in the order of ``planned`` whatever order they end in.
 
-    ``task`` is called in a worker and gives body and metrics; what it raises is the item's failure. Workers live until
+    ``task`` is called in a worker and gives what it built; what it raises is the item's failure. Workers live until
     the iterator ends or is closed, and die with this process.
     """
     run = _Run(planned, task, limits)
@@ -169,18 +168,22 @@ class _Run:
     def outcomes(self) -> Iterator[Outcome]:
         while self._next < len(self._planned):
             self._hand_out()
-            while (outcome := self._done.pop(self._next, None)) is not None:
-                self._next += 1
-                self._done_bytes -= len(outcome.body or b"")
+            while self._next in self._done:
                 self._hand_out()
                 before = time.monotonic()
-                yield outcome
+                yield self._take_done()  # no name for it here: it is not held while the next one is received
                 # While the caller had the turn nobody read what the workers sent: they may have had to wait.
                 waited = time.monotonic() - before
                 for worker in self._workers:
                     worker.deadline += waited
             if self._next < len(self._planned):
                 self._listen()
+
+    def _take_done(self) -> Outcome:
+        outcome = self._done.pop(self._next)
+        self._next += 1
+        self._done_bytes -= _length(outcome)
+        return outcome
 
     def close(self) -> None:
         for worker in list(self._workers):
@@ -343,7 +346,7 @@ class _Run:
         if answer.problem is not None:
             key = self._planned[answer.index].key
             error = ItemError(answer.problem, key=key, where=answer.where, path=answer.path)
-        self._finish(worker, answer.index, error, answer.body, answer.metrics, answer.seconds, output or "")
+        self._finish(worker, answer.index, error, answer.built, answer.seconds, output or "")
         if answer.is_last:
             self._end(worker)
         elif worker.items:
@@ -393,12 +396,12 @@ class _Run:
         status, output = self._end(worker)
         if problem is None:
             problem = "closed the pipe that it answers through" if was_alive else self._what_ended_it(status)
-        frame = _where(output)
+        frame = where_it_was(output)
         if frame:
             problem += f"; it was at {frame}"
         item = self._planned[index]
         error = ItemError(problem, key=item.key, where=frame.partition(" in ")[0] if frame else item.route.where)
-        self._finish(worker, index, error, None, None, time.monotonic() - worker.started, output)
+        self._finish(worker, index, error, None, time.monotonic() - worker.started, output)
 
     def _what_ended_it(self, status: int) -> str:
         told = how_it_ended(status)
@@ -425,15 +428,15 @@ class _Run:
         worker: _Worker,
         index: int,
         error: ItemError | None,
-        body: bytes | None,
-        metrics: Mapping[str, int] | None,
+        built: Built | None,
         seconds: float,
         output: str,
     ) -> None:
         if error is not None:
-            body = metrics = None
-        self._done_bytes += len(body or b"")
-        self._done[index] = Outcome(self._planned[index], body, metrics, error, seconds, worker.peak_bytes, output)
+            built = None
+        outcome = Outcome(self._planned[index], built, error, seconds, worker.peak_bytes, output)
+        self._done_bytes += _length(outcome)
+        self._done[index] = outcome
 
     def _end(self, worker: _Worker) -> tuple[int, str]:
         """Kill a worker and everything it started; how it had ended, and the last that it printed.
@@ -467,6 +470,11 @@ class _Run:
             worker.printed.feed(data)
 
 
+def _length(outcome: Outcome) -> int:
+    built = outcome.built
+    return 0 if built is None else len(built.body) + sum(map(len, (built.encoded or {}).values()))
+
+
 def _read(descriptor: int) -> bytes | None:
     """What is there; ``None`` for nothing yet, empty where the other end is closed."""
     try:
@@ -480,14 +488,3 @@ def _descendants(pid: int) -> list[psutil.Process]:
         return psutil.Process(pid).children(recursive=True)
     except psutil.Error:
         return []
-
-
-def _where(output: str) -> str | None:
-    """The innermost line of the user's own code in what faulthandler wrote: ``/srv/site/pages.py:41 in rankings``."""
-    _, _, traceback = output.rpartition("(most recent call first):")
-    for file, line, function in _FRAME.findall(traceback):
-        if file == str(_WORKER):  # further out is what the batch was at when it forked
-            return None
-        if not file.startswith(_NOT_THE_USERS) and "site-packages" not in file:
-            return f"{file}:{line} in {function}"
-    return None

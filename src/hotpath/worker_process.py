@@ -8,24 +8,29 @@ import faulthandler
 import gc
 import io
 import os
+import re
 import resource
 import signal
 import struct
 import sys
+import sysconfig
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from hotpath.errors import ItemError
 from hotpath.isolation import limit_memory, status_bytes
+from hotpath.payload import Built
 from hotpath.quantities import human_bytes
 from hotpath.routes import PlannedItem
 from hotpath.store import LOCK_DESCRIPTORS
 
-Task = Callable[[PlannedItem], tuple[bytes, Mapping[str, int] | None]]
+Task = Callable[[PlannedItem], Built]
 
 # What an item that ran out of memory needs to say so.
 RESERVE_BYTES = 16 * 1024 * 1024
@@ -42,9 +47,12 @@ PEAK_STEP_BYTES = 4 * 1024 * 1024
 # With this a worker ends that has no memory left to say so.
 NO_MEMORY_STATUS = 119
 
+_FRAME = re.compile(r'File "([^"\n]+)", line (\d+) in (.+)')
+_NOT_THE_USERS = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), str(Path(__file__).parent), "<")
 _INDEX = struct.Struct("!I")
 _HEAD = struct.Struct("!II")
-_FACTS = 9
+_FACTS = 10
+_MAX_CODINGS = 8
 _MAX_FACTS_BYTES = 1024 * 1024
 _PR_SET_PDEATHSIG = 1
 
@@ -54,8 +62,7 @@ class Answer:
     """What a worker sends of an item. ``is_spent`` says that it ran out of memory, ``is_last`` that the worker ends."""
 
     index: int
-    body: bytes
-    metrics: Mapping[str, int] | None
+    built: Built
     problem: str | None
     where: str | None
     path: str | None
@@ -83,23 +90,19 @@ class Received:
 
     def __init__(self) -> None:
         self._data = bytearray()
-        self._facts: bytes | None = None
-        self._missing = 0
-        # Gives its bytes away without a copy: a large body is in memory once.
-        self._body = io.BytesIO()
+        self._facts: list[Any] | None = None
+        # A page in its codings: the parts that are whole, the lengths of those to come, and the one that has begun,
+        # which gives its bytes away without a copy: a large body is in memory once.
+        self._parts: list[bytes] = []
+        self._lengths: deque[int] = deque()
+        self._part = io.BytesIO()
 
     def __len__(self) -> int:
-        """What it is going to hold when the body that has begun is whole."""
-        return len(self._data) + self._body.tell() + self._missing
+        """What it is going to hold when the answer that has begun is whole."""
+        return len(self._data) + sum(map(len, self._parts)) + sum(self._lengths)
 
     def feed(self, data: bytes) -> None:
-        if self._missing:
-            self._make_room()
-            of_body = memoryview(data)[: self._missing]
-            self._body.write(of_body)
-            self._missing -= len(of_body)
-            data = data[len(of_body) :]
-        self._data += data
+        self._data += data[self._fill(data) :]
 
     def take(self, max_bytes: int) -> Answer | None:
         """The first answer, or ``None`` while it is not whole.
@@ -108,22 +111,12 @@ class Received:
         """
         if self._facts is None and not self._take_facts(max_bytes):
             return None
-        if self._missing or self._facts is None:
+        if self._lengths or self._facts is None:
             return None
-        facts, body = orjson.loads(self._facts), self._body.getvalue()
-        self._facts, self._body = None, io.BytesIO()
-        if not isinstance(facts, list) or len(facts) != _FACTS:
-            raise ValueError("no answer")
-        index, *others = facts
-        return Answer(index, body, *others)
-
-    def _make_room(self) -> None:
-        """For all of the body at once: a buffer that grows is copied, and in memory twice, where it cannot be moved."""
-        here = self._body.tell()
-        if len(self._body.getbuffer()) == here:
-            self._body.seek(here + self._missing - 1)
-            self._body.write(b"\0")
-            self._body.seek(here)
+        (index, metrics, *others, codings), (body, *encoded) = self._facts, self._parts
+        self._facts, self._parts = None, []
+        built = Built(body, metrics, None if codings is None else dict(zip(codings, encoded, strict=True)))
+        return Answer(index, built, *others)
 
     def _take_facts(self, max_bytes: int) -> bool:
         if len(self._data) < _HEAD.size:
@@ -134,12 +127,34 @@ class Received:
         start = _HEAD.size + facts_bytes
         if len(self._data) < start:
             return False
-        self._facts = bytes(self._data[_HEAD.size : start])
-        end = min(len(self._data), start + body_bytes)
-        self._body.write(self._data[start:end])
-        del self._data[:end]
-        self._missing = start + body_bytes - end
+        facts = orjson.loads(self._data[_HEAD.size : start])
+        if not isinstance(facts, list) or len(facts) != _FACTS:
+            raise ValueError("no answer")
+        lengths = list((facts[-1] or {}).values())
+        if len(lengths) > _MAX_CODINGS or any(type(one) is not int or not 0 <= one < body_bytes for one in lengths):
+            raise ValueError("no answer")
+        self._facts = facts
+        self._lengths.extend((body_bytes, *lengths))
+        del self._data[: self._fill(self._data, start)]
         return True
+
+    def _fill(self, data: bytes | bytearray, start: int = 0) -> int:
+        """Into the parts that are to come, from ``start`` on; where the next answer begins."""
+        while self._lengths:
+            here = self._part.tell()
+            if here and len(self._part.getbuffer()) == here:
+                # Room for all of it at once: a buffer that grows may have to be copied, and is in memory twice.
+                self._part.seek(self._lengths[0] - 1)
+                self._part.write(b"\0")
+                self._part.seek(here)
+            piece = data[start : start + self._lengths[0] - here]
+            start += self._part.write(piece)
+            if here + len(piece) < self._lengths[0]:
+                break
+            self._parts.append(self._part.getvalue())
+            self._part = io.BytesIO()
+            self._lengths.popleft()
+        return start
 
 
 def work(pipes: Pipes, planned: Sequence[PlannedItem], task: Task, memory_bytes: int, mark: bytes, parent: int) -> None:
@@ -174,7 +189,7 @@ def _serve(
     while data := os.read(pipes.tasks, _INDEX.size):
         (index,) = _INDEX.unpack(data)
         started = time.monotonic()
-        body, metrics, error, is_spent = _run(planned[index], task, memory_bytes, all_memory)
+        built, error, is_spent = _run(planned[index], task, memory_bytes, all_memory)
         seconds = time.monotonic() - started
         if os.getpid() != own:  # the function forked, and this is the child
             return
@@ -184,39 +199,54 @@ def _serve(
             is_last = is_last or status_bytes("self", *HELD) - base_bytes > memory_bytes // 2
         if peak_bytes > quiet_bytes + PEAK_STEP_BYTES:
             quiet_bytes = _reset_peak()
-        facts = orjson.dumps((index, metrics, *error, seconds, peak_bytes, is_spent, is_last))
+        encoded = built.encoded
+        lengths = None if encoded is None else {coding: len(data) for coding, data in encoded.items()}
+        facts = orjson.dumps((index, built.metrics, *error, seconds, peak_bytes, is_spent, is_last, lengths))
         os.write(pipes.output, mark)  # whole or not at all: so short a write to a pipe is never divided (pipe(7))
-        _send(pipes.answers, (_HEAD.pack(len(facts), len(body)), facts, body))
+        _send(pipes.answers, (_HEAD.pack(len(facts), len(built.body)), facts, built.body, *(encoded or {}).values()))
+        del built, encoded  # not held while the next item is built
         while is_last:  # until it is killed: what it started is found by its parent process, which is this one
             signal.pause()
 
 
 _Error = tuple[str | None, str | None, str | None]
+_NOTHING = Built(b"", None, None)
 
 
-def _run(
-    item: PlannedItem, task: Task, memory_bytes: int, all_memory: tuple[int, int]
-) -> tuple[bytes, Mapping[str, int] | None, _Error, bool]:
-    """Body and metrics, or problem, where and path; and whether the memory is at its end."""
+def _run(item: PlannedItem, task: Task, memory_bytes: int, all_memory: tuple[int, int]) -> tuple[Built, _Error, bool]:
+    """What was built, or problem, where and path; and whether the memory is at its end."""
     where = item.route.where
     try:
-        body, metrics = task(item)
+        built = task(item)
     except MemoryError:
         resource.setrlimit(resource.RLIMIT_DATA, all_memory)  # first of all: nothing can be allocated before
-        return b"", None, (out_of_memory(memory_bytes), where, None), True
+        return _NOTHING, (out_of_memory(memory_bytes), where, None), True
     except ItemError as error:
-        return b"", None, (_text(error.problem), _text(error.where or where), error.path and _text(error.path)), False
+        return _NOTHING, (_text(error.problem), _text(error.where or where), error.path and _text(error.path)), False
     except BaseException as error:  # sys.exit() and Ctrl-C too: nothing may end the run but its owner
-        return b"", None, (_text(f"raised {type(error).__name__}: {error}"), where, None), False
-    if len(body) > item.route.expects.max_bytes:
+        return _NOTHING, (_text(f"raised {type(error).__name__}: {error}"), where, None), False
+    if len(built.body) > item.route.expects.max_bytes:
         allowed = human_bytes(item.route.expects.max_bytes)
-        told = f"the body has {human_bytes(len(body))}, allowed are {allowed}; make it smaller or write max_bytes="
-        return b"", None, (told, where, None), False
-    return body, metrics, (None, None, None), False
+        told = (
+            f"the body has {human_bytes(len(built.body))}, allowed are {allowed}; make it smaller or write max_bytes="
+        )
+        return _NOTHING, (told, where, None), False
+    return built, (None, None, None), False
 
 
 def out_of_memory(memory_bytes: int) -> str:
     return f"ran out of memory (each item may use {human_bytes(memory_bytes)})"
+
+
+def where_it_was(output: str) -> str | None:
+    """The innermost line of the user's own code in what faulthandler wrote: ``/srv/site/pages.py:41 in rankings``."""
+    _, _, traceback = output.rpartition("(most recent call first):")
+    for file, line, function in _FRAME.findall(traceback):
+        if file == __file__:  # further out is what the batch was at when it forked
+            return None
+        if not file.startswith(_NOT_THE_USERS) and "site-packages" not in file:
+            return f"{file}:{line} in {function}"
+    return None
 
 
 def _text(said: str) -> str:
