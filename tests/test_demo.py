@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -182,11 +182,21 @@ def test_importing_the_demo_needs_no_extra() -> None:
     assert done.stdout.strip() == ""
 
 
+@contextmanager
+def ending(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Whatever fails, the demo ends, and its server with it."""
+    with process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_serve_runs_until_a_signal_and_then_ends_its_server(number: signal.Signals, code: int, scratch: Path) -> None:
-    # It is ignored where pytest runs in the background of a shell, and that is inherited.
-    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    # Ignored signals are inherited: SIGINT where pytest runs in the background of a shell, SIGHUP under nohup.
+    listen = "import signal as s; s.signal(s.SIGINT, s.default_int_handler); s.signal(s.SIGHUP, s.SIG_DFL)"
     program = f"{listen}; import sys; from hotpath.operations import demo; sys.exit(demo.run(tickers=60, serve=True))"
     process = subprocess.Popen(
         [sys.executable, "-c", program],
@@ -195,7 +205,7 @@ def test_serve_runs_until_a_signal_and_then_ends_its_server(number: signal.Signa
         text=True,
         env={**os.environ, "TMPDIR": str(scratch)},
     )
-    with process:
+    with ending(process):
         told = ""
         assert process.stdout is not None
         for line in process.stdout:
@@ -220,7 +230,7 @@ def test_a_signal_while_the_data_are_made_leaves_nothing(scratch: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(scratch)}
     )
-    with process:
+    with ending(process):
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("$ python make_data.py"):
