@@ -632,6 +632,22 @@ def test_what_was_encoded_comes_with_the_page_and_what_did_not_change_is_not_enc
         assert one.built.encoded is None
 
 
+@pytest.mark.slow
+def test_what_a_forked_child_shares_is_counted_once(hot: Hotpath) -> None:
+    def forks() -> list[int]:
+        held = bytearray(60 * MEBIBYTE)
+        held[::4096] = b"x" * len(held[::4096])
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+        time.sleep(3.5)  # looked at three times
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return [1]
+
+    assert alone(hot, forks, memory_bytes=96 * MEBIBYTE).body == b"[1]"
+
+
 def test_a_closed_iterator_ends_its_workers(hot: Hotpath) -> None:
     @hot.route("/{n}", each={"n": list(range(100))})
     def page(n: int) -> list[int]:

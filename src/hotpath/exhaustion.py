@@ -105,7 +105,8 @@ def implausible(now: MemoryReading, unchanged: MemoryReading | None) -> str | No
         return "a count is negative"
     if now.unreclaimable > now.usage + _SLACK_BYTES:
         return "more is unreclaimable than is used"
-    if now.usage > 2 * now.limit + _SLACK_BYTES:
+    # Not ``usage``: where only a budget limits the group, its page cache may be as large as the machine.
+    if now.unreclaimable > 2 * now.limit + _SLACK_BYTES:
         return "twice the limit is used"
     if unchanged is not None and unchanged.usage == now.usage and abs(now.resident - unchanged.resident) > _MOVED_BYTES:
         return "the count stands still while the process's own memory moves"

@@ -18,6 +18,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import psutil
+
 from hotpath.errors import IsolatedFailure
 from hotpath.quantities import human_bytes
 
@@ -162,3 +164,20 @@ def status_bytes(process: int | str, *fields: str) -> int:
             if name in fields:
                 total += int(value.split()[0]) * 1024
     return total
+
+
+def descendants(process: int) -> list[psutil.Process]:
+    """The processes below this one; none where it is gone."""
+    try:
+        return psutil.Process(process).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def own_bytes(process: psutil.Process) -> int:
+    """What only this process holds, swapped out or not: what it shares since its fork(2) is its parent's too."""
+    try:
+        memory = process.memory_full_info()
+    except psutil.Error:
+        return 0
+    return int(memory.uss + memory.swap)

@@ -27,7 +27,15 @@ from dataclasses import dataclass, field
 import psutil
 
 from hotpath.errors import DeclarationError, ItemError
-from hotpath.isolation import end_process, forked, has_ended, how_it_ended, status_bytes
+from hotpath.isolation import (
+    descendants,
+    end_process,
+    forked,
+    has_ended,
+    how_it_ended,
+    own_bytes,
+    status_bytes,
+)
 from hotpath.payload import Built
 from hotpath.printed import Printed
 from hotpath.quantities import human_bytes
@@ -147,6 +155,7 @@ class _Worker:
     received: Received = field(default_factory=Received)
     peak_bytes: int = 0
     children_bytes: int = 0
+    children_seen: int = 0
     looked_at_children: float = 0.0
 
 
@@ -365,7 +374,10 @@ class _Run:
             return
         if now > worker.looked_at_children + LOOK_AT_CHILDREN_SECONDS:
             worker.looked_at_children = now
-            worker.children_bytes = sum(status_bytes(child.pid, *HELD) for child in _descendants(worker.pid))
+            before = worker.children_seen
+            worker.children_seen = sum(own_bytes(child) for child in descendants(worker.pid))
+            # What both looks saw: a child between vfork(2) and execve(2) seems to hold all that the worker has.
+            worker.children_bytes = min(before, worker.children_seen)
         used = status_bytes(worker.pid, *HELD) + worker.children_bytes
         worker.peak_bytes = max(worker.peak_bytes, used)
         if used - worker.base_bytes > self._limits.memory_bytes:
@@ -449,7 +461,7 @@ class _Run:
         for index in worker.items:
             heapq.heappush(self._waiting, index)
         worker.items.clear()
-        for child in _descendants(worker.pid):  # those too that left its process group
+        for child in descendants(worker.pid):  # those too that left its process group
             with contextlib.suppress(psutil.Error):
                 child.kill()
         status = end_process(worker.pid)
@@ -481,10 +493,3 @@ def _read(descriptor: int) -> bytes | None:
         return os.read(descriptor, 1024 * 1024)
     except BlockingIOError:
         return None
-
-
-def _descendants(pid: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.Error:
-        return []
