@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import http.server
 import json
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -35,11 +37,13 @@ async def cold(scope: Any, receive: Any, send: Any) -> None:
 
 @dataclass
 class Public:
-    """The public site over real sockets; ``spoil`` makes its answers wrong. It takes alerts and pings too."""
+    """The public site over real sockets; ``spoil`` makes its answers wrong, ``down`` has a front answer that nothing is
+    behind it. It takes alerts and pings too."""
 
     hot: Hotpath
     base: str = ""
     spoil: bool = False
+    down: bool = False
     alerts: list[dict[str, Any]] = field(default_factory=list)
     pings: list[str] = field(default_factory=list)
 
@@ -66,6 +70,9 @@ def public(tmp_path: Path) -> Iterator[Public]:
             self.end_headers()
 
         def page(self) -> None:
+            if found.down:
+                self.send_error(502)
+                return
             fields = [(name.lower().encode(), value.encode()) for name, value in self.headers.items()]
             got = asyncio.run(asgi_get(app, self.path, method=self.command, headers=fields))
             body = got.body.replace(b"1", b"7") if found.spoil else got.body
@@ -146,15 +153,79 @@ def test_a_wrong_public_answer_is_rolled_back_from_and_told(public: Public) -> N
     assert 2 in public.hot.store.bad()
     assert [event for event, _ in events(public)] == ["failed"]
     public.spoil = False
-    public.hot.store.unpin()
+    found = night(public)
+    assert found.warnings == ()
+    assert public.hot.store.chosen_sequence() == 3, "the next good night is served without anybody's help"
+    assert [event for event, _ in events(public)] == ["failed", "resolved"]
+
+
+def test_bad_nights_in_a_row_do_not_go_back_further_and_further(public: Public) -> None:
+    state = {"n": 1}
+    public.hot.route("/a")(lambda: state)
+    night(public)
+    for number in range(3):
+        state["n"] = 10 + number
+        public.spoil = True
+        with pytest.raises(PublicAnswerWrong) as caught:
+            night(public)
+        assert caught.value.target == 1
+        assert public.hot.store.chosen_sequence() == 1
+    assert 1 not in public.hot.store.bad()
+
+
+def test_a_site_that_is_down_is_told_and_no_generation_is_blamed(public: Public) -> None:
+    state = {"n": 1}
+    public.hot.route("/a")(lambda: state)
+    night(public)
+    state["n"] = 2
+    public.down = True
+    with pytest.raises(PublicAnswerWrong, match="nothing was rolled back: the site does not answer") as caught:
+        night(public)
+    assert (caught.value.target, public.hot.store.chosen_sequence(), public.hot.store.bad()) == (None, 2, {})
+    assert events(public) == [("failed", "build.public")]
+    public.down = False
     night(public)
     assert [event for event, _ in events(public)] == ["failed", "resolved"]
+
+
+def test_a_pin_that_holds_back_what_is_published_is_told(public: Public) -> None:
+    state = {"n": 1}
+    public.hot.route("/a")(lambda: state)
+    night(public)
+    public.hot.store.pin(1)
+    for number in (2, 3):
+        state["n"] = number
+        found = night(public)
+        assert "1 is pinned and stays served" in found.warnings[0]
+    assert events(public) == [("failed", "pin.holds")]
+    public.spoil = True
+    with pytest.raises(PublicAnswerWrong, match=r"generation 1 .* it is pinned, and 4 is published beside it"):
+        night(public)
+    assert public.hot.store.bad() == {}
+    public.spoil = False
+    public.hot.store.unpin()
+    night(public)
+    assert sorted(events(public)[2:]) == [("resolved", "build.public"), ("resolved", "pin.holds")]
+
+
+def test_an_error_that_is_not_ours_is_told_too(public: Public) -> None:
+    def build_without_memory() -> Report:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    told: list[str] = []
+    alerts = Alerts([Webhook(Secret(f"{public.base}/alert"))], ping=Ping(Secret(f"{public.base}/ping")), site="test")
+    public.hot.store.root.mkdir()
+    with pytest.raises(OSError, match="allocate"):
+        run_night(public.hot, build_without_memory, alerts=alerts, warn=told.append)
+    assert events(public) == [("failed", "build.error")]
+    assert public.pings[-1] == "/ping/fail"
+    assert told == []
 
 
 def test_a_wrong_first_night_says_that_there_is_nothing_to_go_back_to(public: Public) -> None:
     public.hot.route("/a")(lambda: [1])
     public.spoil = True
-    with pytest.raises(PublicAnswerWrong, match="there is nothing to go back to") as caught:
+    with pytest.raises(PublicAnswerWrong, match="there is no valid generation before 1 to go back to") as caught:
         night(public)
     assert caught.value.target is None
 

@@ -17,6 +17,7 @@ from hotpath.errors import BuildFailed, DeclarationError, Implausible, ItemError
 from hotpath.judging import judge_run
 from hotpath.manifest import Item
 from hotpath.publish import Published, Stage, staging
+from hotpath.quantities import human_seconds
 from hotpath.routes import PlannedItem
 from hotpath.runs import FAILED, PUBLISHED, QUARANTINED, last_run, write_run
 from hotpath.site import Hotpath
@@ -30,6 +31,12 @@ DEFAULT_MAX_FAILURES = 0.05
 # What readers of a generation may want to know; all the other metrics are in the report of the run.
 _IN_THE_MANIFEST = ("rows", "newest")
 
+# Of what a failed item printed so much is kept, in the report of the run.
+KEEP_OUTPUT = 2000
+
+# What a run took over must not look new for longer than a nightly batch's pages may.
+RETRY_SECONDS = 24 * 3600
+
 # Building a page twice to see whether it is the same is not worth more than this.
 TWICE_SECONDS = 5.0
 
@@ -38,7 +45,8 @@ TWICE_SECONDS = 5.0
 class Done:
     """One item of a run, for a progress bar: ``length`` is its body in bytes, 0 where ``error`` says what went wrong.
 
-    ``carried`` says that the last good bytes stay in its place; ``peak_bytes`` is the worker's memory at most.
+    ``carried`` says that the last good bytes stay in its place; ``peak_bytes`` is the worker's memory at most,
+    ``output`` the end of what an item printed that failed.
     """
 
     key: str
@@ -46,6 +54,7 @@ class Done:
     error: ItemError | None
     carried: bool
     peak_bytes: int
+    output: str = ""
 
 
 class Progress(Protocol):
@@ -131,13 +140,17 @@ def build(
     if not 0 <= max_failures <= 1:
         raise DeclarationError(f"max_failures={max_failures!r}: write a share from 0 to 1, 0.05 for one page in twenty")
     progress = progress or Silent()
-    planned = hot.plan()
+    # A function of each= may read a database: it sees the same moment of it as the items.
+    planned = None if any(callable(route.each) for route in hot.routes) else hot.plan()
     last_run(hot.store)  # what could not be judged in the end is not begun
     view = hot.store.root / f"{VIEW_PREFIX}{os.getpid()}"
-    with staging(hot.store) as stage, one_view(view), _finishing(progress):
-        run = _Run(hot, stage, planned, limits or Limits(), progress)
-        run.build(_failed_before(hot) if retry_failed else None)
-        return run.publish(max_failures)
+    with staging(hot.store) as stage, one_view(view):
+        only = _failed_before(hot) if retry_failed else None
+        run = _Run(hot, stage, limits or Limits(), progress)
+        run.plan(planned)
+        with _finishing(progress):
+            run.build(only)
+            return run.publish(max_failures)
 
 
 @contextmanager
@@ -152,9 +165,19 @@ def _finishing(progress: Progress) -> Iterator[None]:
 def _failed_before(hot: Hotpath) -> set[str]:
     """What failed in the last run. Raises ``DeclarationError`` where that does not say what to retry."""
     run = last_run(hot.store)
-    if run is None or run.get("outcome") != PUBLISHED:
+    is_kept = run is not None and (run.get("outcome") == PUBLISHED or run.get("sequence") in hot.store.sequences())
+    if run is None or not is_kept:
         what = "there was none" if run is None else f"it was {run.get('outcome')} and nothing of it was kept"
         raise DeclarationError(f"--retry-failed takes over the last run, but {what}; run the whole batch")
+    age = int(hot.store.clock()) - run["time"]
+    if age > RETRY_SECONDS:
+        raise DeclarationError(
+            f"--retry-failed takes over the last run, but that is {human_seconds(age)} old; run the whole batch"
+        )
+    if run.get("sequence") in hot.store.bad():
+        raise DeclarationError(
+            f"--retry-failed takes over generation {run['sequence']}, which was rolled back from; run the whole batch"
+        )
     return {failure["key"] for failure in run["failures"]}
 
 
@@ -164,15 +187,26 @@ class _Run:
 
     hot: Hotpath
     stage: Stage
-    planned: Sequence[PlannedItem]
     limits: Limits
     progress: Progress
+    planned: Sequence[PlannedItem] = ()
     started: float = field(default_factory=time.monotonic)
     failures: list[ItemError] = field(default_factory=list)
     carried: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
     peak_bytes: int = 0
+
+    def plan(self, planned: Sequence[PlannedItem] | None) -> None:
+        """``planned``, or what the functions of ``each=`` say now. Raises ``BuildFailed`` where they cannot."""
+        if planned is None:
+            try:
+                planned = self.hot.plan()
+            except DeclarationError as error:
+                self._keep({**self._record(), "outcome": FAILED, "reason": str(error)})
+                raise BuildFailed([], 0, str(error)) from error
+        self.planned = planned
 
     def build(self, only: set[str] | None) -> None:
         """Run every item, or take over what is not in ``only``."""
@@ -224,12 +258,15 @@ class _Run:
                 }
         if error is not None:
             self.failures.append(error)
+            if outcome.output:
+                self.outputs[item.key] = outcome.output[-KEEP_OUTPUT:]
             kept_item = self.stage.carry(item.key, item.file, item.route.policy)
             carried = kept_item is not None
             if kept_item is not None:
                 self.carried.append(item.key)
                 self._carry_facts(kept_item)
-        self.progress.done(Done(item.key, length, error, carried, outcome.peak_bytes))
+        output = self.outputs.get(item.key, "")
+        self.progress.done(Done(item.key, length, error, carried, outcome.peak_bytes, output))
         return digest
 
     def _carry_facts(self, item: Item) -> None:
@@ -301,14 +338,16 @@ class _Run:
                     counts[name] += facts.get(name, 0)
         for counts in routes.values():
             counts["unchanged"] = counts.pop("same") * PPM // max(counts["items"], 1)
-        previous = self.stage.previous
         return {
-            "sequence": (previous.sequence if previous else 0) + 1,
+            "sequence": self.hot.store.next_sequence(),
             "time": self.stage.now,
             "seconds": round(time.monotonic() - self.started, 3),
             "peak_bytes": self.peak_bytes,
             "total": len(self.planned),
-            "failures": [failure_facts(error, self.carried) for error in self.failures],
+            "failures": [
+                failure_facts(error, self.carried) | {"output": self.outputs.get(error.key or "", "")}
+                for error in self.failures
+            ],
             "warnings": list(self.warnings),
             "routes": routes,
             "items": self.facts,

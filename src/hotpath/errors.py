@@ -70,10 +70,8 @@ class BuildFailed(HotpathError):
 
     def __init__(self, failures: list[ItemError], total: int, reason: str) -> None:
         noun = "item" if total == 1 else "items"
-        super().__init__(
-            f"{len(failures)} of {total} {noun} failed, and {reason}; "
-            "nothing was published, what is served stays as it is"
-        )
+        counted = f"{len(failures)} of {total} {noun} failed, and {reason}" if failures else reason
+        super().__init__(f"{counted}; nothing was published, what is served stays as it is")
         self.failures = failures
         self.total = total
         self.reason = reason
@@ -96,16 +94,22 @@ class Implausible(HotpathError):
 
 
 class PublicAnswerWrong(HotpathError):
-    """What was published is not what the public gets. ``target`` is the generation that was gone back to, if any."""
+    """What was published is not what the public gets. ``target`` is the generation that was gone back to, if any.
 
-    def __init__(self, base_url: str, sequence: int, target: int | None, problems: list[str]) -> None:
+    ``kept`` says why nothing was gone back to.
+    """
+
+    def __init__(
+        self, base_url: str, sequence: int, target: int | None, problems: list[str], kept: str | None = None
+    ) -> None:
         shown = "\n".join(f"  {problem}" for problem in problems[:20])
-        went = f"rolled back to {target}" if target is not None else "there is nothing to go back to"
+        went = f"rolled back to {target}" if kept is None else f"nothing was rolled back: {kept}"
         super().__init__(f"{base_url} does not answer with generation {sequence} as it was published; {went}\n{shown}")
         self.base_url = base_url
         self.sequence = sequence
         self.target = target
         self.problems = problems
+        self.kept = kept
 
 
 class IsolatedFailure(HotpathError):

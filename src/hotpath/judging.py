@@ -13,7 +13,7 @@ from hotpath.baseline import DAY, Finding, Metrics, Rules, Run, judge
 from hotpath.errors import IsolatedFailure, StoreError
 from hotpath.isolation import run_isolated
 from hotpath.keys import Template, matches_path, parse_path_template
-from hotpath.runs import PUBLISHED, newest_runs
+from hotpath.runs import PUBLISHED, QUARANTINED, newest_runs
 from hotpath.store import Store
 
 # Comparing ten thousand items with thirty nights takes seconds. With more items only the newest runs are compared item
@@ -63,14 +63,16 @@ def accepted_runs(store: Store, at: int, rules: Rules) -> list[Run]:
     bad, approved = store.bad(), _approved(store)
     runs: list[Run] = []
     for record in newest_runs(store):
-        if record["time"] < at - rules.window_days * DAY:
-            break
-        sequence = record.get("sequence")
-        if sequence in bad or not (record.get("outcome") == PUBLISHED or sequence in approved):
+        # Also where an older one comes later: a clock that was wrong for one run hides no other.
+        if not at - rules.window_days * DAY <= record["time"] <= at + DAY:
+            continue
+        sequence, outcome = record.get("sequence"), record.get("outcome")
+        is_approved = outcome == QUARANTINED and sequence in approved
+        if sequence in bad or not (outcome == PUBLISHED or is_approved):
             continue
         many = len(record.get("items", ())) > MAX_ITEMS_WITH_HISTORY
         runs.append(_run_of(record, with_items=not many or len(runs) < rules.cold_runs))
-        if sequence in approved:
+        if is_approved:
             break
     return runs
 

@@ -317,8 +317,11 @@ def _is_current(store: Store, sequence: int) -> bool:
 
 
 def _previous(store: Store) -> Manifest | None:
-    """The newest generation whose manifest holds: what unchanged items are taken over from."""
+    """The newest generation that is not marked bad and whose manifest holds: what items are taken over from."""
+    bad = store.bad()
     for sequence in reversed(store.sequences()):
+        if sequence in bad:
+            continue
         try:
             return store.read_manifest(sequence)
         except (StoreError, OSError):

@@ -16,8 +16,11 @@ import orjson
 from hotpath.errors import StoreError, UnsafePath
 from hotpath.store import Store
 
-# Thirty nights for the baseline, and a month more for a person who asks what changed since.
+# Thirty nights for the baseline, and a month more for a person who asks what changed since. Who builds every hour has
+# the newest of each day too. What was refused is kept apart: a job that fails again and again wears no baseline out.
 KEEP_RUNS = 60
+_DAY = 24 * 3600
+_REFUSED = ".refused.json"
 
 # A later version may mean other things by the same words.
 FORMAT = 1
@@ -26,28 +29,44 @@ PUBLISHED, QUARANTINED, FAILED = "published", "quarantined", "failed"
 
 
 def runs_path(store: Store) -> Path:
-    """Where the runs are: ``<sequence>-<time>.json``, by the sequence that the run got or would have got."""
+    """Where the runs are: ``<sequence>-<time>.json``, by the sequence that the run got or would have got.
+
+    What was not published ends in ``.refused.json``.
+    """
     return store.root / "runs"
 
 
 def write_run(store: Store, record: Mapping[str, Any]) -> Path:
-    """Keep one run; ``record`` has ``sequence`` and ``time`` (seconds since the epoch). The lock must be held."""
+    """Keep one run; ``record`` has ``sequence``, ``time`` (seconds since the epoch) and ``outcome``.
+
+    The lock must be held.
+    """
     disk, directory = store.disk, runs_path(store)
     if directory.is_symlink():
         raise UnsafePath("this is a symbolic link, expected a directory", path=directory, fix="remove it")
     if not directory.exists():
         disk.make_directory(directory)
     name = f"{record['sequence']:08d}-{record['time']}"
-    path = directory / f"{name}.json"
+    ending = ".json" if record["outcome"] == PUBLISHED else _REFUSED
+    path = directory / f"{name}{ending}"
     number = 1
     while path.exists():  # two runs in one second
         number += 1
-        path = directory / f"{name}-{number}.json"
+        path = directory / f"{name}-{number}{ending}"
     disk.write_new(path, orjson.dumps({"format": FORMAT, **record}) + b"\n")
     disk.sync_file(path)
-    for old in _paths(store)[:-KEEP_RUNS]:
+    for old in _worn_out(_paths(store)):
         disk.unlink(old)
     return path
+
+
+def _worn_out(paths: list[Path]) -> list[Path]:
+    """Of all runs, the oldest first, those that are not kept."""
+    refused = [path for path in paths if path.name.endswith(_REFUSED)]
+    accepted = [path for path in paths if not path.name.endswith(_REFUSED)]
+    newest_of_a_day = {_order(path)[1] // _DAY: path for path in accepted}
+    kept = {*refused[-KEEP_RUNS:], *accepted[-KEEP_RUNS:], *[*newest_of_a_day.values()][-KEEP_RUNS:]}
+    return [path for path in paths if path not in kept]
 
 
 def newest_runs(store: Store) -> Iterator[dict[str, Any]]:
@@ -80,4 +99,5 @@ def _paths(store: Store) -> list[Path]:
 
 
 def _order(path: Path) -> tuple[int, ...]:
-    return tuple(int(part) if part.isdigit() else 0 for part in path.stem.split("-"))
+    """Sequence, time, and number where there was another one."""
+    return tuple(int(part) if part.isdigit() else 0 for part in path.name.partition(".")[0].split("-"))

@@ -259,19 +259,23 @@ class Store:
             LOCK_DESCRIPTORS.discard(descriptor)
             os.close(descriptor)
 
-    def rollback(self, to: int | None = None, reason: str = "rolled back by hand") -> tuple[int, int]:
+    def rollback(
+        self, to: int | None = None, reason: str = "rolled back by hand", *, pin: bool = True
+    ) -> tuple[int, int]:
         """Go back to the newest valid generation before the one that is served, or to ``to``; pins it.
 
         Every generation from the target to the one that was served is marked bad, so that nothing brings it back;
-        publishing goes on beside the pin. Returns (from, to). Every file of the target is verified before anything is
-        changed. A rollback that was killed half-way is finished by the next one, not repeated.
+        publishing goes on beside the pin. Without ``pin`` the next generation is served. Returns (from, to).
+
+        Every file of the target is verified before anything is changed. A rollback that was killed half-way is finished
+        by the next one, not repeated.
         """
         with self.locked(), self.explained():
             now = self.chosen_sequence()
             bad = self.bad()
             current = self.pointer(self.current_path)
             if to in (None, now) and current is not None and current.sequence in bad and now not in bad:
-                self._finish_rollback(current.sequence, now, bad)
+                self._finish_rollback(current.sequence, now, bad, pin)
                 return current.sequence, now
             if to is not None and (to in bad or to == now):
                 state = f"marked bad ({bad[to]})" if to in bad else "the one that is served"
@@ -282,18 +286,19 @@ class Store:
                 found = self.verify_generation(target)
                 if not found:
                     marks = {n: reason for n in self.sequences() if target < n <= now} | bad
-                    self._finish_rollback(now, target, marks)
+                    self._finish_rollback(now, target, marks, pin)
                     return now, target
                 problems.append(str(found[0]))
             wanted = f"no generation {to}" if to is not None else f"no valid generation before {now}"
             raise StoreError("; ".join([f"there is {wanted} to go back to", *problems]), path=self.root)
 
-    def _finish_rollback(self, start: int, target: int, marks: dict[int, str]) -> None:
+    def _finish_rollback(self, start: int, target: int, marks: dict[int, str], pin: bool) -> None:
         # The marks come first: from then on readers choose the target. CURRENT comes last: as long as it names a bad
         # generation, a second run sees that this one was not finished.
         pointer = self.pointer_to(target)
         self.mark_bad(marks)
-        self._write_pointer(self.pin_path, pointer)
+        if pin:
+            self._write_pointer(self.pin_path, pointer)
         self.link_current(target)
         self.append_history({"event": "rollback", "sequence": target, "from": start, "reason": marks.get(start, "")})
         current = self.pointer(self.current_path)

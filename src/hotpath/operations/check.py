@@ -67,14 +67,16 @@ class CheckOptions:
 class CheckReport:
     """What the public endpoints answered, beside generation ``generation``.
 
-    ``asked`` of ``pages`` were asked for, ``critical`` of them are critical; ``again`` answers were right only when
-    they were asked for again. ``seconds`` are the times of all answers, ``edge`` counts what a cache said of them.
+    ``asked`` of ``pages`` were asked for, ``critical`` of them are critical; ``answered`` got an answer below 500;
+    ``again`` answers were right only when they were asked for again. ``seconds`` are the times of all answers, ``edge``
+    counts what a cache said of them.
     """
 
     base_url: str
     generation: int
     pages: int
     asked: int
+    answered: int
     critical: int
     again: int
     failures: tuple[Failure, ...]
@@ -95,6 +97,7 @@ class CheckReport:
             "generation": self.generation,
             "pages": self.pages,
             "asked": self.asked,
+            "answered": self.answered,
             "critical": self.critical,
             "asked_again": self.again,
             "failures": [failure.as_dict() for failure in self.failures],
@@ -319,6 +322,7 @@ def _report(
         generation=plan.generation,
         pages=plan.total,
         asked=len(plan.pages),
+        answered=sum(0 < found.identity.status < 500 for found in asked.values()),
         critical=plan.critical,
         again=again,
         failures=tuple(failure for _, judgement in judged for failure in judgement.failures),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hotpath.batch import Report
-from hotpath.errors import HotpathError, PublicAnswerWrong, StoreError
+from hotpath.errors import PublicAnswerWrong, StoreError
 from hotpath.operations.alerts.alerts import Alerts
 from hotpath.operations.check import CheckOptions, CheckReport, check
 from hotpath.site import Hotpath
@@ -39,10 +39,11 @@ def run_night(
     options: CheckOptions | None = None,
     warn: Callable[[str], Any],
 ) -> Night:
-    """``build``, then check ``check_url``; a wrong public answer is rolled back from at once.
+    """``build``, then check ``check_url``; a generation that the public gets wrong is rolled back from at once.
 
     ``warn`` is told of alerts that did not get through, also where the night fails. Raises what ``build`` raises, and
-    ``PublicAnswerWrong``; each is alerted of first.
+    ``PublicAnswerWrong``; each is alerted of first. A generation that is not served since another is pinned is alerted
+    of too.
     """
     warnings = alerts.started()
     try:
@@ -50,11 +51,19 @@ def run_night(
         found = check(hot, check_url, options) if check_url is not None else None
         if found is not None and not found.is_right:
             _go_back(hot, report.published.sequence, found)
-    except HotpathError as error:
+        serving = hot.store.chosen_sequence()
+    except Exception as error:  # a machine without memory raises what is not ours, and nobody must be left without word
         for warning in (*warnings, *alerts.failed(hot.store, error)):
             warn(warning)
         raise
-    summary = f"generation {report.published.sequence} is published: {report.published.items} items"
+    published = report.published.sequence
+    summary = f"generation {published} is published: {report.published.items} items"
+    if serving == published:
+        warnings += alerts.resolved(hot.store, "pin", summary)
+    else:
+        kept = f"generation {published} is published, but {serving} is pinned and stays served until 'hotpath unpin'"
+        warnings += [kept, *alerts.wrong(hot.store, "pin.holds", kept)]
+        summary = kept
     if report.failures:
         details = [str(failure) for failure in report.failures]
         kept = f"{len(report.failures)} items failed, {len(report.carried)} keep their last good bytes"
@@ -66,10 +75,19 @@ def run_night(
 
 
 def _go_back(hot: Hotpath, sequence: int, found: CheckReport) -> None:
-    """Roll back from a generation that the public sees wrong, and say so by raising."""
+    """Roll back from a generation that the public sees wrong, where it is to blame, and say so by raising.
+
+    Without a pin: the next generation may be served, unless it is wrong as well.
+    """
     problems = [str(failure) for failure in found.failures]
-    try:
-        _, target = hot.store.rollback(reason=f"the public endpoints were wrong: {problems[0]}")
-    except StoreError as error:
-        raise PublicAnswerWrong(found.base_url, sequence, None, [*problems, f"and it stays: {error}"]) from error
-    raise PublicAnswerWrong(found.base_url, sequence, target, problems)
+    target, kept = None, None
+    if found.generation != sequence:
+        kept = f"it is pinned, and {sequence} is published beside it"
+    elif not found.answered:
+        kept = "the site does not answer at all, which is no fault of the generation"
+    else:
+        try:
+            _, target = hot.store.rollback(reason=f"the public endpoints were wrong: {problems[0]}", pin=False)
+        except StoreError as error:
+            kept = str(error)
+    raise PublicAnswerWrong(found.base_url, found.generation, target, problems, kept)
