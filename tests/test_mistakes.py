@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -236,6 +237,15 @@ def test_the_page_of_mistakes_shows_it(mistake: Mistake) -> None:
     assert shown.split("; ")[0] in page, shown
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A directory that other users may enter: pytest's are for one only."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
 AS_NOBODY = """
 import os, sys
 import hotpath.cli
@@ -247,12 +257,8 @@ hotpath.cli.main(sys.argv[1:])
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 @pytest.mark.parametrize("command", ["status", "build", "rollback", "verify", "prune", "explain"])
-def test_a_store_of_another_user_is_an_error_of_one_line(
-    command: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("site")
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(0o755)
+def test_a_store_of_another_user_is_an_error_of_one_line(command: str, open_folder: Path) -> None:
+    folder = open_folder
     (folder / "myapp.py").write_text(GOOD, encoding="utf-8")
     assert run([sys.executable, "-m", "hotpath", "build", "myapp:hot"], folder).returncode == 0
     (folder / "var/hot").chmod(0o700)

@@ -323,7 +323,8 @@ def test_several_instances_share_one_guard_and_one_sampler(tmp_path: Path) -> No
 
 
 def test_bodies_in_memory_shrink_and_are_read_again(tmp_path: Path) -> None:
-    site = Hotpath(tmp_path / "site", max_body_bytes=1024 * 1024)
+    # Nothing is let go of while somebody looks at the store, so that is not to happen in between.
+    site = Hotpath(tmp_path / "site", max_body_bytes=1024 * 1024, refresh=60)
     site.route("/page/{n}", each=[{"n": str(number)} for number in range(12)])(
         lambda n: {"n": n, "x": hashlib.sha256(n.encode()).hexdigest() * 1000}
     )
