@@ -128,7 +128,7 @@ class Received:
         if len(self._data) < start:
             return False
         facts = orjson.loads(self._data[_HEAD.size : start])
-        if not isinstance(facts, list) or len(facts) != _FACTS:
+        if not isinstance(facts, list) or len(facts) != _FACTS or not isinstance(facts[-1], dict | None):
             raise ValueError("no answer")
         lengths = list((facts[-1] or {}).values())
         if len(lengths) > _MAX_CODINGS or any(type(one) is not int or not 0 <= one < body_bytes for one in lengths):
