@@ -12,6 +12,7 @@ from urllib.parse import quote
 import anyio.to_thread
 
 from hotpath.access import Observer, Watch, result_of
+from hotpath.endpoints import held_back
 from hotpath.errors import DeclarationError
 from hotpath.guard import MemoryGuard
 from hotpath.hard_limit import handled_memory_error, is_memory_error
@@ -69,6 +70,8 @@ class HotpathMiddleware:
             raise DeclarationError(f"guard={guard!r}: write guard=MemoryGuard(limit='1500MiB')")
         if observe is not None and not _can_observe(observe):
             raise DeclarationError(f"observe={observe!r}: write a plain function that takes a HotpathRequest")
+        for told in held_back(app, hot.routes):
+            logger.warning("hotpath: %s", told)
         self.app = app
         self.hot = hot
         self.internal_errors = 0

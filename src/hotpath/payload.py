@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +81,7 @@ _ADVICE = {
     "Decimal": "convert it with float() or str()",
     "set": "sort it into a list",
     "frozenset": "sort it into a list",
-    "Row": "convert it with dict(row)",
+    "Row": "write dict(row)",
     "bytes": "decode it to str",
     "generator": "make it a list",
 }
@@ -97,7 +97,7 @@ def _unfit(value: Any, path: str) -> Iterator[tuple[str, str]]:
             yield from _unfit(
                 inner, f"{path}.{key}" if isinstance(key, str) and key.isidentifier() else f"{path}[{key!r}]"
             )
-    elif isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
+    elif isinstance(value, list | tuple):  # a sqlite3.Row is a sequence too, and no JSON
         for index, inner in enumerate(value):
             yield from _unfit(inner, f"{path}[{index}]")
     elif hasattr(value, "model_dump"):

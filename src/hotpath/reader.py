@@ -398,7 +398,7 @@ class Reader:
         if problem not in self._told:
             if len(self._told) < 1000:
                 self._told.add(problem)
-            logger.warning("%s", problem)
+            logger.warning("hotpath: %s", problem)
 
     def _forget_after_fork(self) -> None:
         """Start anew with the first request, if one ever comes: most children never serve.

@@ -19,6 +19,8 @@ Each = Mapping[str, Iterable[object]] | Iterable[Mapping[str, object]] | Callabl
 # Python's own table, without the system's files: a media type must not depend on the machine the batch ran on.
 _TYPES = mimetypes.MimeTypes()
 
+# Annotations of what a framework gives an endpoint.
+_OF_A_REQUEST = ("Request", "HttpRequest", "HTTPConnection", "Depends", "Security", "BackgroundTasks", "Response")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BAD_IN_FIELD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
 
@@ -152,6 +154,10 @@ def check_expectations(expects: Expectations) -> None:
 
 def check_route(route: Route) -> None:
     """What can be known before ``each`` gives a single item. Raises ``DeclarationError`` with the line to change."""
+    if other := re.search(r"<(?:\w+:)?(\w+)>", route.path.text):
+        raise DeclarationError(
+            f"{route.path.text!r}: {other[0]} is no parameter here; write {{{other[1]}}}", where=route.where
+        )
     wanted = (*route.path.names, *route.query)
     given: tuple[str, ...] | None = None
     if route.each is None:
@@ -183,14 +189,33 @@ def _check_names(route: Route, given: tuple[str, ...], wanted: tuple[str, ...]) 
                 f"{route.path.text!r} needs {name!r}, and each= gives {has}; write each={{{name!r}: [...]}}",
                 where=route.where,
             )
+    name = getattr(route.function, "__name__", "the function")
     try:
-        inspect.signature(route.function).bind(**dict.fromkeys(given))
+        signature = inspect.signature(route.function)
+        for parameter in signature.parameters.values():
+            _require_batch_can_fill(route, parameter, given)
+        signature.bind(**dict.fromkeys(given))
     except (TypeError, ValueError) as error:
         arguments = ", ".join(given)
-        name = getattr(route.function, "__name__", "the function")
         raise DeclarationError(
             f"{name} is called with what each= gives ({error}); write def {name}({arguments})", where=route.where
         ) from None
+
+
+def _require_batch_can_fill(route: Route, parameter: inspect.Parameter, given: tuple[str, ...]) -> None:
+    """A batch has no request: what a framework fills in for one is not there, and its marker is no value."""
+    if parameter.name in given:
+        return
+    default, annotation = parameter.default, str(parameter.annotation)
+    told = type(default).__name__ if type(default).__module__.startswith("fastapi.") else ""
+    if default is inspect.Parameter.empty:
+        told = next((word for word in _OF_A_REQUEST if re.search(rf"\b{word}\b", annotation)), "")
+    if told:
+        raise DeclarationError(
+            f"{parameter.name} ({told}) is filled in for a request, and a batch has none; move the body into a function"
+            f" that takes ({', '.join(given)}), declare that as the hot route, and call it from the endpoint",
+            where=route.where,
+        )
 
 
 def plan(routes: Iterable[Route]) -> list[PlannedItem]:

@@ -86,6 +86,8 @@ class Store:
         disk: Disk | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        if not isinstance(keep, int) or isinstance(keep, bool):
+            raise DeclarationError(f"keep={keep!r}: write how many generations stay, a whole number of 1 or more")
         if keep < 1:
             raise DeclarationError(f"keep={keep}: at least the current generation has to stay; write keep=1 or more")
         # Absolute from the start: a later chdir(2) must not move the store.
