@@ -193,12 +193,19 @@ def test_limits_that_cannot_work_are_usage_errors(project: Path) -> None:
         ("broken:hot", "ZeroDivisionError: division by zero"),
         ("missing:hot", "No module named 'nowhere'"),
         ("syntax:hot", "SyntaxError"),
+        ("leaves:hot", "importing leaves failed"),
+        ("./myapp.py:hot", "write myapp:hot"),
+        ("myapp.py:hot", "write myapp:hot"),
+        ("./myapp:hot", "write myapp:hot"),
+        ("there", "this is a directory"),
     ],
 )
 def test_a_wrong_target_says_what_and_where(project: Path, target: str, told: str) -> None:
     (project / "broken.py").write_text("x = 1\n1 / 0\n")
     (project / "missing.py").write_text("\nimport nowhere\n")
     (project / "syntax.py").write_text("def f(:\n")
+    (project / "leaves.py").write_text("import sys\nsys.exit(0)\n")
+    (project / "there").mkdir()
     found = hotpath(project, "build", target)
     assert found.code == 2
     assert told in found.err

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from hotpath.errors import DeclarationError
-from hotpath.quantities import human_bytes, human_seconds, parse_bytes, parse_seconds
+from hotpath.quantities import human_bytes, human_seconds, parse_bytes, parse_seconds, parse_whole_seconds
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,15 @@ def test_bytes(text: int | str, value: int) -> None:
 
 @pytest.mark.parametrize(("text", "value"), [(90, 90), ("90s", 90), ("10m", 600), ("26h", 93600), ("7d", 604800)])
 def test_seconds(text: int | str, value: int) -> None:
-    assert parse_seconds(text, "lifetime") == value
+    assert parse_seconds(text, "timeout") == parse_whole_seconds(text, "lifetime") == value
+
+
+def test_parts_of_a_second_are_kept_or_refused() -> None:
+    assert (parse_seconds("0.2s", "timeout"), parse_seconds(1.9, "timeout")) == (0.2, 1.9)
+    assert parse_seconds("0s", "wait", least=0) == 0
+    for wrong in ("0.2s", "1.5s", 0.5):
+        with pytest.raises(DeclarationError, match="no whole number of seconds"):
+            parse_whole_seconds(wrong, "lifetime")
 
 
 @pytest.mark.parametrize("wrong", ["", "lots", "-1", "5 parsecs", 0, -3, math.nan, math.inf, True, None])

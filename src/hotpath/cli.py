@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hotpath.errors import BuildFailed, DeclarationError, HotpathError, Implausible
+from hotpath.errors import HotpathError
 
 try:
     import click
@@ -14,9 +15,20 @@ try:
 except ImportError as error:
     sys.exit(f"hotpath: the command needs {error.name}: pip install 'asgi-hotpath[cli]'")
 
-from hotpath.batch import DEFAULT_MAX_FAILURES, Report, failure_facts
+from hotpath.batch import Report
 from hotpath.batch import build as run_batch
-from hotpath.cli_output import JSON, STORE, TARGET, print_json, say, warn
+from hotpath.cli_output import (
+    JSON,
+    STORE,
+    TARGET,
+    alerts_if,
+    batch_options,
+    limits_of,
+    print_error,
+    print_json,
+    say,
+    warn,
+)
 from hotpath.cli_public import alert, check, recover
 from hotpath.operations import audit as audit_operation
 from hotpath.operations import demo as demo_operation
@@ -25,33 +37,48 @@ from hotpath.operations import import_directory as import_operation
 from hotpath.operations import status as status_operation
 from hotpath.operations import verify as verify_operation
 from hotpath.operations import warm as warm_operation
-from hotpath.operations.alerts.alerts import Alerts
-from hotpath.operations.alerts.environment import alerts_from_environment
+from hotpath.operations.check import public_base
 from hotpath.operations.night import run_night
 from hotpath.operations.progress import progress_for
 from hotpath.prune import prune as prune_store
 from hotpath.publish import Published
-from hotpath.quantities import human_bytes, parse_bytes, parse_seconds
+from hotpath.quantities import human_bytes, parse_seconds
 from hotpath.quarantine import approve as approve_generation
 from hotpath.store import Store
 from hotpath.targets import load, load_store, load_validator
-from hotpath.worker import Limits
+
+# As a shell has it for what SIGINT ended.
+INTERRUPTED = 130
 
 
 class _Group(click.Group):
     """Turns every error of ours into one line on stderr and its exit code."""
 
     def invoke(self, context: click.Context) -> object:
+        _open_what_is_closed()
         try:
             return super().invoke(context)
         except HotpathError as error:
-            click.echo(f"hotpath: {error}", err=True)
+            print_error(context, error)
             raise SystemExit(error.exit_code) from None
+        except KeyboardInterrupt:
+            click.echo("hotpath: interrupted; 'hotpath status' says what is served", err=True)
+            raise SystemExit(INTERRUPTED) from None
         except OSError as error:
-            if error.filename is None:
-                raise
-            click.echo(f"hotpath: {error.filename}: {error.strerror}", err=True)
+            place = f"{error.filename}: " if error.filename is not None else ""
+            click.echo(f"hotpath: {place}{error.strerror or error}", err=True)
             raise SystemExit(1) from None
+
+
+def _open_what_is_closed() -> None:
+    """A service may have no standard output: a pipe of ours would get its number, and all that is printed."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, "w" if descriptor else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -80,20 +107,13 @@ def demo(csv: Path | None, market: str, serve: bool, keep: Path | None, tickers:
 
 @main.command()
 @TARGET
-@click.option("--memory", default="512MiB", show_default=True, help="What each item may allocate.")
-@click.option("--timeout", default="60s", show_default=True, help="What each item may take, unless its route says.")
-@click.option("--workers", default=1, show_default=True, help="How many items are run at once.")
-@click.option(
-    "--max-failures",
-    default=DEFAULT_MAX_FAILURES,
-    show_default=True,
-    help="The share of items that may fail and keep their last good bytes; one always may, unless this is 0.",
-)
+@batch_options
 @click.option("--retry-failed", is_flag=True, help="Run only what failed in the last run, and take over the rest.")
 @click.option(
     "--check", "check_url", metavar="URL", help="Ask the public site afterwards; roll back where it is wrong."
 )
 @click.option("--alert", is_flag=True, help="Tell people of a failure, as HOTPATH_ALERT_… says how.")
+@click.option("--quiet", is_flag=True, help="Print nothing but what is wrong, for cron.")
 @JSON
 def build(
     target: str,
@@ -104,39 +124,32 @@ def build(
     retry_failed: bool,
     check_url: str | None,
     alert: bool,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Run the batch of TARGET and publish the result as a new generation."""
-    hot = load(target)
-    limits = Limits(
-        memory_bytes=parse_bytes(memory, "--memory"),
-        timeout_seconds=parse_seconds(timeout, "--timeout"),
-        workers=workers,
-    )
-    alerts = alerts_from_environment() if alert else Alerts()
-    if alert and not alerts:
-        raise DeclarationError("--alert: no way is configured; set HOTPATH_ALERT_WEBHOOK, HOTPATH_ALERT_MAIL_TO …")
+    alerts = alerts_if(alert)
+    limits = limits_of(memory, timeout, workers)
+    if check_url is not None:
+        check_url = public_base(check_url, "--check")
+    try:
+        hot = load(target)
+    except HotpathError as error:
+        warn(alerts.failed(None, error))
+        raise
 
     def run() -> Report:
-        return run_batch(hot, progress_for(), limits=limits, max_failures=max_failures, retry_failed=retry_failed)
+        progress = progress_for(quiet=quiet)
+        return run_batch(hot, progress, limits=limits, max_failures=max_failures, retry_failed=retry_failed)
 
-    try:
-        night = run_night(hot, run, alerts=alerts, check_url=check_url, warn=lambda text: warn([text]))
-    except BuildFailed as error:
-        if as_json:
-            failures = [failure_facts(failure, ()) for failure in error.failures]
-            print_json({"generation": None, "problem": error.reason, "failures": failures})
-        raise
-    except Implausible as error:
-        if as_json:
-            print_json({"generation": None, "quarantined": error.sequence, "problems": error.problems})
-        raise
+    night = run_night(hot, run, alerts=alerts, check_url=check_url, warn=lambda text: warn([text]))
     report = night.report
     warn(night.warnings)
     if as_json:
         print_json(night.as_dict())
         return
-    _say_published(report.published, hot.store.root, f" in {report.seconds:.1f} s")
+    if not quiet:
+        _say_published(report.published, hot.store.root, f" in {report.seconds:.1f} s")
     warn(report.warnings)
     if report.failures:
         warn(
@@ -188,8 +201,12 @@ def pin(target: str, generation: int) -> None:
 @STORE
 def unpin(target: str) -> None:
     """Serve the newest accepted generation again."""
-    pinned = load_store(target).unpin()
-    say("nothing was pinned" if pinned is None else f"generation {pinned} is no longer pinned")
+    store = load_store(target)
+    pinned = store.unpin()
+    if pinned is None:
+        say("nothing was pinned")
+    else:
+        say(f"generation {pinned} is no longer pinned; generation {store.chosen_sequence()} is served")
 
 
 @main.command()
@@ -198,8 +215,15 @@ def unpin(target: str) -> None:
 @click.option("--reason", required=True, help="Why it is right after all; is kept in the history.")
 def approve(target: str, generation: int, reason: str) -> None:
     """Release GENERATION from quarantine: it is served, and what comes next is compared with it."""
-    warnings = approve_generation(load_store(target), generation, reason)
-    say(f"generation {generation} is approved and current; running servers follow within two seconds")
+    store = load_store(target)
+    warnings = approve_generation(store, generation, reason)
+    serving = store.chosen_sequence()
+    if serving == generation:
+        say(f"generation {generation} is approved and current; running servers follow within two seconds")
+    else:
+        say(
+            f"generation {generation} is approved, but {serving} is pinned: it is served until 'hotpath unpin {target}'"
+        )
     warn(warnings)
 
 

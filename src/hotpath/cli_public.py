@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from hotpath.batch import build as run_batch
-from hotpath.cli_output import JSON, STORE, TARGET, print_json, say, warn
+from hotpath.cli_output import JSON, STORE, TARGET, alerts_if, batch_options, limits_of, print_json, say, warn
+from hotpath.errors import HotpathError
 from hotpath.operations import check as check_operation
 from hotpath.operations import recover as recover_operation
 from hotpath.operations.alerts.environment import NAMES as ALERT_NAMES
@@ -20,7 +19,7 @@ from hotpath.operations.recovery.incident import Wish
 from hotpath.quantities import parse_seconds
 from hotpath.site import Hotpath
 from hotpath.store import Store
-from hotpath.targets import load, load_store
+from hotpath.targets import load, load_site_or_store
 
 _BASE_URL = "What stands before the path of every page: https://example.org"
 _EDGE = "A cache stands in front: its copies may be older."
@@ -59,25 +58,27 @@ def check(
     as_json: bool,
 ) -> None:
     """Ask the public endpoints as a crawler would, and compare with what is published."""
-    site = load_store(target) if Path(target).exists() else load(target)
+    site = load_site_or_store(target)
     options = check_operation.CheckOptions(
         sample=sample,
         everything=everything,
         edge=edge,
         timeout_seconds=parse_seconds(timeout, "--timeout"),
-        wait_seconds=0 if wait == "0" else parse_seconds(wait, "--wait"),
+        wait_seconds=parse_seconds(wait, "--wait", least=0),
         concurrency=concurrency,
         max_seconds=max_latency,
     )
-    alerts = alerts_from_environment() if alert else None
-    found = check_operation.check(site, base_url, options)
+    alerts, store = alerts_if(alert), _store_of(site)
+    try:
+        found = check_operation.check(site, base_url, options)
+    except HotpathError as error:
+        warn(alerts.failed(store, error, "check"))
+        raise
     told = check_operation.lines(found)
-    if alerts is not None:
-        store = _store_of(site)
-        if found.is_right:
-            warn(alerts.resolved(store, "check", told[-1]))
-        else:
-            warn(alerts.wrong(store, "check.wrong", f"{base_url}: {told[-1]}", told))
+    if found.is_right:
+        warn(alerts.resolved(store, "check", told[-1]))
+    else:
+        warn(alerts.wrong(store, "check.wrong", f"{base_url}: {told[-1]}", told))
     if as_json:
         print_json(found.as_dict())
     else:
@@ -112,18 +113,34 @@ def alert(action: str, as_json: bool) -> None:
 @click.option("--base-url", help=f"{_BASE_URL}. With it the edge is purged, the pages are warmed and checked.")
 @click.option("--edge", is_flag=True, help=_EDGE)
 @click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
+@click.option("--purge-all", is_flag=True, help="Purge every URL, not only those whose bytes changed in this recovery.")
+@batch_options
 @click.option("--new", is_flag=True, help="Begin another recovery, where this would go on with the last one.")
 @JSON
 def recover(
-    target: str, rollback: bool, build: bool, base_url: str | None, edge: bool, dry_run: bool, new: bool, as_json: bool
+    target: str,
+    rollback: bool,
+    build: bool,
+    base_url: str | None,
+    edge: bool,
+    dry_run: bool,
+    purge_all: bool,
+    memory: str,
+    timeout: str,
+    workers: int,
+    max_failures: float,
+    new: bool,
+    as_json: bool,
 ) -> None:
     """Bring a site back: verify, roll back, build, publish, purge, warm, check. Run it again as often as you like."""
     hot = load(target)
+    limits = limits_of(memory, timeout, workers)
     wish = Wish(
         rollback=rollback,
         build=build,
         base_url=base_url,
         purgers=purgers_from_environment() if base_url else (),
+        purge_all=purge_all,
         check=check_operation.CheckOptions(edge=edge),
     )
     if dry_run:
@@ -132,6 +149,8 @@ def recover(
             print_json(plan.as_dict())
         else:
             say(*recover_operation.plan_lines(plan))
+        if plan.stops:
+            raise SystemExit(1)
         return
 
     def tell(entry: Entry) -> None:
@@ -147,7 +166,7 @@ def recover(
         wish,
         target=target,
         new=new,
-        run_batch=lambda site: run_batch(site, progress_for()),
+        run_batch=lambda site: run_batch(site, progress_for(), limits=limits, max_failures=max_failures),
         tell=None if as_json else tell,
     )
     if as_json:

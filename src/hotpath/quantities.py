@@ -15,20 +15,30 @@ _BYTES = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
     _BYTES |= {_letter: 1024**_power, f"{_letter}ib": 1024**_power, f"{_letter}b": 1000**_power}
 
+_EXAMPLES_OF_SECONDS = "seconds: 3600, '90s', '10m', '26h' or '7d'"
 _SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def parse_bytes(value: int | str, name: str) -> int:
     """A number of bytes from an int or from text like ``"64MiB"``. ``name`` is the option, for the error."""
-    return _parse(value, name, _BYTES, "bytes: 67108864, '64MiB' or '64M' (both 1024-based), '64MB' (1000-based)")
+    examples = "bytes: 67108864, '64MiB' or '64M' (both 1024-based), '64MB' (1000-based)"
+    return max(1, int(_parse(value, name, _BYTES, f"no positive number of {examples}")))
 
 
-def parse_seconds(value: float | str, name: str) -> int:
-    """Whole seconds from a number or from text like ``"26h"``."""
-    return _parse(value, name, _SECONDS, "seconds: 3600, '90s', '10m', '26h' or '7d'")
+def parse_seconds(value: float | str, name: str, *, least: float = 1e-3) -> float:
+    """Seconds, ``least`` or more, from a number or from text like ``"26h"`` or ``"0.5s"``."""
+    return _parse(value, name, _SECONDS, f"no number of {_EXAMPLES_OF_SECONDS}", least)
 
 
-def _parse(value: float | str, name: str, units: dict[str, int], examples: str) -> int:
+def parse_whole_seconds(value: float | str, name: str) -> int:
+    """Whole seconds, 1 or more, from a number or from text like ``"26h"``."""
+    number = _parse(value, name, _SECONDS, f"no whole number of {_EXAMPLES_OF_SECONDS}", 1)
+    if number != int(number):
+        raise DeclarationError(f"{name}={value!r} is no whole number of {_EXAMPLES_OF_SECONDS}")
+    return int(number)
+
+
+def _parse(value: float | str, name: str, units: dict[str, int], problem: str, least: float = 1e-9) -> float:
     number = math.nan
     if isinstance(value, str):
         found = _NUMBER.fullmatch(value)
@@ -36,9 +46,9 @@ def _parse(value: float | str, name: str, units: dict[str, int], examples: str) 
             number = float(found.group(1)) * units[found.group(2).lower()]
     elif isinstance(value, int | float) and not isinstance(value, bool):
         number = value
-    if not (0 < number < math.inf):
-        raise DeclarationError(f"{name}={value!r} is no positive number of {examples}")
-    return max(1, int(number))
+    if not (least <= number < math.inf):
+        raise DeclarationError(f"{name}={value!r} is {problem}")
+    return number
 
 
 def human_bytes(count: float) -> str:

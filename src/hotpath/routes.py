@@ -55,7 +55,7 @@ class Expectations:
     max_bytes: int = MAX_BYTES
     check: Callable[[Any], object] | None = None
     critical: bool = False
-    timeout_seconds: int | None = None
+    timeout_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

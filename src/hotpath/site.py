@@ -12,7 +12,7 @@ from hotpath.directory import WatchedDirectory
 from hotpath.errors import DeclarationError
 from hotpath.keys import Template, parse_file_template, parse_path_template
 from hotpath.manifest import Policy
-from hotpath.quantities import parse_bytes, parse_seconds
+from hotpath.quantities import parse_bytes, parse_seconds, parse_whole_seconds
 from hotpath.reader import Reader, ReaderOptions
 from hotpath.routes import (
     MAX_BYTES,
@@ -75,7 +75,7 @@ class Hotpath:
             )
         self.store = Store(root, keep=keep)
         self.routes: list[Route] = []
-        self._lifetime_seconds = parse_seconds(lifetime, "lifetime")
+        self._lifetime_seconds = parse_whole_seconds(lifetime, "lifetime")
         self._cache_control = _required(check_field_value(cache_control, "cache_control"))
         self._cdn_cache_control = check_field_value(cdn_cache_control, "cdn_cache_control")
         self._directories: list[WatchedDirectory] = []
@@ -265,7 +265,7 @@ class Hotpath:
             media_type=with_charset(check_field_value(media_type, "media_type") or default_media_type(path)),
             cache_control=check_field_value(cache_control, "cache_control") or self._cache_control,
             cdn_cache_control=check_field_value(cdn_cache_control, "cdn_cache_control") or self._cdn_cache_control,
-            lifetime_seconds=self._lifetime_seconds if lifetime is None else parse_seconds(lifetime, "lifetime"),
+            lifetime_seconds=self._lifetime_seconds if lifetime is None else parse_whole_seconds(lifetime, "lifetime"),
             query=_names(query, "query"),
             fold_case=fold_case,
             headers=check_headers(headers),

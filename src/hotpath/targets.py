@@ -13,6 +13,9 @@ from hotpath.publish import Validator
 from hotpath.site import Hotpath
 from hotpath.store import Store
 
+# The hot pages of a Django project, which has to be set up first.
+_DJANGO = "hotpath.contrib.django"
+
 
 def load(target: str) -> Hotpath:
     """The ``Hotpath`` object that ``module:attribute`` names; the working directory is importable.
@@ -39,18 +42,26 @@ def load_validator(target: str) -> Validator:
 
 def _find(target: str) -> object:
     module_name, colon, attributes = target.partition(":")
+    if not colon and Path(target).is_dir():
+        raise TargetError(
+            target, "this is a directory, and what is declared has to be known; write app:hot, or as yours is"
+        )
     if not colon or not module_name or not attributes:
-        raise TargetError(target, f"expected module:attribute; write {module_name.removesuffix('.py') or 'myapp'}:hot")
+        raise TargetError(target, f"expected module:attribute; write {_as_module(module_name) or 'myapp'}:hot")
+    if module_name != _as_module(module_name):
+        raise TargetError(target, f"expected module:attribute; write {_as_module(module_name)}:{attributes}")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
+    if module_name == _DJANGO:
+        _set_up_django(target)
     try:
         found: object = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise TargetError(target, f"there is no module {error.name!r} in {here} or on sys.path") from None
         raise _import_failed(target, module_name, error) from error
-    except Exception as error:  # a module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
         raise _import_failed(target, module_name, error) from error
     for name in attributes.split("."):
         try:
@@ -62,11 +73,26 @@ def _find(target: str) -> object:
     return found
 
 
+def _as_module(name: str) -> str:
+    """The module that a path means: ``./site/app.py`` is ``site.app``."""
+    name = name.removesuffix(".py")
+    return ".".join(part for part in Path(name).parts if part not in ("/", "..")) if os.sep in name else name
+
+
+def _set_up_django(target: str) -> None:
+    try:
+        importlib.import_module("django").setup()
+    except Exception as error:  # no settings, an app that fails: Django says which
+        raise TargetError(
+            target, f"this is a Django project's; write 'python manage.py hotpath …' beside its manage.py ({error})"
+        ) from error
+
+
 def _sites_in(module_name: str) -> list[str]:
     return [name for name, value in vars(sys.modules[module_name]).items() if isinstance(value, Hotpath)]
 
 
-def _import_failed(target: str, module_name: str, error: Exception) -> TargetError:
+def _import_failed(target: str, module_name: str, error: BaseException) -> TargetError:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
     # An error of ours is about the line that called us.
     theirs = [frame for frame in frames if not Path(frame.filename).is_relative_to(Path(__file__).parent)]
@@ -82,8 +108,14 @@ def _import_failed(target: str, module_name: str, error: Exception) -> TargetErr
 
 def load_store(target: str) -> Store:
     """The store of a TARGET, or the store at a path. Raises ``TargetError``."""
-    if os.sep not in target and ":" in target and not Path(target).exists():
-        return load(target).store
+    found = load_site_or_store(target)
+    return found.store if isinstance(found, Hotpath) else found
+
+
+def load_site_or_store(target: str) -> Hotpath | Store:
+    """What is declared, where TARGET names that; else the store at a path. Raises ``TargetError``."""
+    if ":" in target and not Path(target).exists():
+        return load(target)
     path = Path(target)
     if not path.exists():
         raise TargetError(target, "there is no such directory; give module:attribute or the path of a store")

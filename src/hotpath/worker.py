@@ -242,8 +242,9 @@ class _Run:
         with contextlib.suppress(OSError):  # the user's pipes may be many already
             fcntl.fcntl(answer_writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         mark = secrets.token_bytes(16)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):  # not printed twice; there may be none, or a full disk behind it
+            with contextlib.suppress(AttributeError, OSError, ValueError):
+                stream.flush()
         parent = os.getpid()
 
         def in_the_child() -> None:

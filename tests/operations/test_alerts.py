@@ -58,6 +58,15 @@ def store(tmp_path: Path, clock: FakeClock) -> Store:
     return store
 
 
+def test_a_nightly_job_that_is_a_little_early_reminds_every_night(store: Store, clock: FakeClock) -> None:
+    pigeon = Pigeon()
+    alerts = Alerts([pigeon], clock=clock)
+    for _ in range(4):
+        alerts.wrong(store, *WRONG)
+        clock.advance(DAY - 3700)
+    assert [event for event, _ in pigeon.sent] == ["failed", "reminder", "reminder", "reminder"]
+
+
 def test_once_a_reminder_and_a_resolved(store: Store, clock: FakeClock) -> None:
     pigeon = Pigeon()
     alerts = Alerts([pigeon], clock=clock)

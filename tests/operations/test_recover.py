@@ -224,6 +224,17 @@ def test_the_public_is_purged_warmed_and_checked(two: SmallSite) -> None:
         assert len(edge.purged) == 2
 
 
+def test_a_healthy_site_is_not_purged_unless_all_is_asked_for(two: SmallSite) -> None:
+    edge = Edge()
+    with public_site(two.hot) as server:
+        found = recover(two.hot, Wish(base_url=server.url, purgers=[edge], check=AT_ONCE))
+        assert told(found, "purge") == "no URL has other bytes in generation 2 than before"
+        assert edge.purged == []
+        found = recover(two.hot, Wish(base_url=server.url, purgers=[edge], check=AT_ONCE, purge_all=True), new=True)
+        assert found.finished
+    assert len(edge.purged) == 12
+
+
 def test_what_was_served_meanwhile_is_purged_too(two: SmallSite) -> None:
     """The edge may hold 2 from before, and 1 from between the rollback and the build."""
     edge = Edge()

@@ -126,12 +126,12 @@ class _Asked:
         return self.identity, self.gzipped, self.head
 
 
-def public_base(base_url: str) -> str:
-    """A base URL without the slash at its end. Raises ``DeclarationError`` that says what to write."""
-    parts = parse_url(base_url, "--base-url", secret="@" in base_url)
+def public_base(base_url: str, name: str = "--base-url") -> str:
+    """A base URL without the slash at its end. Raises ``DeclarationError`` that says what to write for ``name``."""
+    parts = parse_url(base_url, name, secret="@" in base_url)
     if parts.query or parts.fragment or "@" in parts.netloc:
         raise DeclarationError(
-            "--base-url: write what stands before the path of every page, https://example.org; no user, no query"
+            f"{name}: write what stands before the path of every page, https://example.org; no user, no query"
         )
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 

@@ -13,7 +13,7 @@ from hotpath.keys import canonical_path, parameter_text
 from hotpath.manifest import SUFFIXES, Policy
 from hotpath.payload import encode_payload
 from hotpath.publish import Published, Validator, staging
-from hotpath.quantities import parse_seconds
+from hotpath.quantities import parse_whole_seconds
 from hotpath.routes import default_media_type
 from hotpath.site import DEFAULT_CACHE_CONTROL, DEFAULT_CDN_CACHE_CONTROL, DEFAULT_LIFETIME
 from hotpath.store import Store
@@ -70,7 +70,7 @@ def _publish(store: Store, directory: Path, planned: dict[str, Path], validate: 
                 media_type,
                 DEFAULT_CACHE_CONTROL,
                 DEFAULT_CDN_CACHE_CONTROL,
-                parse_seconds(DEFAULT_LIFETIME, "lifetime"),
+                parse_whole_seconds(DEFAULT_LIFETIME, "lifetime"),
             )
             name = path.relative_to(directory).as_posix()
             try:

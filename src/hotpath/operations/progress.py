@@ -13,14 +13,39 @@ from hotpath.quantities import human_bytes
 PLAIN_SECONDS = 5.0
 
 
-def progress_for(stream: TextIO | None = None) -> Progress:
-    """A bar where ``stream`` (stderr by default) is a terminal, plain lines elsewhere."""
+# Of what a failed item printed so many lines are shown; the report of the run has more.
+SHOWN_LINES = 5
+
+
+def progress_for(stream: TextIO | None = None, *, quiet: bool = False) -> Progress:
+    """A bar where ``stream`` (stderr by default) is a terminal, plain lines elsewhere; with ``quiet`` failures only."""
     stream = stream or sys.stderr
+    if quiet:
+        return Failures(stream)
     return Bar() if stream.isatty() else PlainLines(stream)
 
 
 def _failure(done: Done) -> str:
-    return f"FAILED {done.error}" + ("; its last good bytes stay" if done.carried else "")
+    told = f"FAILED {done.error}" + ("; its last good bytes stay" if done.carried else "")
+    printed = [ascii(line)[1:-1] if not line.isprintable() else line for line in done.output.splitlines()]
+    return "\n".join([told, *(f"    {line}" for line in printed[-SHOWN_LINES:])])
+
+
+class Failures:
+    """A line for each failure, and nothing else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def start(self, total: int) -> None:
+        return None
+
+    def done(self, done: Done) -> None:
+        if done.error is not None:
+            print(_failure(done), file=self._stream, flush=True)
+
+    def finish(self) -> None:
+        return None
 
 
 class PlainLines:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
 from hotpath.batch import build
@@ -69,17 +69,19 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a recovery would do."""
+    """What a recovery would do; ``stops`` says that it would not come to its end."""
 
     number: int
     goes_on: bool
     steps: tuple[tuple[str, str], ...]
+    stops: bool
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
         return {
             "recovery": self.number,
             "goes_on": self.goes_on,
+            "stops": self.stops,
             "steps": [{"step": name, "would": told} for name, told in self.steps],
         }
 
@@ -119,14 +121,16 @@ def plan(hot: Hotpath, wish: Wish, *, target: str = "TARGET", new: bool = False)
     known = [] if new else _same_night(hot.store, entries)
     incident = _incident(hot, wish, target, known, build)
     told = []
+    stops = False
     for step in _steps(incident):
         try:
             told.append((step.name, step.plan()))
         except Stopped as error:
             told.append((step.name, f"stop: {error.problem}; next: {error.next_step}"))
+            stops = True
             break
     number = known[-1].recovery if known else (entries[-1].recovery if entries else 0) + 1
-    return Plan(number, bool(known), tuple(told))
+    return Plan(number, bool(known), tuple(told), stops)
 
 
 def lines(found: Recovery) -> list[str]:
@@ -250,7 +254,7 @@ def _incident(
     begun = frozenset(entry.step for entry in known if entry.state == DOING)
     seen = (begin.serving, _serving(hot.store), *(entry.facts.get("serving") for entry in known))
     base_url = public_base(wish.base_url) if wish.base_url is not None else None
-    asked = Wish(wish.rollback, wish.build, base_url, wish.purgers, wish.check)
+    asked = replace(wish, base_url=base_url)
     return Incident(
         hot, target, asked, begin, facts, begun, frozenset(one for one in seen if one is not None), run_batch
     )

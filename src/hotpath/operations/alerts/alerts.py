@@ -22,6 +22,9 @@ from hotpath.store import Store
 # Once a day, beside the nightly failure itself: enough not to be forgotten, too little to be filtered away.
 REMIND_SECONDS = 24 * 3600
 
+# A nightly job does not begin at the same second each night, and once a year an hour earlier.
+EARLY_SECONDS = 2 * 3600
+
 
 class Way(Protocol):
     """One way to reach people; ``name`` may be shown to anybody."""
@@ -78,11 +81,12 @@ class Alerts:
         return bool(self.ways or self.ping)
 
     def test(self) -> list[Delivery]:
-        """Send a message by every way, and a start to the dead man's switch; what each did."""
+        """Send a message by every way, and a start and a success to the dead man's switch; what each did."""
         message = self._message(TEST, "test", "this is a test: alerts of this site reach you")
         found = self._deliver([(way, message) for way in self.ways])
         if self.ping is not None:
-            found.append(Delivery(self.ping.name, self._pinged(START)))
+            # The start alone would be a run that hangs.
+            found.append(Delivery(self.ping.name, self._pinged(START) or self._pinged(SUCCESS)))
         return found
 
     def started(self) -> list[str]:
@@ -93,13 +97,19 @@ class Alerts:
         """Say that a run was right, and that what was wrong before is resolved. Returns warnings."""
         return [*self._ping_warnings(SUCCESS, summary), *self.resolved(store, area, summary)]
 
-    def failed(self, store: Store, error: BaseException, area: str = "build") -> list[str]:
-        """Say that a run failed, unless it only met another run. Returns warnings."""
+    def failed(self, store: Store | None, error: BaseException, area: str = "build") -> list[str]:
+        """Say that a run failed, unless it only met another run. Returns warnings.
+
+        Without a ``store`` nobody knows what was told before, so it is told each time.
+        """
         kind = kind_of(error, area)
         if kind is None:
             return []
         summary = str(error).partition("\n")[0] or type(error).__name__
         warnings = self._ping_warnings(FAIL, str(error))
+        if store is None:
+            message = self._message(FAILED, kind, summary, details_of(error))
+            return warnings + _warnings(self._deliver([(way, message) for way in self.ways]))
         return [*warnings, *self.wrong(store, kind, summary, details_of(error))]
 
     def wrong(self, store: Store, kind: str, summary: str, details: Sequence[str] = ()) -> list[str]:
@@ -117,7 +127,7 @@ class Alerts:
                 sent = known.get(kind, {}).get(way.name)
                 if sent is None:
                     due.append((way, self._message(FAILED, kind, summary, details)))
-                elif now - sent.last >= self.remind_seconds:
+                elif now - sent.last >= self.remind_seconds - min(self.remind_seconds // 10, EARLY_SECONDS):
                     due.append((way, self._message(REMINDER, kind, summary, details, now - sent.first)))
             return warnings + self._send(store, due)
 
@@ -150,8 +160,7 @@ class Alerts:
         if not due:
             return []
         delivered = self._deliver(due)
-        warnings = [f"alert not sent: {one.way}: {one.problem}" for one in delivered if one.problem]
-        warnings += [f"alert: {one.way}: {one.warning}" for one in delivered if one.warning]
+        warnings = _warnings(delivered)
         records = [
             (message.event, message.kind, way.name)
             for (way, message), one in zip(due, delivered, strict=True)
@@ -185,6 +194,12 @@ class Alerts:
             return []
         problem = self._pinged(signal, text)
         return [f"not pinged: {self.ping.name}: {problem}"] if problem else []
+
+
+def _warnings(delivered: Sequence[Delivery]) -> list[str]:
+    return [f"alert not sent: {one.way}: {one.problem}" for one in delivered if one.problem] + [
+        f"alert: {one.way}: {one.warning}" for one in delivered if one.warning
+    ]
 
 
 def _sent(way: Way, message: Message) -> Delivery:

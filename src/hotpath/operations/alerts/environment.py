@@ -14,7 +14,7 @@ from hotpath.operations.alerts.mail import STARTTLS, Mail
 from hotpath.operations.alerts.ping import Ping
 from hotpath.operations.alerts.webhook import Webhook
 from hotpath.operations.secret import Secret
-from hotpath.quantities import parse_seconds
+from hotpath.quantities import parse_whole_seconds
 
 PREFIX = "HOTPATH_ALERT_"
 NAMES = (
@@ -59,7 +59,7 @@ def alerts_from_environment(environ: Mapping[str, str] | None = None) -> Alerts:
         ways += [Apprise(Secret(url), number) for number, url in enumerate(given.get("APPRISE", "").split(), 1)]
     with _naming("PING"):
         ping = Ping(Secret(given["PING"])) if "PING" in given else None
-    remind = parse_seconds(given.get("REMIND", f"{REMIND_SECONDS}s"), f"{PREFIX}REMIND")
+    remind = parse_whole_seconds(given.get("REMIND", f"{REMIND_SECONDS}s"), f"{PREFIX}REMIND")
     return Alerts(ways, ping=ping, site=given.get("SITE"), remind_seconds=remind)
 
 

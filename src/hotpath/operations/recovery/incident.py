@@ -31,7 +31,8 @@ class Wish:
     """What is asked of a recovery.
 
     ``rollback`` says that the generation served now is wrong; ``build`` runs the batch. With ``base_url`` the edge is
-    purged by ``purgers``, the pages are warmed and the public answers are checked.
+    purged by ``purgers``, the pages are warmed and the public answers are checked. ``purge_all`` purges what did not
+    change in this recovery too: who went back by hand before has changed it then.
     """
 
     rollback: bool = False
@@ -39,6 +40,7 @@ class Wish:
     base_url: str | None = None
     purgers: Sequence[Purger] = ()
     check: CheckOptions = field(default_factory=CheckOptions)
+    purge_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,8 @@ class Purge:
             return Look(False, f"no URL has other bytes in generation {serving} than before")
         if self._incident.facts.get(self.name, {}).get("to") == serving:
             return Look(False, f"{len(urls)} URLs were purged in this recovery")
-        return Look(True, f"{len(urls)} URLs have other bytes in generation {serving} than before")
+        told = "are to be purged" if self._is_all else f"have other bytes in generation {serving} than before"
+        return Look(True, f"{len(urls)} URLs {told}")
 
     def apply(self) -> str:
         serving, urls = self._incident.serving, self._urls()
@@ -48,7 +49,8 @@ class Purge:
         return ", ".join(done)
 
     def plan(self) -> str:
-        return self._why_not() or f"purge what differs from generation {self._incident.begin.serving}: {self._names()}"
+        what = "every URL" if self._is_all else f"what differs from generation {self._incident.begin.serving}"
+        return self._why_not() or f"purge {what}: {self._names()}"
 
     def _why_not(self) -> str | None:
         if self._incident.wish.base_url is None:
@@ -58,13 +60,18 @@ class Purge:
     def _names(self) -> str:
         return ", ".join(purger.name for purger in self._incident.wish.purgers)
 
+    @property
+    def _is_all(self) -> bool:
+        """Whether it is not known what the edge holds."""
+        return self._incident.wish.purge_all or self._incident.begin.serving is None
+
     def _urls(self) -> list[str]:
         incident = self._incident
         after = incident.manifest(incident.serving)
         if after is None:
             return []
         # The edge may hold bytes of any generation that was served since the recovery began.
-        held = incident.served - {incident.serving} or {None}
+        held = {None} if self._is_all else incident.served - {incident.serving}
         keys = dict.fromkeys(key for old in held for key in changed_keys(incident.manifest(old), after))
         return [f"{incident.wish.base_url}{key}" for key in keys]
 

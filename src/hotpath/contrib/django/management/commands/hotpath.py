@@ -9,9 +9,6 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 TARGET = "hotpath.contrib.django:hot"
 
-# Commands that work on something else than a site: no target is put in.
-OWN_ARGUMENTS = ("demo", "audit", "import")
-
 
 class Command(BaseCommand):
     """Everything after ``hotpath`` goes to the ``hotpath`` command, with this project as its TARGET."""
@@ -36,7 +33,9 @@ class Command(BaseCommand):
         """Run the command; its exit code, where it does not ``leave`` with it."""
         from hotpath.cli import main
 
-        if arguments and arguments[0] in main.commands and arguments[0] not in OWN_ARGUMENTS:
+        command = main.commands.get(arguments[0]) if arguments else None
+        # Some work on something else than a site: no target is put in.
+        if command is not None and command.params and any(one.name == "target" for one in command.params):
             arguments = [arguments[0], TARGET, *arguments[1:]]
         try:
             main.main(arguments or ["--help"], prog_name="manage.py hotpath", standalone_mode=True)
