@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from hotpath.batch import build
+from hotpath.loading import PAGE_OVERHEAD_BYTES
 from hotpath.middleware import HotpathMiddleware
-from hotpath.reader import PAGE_OVERHEAD_BYTES
 from hotpath.site import Hotpath
 from hotpath.testing import FakeClock, Response, asgi_get
 

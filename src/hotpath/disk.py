@@ -188,6 +188,14 @@ def _require_regular(descriptor: int, path: Path) -> None:
         raise UnsafePath("this is not a regular file", path=path, fix="remove it")
 
 
+def is_file_at(descriptor: int, path: Path) -> bool:
+    """Whether what was opened still has this name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def _require_own(descriptor: int, path: Path) -> None:
     """A file that is changed in place must have no second name: what is behind that one would change with it."""
     _require_regular(descriptor, path)

@@ -6,7 +6,6 @@ having to look, and without any lifespan protocol. Requests read one attribute, 
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import itertools
 import logging
@@ -15,45 +14,41 @@ import threading
 import time
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 from hotpath.directory import WatchedDirectory
 from hotpath.errors import Corrupt, NothingPublished, StoreError
-from hotpath.manifest import Head, Item, decode_item, item_lines, key_of, route_of, stale_since_of
+from hotpath.loading import BREATH_SECONDS, collect_again, cost_of, index_of, no_full_collection
+from hotpath.manifest import Head, Item, Manifest, decode_item
 from hotpath.snapshot import UNREAD, Freshness, Page, Snapshot, make_page
-from hotpath.store import Store, explain
+from hotpath.store import Choice, Store, explain
 
 logger = logging.getLogger("hotpath")
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# What a page costs in memory beside its bodies: its variants with their header lists, about 1.5 KB a coding.
-PAGE_OVERHEAD_BYTES = 4096
-
 # What stays of the bodies however short memory is.
 LEAST_BODIES = 0.25
 
-# While a generation is loaded the interpreter is given away after so many steps, for as long as a waiting thread needs
-# to take it: the event loop of the same process goes on answering.
-LINES_A_BREATH = 1000
+# While a generation is loaded the interpreter is given away after so many pages, as ``loading`` says.
 PAGES_A_BREATH = 20
-BREATH_SECONDS = 0.0001
+
+# What was wrong may be mended without a new pointer: rights, a disk, the number of open files.
+LOOK_AGAIN_SECONDS = 5.0
+
+# Decoded manifests take memory, four times what this process keeps of its own generation.
+MOST_OLDER_ITEMS = 200_000
 
 # Files of other programs have to show within two seconds and be seen twice before they count.
 DIRECTORY_REFRESH_SECONDS = 0.5
 
 # The line of a key that has none: the page of a directory, which is always in memory.
 _IN_MEMORY = b""
-
-# The garbage collector's thresholds before the load that goes on, if any; and one that is never reached.
-_thresholds: list[tuple[int, int, int]] = []
-_NEVER = 2**31 - 1
 
 _PERCENT = ord("%")
 
@@ -92,8 +87,17 @@ class Reader:
         self._thread: threading.Thread | None = None
         self._loaded = False
         self._signature: tuple[object, ...] | None = None
+        # When the store is looked at again though nothing has changed, since something was wrong the last time.
+        self._look_again_at = float("inf")
         self._descriptor: int | None = None
         self._freshness: dict[tuple[int, int], Freshness] = {}
+        # Of pages that were kept from a generation before.
+        self._kept_freshness: list[Freshness] = []
+        # Manifests of older generations, while pages of this one have to be looked for there.
+        self._older: dict[int, Manifest] = {}
+        # Whether reading failed of what may pass (too many open files); when such pages are tried again.
+        self._may_pass = False
+        self._try_again_at: dict[bytes, float] = {}
         # How many items expire when, in seconds since the epoch.
         self._expiries: Counter[int] = Counter()
         self._head: Head | None = None
@@ -200,38 +204,54 @@ class Reader:
             now = self._clock()
             changed = False
             signature = self._store.signature()
-            if signature != self._signature:
-                with _no_full_collection():
-                    changed = self._load(now)
+            if signature != self._signature or time.monotonic() >= self._look_again_at:
+                with no_full_collection():
+                    changed = self._load(now, is_new=signature != self._signature)
                 self._signature = signature
+                self._look_again_at = time.monotonic() + LOOK_AGAIN_SECONDS if self.degraded else float("inf")
+                if changed:
+                    self._swap()  # before the directories are looked at, which may fail
+            polled = False
             for directory in self._directories:
-                changed |= directory.poll(now)
-            for freshness in self._freshness.values():
+                polled |= directory.poll(now)
+            for freshness in (*self._freshness.values(), *self._kept_freshness):
                 freshness.update(now)
             for directory in self._directories:
                 for page in directory.pages.values():
                     page.freshness.update(now)
-            if changed:
+            if polled:
                 self._swap()
-            return changed
+            return changed or polled
 
     def _load_page(self, key: bytes) -> Page | None:
         with self._lock:
             page = self._pages.get(key)
-            if page is None and self._lines.get(key):
+            if page is None and self._lines.get(key) and self._try_again_at.get(key, 0.0) <= time.monotonic():
+                self._may_pass = False
                 page = self._bring_in(key, self._clock())
-                if page is None:
-                    del self._lines[key]
-                else:
+                if page is not None:
                     self._admit(key, page)
+                else:
+                    self._lose(key)
             return page
 
-    def _load(self, now: float) -> bool:
-        """Make pages of the generation to serve. On any problem the old ones stay."""
+    def _lose(self, key: bytes) -> None:
+        """There are no good bytes of it: for a while where that may pass, else until the next generation."""
+        if self._may_pass:
+            self._try_again_at[key] = time.monotonic() + LOOK_AGAIN_SECONDS
+        else:
+            del self._lines[key]
+
+    def _load(self, now: float, *, is_new: bool) -> bool:
+        """Make pages of the generation to serve. On any problem the old ones stay.
+
+        ``is_new`` says that something has changed in the store; else what was loaded is not loaded again.
+        """
         try:
             choice = self._store.choose()
         except NothingPublished as error:
-            if not self._directories:  # a site of watched directories alone never publishes
+            # A site of watched directories alone never publishes.
+            if not self._directories or self._store.current_path.exists() or self._store.sequences():
                 self._tell(str(error))
                 self.degraded = str(error)
             return False
@@ -241,23 +261,18 @@ class Reader:
             self._tell(f"the store cannot be read, {kept}: {told}")
             self.degraded = str(told)
             return False
-        lines: dict[bytes, bytes] = {}
-        folded: set[bytes] = set()
-        query_names: dict[bytes, frozenset[str]] = {}
-        expiries: Counter[int] = Counter()
-        policies = choice.head.policies
-        for count, line in enumerate(item_lines(choice.data), start=1):
-            key = key_of(line)
-            lines[key] = line
-            policy = policies[route_of(line)]
-            if policy.fold_case:
-                folded.add(key)
-            if policy.query:
-                query_names[key.partition(b"?")[0]] = frozenset(policy.query)
-            since = stale_since_of(line)
-            expiries[(choice.head.created if since is None else since) + policy.lifetime_seconds] += 1
-            if count % LINES_A_BREATH == 0:
-                time.sleep(BREATH_SECONDS)
+        if not is_new and self._is_the_same(choice):
+            os.close(choice.descriptor)
+            return False
+        try:
+            index = index_of(choice.head, choice.data)
+        except BaseException as error:
+            os.close(choice.descriptor)
+            if not isinstance(error, ValueError | IndexError | KeyError):
+                raise
+            self.degraded = f"the lines of {choice.path} are not as a manifest has them ({error!r})"
+            self._tell(self.degraded)
+            return False
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = choice.descriptor
@@ -266,11 +281,19 @@ class Reader:
             self._tell(f"serving generation {choice.sequence}, because {choice.degraded}")
         else:
             self._told.clear()
-        self._head, self._lines, self._freshness = choice.head, lines, {}
-        self._expiries = expiries
-        self._folded, self._query_names = folded, query_names
-        self._fill(now)
+        self._head, self._freshness, self._kept_freshness = choice.head, {}, []
+        self._lines, self._expiries, self._folded, self._query_names = index
+        self._try_again_at.clear()
+        try:
+            self._fill(now)
+        finally:
+            self._older.clear()
         return True
+
+    def _is_the_same(self, choice: Choice) -> bool:
+        """Whether it was loaded before, with the same to say of it."""
+        loaded = self._head.sequence if self._head is not None and self.snapshot.is_loaded else None
+        return (choice.sequence, choice.degraded, choice.pinned) == (loaded, self.degraded, self.pinned)
 
     def _fill(self, now: float) -> None:
         """Pages for a new generation: those that were in memory, then the others in their order while there is room."""
@@ -279,10 +302,11 @@ class Reader:
         for count, key in enumerate(itertools.chain(wanted, list(self._lines)), start=1):
             if key not in self._lines or key in self._pages:
                 continue
+            self._may_pass = False
             page = self._bring_in(key, now, before.get(key))
             if page is None:
-                del self._lines[key]
-            elif self._resident_bytes + _cost(page) > self._options.max_body_bytes:
+                self._lose(key)
+            elif self._resident_bytes + cost_of(page) > self._options.max_body_bytes:
                 break
             else:
                 self._admit(key, page)
@@ -298,29 +322,52 @@ class Reader:
         except Corrupt as error:  # of a version that knows more: this page falls back, the others do not
             self._tell(str(error))
             self.corrupt_items += 1
-            return old if old is not None else self._older_page(key.decode("ascii"), sequence, now)
-        if old is not None and old.digests == item.digests:
+            return self._keep(old) if old is not None else self._older_page(key.decode("ascii"), sequence, now)
+        # One that lacks a coding is read again: that may have been mended.
+        if old is not None and old.digests == item.digests and len(old.bodies) == len(item.representations):
             return self._make_page(item, sequence, self._head.created, old.bodies, now)
         bodies = self._read_bodies(item, sequence)
         if bodies is not None:
             return self._make_page(item, sequence, self._head.created, bodies, now)
-        self.corrupt_items += 1
-        return old if old is not None else self._older_page(item.key, sequence, now)
+        self.corrupt_items += key not in self._try_again_at
+        return self._keep(old) if old is not None else self._older_page(item.key, sequence, now)
+
+    def _keep(self, old: Page) -> Page:
+        """A page of the generation before, in whose place there is nothing good."""
+        self._kept_freshness.append(old.freshness)
+        return old
 
     def _older_page(self, key: str, newest: int, now: float) -> Page | None:
         """The newest valid page of a key in the generations before, whose number it then carries."""
         for sequence in reversed(self._store.sequences()):
             if sequence >= newest:
                 continue
-            try:
-                manifest = self._store.read_manifest(sequence)
-            except (StoreError, OSError):
+            manifest = self._older_manifest(sequence)
+            if manifest is None:
                 continue
             item = manifest.items.get(key)
             bodies = self._read_bodies(item, sequence) if item is not None else None
             if item is not None and bodies is not None:
                 return self._make_page(item, sequence, manifest.head.created, bodies, now)
         return None
+
+    def _older_manifest(self, sequence: int) -> Manifest | None:
+        """Read once for all pages that are looked for there."""
+        if sequence not in self._older:
+            try:
+                manifest = self._store.read_manifest(sequence)
+            except (StoreError, OSError) as error:
+                self._note_passing(error)
+                return None
+            if sum(len(one.items) for one in self._older.values()) > MOST_OLDER_ITEMS:
+                self._older.clear()
+            self._older[sequence] = manifest
+        return self._older[sequence]
+
+    def _note_passing(self, error: Exception) -> None:
+        # A file that is not there, or not as it was published, does not come back by itself.
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | NotADirectoryError):
+            self._may_pass = True
 
     def _make_page(self, item: Item, sequence: int, created: int, bodies: Mapping[str, bytes], now: float) -> Page:
         since = item.stale_since if item.stale_since is not None else created
@@ -343,6 +390,7 @@ class Reader:
                 data = self._store.disk.read(path)
                 problem = None if hashlib.sha256(data).digest() == representation.sha256 else "its digest differs"
             except (OSError, StoreError) as error:
+                self._note_passing(error)
                 problem = str(error)
             if problem is None:
                 bodies[representation.coding] = data
@@ -355,7 +403,7 @@ class Reader:
     def _admit(self, key: bytes, page: Page) -> None:
         self._pages[key] = page
         self._resident[key] = 0
-        self._resident_bytes += _cost(page)
+        self._resident_bytes += cost_of(page)
         self._evict(self._options.max_body_bytes, key)
 
     def _evict(self, maximum: int, key: bytes | None = None) -> None:
@@ -366,7 +414,7 @@ class Reader:
             if candidate == key or uses != seen:
                 self._resident[candidate] = uses
             else:
-                self._resident_bytes -= _cost(self._pages.pop(candidate))
+                self._resident_bytes -= cost_of(self._pages.pop(candidate))
 
     def _swap(self) -> None:
         """Put a snapshot of what there is now in place, with the pages of directories among those of the generation."""
@@ -376,7 +424,7 @@ class Reader:
             self._pages.pop(key, None)
         for key, page in present.items():
             if self._resident.pop(key, None) is not None:
-                self._resident_bytes -= _cost(self._pages[key])
+                self._resident_bytes -= cost_of(self._pages[key])
             self._lines[key] = _IN_MEMORY
             self._pages[key] = page
         self._directory_keys = present.keys()
@@ -414,33 +462,8 @@ class Reader:
         self.snapshot = UNREAD
 
 
-@contextmanager
-def _no_full_collection() -> Iterator[None]:
-    """The garbage collector must not stop every thread to visit old and new pages together; younger objects it may."""
-    if _thresholds:  # another reader is loading
-        yield
-        return
-    young, middle, old = gc.get_threshold()
-    _thresholds.append((young, middle, old))
-    gc.set_threshold(young, middle, _NEVER)
-    try:
-        yield
-    finally:
-        _collect_again()
-
-
-def _collect_again() -> None:
-    if _thresholds:
-        gc.set_threshold(*_thresholds.pop())
-
-
 def _new_loader() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix="hotpath-load")
-
-
-def _cost(page: Page) -> int:
-    """Bytes of memory that a page accounts for: its bodies and what is beside them."""
-    return PAGE_OVERHEAD_BYTES + sum(len(body) for body in page.bodies.values())
 
 
 def _watch(reference: weakref.ref[Reader]) -> None:
@@ -465,7 +488,7 @@ _readers: weakref.WeakSet[Reader] = weakref.WeakSet()
 
 
 def _restart_after_fork() -> None:
-    _collect_again()  # the load that would do it goes on in the parent
+    collect_again()  # the load that would do it goes on in the parent
     for reader in list(_readers):
         reader._forget_after_fork()
 

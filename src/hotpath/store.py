@@ -18,15 +18,15 @@ from pathlib import Path
 
 import orjson
 
-from hotpath.disk import Disk
+from hotpath.disk import Disk, is_file_at
 from hotpath.errors import Corrupt, DeclarationError, HotpathError, NothingPublished, StoreBusy, StoreError, UnsafePath
 from hotpath.manifest import Head, Manifest, decode, decode_head
 from hotpath.verify import Damage, verify_directory
 
-# Five nights back: a bad Friday is still undone on Tuesday.
 # Writers' locks that this process holds. A forked child closes its copies: it must not hold what its parent lets go.
 LOCK_DESCRIPTORS: set[int] = set()
 
+# Five nights back: a bad Friday is still undone on Tuesday.
 DEFAULT_KEEP = 5
 
 _POINTER = re.compile(rb"(\d{1,18}) sha256:([0-9a-f]{64})\n?")
@@ -218,7 +218,8 @@ class Store:
         descriptor = self.disk.open_regular(path)
         try:
             # A pruner holds this lock while it takes the generation away: then it is the pointer that is out of date.
-            if not self.disk.try_lock(descriptor, shared=True):
+            # It may also have done so between the opening and the lock.
+            if not self.disk.try_lock(descriptor, shared=True) or not is_file_at(descriptor, path):
                 raise Corrupt("the generation is being pruned", path=path)
             with os.fdopen(os.dup(descriptor), "rb") as file:
                 data = file.read()
