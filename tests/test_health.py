@@ -65,6 +65,12 @@ def test_alive_whatever_the_app_does_and_never_cached(app: App, hot: Hotpath) ->
     assert ask(endpoints, "/healthz", "POST").body == b"app"
 
 
+def test_below_a_mount_point_too(app: App, hot: Hotpath) -> None:
+    endpoints = HealthEndpoints(app, hot=hot)
+    found = asyncio.run(asgi_get(endpoints, "/api/healthz", root_path="/api"))
+    assert found.status == 200
+
+
 def test_not_ready_before_a_generation_is_loaded(app: App, hot: Hotpath) -> None:
     endpoints = HealthEndpoints(HotpathMiddleware(app, hot=hot), hot=hot)
     cold = ask(endpoints, "/readyz")

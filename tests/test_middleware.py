@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from hotpath.batch import build
@@ -279,8 +281,52 @@ def test_it_runs_on_trio_too(hot: Hotpath) -> None:
     assert answer.status == 200
 
 
+def test_a_page_on_disk_needs_none_of_the_apps_threads(tmp_path: Path) -> None:
+    """Endpoints that hang have all of anyio's threads; a page that is not in memory is read all the same."""
+    hot = Hotpath(tmp_path / "hot", max_body_bytes=1)
+    hot.route("/p/{n}", each={"n": range(3)})(lambda n: [n] * 100)
+    build(hot)
+    gate = threading.Event()
+
+    all_hang = anyio.Event()
+
+    async def hangs() -> None:
+        if len(app.scopes) == 50:
+            all_hang.set()
+        await anyio.to_thread.run_sync(gate.wait)
+
+    app = App()
+    app.behave = hangs
+    site = HotpathMiddleware(app, hot=hot)
+
+    async def ask() -> list[int]:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(50):
+                tasks.start_soon(asgi_get, site, "/cold")
+            await all_hang.wait()
+            try:
+                with anyio.fail_after(5):
+                    found = [(await asgi_get(site, f"/p/{n}")).status for n in range(3)]
+            finally:
+                gate.set()
+        return found
+
+    try:
+        assert anyio.run(ask) == [200] * 3
+    finally:
+        gate.set()
+        hot.reader.close()
+
+
 def test_wrong_arguments_fail_when_constructed(hot: Hotpath) -> None:
     with pytest.raises(DeclarationError, match="give the Hotpath object"):
         HotpathMiddleware(App(), hot="var/hot")  # type: ignore[arg-type]
     with pytest.raises(DeclarationError, match="no ASGI application"):
         HotpathMiddleware(None, hot=hot)  # type: ignore[arg-type]
+
+    async def always(scope: Scope) -> bool:
+        return False
+
+    for bypass in ("/x", always):
+        with pytest.raises(DeclarationError, match=r"bypass=.*write a plain function"):
+            HotpathMiddleware(App(), hot=hot, bypass=bypass)  # type: ignore[arg-type]

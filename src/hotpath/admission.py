@@ -229,7 +229,8 @@ def body_length(headers: Collection[Header]) -> int | None:
     """The length of a request's body: 0 without one, ``None`` where it is not said in advance (RFC 9112 §6.3)."""
     for name, value in headers:
         if name == b"content-length":
-            return int(value) if value.isdigit() else None
+            # More digits than any body has; Python would refuse to read thousands.
+            return int(value) if value.isdigit() and len(value) < 20 else None
         if name == b"transfer-encoding":
             return None
     return 0

@@ -1,7 +1,8 @@
 """Caches that cannot grow without a bound: by entries, by bytes, or both; least recently used first, or by time.
 
 A hit takes no lock: each operation on the dictionary is one step for CPython with its GIL, and a race that is lost is a
-``KeyError`` that is handled. Whatever keeps two figures in step is done under a lock.
+``KeyError`` that is handled. From the first key on whose hash or comparison is Python code (a UUID, a dataclass), it
+takes its lock for whatever changes its order. So it does where two figures are kept in step.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMappin
 from typing import Any, Generic, TypeVar, overload
 
 from hotpath.errors import DeclarationError
-from hotpath.sizing import ENTRY_BYTES, Sizer, weigh
+from hotpath.sizing import ENTRY_BYTES, Sizer, is_simple, weigh
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -69,6 +70,7 @@ class LRUCache(MutableMapping[K, V], Generic[K, V]):
         self._data: OrderedDict[K, V] = OrderedDict()
         self._touch = self._data.move_to_end
         self._lock = threading.RLock()
+        self._is_locked = False
         _register(self)
 
     # Reading
@@ -141,7 +143,15 @@ class LRUCache(MutableMapping[K, V], Generic[K, V]):
         if self.max_bytes is not None:
             self._store(key, value, value)
             return
-        # Without a lock: for a moment there may be one entry more for each thread that writes.
+        if self._is_locked or not is_simple(key):
+            with self._lock:
+                self._lock_always()
+                self._put(key, value)
+        else:
+            self._put(key, value)
+
+    def _put(self, key: K, value: V) -> None:
+        # Without the lock there may be one entry more for a moment for each thread that writes.
         data = self._data
         data[key] = value
         try:
@@ -157,6 +167,8 @@ class LRUCache(MutableMapping[K, V], Generic[K, V]):
         """Store where bytes are counted too. What goes is let go of after the lock: its ``__del__`` may do anything."""
         weight = self._weigh(key, value)
         with self._lock:
+            if not is_simple(key):
+                self._lock_always()
             data, most = self._data, self.max_bytes
             assert most is not None
             gone = [self._take(key)] if key in data else []
@@ -167,6 +179,19 @@ class LRUCache(MutableMapping[K, V], Generic[K, V]):
             data[key] = held
             self._weights[key] = weight
             self._bytes += weight
+
+    def _lock_always(self) -> None:
+        """From now on a hit takes the lock too: moving a key runs Python code, in which another thread may move one."""
+        if self._is_locked:
+            return
+        self._is_locked = True
+        move, lock = self._data.move_to_end, self._lock
+
+        def touch(key: K) -> None:
+            with lock:
+                move(key)
+
+        self._touch = touch  # type: ignore[assignment]  # nobody gives ``last``
 
     def _weigh(self, key: K, value: V) -> int:
         weight = self._sizer(key, value)

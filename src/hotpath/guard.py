@@ -199,7 +199,11 @@ class MemoryGuard:
             self.admission.asks_always = True
         self._loop = loop
         self.sampled_at = self._clock()
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # no more threads for this process now; asked for again with the next request
+            self._thread = None
+            raise
         if loop is not None:
             loop.call_soon(self._tick, self._clock())
 

@@ -6,14 +6,15 @@ import time
 from collections.abc import Collection, Sequence
 
 import anyio
-import anyio.to_thread
 import orjson
 
 from hotpath.asgi_client import asgi_get
 from hotpath.errors import DeclarationError
 from hotpath.guard import MemoryGuard
 from hotpath.middleware import ASGIApp, Receive, Scope, Send
+from hotpath.priorities import local_path
 from hotpath.site import Hotpath
+from hotpath.threads import run_in_thread
 
 LIVENESS = "/healthz"
 READINESS = "/readyz"
@@ -60,7 +61,7 @@ class HealthEndpoints:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry."""
-        path = scope["path"] if scope["type"] == "http" and scope["method"] in ("GET", "HEAD") else None
+        path = local_path(scope) if scope["type"] == "http" and scope["method"] in ("GET", "HEAD") else None
         if path == self._liveness:
             await _answer(send, scope, 200, {"status": "alive"})
         elif path == self._readiness:
@@ -74,7 +75,7 @@ class HealthEndpoints:
         """Why the process should get no traffic; empty when it should."""
         reader = self._hot.reader
         if not reader.started:
-            await anyio.to_thread.run_sync(reader.start)
+            await run_in_thread(reader.start)
         reasons = []
         snapshot = self._hot.current()
         if snapshot.generation is None and not self._hot.directories:

@@ -29,6 +29,14 @@ S = TypeVar("S")
 
 # Seconds of a value that has no lifetime: thirty years.
 FOREVER = 1e9
+
+# Threads of all caches together that make stale values anew: more at once would be a load for what is behind them.
+MAX_REFRESHING = 4
+_refreshing = threading.BoundedSemaphore(MAX_REFRESHING)
+
+# An exception with a few frames.
+FAILURE_BYTES = 1024
+
 _KEYWORDS = object()
 _NOTHING: Any = object()
 
@@ -92,7 +100,7 @@ class Cached(Generic[P, R]):
         # Without a lifetime and without failures a value is held as it is.
         self._is_plain = options.ttl == FOREVER and not options.cache_exceptions
         sizer = options.sizer or weigh
-        held_sizer = None if options.max_bytes is None else lambda key, held: sizer(key, _bare(held))
+        held_sizer = None if options.max_bytes is None else lambda key, held: _weight(sizer, key, held)
         bounds = (options.max_entries, options.max_bytes)
         self.cache: LRUCache[Hashable, Any] = (
             LRUCache(*bounds, sizer=held_sizer, name=options.name)
@@ -104,6 +112,8 @@ class Cached(Generic[P, R]):
         self._is_async = inspect.iscoroutinefunction(function)
         self._flight: SingleFlight[Any] = SingleFlight()
         self._async_flight: AsyncSingleFlight[Any] = AsyncSingleFlight()
+        # What was begun before something was forgotten is not kept: it may be made of what was true then.
+        self._epoch = 0
         self._bound: dict[int, tuple[weakref.ref[Any], Cached[Any, Any]]] = {}
         self.call = self._make_async_call() if self._is_async else self._make_call()
         functools.update_wrapper(self, function)
@@ -115,7 +125,7 @@ class Cached(Generic[P, R]):
 
     def _make_call(self) -> Callable[..., Any]:
         cache, clock, answer = self.cache, self._options.clock, self._answer
-        data, touch = cache._data, cache._touch
+        data = cache._data
         if self._options.key is not None:
             return lambda *args, **kwargs: answer(args, kwargs)
 
@@ -123,7 +133,7 @@ class Cached(Generic[P, R]):
             if not kwargs:
                 try:
                     value = data[args]
-                    touch(args)
+                    cache._touch(args)
                 except (KeyError, TypeError):
                     pass
                 else:
@@ -136,7 +146,7 @@ class Cached(Generic[P, R]):
                 try:
                     entry, _ = data[args]
                     if clock() < entry.until:
-                        touch(args)
+                        cache._touch(args)
                         cache.hits += 1
                         return entry.value
                 except (KeyError, TypeError):
@@ -147,15 +157,19 @@ class Cached(Generic[P, R]):
 
     def _make_async_call(self) -> Callable[..., Any]:
         cache, clock, answer = self.cache, self._options.clock, self._answer_async
-        data, touch = cache._data, cache._touch
+        data = cache._data
+
+        async def call_keyed(*args: Any, **kwargs: Any) -> Any:
+            return await answer(args, kwargs)
+
         if self._options.key is not None:
-            return lambda *args, **kwargs: answer(args, kwargs)
+            return call_keyed
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             if not kwargs:
                 try:
                     value = data[args]
-                    touch(args)
+                    cache._touch(args)
                 except (KeyError, TypeError):
                     pass
                 else:
@@ -168,7 +182,7 @@ class Cached(Generic[P, R]):
                 try:
                     entry, _ = data[args]
                     if clock() < entry.until:
-                        touch(args)
+                        cache._touch(args)
                         cache.hits += 1
                         return entry.value
                 except (KeyError, TypeError):
@@ -254,13 +268,15 @@ class Cached(Generic[P, R]):
 
     def cache_clear(self) -> None:
         """Forget everything."""
+        self._epoch += 1
         self.cache.clear()
         for _, bound in list(self._bound.values()):
             bound.cache_clear()
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Forget what was returned for these arguments; whether there was anything."""
-        return self.cache.pop(self._key(args, kwargs), None) is not None
+        self._epoch += 1
+        return self.cache.pop(self._key(args, kwargs), _NOTHING) is not _NOTHING
 
     def _key(self, args: Any, kwargs: Any) -> Hashable:
         make = self._options.key
@@ -272,22 +288,26 @@ class Cached(Generic[P, R]):
         known, value = self._known(key)
         if known:
             return value
+        epoch = self._epoch
         try:
             value = self._function(*args, **kwargs)
         except BaseException as error:
             return self._failed(key, error)
-        self._keep(key, value)
+        if epoch == self._epoch:
+            self._keep(key, value)
         return value
 
     async def _load_async(self, key: Hashable, args: Any, kwargs: Any) -> Any:
         known, value = self._known(key)
         if known:
             return value
+        epoch = self._epoch
         try:
             value = await self._function(*args, **kwargs)  # type: ignore[misc]
         except BaseException as error:
             return self._failed(key, error)
-        self._keep(key, value)
+        if epoch == self._epoch:
+            self._keep(key, value)
         return value
 
     def _held(self, key: Hashable) -> Any:
@@ -305,7 +325,7 @@ class Cached(Generic[P, R]):
         if self._options.clock() >= held.fresh:
             return False, None
         if isinstance(held.value, _Failure):
-            raise held.value.error
+            raise held.value.error.with_traceback(None)  # each raise would add its frames, and keep them alive
         return True, held.value
 
     def _keep(self, key: Hashable, value: Any) -> None:
@@ -342,17 +362,30 @@ class Cached(Generic[P, R]):
             with suppress(Exception):  # the stale value is served until it is too old; then the caller gets the error
                 self._flight.call(key, lambda: self._load(key, args, kwargs))
 
-        if not self._flight.is_in_flight(key):
-            context = contextvars.copy_context()
-            threading.Thread(target=context.run, args=(refresh,), name="hotpath-revalidate", daemon=True).start()
+        def refresh_in_turn() -> None:
+            try:
+                context.run(refresh)
+            finally:
+                _refreshing.release()
+
+        # Where enough are at it already, the next call for this key may begin it.
+        if self._flight.is_in_flight(key) or not _refreshing.acquire(blocking=False):
+            return
+        context = contextvars.copy_context()
+        try:
+            threading.Thread(target=refresh_in_turn, name="hotpath-revalidate", daemon=True).start()
+        except RuntimeError:  # no more threads in this process
+            _refreshing.release()
 
     async def _refresh_in_task(self, key: Hashable, args: Any, kwargs: Any) -> None:
         with suppress(Exception):  # as above
             await self._async_flight.call(key, lambda: self._load_async(key, args, kwargs))
 
 
-def _bare(held: Any) -> Any:
-    return held.value if isinstance(held, _Entry) else held
+def _weight(sizer: Sizer, key: Hashable, held: Any) -> int:
+    """A user's ``sizer`` sees values only, never what is beside them."""
+    value = held.value if isinstance(held, _Entry) else held
+    return FAILURE_BYTES if isinstance(value, _Failure) else sizer(key, value)
 
 
 def _is_in_class(function: Callable[..., Any]) -> bool:
@@ -408,6 +441,10 @@ def cached(function: Any = None, /, **options: Any) -> Any:
         raise DeclarationError("stale_while_revalidate= and stale_if_error= are about what is past its ttl=; write one")
 
     def decorate(function: Callable[..., Any]) -> Cached[Any, Any]:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise DeclarationError(
+                f"{function.__qualname__} is a generator, which is empty the second time: let it return a list"
+            )
         given: dict[str, Any] = {
             "stale_while_revalidate": 0.0,
             "stale_if_error": 0.0,

@@ -9,8 +9,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import anyio.to_thread
-
 from hotpath.access import Observer, Watch, result_of
 from hotpath.endpoints import held_back
 from hotpath.errors import DeclarationError
@@ -20,6 +18,7 @@ from hotpath.keys import strip_root_path
 from hotpath.resolver import BYPASSED, PENDING, PENDING_STATUS, UNREADABLE, Miss, Pending, resolve, resolve_page
 from hotpath.site import Hotpath
 from hotpath.snapshot import Answer
+from hotpath.threads import run_in_thread
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -68,6 +67,8 @@ class HotpathMiddleware:
             )
         if guard is not None and not isinstance(guard, MemoryGuard):
             raise DeclarationError(f"guard={guard!r}: write guard=MemoryGuard(limit='1500MiB')")
+        if bypass is not None and (not callable(bypass) or inspect.iscoroutinefunction(bypass)):
+            raise DeclarationError(f"bypass={bypass!r}: write a plain function that takes a scope and returns a bool")
         if observe is not None and not _can_observe(observe):
             raise DeclarationError(f"observe={observe!r}: write a plain function that takes a HotpathRequest")
         for told in held_back(app, hot.routes):
@@ -233,7 +234,7 @@ class HotpathMiddleware:
             if isinstance(answer, Pending):
                 if answer.key is None:
                     return _FAILED
-                page = await anyio.to_thread.run_sync(self._reader.load_page, answer.key)
+                page = await run_in_thread(self._reader.load_page, answer.key)
                 answer = resolve_page(page, method, headers) if page is not None else UNREADABLE
             if self._is_leaving and isinstance(answer, Answer) and str(scope.get("http_version", "")).startswith("1"):
                 return Answer(answer.status, [*answer.headers, _CLOSE], answer.body, answer.freshness)
@@ -248,7 +249,7 @@ class HotpathMiddleware:
         if self._guard is not None:
             self._start_guard(self._guard)
         try:
-            await anyio.to_thread.run_sync(self._reader.start)
+            await run_in_thread(self._reader.start)
         except Exception:
             # A store that cannot be read must not keep the app from starting: every page is the app's then.
             self._report()

@@ -34,6 +34,10 @@ def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> bool:
 def watchdog_seconds(environ: Mapping[str, str] = os.environ) -> float | None:
     """How often to send ``WATCHDOG=1``: half the time after which systemd ends the service. ``None`` without one."""
     microseconds, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
-    if not (microseconds.isascii() and microseconds.isdigit()) or pid not in ("", str(os.getpid())):
+    if not (microseconds.isascii() and microseconds.isdigit()) or pid not in (
+        "",
+        str(os.getpid()),
+        str(os.getppid()),  # of several workers each speaks for all: the main process has no event loop
+    ):
         return None
     return int(microseconds) / 2e6 or None

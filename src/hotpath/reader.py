@@ -91,8 +91,7 @@ class Reader:
         self._look_again_at = float("inf")
         self._descriptor: int | None = None
         self._freshness: dict[tuple[int, int], Freshness] = {}
-        # Of pages that were kept from a generation before.
-        self._kept_freshness: list[Freshness] = []
+        self._kept_freshness: list[Freshness] = []  # of pages that were kept from a generation before
         # Manifests of older generations, while pages of this one have to be looked for there.
         self._older: dict[int, Manifest] = {}
         # Whether reading failed of what may pass (too many open files); when such pages are tried again.
@@ -197,7 +196,11 @@ class Reader:
                 self._loaded = True
             if self._thread is None:
                 self._thread = threading.Thread(target=_watch, args=(weakref.ref(self),), name="hotpath", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:  # no more threads now
+                    self._thread, self._loaded = None, False
+                    raise
 
     def _refresh(self) -> bool:
         with self._lock:

@@ -32,7 +32,10 @@ _OWN_FIELDS = {
     "vary": "query= (a hot page never varies by a request field other than Accept-Encoding)",
     "set-cookie": "nothing: a hot page is public and the same for everybody",
     **dict.fromkeys(
-        ("content-length", "content-encoding", "content-range", "etag", "last-modified", "cache-status", "date"),
+        (
+            *("content-length", "content-encoding", "content-range", "etag", "last-modified", "cache-status", "date"),
+            "x-hotpath-generation",
+        ),
         "nothing: hotpath makes it from the bytes",
     ),
     **dict.fromkeys(("connection", "transfer-encoding", "keep-alive", "upgrade"), "nothing: it is the server's"),

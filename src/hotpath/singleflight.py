@@ -62,7 +62,7 @@ class SingleFlight(Generic[T]):
                 return value
             if flight.error is not None:
                 if flight.is_second:
-                    raise flight.error
+                    raise flight.error.with_traceback(None)  # each raise would add its frames, and keep them alive
                 has_seen_failure = True
 
     def is_in_flight(self, key: Hashable) -> bool:
@@ -125,7 +125,7 @@ class AsyncSingleFlight(Generic[T]):
                 return found
             if flight.error is not None:
                 if flight.is_second:
-                    raise flight.error
+                    raise flight.error.with_traceback(None)
                 has_seen_failure = True
 
     async def _lead(self, place: Hashable, flight: _Task, function: Callable[[], Awaitable[T]]) -> T:
