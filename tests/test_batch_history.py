@@ -82,7 +82,7 @@ def test_a_run_that_was_rolled_back_from_is_not_retried(site: Site) -> None:
         site.night(60, retry_failed=True)
 
 
-def test_an_approved_run_is_retried(site: Site) -> None:
+def test_an_approved_run_is_the_last_run(site: Site) -> None:
     for _ in range(3):
         site.night()
     site.rows = [row | {"name": "other"} for row in site.rows]
@@ -91,13 +91,17 @@ def test_an_approved_run_is_retried(site: Site) -> None:
     with pytest.raises(DeclarationError, match="it was quarantined and nothing of it was kept"):
         site.night(60, retry_failed=True)
     approve(site.hot.store, 4, "they were renamed")
-    assert site.night(60, retry_failed=True) == 5
+    with pytest.raises(DeclarationError, match="nothing failed in the last run"):
+        site.night(60, retry_failed=True)
 
 
 def test_a_run_of_days_ago_is_not_retried(site: Site) -> None:
     site.night()
-    with pytest.raises(DeclarationError, match="the last run, but that is 2 d old; run the whole batch"):
-        site.night(2 * DAY, retry_failed=True)
+    site.broken = {3}
+    site.night()
+    assert site.night(20 * 3600, retry_failed=True) == 3, "it fails again"
+    with pytest.raises(DeclarationError, match="takes over what was built 40 h ago; run the whole batch"):
+        site.night(20 * 3600, retry_failed=True)
 
 
 def test_quarantine_does_not_wear_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,8 +145,8 @@ def build(
     last_run(hot.store)  # what could not be judged in the end is not begun
     view = hot.store.root / f"{VIEW_PREFIX}{os.getpid()}"
     with staging(hot.store) as stage, one_view(view):
-        only = _failed_before(hot) if retry_failed else None
-        run = _Run(hot, stage, limits or Limits(), progress)
+        only, whole_time = _failed_before(hot) if retry_failed else (None, None)
+        run = _Run(hot, stage, limits or Limits(), progress, whole_time=whole_time)
         run.plan(planned)
         with _finishing(progress):
             run.build(only)
@@ -162,23 +162,29 @@ def _finishing(progress: Progress) -> Iterator[None]:
         progress.finish()
 
 
-def _failed_before(hot: Hotpath) -> set[str]:
-    """What failed in the last run. Raises ``DeclarationError`` where that does not say what to retry."""
+def _failed_before(hot: Hotpath) -> tuple[set[str], int]:
+    """What failed in the last run, and when everything was built last.
+
+    Raises ``DeclarationError`` where that does not say what to retry.
+    """
     run = last_run(hot.store)
     is_kept = run is not None and (run.get("outcome") == PUBLISHED or run.get("sequence") in hot.store.sequences())
     if run is None or not is_kept:
         what = "there was none" if run is None else f"it was {run.get('outcome')} and nothing of it was kept"
         raise DeclarationError(f"--retry-failed takes over the last run, but {what}; run the whole batch")
-    age = int(hot.store.clock()) - run["time"]
+    whole_time = int(run.get("whole_time", run["time"]))
+    age = int(hot.store.clock()) - whole_time
     if age > RETRY_SECONDS:
         raise DeclarationError(
-            f"--retry-failed takes over the last run, but that is {human_seconds(age)} old; run the whole batch"
+            f"--retry-failed takes over what was built {human_seconds(age)} ago; run the whole batch"
         )
     if run.get("sequence") in hot.store.bad():
         raise DeclarationError(
             f"--retry-failed takes over generation {run['sequence']}, which was rolled back from; run the whole batch"
         )
-    return {failure["key"] for failure in run["failures"]}
+    if not run["failures"]:
+        raise DeclarationError("--retry-failed: nothing failed in the last run")
+    return {failure["key"] for failure in run["failures"]}, whole_time
 
 
 @dataclass(slots=True)
@@ -196,6 +202,7 @@ class _Run:
     warnings: list[str] = field(default_factory=list)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
+    whole_time: int | None = None
     peak_bytes: int = 0
 
     def plan(self, planned: Sequence[PlannedItem] | None) -> None:
@@ -341,6 +348,8 @@ class _Run:
         return {
             "sequence": self.hot.store.next_sequence(),
             "time": self.stage.now,
+            # When everything was built last: what a retry takes over is not new.
+            "whole_time": self.whole_time or self.stage.now,
             "seconds": round(time.monotonic() - self.started, 3),
             "peak_bytes": self.peak_bytes,
             "total": len(self.planned),

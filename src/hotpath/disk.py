@@ -38,13 +38,15 @@ class Disk:
             os.close(descriptor)
 
     def append(self, path: Path, data: bytes) -> None:
-        """Add bytes to a file that may not exist yet. Not yet durable."""
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        """Add lines to a file that may not exist yet; one that was torn does not swallow the first. Not yet durable."""
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         descriptor = os.open(path, flags, FILE_MODE)
         try:
             _require_own(descriptor, path)
             _make_readable(descriptor)
-            _write_all(descriptor, data)
+            size = os.fstat(descriptor).st_size
+            is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            _write_all(descriptor, b"\n" + data if is_torn else data)
         finally:
             os.close(descriptor)
 

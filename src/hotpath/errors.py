@@ -183,6 +183,10 @@ class Corrupt(StoreError):
     """Bytes on disk are not what their manifest or pointer says."""
 
 
+class NewerFormat(Corrupt):
+    """A newer version of hotpath wrote this, and can read it."""
+
+
 class UnsafePath(StoreError):
     """A path in the store is not what it must be: a link, a device, something outside the root."""
 

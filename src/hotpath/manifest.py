@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from hotpath.errors import Corrupt
+from hotpath.errors import Corrupt, NewerFormat
 
 FORMAT = 1
 
@@ -215,7 +215,8 @@ def decode_head(data: bytes, path: str) -> Head:
     try:
         facts = orjson.loads(first + b"]}")
         if facts["format"] != FORMAT:
-            raise Corrupt(
+            is_newer = isinstance(facts["format"], int) and facts["format"] > FORMAT
+            raise (NewerFormat if is_newer else Corrupt)(
                 f"the manifest has format {facts['format']!r}, this version of hotpath reads {FORMAT}",
                 path=path,
                 fix="upgrade hotpath, or build again with this version",

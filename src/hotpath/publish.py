@@ -245,20 +245,30 @@ class Stage:
         if not any_codings and self._previous.head.codings != self._coding_names:
             return None  # an extra was installed or removed since
         source = self._store.files_path(self._previous.sequence)
-        taken = []
-        try:
-            for one in before.representations:
-                if hashlib.sha256(self._disk.read(source / one.file)).digest() != one.sha256:
-                    raise Corrupt("not what was published", path=source / one.file)
-                name = file + SUFFIXES[one.coding]
-                self._disk.link(source / one.file, self._files / name)
-                taken.append(Representation(one.coding, name, one.length, one.sha256))
-        except (OSError, StoreError):
+        taken: list[Representation] = []
+        for one in before.representations:
+            data = self._good_bytes(source / one.file, one.sha256)
+            if data is None and any_codings and one.coding != "identity":
+                continue
             with self._explained():
-                for one in taken:
-                    self._disk.unlink(self._files / one.file)
-            return None
+                if data is None:
+                    for other in taken:
+                        self._disk.unlink(self._files / other.file)
+                    return None
+                name = file + SUFFIXES[one.coding]
+                try:
+                    self._disk.link(source / one.file, self._files / name)
+                except OSError:  # another user's file, or another file system
+                    self._disk.write_new(self._files / name, data)
+            taken.append(Representation(one.coding, name, one.length, one.sha256))
         return tuple(taken)
+
+    def _good_bytes(self, path: Path, sha256: bytes) -> bytes | None:
+        try:
+            data = self._disk.read(path)
+        except (OSError, StoreError):
+            return None
+        return data if hashlib.sha256(data).digest() == sha256 else None
 
     def _make_parents(self, directory: Path) -> None:
         missing = []

@@ -65,7 +65,8 @@ def approve(store: Store, sequence: int, reason: str) -> list[str]:
                 path=store.quarantine_path,
                 fix="'hotpath status' lists them",
             )
-        newer = [other for other in store.sequences() if other > sequence]
+        bad = store.bad()
+        newer = [other for other in store.sequences() if other > sequence and other not in bad]
         if newer:
             raise StoreError(
                 f"generation {newer[-1]} was accepted after {sequence}: approving would bring older data back",
@@ -73,8 +74,9 @@ def approve(store: Store, sequence: int, reason: str) -> list[str]:
                 fix="run 'hotpath build TARGET' for a new candidate",
             )
         current = store.pointer(store.current_path)
+        record: dict[str, object] = {"event": "approve", "sequence": sequence, "accepted": True, "reason": reason}
         if half_done and current is not None and current.sequence == sequence:
-            return []
+            return [] if _is_told(store, sequence) else tidy(store, record)
         damages = verify_directory(store.disk, released if half_done else source, sequence)
         if damages:
             raise Corrupt(damages[0].problem, path=damages[0].path, fix="run 'hotpath build TARGET' again")
@@ -83,4 +85,13 @@ def approve(store: Store, sequence: int, reason: str) -> list[str]:
             store.disk.sync_directory(store.generations_path)
             store.disk.sync_directory(store.quarantine_path)
         store.commit(sequence)
-        return tidy(store, {"event": "approve", "sequence": sequence, "accepted": True, "reason": reason})
+        return tidy(store, record)
+
+
+def _is_told(store: Store, sequence: int) -> bool:
+    """Whether the history has the approval: without that line nothing is compared with it."""
+    try:
+        events = [orjson.loads(line) for line in store.disk.read(store.history_path).splitlines() if line]
+    except (OSError, StoreError, ValueError):
+        return False
+    return any((event.get("event"), event.get("sequence")) == ("approve", sequence) for event in events)

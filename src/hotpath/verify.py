@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hotpath.disk import Disk
-from hotpath.errors import StoreError
+from hotpath.errors import NewerFormat, StoreError
 from hotpath.manifest import decode
 
 
@@ -16,6 +16,7 @@ class Damage:
     """A file of a generation that is not what was published.
 
     ``sha256`` is the digest it should have; ``key`` and ``sha256`` are ``None`` where it is the manifest itself.
+    ``may_pass`` says that reading failed, or that a newer version can read it: nothing is known of the bytes.
     """
 
     sequence: int
@@ -23,6 +24,7 @@ class Damage:
     path: Path
     problem: str
     sha256: bytes | None = None
+    may_pass: bool = False
 
     def __str__(self) -> str:
         return f"generation {self.sequence}: {self.key or 'the manifest'}: {self.path}: {self.problem}"
@@ -35,10 +37,12 @@ def verify_directory(disk: Disk, directory: Path, sequence: int) -> list[Damage]
         manifest = decode(disk.read(path), str(path))
     except FileNotFoundError:
         return [Damage(sequence, None, path, "is missing")]
+    except NewerFormat as error:
+        return [Damage(sequence, None, path, error.problem, may_pass=True)]
     except StoreError as error:
         return [Damage(sequence, None, path, error.problem)]
     except OSError as error:
-        return [Damage(sequence, None, path, error.strerror or str(error))]
+        return [Damage(sequence, None, path, error.strerror or str(error), may_pass=True)]
     if manifest.sequence != sequence:
         return [Damage(sequence, None, path, f"this is the manifest of generation {manifest.sequence}")]
     found = []

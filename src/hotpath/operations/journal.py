@@ -68,9 +68,7 @@ class Journal:
         disk = self._store.disk
         with self._store.explained():
             data = orjson.dumps(entry.as_dict()) + b"\n"
-            is_torn = self.path.exists() and not disk.read(self.path).endswith(b"\n")
-            # A line that was torn must not swallow this one; an empty line is passed over as well.
-            disk.append(self.path, b"\n" + data if is_torn else data)
+            disk.append(self.path, data)
             disk.sync_file(self.path)
             disk.sync_directory(self._store.root)
 

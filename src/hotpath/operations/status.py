@@ -101,8 +101,11 @@ def _status(store: Store) -> StoreStatus:
             current = pointer.sequence if pointer else None
     try:
         bad = store.bad()
-    except (HotpathError, OSError):
+    except (HotpathError, OSError) as error:
+        problems.append(str(error))
         bad = {}
+    # Behind a pin, say, where it does no harm yet.
+    degraded = degraded or "; ".join(problems) or None
     generations = []
     for sequence in reversed(store.sequences()):
         state = [

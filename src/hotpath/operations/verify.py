@@ -7,6 +7,7 @@ by itself: readers take the newest valid bytes of that key, else the app is aske
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import orjson
 
-from hotpath.errors import NothingPublished, StoreError
+from hotpath.errors import NewerFormat, NothingPublished, StoreError
 from hotpath.manifest import Manifest
 from hotpath.store import Store
 from hotpath.verify import Damage
@@ -84,6 +85,8 @@ def repair(store: Store) -> Verification:
     with store.locked(), store.explained():
         _mend_marks(store, repaired)
         for damage in verify(store).damages:
+            if damage.may_pass:
+                continue  # not a guess: the next look may find every byte of it right
             if damage.key is None:
                 _give_up(store, damage, repaired)
             elif _relink(store, damage):
@@ -215,7 +218,10 @@ def _mend_marks(store: Store, repaired: list[str]) -> None:
 
 def _marks_of_history(store: Store) -> dict[int, str]:
     marks: dict[int, str] = {}
-    for line in store.disk.read(store.history_path).splitlines():
+    data = b""
+    with contextlib.suppress(FileNotFoundError):
+        data = store.disk.read(store.history_path)
+    for line in data.splitlines():
         try:
             record = orjson.loads(line)
             if record["event"] == "rollback":
@@ -254,7 +260,11 @@ def _points_well(store: Store, path: Path) -> bool:
             return path == store.pin_path
         store.read_manifest(pointer.sequence, pointer.sha256)
         return path == store.pin_path or pointer.sequence not in store.bad()
-    except (StoreError, OSError):
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (NewerFormat, OSError):
+        return True  # nothing is known against it
+    except StoreError:
         return False
 
 

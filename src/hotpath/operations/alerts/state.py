@@ -65,8 +65,7 @@ def append(store: Store, records: Sequence[tuple[str, str, str]], now: int) -> N
     data = b"".join(
         orjson.dumps({"time": now, "event": event, "kind": kind, "way": way}) + b"\n" for event, kind, way in records
     )
-    # A line that was torn must not swallow this one.
-    store.disk.append(path, b"\n" + data if _is_torn(store, path) else data)
+    store.disk.append(path, data)
     store.disk.sync_file(path)
 
 
@@ -86,11 +85,3 @@ def held(store: Store, monotonic: float = WAIT_SECONDS) -> Iterator[None]:
     finally:
         if descriptor is not None:
             os.close(descriptor)
-
-
-def _is_torn(store: Store, path: Path) -> bool:
-    try:
-        data = store.disk.read(path)
-    except FileNotFoundError:
-        return False
-    return bool(data) and not data.endswith(b"\n")
