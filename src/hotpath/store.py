@@ -21,7 +21,7 @@ import orjson
 from hotpath.disk import Disk, is_file_at
 from hotpath.errors import Corrupt, DeclarationError, HotpathError, NothingPublished, StoreBusy, StoreError, UnsafePath
 from hotpath.manifest import Head, Manifest, decode, decode_head
-from hotpath.verify import Damage, verify_directory
+from hotpath.verify import Damage, serious, verify_directory
 
 # Writers' locks that this process holds. A forked child closes its copies: it must not hold what its parent lets go.
 LOCK_DESCRIPTORS: set[int] = set()
@@ -286,7 +286,7 @@ class Store:
             candidates = [n for n in self.sequences() if n not in bad and (n < now if to is None else n == to)]
             problems = []
             for target in reversed(candidates):
-                found = self.verify_generation(target)
+                found = serious(self.verify_generation(target))
                 if not found:
                     marks = {n: reason for n in self.sequences() if target < n <= now} | bad
                     self._finish_rollback(now, target, marks, pin)
@@ -318,7 +318,7 @@ class Store:
                 raise StoreError(
                     f"there is no generation {sequence}", path=self.root, fix="'hotpath status' lists them"
                 )
-            problems = self.verify_generation(sequence)
+            problems = serious(self.verify_generation(sequence))
             if problems:
                 raise Corrupt(
                     problems[0].problem, path=problems[0].path, fix="'hotpath verify' lists all that is damaged"

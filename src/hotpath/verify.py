@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class Damage:
     problem: str
     sha256: bytes | None = None
     may_pass: bool = False
+    coding: str | None = None
 
     def __str__(self) -> str:
         return f"generation {self.sequence}: {self.key or 'the manifest'}: {self.path}: {self.problem}"
@@ -51,8 +53,13 @@ def verify_directory(disk: Disk, directory: Path, sequence: int) -> list[Damage]
             file = directory / "files" / one.file
             problem = _problem(disk, file, one.sha256)
             if problem is not None:
-                found.append(Damage(sequence, item.key, file, problem, one.sha256))
+                found.append(Damage(sequence, item.key, file, problem, one.sha256, coding=one.coding))
     return found
+
+
+def serious(damages: Iterable[Damage]) -> list[Damage]:
+    """What keeps a generation from being served: a page whose coding is damaged is served without that coding."""
+    return [damage for damage in damages if damage.coding in (None, "identity")]
 
 
 def _problem(disk: Disk, path: Path, sha256: bytes) -> str | None:

@@ -83,6 +83,15 @@ def test_last_good_bytes_are_carried_without_a_coding_that_rotted(store: Store, 
     assert store.verify_generation(3) == []
 
 
+def test_a_coding_that_rotted_everywhere_keeps_nobody_from_going_back(store: Store) -> None:
+    """Unchanged files are one file with several names."""
+    (store.files_path(1) / "a.json.gz").write_bytes(b"x")
+    assert len(verify(store).damages) == 2
+    store.pin(1)
+    store.unpin()
+    assert store.rollback() == (2, 1)
+
+
 def refuse(new: Manifest, before: Manifest | None) -> list[str]:
     return ["half of it is gone"]
 
