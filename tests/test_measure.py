@@ -69,6 +69,7 @@ def test_a_group_that_is_gone_as_a_whole() -> None:
         ([{"a": "x"}, {"a": "x"}], {"row_key": "a"}, "$.items[1].a", "as in a row before"),
         ([{"a": 1.5}], {"row_key": "a"}, "$.items[0].a", "text or a number"),
         ([{"a": "yesterday"}], {"source_time": "a"}, "$.items[0].a", "ISO 8601"),
+        ([{"a": 1795466060123}], {"source_time": "a"}, "$.items[0].a", "not milliseconds"),
         ([{"a": 1}], {"source_time": "b"}, None, "source_time"),
     ],
 )

@@ -117,8 +117,12 @@ class Admission:
 
     @property
     def in_flight(self) -> int:
-        """Requests in the app now."""
+        """Requests in the app now, WebSockets too."""
         return len(self.flights)
+
+    def _requests(self) -> int:
+        """Of those the ones that come and go: a WebSocket stays for hours, and is no reason to refuse anybody."""
+        return sum(scope["type"] == "http" for scope in list(self.flights.values()))
 
     def refusal(self, scope: Scope, reason: str) -> Refusal:
         """503 for a request that was let in and could not be served."""
@@ -158,7 +162,7 @@ class Admission:
         if state is not State.SHED:
             self._most_in_flight = None
         elif self._most_in_flight is None:
-            self._most_in_flight, self._adapted = max(_CONCURRENCY_MINIMUM, self.in_flight), at
+            self._most_in_flight, self._adapted = max(_CONCURRENCY_MINIMUM, self._requests()), at
         elif at - self._adapted >= _CONCURRENCY_SECONDS:
             most = int(self._most_in_flight * _FEWER) if growing else self._most_in_flight + 1
             self._most_in_flight, self._adapted = max(_CONCURRENCY_MINIMUM, most), at
@@ -205,13 +209,13 @@ class Admission:
         if priority <= Priority.P1 or state in (State.NORMAL, State.TRIM):
             return None
         if state is State.BLIND:
-            return (503, "blind") if self.in_flight >= self._blind_in_flight else None
+            return (503, "blind") if self._requests() >= self._blind_in_flight else None
         if state is not State.SHED:
             return 503, state.name.lower()
         if self._chance() < (self._chances.p2 if priority is Priority.P2 else self._chances.p3):
             return 503, "shed"
         most = self._most_in_flight
-        return (503, "concurrency") if most is not None and self.in_flight >= most else None
+        return (503, "concurrency") if most is not None and self._requests() >= most else None
 
     def _decide_cost(self, scope: Scope) -> tuple[int, str] | None:
         """Reserve what a request of this route was seen to take; what those that run have taken is in the headroom."""

@@ -159,7 +159,10 @@ def _newest(rows: Sequence[Row], records: str, source_time: str) -> int:
             seconds = _seconds(value)
             if seconds is None:
                 path = f"$.{records}[{index}].{source_time}"
-                raise ItemError(f"{path} is {value!r}, no time: write ISO 8601 or seconds since the epoch", path=path)
+                raise ItemError(
+                    f"{path} is {value!r}, no time: write ISO 8601 or seconds (not milliseconds) since the epoch",
+                    path=path,
+                )
             newest = seconds if newest is None else max(newest, seconds)
     if newest is None:
         raise ItemError(
@@ -168,9 +171,13 @@ def _newest(rows: Sequence[Row], records: str, source_time: str) -> int:
     return newest
 
 
+# From here on seconds are the year 5138: it is milliseconds that were written.
+_MILLISECONDS = 1e11
+
+
 def _seconds(value: object) -> int | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return int(value)
+        return int(value) if abs(value) < _MILLISECONDS else None
     if isinstance(value, str):
         try:
             if len(value) == len("2026-11-23"):

@@ -118,6 +118,8 @@ def test_a_bounded_number_of_cold_requests_runs_while_blind(tree: Tree, guard: M
     for _ in range(3):
         clock.advance(1)
         guard.sample()
+    open_for_hours = [{"type": "websocket", "path": "/live", "headers": []} for _ in range(5)]
+    assert [guard.admission.enter(scope) for scope in open_for_hours] == [None] * 5
     scopes = [
         {"type": "http", "method": "GET", "path": "/cold", "headers": [], "http_version": "1.1"} for _ in range(3)
     ]
