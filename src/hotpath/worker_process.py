@@ -304,13 +304,14 @@ def _send(descriptor: int, parts: Sequence[bytes]) -> None:
             view = view[os.write(descriptor, view) :]
 
 
-_streams_before: list[object] = []
+_streams_before: tuple[object, ...] = ()
 
 
 def _redirect(output: int) -> None:
     """What is printed goes to the batch, line by line, at most a pipe full at a time; nothing can be read."""
     # Not let go of: a stream that somebody made of descriptor 1 would close it at its end.
-    _streams_before.extend((sys.stdin, sys.stdout, sys.stderr))
+    global _streams_before  # noqa: PLW0603  as long as the process lives
+    _streams_before = (sys.stdin, sys.stdout, sys.stderr)
     null = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((null, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
