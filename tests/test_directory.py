@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from hotpath.directory import UNCHANGED_SECONDS
+from hotpath.disk import Disk
+from hotpath.publish import staging
+from hotpath.routes import MAX_BYTES
 from hotpath.site import Hotpath
+from tests.faults.sites import get
 
 NOW = 1_800_000_000.0
 
@@ -198,3 +202,81 @@ def test_it_is_in_the_snapshot(site: Site) -> None:
     site.hot.reader._clock = lambda: site.now
     site.hot.reader.refresh()
     assert site.hot.current().pages[b"/indices/kospi"].bodies["identity"] == b'{"n": 1}'
+
+
+class Counting(Disk):
+    reads = 0
+
+    def read(self, path: Path) -> bytes:
+        self.reads += 1
+        return super().read(path)
+
+
+@pytest.mark.parametrize("data", [b"[1]", b"[1"], ids=["good", "bad"])
+def test_what_was_judged_is_read_no_more_until_it_changes(site: Site, data: bytes) -> None:
+    disk = site.watched._disk = Counting()
+    site.write("kospi.json", data)
+    for _ in range(20):
+        site.look()
+    assert disk.reads == 2
+    site.write("kospi.json", b"[2]")
+    for _ in range(20):
+        site.look()
+    assert disk.reads == 4
+    assert site.body("/indices/kospi") == b"[2]"
+
+
+def test_a_directory_that_outgrows_memory_loses_no_page_and_takes_more_when_there_is_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hot = Hotpath(tmp_path / "hot", max_body_bytes=1000)
+    hot.directory("/t/{name}", tmp_path / "{name}.bin", media_type="application/octet-stream")
+    watched = hot.directories[0]
+    for name in "abc":
+        (tmp_path / f"{name}.bin").write_bytes(b"x" * 400)
+        os.utime(tmp_path / f"{name}.bin", (NOW - 60, NOW - 60))
+    for turn in range(5):
+        watched.poll(NOW + turn)
+    assert sorted(watched.pages) == [b"/t/a", b"/t/b"]
+    assert caplog.text.count("has no room: the directory holds more than max_body_bytes=1,000") == 1
+    (tmp_path / "a.bin").unlink()
+    for turn in range(5):
+        watched.poll(NOW + turn)
+    assert sorted(watched.pages) == [b"/t/b", b"/t/c"]
+
+
+def test_a_file_larger_than_a_page_may_be_is_not_read(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.write("kospi.json", b"[1]", at=NOW - 60)
+    site.look()
+    disk = site.watched._disk = Counting()
+    with (site.directory / "kospi.json").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    for _ in range(5):
+        site.look(5)
+    assert (disk.reads, site.body("/indices/kospi")) == (0, b"[1]")
+    assert "has 33,554,433 bytes, and a hot page at most 33,554,432" in caplog.text
+
+
+def test_names_that_come_and_go_are_forgotten(site: Site) -> None:
+    for turn in range(50):
+        site.write(f"{turn}.json", b"[")
+        site.look()
+        (site.directory / f"{turn}.json").unlink()
+    site.look()
+    assert (len(site.watched._seen), len(site.watched._keys)) == (0, 0)
+
+
+def test_a_file_goes_and_the_page_of_the_generation_is_back(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    with staging(site.hot.store) as stage:
+        policy = site.watched.policy
+        stage.add("/indices/kospi", "kospi.json", b'"built"', policy)
+        stage.publish()
+    site.hot.reader._clock = lambda: site.now
+    site.write("kospi.json", b'"written"', at=NOW - 60)
+    site.hot.reader.refresh()
+    assert get(site.hot, "/indices/kospi").body == b'"written"'
+    (site.directory / "kospi.json").unlink()
+    for _ in range(3):
+        site.hot.reader.refresh()
+    assert get(site.hot, "/indices/kospi").body == b'"built"'

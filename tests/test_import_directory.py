@@ -43,6 +43,20 @@ def test_every_file_is_a_page(source: Path, store: Store) -> None:
     assert get(hot, "/rankings/kospi.json.gz").status == 418
 
 
+def test_what_is_packed_is_no_text_and_an_unknown_ending_no_json(source: Path, store: Store) -> None:
+    """Without its neighbour a .gz is a file of its own, whose bytes are gzip and not what is in it."""
+    (source / "style.css.gz").write_bytes(b"\x1f\x8b rest")
+    (source / "rows.parquet").write_bytes(b"PAR1")
+    (source / ".well-known").mkdir()
+    (source / ".well-known" / "security.txt").write_text("Contact: mailto:a@example.org")
+    import_directory(store, source)
+    hot = site_of(store)
+    packed = get(hot, "/style.css.gz")
+    assert (packed.header("content-type"), packed.header("content-encoding")) == ("application/gzip", None)
+    assert get(hot, "/rows.parquet").header("content-type") == "application/octet-stream"
+    assert get(hot, "/.well-known/security.txt").status == 200
+
+
 def test_prefix_and_suffix(source: Path, store: Store) -> None:
     import_directory(store, source, prefix="/api", strip_suffix=".json")
     assert get(site_of(store), "/api/rankings/kospi").body == b'{"market":"kospi"}'
@@ -92,6 +106,29 @@ def _nan(source: Path) -> None:
     (source / "nan.json").write_text('{"a": NaN}')
 
 
+def _not_json_without_an_ending(source: Path) -> None:
+    (source / "LICENSE").write_text("As you like.")
+
+
+def _empty(source: Path) -> None:
+    (source / "empty.txt").write_text("")
+
+
+def _hidden(source: Path) -> None:
+    (source / ".env").write_text("SECRET_KEY=1")
+
+
+def _hidden_directory(source: Path) -> None:
+    (source / ".git" / "objects").mkdir(parents=True)
+    (source / ".git" / "config").write_text("[core]")
+    (source / ".git" / "objects" / "pack").write_text("x")
+
+
+def _large(source: Path) -> None:
+    with (source / "film.mp4").open("wb") as file:
+        file.truncate(33 * 1024 * 1024)
+
+
 def _backslash(source: Path) -> None:
     (source / "a\\b.json").write_text("{}")
 
@@ -106,7 +143,12 @@ def _backslash(source: Path) -> None:
         (_socket, "s.json", "is no regular file"),
         (_same_folded, "rankings/", "rename one of them"),
         (_not_utf8, "caf\\xe9.json", "rename it in UTF-8"),
-        (_no_json, "bad.json", "JSON"),
+        (_no_json, "bad.json", "is not JSON ("),
+        (_not_json_without_an_ending, "LICENSE", "a file without an ending is taken for JSON, so give it one"),
+        (_empty, "empty.txt", "is empty"),
+        (_hidden, ".env", "is hidden"),
+        (_hidden_directory, ".git", "is hidden"),
+        (_large, "film.mp4", "leave it to the web server"),
         (_nan, "nan.json", "JSON"),
         (_backslash, "a\\b.json", "rename it"),
     ],
@@ -137,10 +179,15 @@ def test_every_problem_is_named_at_once(source: Path, store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prefix", "told"), [("api", "a URL path starts with a slash; write /api"), ("/", "there is no such directory")]
+    ("prefix", "told"),
+    [
+        ("api", "a URL path starts with a slash; write /api"),
+        ("/", "there is no such directory"),
+        ("/a%20b?c", "% and [?] cannot be in it; write the path alone, not percent-encoded"),
+    ],
 )
 def test_wrong_arguments(source: Path, store: Store, prefix: str, told: str) -> None:
-    directory = source if prefix == "api" else source / "none"
+    directory = source / "none" if prefix == "/" else source
     with pytest.raises(HotpathError, match=told):
         import_directory(store, directory, prefix=prefix)
 

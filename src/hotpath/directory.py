@@ -11,6 +11,8 @@ What is guaranteed, with a look every half second (``reader.DIRECTORY_REFRESH_SE
   what is there counts as the file: torn JSON is refused even then, but half of a text, or of a number, is none that
   anybody could tell. Bytes that are changed through mmap(2) change no time at once, so nothing is promised for them.
 - A file that two looks in a row do not find is a miss: the app is asked.
+- At most ``MAX_FILES`` files of at most ``routes.MAX_BYTES`` each are looked at, and no more bytes of them kept in
+  memory than ``max_body_bytes`` of the site: they are all held there, and a look at each costs some 6 µs.
 
 A writer that wants certainty writes another name in the same directory (one that the pattern does not match) and
 renames it over the old one: then every state that can be seen is whole.
@@ -26,14 +28,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
 from hotpath.codings import available, encode_all
 from hotpath.disk import Disk
 from hotpath.errors import DeclarationError, UnsafePath
 from hotpath.keys import Template, make_key, parameter_text
 from hotpath.manifest import Item, Policy, Representation
-from hotpath.payload import is_json
+from hotpath.payload import unfit_bytes
+from hotpath.routes import MAX_BYTES
 from hotpath.snapshot import Freshness, Page, make_page
 
 logger = logging.getLogger("hotpath")
@@ -45,25 +46,37 @@ SETTLED_SECONDS = 2.0
 UNCHANGED_SECONDS = 0.9
 
 
+MAX_FILES = 10_000
+
+
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What the last look at a file found, ``since`` when; ``digest`` of its first reading since it last changed."""
+    """What the last look at a file found, ``since`` when; ``digest`` of its first reading since it last changed.
+
+    ``is_judged`` once it was decided whether these bytes are a page: they are not read again.
+    """
 
     signature: tuple[int, int, int, int]
     since: float
     digest: bytes | None
+    is_judged: bool = False
 
 
 class WatchedDirectory:
     """The files of one ``hot.directory`` declaration, looked at by ``poll``."""
 
-    def __init__(self, path: Template, files: Template, policy: Policy, *, disk: Disk | None = None) -> None:
+    def __init__(
+        self, path: Template, files: Template, policy: Policy, *, max_body_bytes: int, disk: Disk | None = None
+    ) -> None:
         self.path = path
         self.files = files
         self.policy = policy
         self.pages: Mapping[bytes, Page] = {}
+        self._max_body_bytes = max_body_bytes
         self._disk = disk or Disk()
+        self._keys: dict[str, str | None] = {}
         self._seen: dict[str, _Seen] = {}
+        self._waiting: set[str] = set()  # files there was no room for
         self._missing: set[str] = set()
         self._told: set[str] = set()
 
@@ -71,11 +84,22 @@ class WatchedDirectory:
         """Look at every file once; whether ``pages`` was replaced. ``now`` is seconds since the epoch."""
         pages = dict(self.pages)
         by_file = {page.file: key for key, page in pages.items()}
+        room: int | None = None
         present = self._present()
         for name, key in present.items():
-            page = self._look(name, key, pages.get(key), now)
-            if page is not None:
-                pages[key] = page
+            served = pages.get(key)
+            page = self._look(name, key, served, now)
+            if page is None:
+                continue
+            if room is None:
+                room = self._max_body_bytes - sum(map(_bytes_of, pages.values()))
+            left = room - _bytes_of(page) + (_bytes_of(served) if served else 0)
+            if left < 0:
+                self._tell(name, f"has no room: the directory holds more than max_body_bytes={self._max_body_bytes:,}")
+                self._waiting.add(name)
+                continue
+            room = left
+            pages[key] = page
         for name, key in by_file.items():
             # A program that removes and writes anew leaves a short gap, so a file has to be missing twice.
             if name not in present:
@@ -83,9 +107,14 @@ class WatchedDirectory:
                     if pages[key].file == name:  # not another file's, whose name is the same with its case folded
                         del pages[key]
                     self._seen.pop(name, None)
+                    for waiting in self._waiting:
+                        self._seen.pop(waiting, None)
+                    self._waiting.clear()
                 self._missing ^= {name}
             else:
                 self._missing.discard(name)
+        for name in self._seen.keys() - present.keys() - by_file.keys():
+            del self._seen[name]  # gone before it was ever served
         changed = pages != self.pages
         self.pages = pages
         return changed
@@ -93,42 +122,56 @@ class WatchedDirectory:
     def _present(self) -> dict[str, bytes]:
         pattern = self.files.render(dict.fromkeys(self.files.names, "\0"))
         pattern = glob.escape(pattern).replace("\0", "*")
+        names = glob.glob(pattern)  # noqa: PTH207 (an absolute pattern, which Path.glob refuses)
+        if len(names) > MAX_FILES:
+            self._tell(pattern, f"matches {len(names):,} files, and only the first {MAX_FILES:,} are served")
+        # The key of a name is made once: it costs more than the look.
+        before, self._keys = self._keys, {}
         found: dict[str, bytes] = {}
-        keys: dict[str, str] = {}
-        for name in sorted(glob.glob(pattern)):  # noqa: PTH207 (an absolute pattern, which Path.glob refuses)
-            values = self.files.match(name)
-            if values is None:
+        first_names: dict[str, str] = {}
+        for name in sorted(names)[:MAX_FILES]:
+            key = self._keys[name] = before[name] if name in before else self._key_of(name)
+            if key is None:
                 continue
-            try:
-                key = make_key(
-                    self.path, (), {n: parameter_text(v) for n, v in values.items()}, fold_case=self.policy.fold_case
-                )
-            except (ValueError, DeclarationError) as error:
-                self._tell(name, f"cannot be a hot page: {error}")
-                continue
-            first = keys.setdefault(key, name)
+            first = first_names.setdefault(key, name)
             if first != name:
                 self._tell(name, f"has the key of {first} ({key}); rename one of them")
+                self._seen.pop(name, None)  # looked at anew when the other is gone
                 continue
             found[name] = key.encode("ascii")
         return found
 
+    def _key_of(self, name: str) -> str | None:
+        values = self.files.match(name)
+        if values is None:
+            return None
+        try:
+            return make_key(
+                self.path, (), {n: parameter_text(v) for n, v in values.items()}, fold_case=self.policy.fold_case
+            )
+        except (ValueError, DeclarationError) as error:
+            self._tell(name, f"cannot be a hot page: {error}")
+            return None
+
     def _look(self, name: str, key: bytes, page: Page | None, now: float) -> Page | None:
         """The new page of a file, or ``None`` where what is served stays."""
-        path = Path(name)
         try:
-            found = path.lstat()
+            found = os.lstat(name)  # no Path: of ten thousand looks that would be the half
             signature = _signature(found)
             seen = self._seen.get(name)
             if seen is None or seen.signature != signature:
                 seen = _Seen(signature, now, None)
                 self._seen[name] = seen
+                self._waiting.discard(name)
                 if now - found.st_mtime < SETTLED_SECONDS:
                     return None
-            elif seen.digest is not None and page is not None and seen.digest == page.digests[0]:
+            elif seen.is_judged:
                 return None  # nothing new
-            data = self._disk.read(path)
-            if _signature(path.lstat()) != signature:
+            if found.st_size > MAX_BYTES:
+                self._tell(name, f"has {found.st_size:,} bytes, and a hot page at most {MAX_BYTES:,}")
+                return None
+            data = self._disk.read(Path(name))
+            if _signature(os.lstat(name)) != signature:
                 return None  # it was written to meanwhile
         except (OSError, UnsafePath) as error:
             self._tell(name, f"cannot be read: {error}")
@@ -140,7 +183,8 @@ class WatchedDirectory:
                 return None  # the second reading comes with the next look
         elif 0 <= now - seen.since < UNCHANGED_SECONDS and now - found.st_mtime < SETTLED_SECONDS:
             return None  # looks that come faster than usual make nothing older
-        problem = _problem(data, self.policy.media_type)
+        self._seen[name] = _Seen(signature, seen.since, digest, is_judged=True)
+        problem = unfit_bytes(data, self.policy.media_type)
         if problem:
             self._tell(name, f"{problem}; the last good bytes stay")
             return None
@@ -162,21 +206,16 @@ class WatchedDirectory:
     def _tell(self, name: str, problem: str) -> None:
         """Once for a file until it is good again, not at every look."""
         if name not in self._told:
+            if len(self._told) >= MAX_FILES:
+                self._told.clear()
             self._told.add(name)
             logger.warning("hot directory: %s %s", name, problem)
+
+
+def _bytes_of(page: Page) -> int:
+    return sum(map(len, page.bodies.values()))
 
 
 def _signature(found: os.stat_result) -> tuple[int, int, int, int]:
     # The time of the last change too: unlike that of the last write nobody can set it back.
     return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
-
-
-def _problem(data: bytes, media_type: str) -> str | None:
-    if not data:
-        return "is empty"
-    if is_json(media_type):
-        try:
-            orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            return f"is not JSON ({error})"
-    return None

@@ -197,7 +197,8 @@ class ImportRefused(HotpathError):
     def __init__(self, directory: Path, problems: list[str]) -> None:
         shown = "\n".join(f"  {problem}" for problem in problems[:20])
         more = f"\n  … and {len(problems) - 20} more" if len(problems) > 20 else ""
-        super().__init__(f"{directory}: {len(problems)} files cannot be served\n{shown}{more}")
+        noun = "file" if len(problems) == 1 else "files"
+        super().__init__(f"{directory}: {len(problems)} {noun} cannot be served\n{shown}{more}")
         self.directory = directory
         self.problems = problems
 

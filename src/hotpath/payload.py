@@ -60,6 +60,18 @@ def is_json(media_type: str) -> bool:
     return essence == "application/json" or essence.endswith("+json")
 
 
+def unfit_bytes(data: bytes, media_type: str) -> str | None:
+    """Why the bytes of a file that another program wrote are no page; ``None`` where they are one."""
+    if not data:
+        return "is empty"
+    if is_json(media_type):
+        try:
+            orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            return f"is not JSON ({error})"
+    return None
+
+
 def _require_json(body: bytes) -> None:
     try:
         orjson.loads(body)

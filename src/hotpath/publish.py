@@ -132,6 +132,11 @@ class Stage:
         for name, taken, what in ((key, self._lines, "key"), (file, self._names, "file")):
             if name in taken:
                 raise ItemError(f"two items have the {what} {name!r}; make their parameters differ", key=key)
+        for suffix in SUFFIXES.values():
+            if file + suffix in self._names:
+                raise ItemError(
+                    f"the file {file + suffix!r} is another item's and would be a coding of {file!r}", key=key
+                )
         if any(part in ("", ".", "..") for part in file.split("/")):
             raise ItemError(
                 f"the file {file!r} could leave the generation; write a relative name without '..'", key=key

@@ -103,6 +103,7 @@ class Reader:
         self._folded: set[bytes] = set()
         self._query_names: dict[bytes, frozenset[str]] = {}
         self._directory_keys: AbstractSet[bytes] = frozenset()
+        self._covered: dict[bytes, bytes] = {}  # lines of the generation that a page of a directory stands before
         # Each key of the generation with its line of the manifest, still undecoded: a line is a quarter of what its
         # decoded item would take, and nothing for the garbage collector to visit.
         self._lines: dict[bytes, bytes] = {}
@@ -286,6 +287,7 @@ class Reader:
             self._told.clear()
         self._head, self._freshness, self._kept_freshness = choice.head, {}, []
         self._lines, self._expiries, self._folded, self._query_names = index
+        self._covered.clear()
         self._try_again_at.clear()
         try:
             self._fill(now)
@@ -423,9 +425,15 @@ class Reader:
         """Put a snapshot of what there is now in place, with the pages of directories among those of the generation."""
         present = {key: page for directory in self._directories for key, page in directory.pages.items()}
         for key in self._directory_keys - present.keys():
-            self._lines.pop(key, None)
             self._pages.pop(key, None)
+            line = self._covered.pop(key, None)
+            if line is None:
+                self._lines.pop(key, None)
+            else:
+                self._lines[key] = line
         for key, page in present.items():
+            if line := self._lines.get(key):
+                self._covered[key] = line
             if self._resident.pop(key, None) is not None:
                 self._resident_bytes -= cost_of(self._pages[key])
             self._lines[key] = _IN_MEMORY

@@ -42,6 +42,9 @@ _OWN_FIELDS = {
 }
 
 
+# What ``mimetypes`` calls an encoding is no Content-Encoding here: these bytes are what the client asked for.
+_PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
+
 # A page larger than this is a mistake far more often than a page.
 MAX_BYTES = 32 * 1024 * 1024
 
@@ -87,8 +90,19 @@ class PlannedItem:
 
 def default_media_type(path: str) -> str:
     """By the ending of the path, as ``mimetypes`` has it; JSON where there is none."""
-    guessed, _ = _TYPES.guess_type(path.rpartition("/")[2] or "index.json")
-    return with_charset(guessed or "application/json")
+    return _media_type(path, otherwise="application/json")
+
+
+def file_media_type(name: str) -> str:
+    """Of a file that exists, whose ending says what is in it: no JSON where it says something unknown."""
+    return _media_type(name, otherwise="application/octet-stream" if "." in name else "application/json")
+
+
+def _media_type(path: str, *, otherwise: str) -> str:
+    guessed, packed = _TYPES.guess_type(path.rpartition("/")[2] or "index.json")
+    if packed:  # data.csv.gz is an archive that holds CSV, and no CSV
+        return _PACKED.get(packed, "application/octet-stream")
+    return with_charset(guessed or otherwise)
 
 
 def with_charset(media_type: str) -> str:
@@ -314,6 +328,7 @@ __all__ = [
     "check_route",
     "default_file",
     "default_media_type",
+    "file_media_type",
     "location_of",
     "parse_file_template",
     "parse_path_template",

@@ -79,11 +79,11 @@ class Hotpath:
         self._cache_control = _required(check_field_value(cache_control, "cache_control"))
         self._cdn_cache_control = check_field_value(cdn_cache_control, "cdn_cache_control")
         self._directories: list[WatchedDirectory] = []
-        options = ReaderOptions(
+        self._options = ReaderOptions(
             float(refresh), parse_bytes(max_body_bytes, "max_body_bytes"), generation_header, redirect_slashes
         )
         # The list is shared: directories declared after this are watched all the same.
-        self.reader = Reader(self.store, self._directories, options)
+        self.reader = Reader(self.store, self._directories, self._options)
 
     def __repr__(self) -> str:
         return f"Hotpath({str(self.store.root)!r}, routes={len(self.routes)})"
@@ -197,7 +197,9 @@ class Hotpath:
             self._require_new(template)
         except DeclarationError as error:
             raise DeclarationError(error.problem, where=where) from None
-        self._directories.append(WatchedDirectory(template, file_template, policy))
+        self._directories.append(
+            WatchedDirectory(template, file_template, policy, max_body_bytes=self._options.max_body_bytes)
+        )
 
     def plan(self) -> list[PlannedItem]:
         """Every item the batch has to build. Raises ``DeclarationError`` before any function is run."""

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from hotpath.errors import HotpathError, ImportRefused
+from hotpath.disk import Disk
+from hotpath.errors import HotpathError, ImportRefused, ItemError, UnsafePath
 from hotpath.keys import canonical_path, parameter_text
 from hotpath.manifest import SUFFIXES, Policy
-from hotpath.payload import encode_payload
+from hotpath.payload import unfit_bytes
 from hotpath.publish import Published, Validator, staging
 from hotpath.quantities import parse_whole_seconds
-from hotpath.routes import default_media_type
+from hotpath.routes import MAX_BYTES, file_media_type
 from hotpath.site import DEFAULT_CACHE_CONTROL, DEFAULT_CDN_CACHE_CONTROL, DEFAULT_LIFETIME
 from hotpath.store import Store
 
@@ -28,6 +29,8 @@ def import_directory(
 
     ``strip_suffix`` (``.json``) is taken off the URL, not off the file. ``index.html`` is the page of its directory.
     Precompressed neighbours (``.gz``, ``.br``, ``.zst``) are passed over: hotpath makes its own and proves them.
+    Hidden files are refused, as nobody means to publish a ``.env``, a ``.git`` or what rsync has half written; only
+    ``.well-known`` (RFC 8615) is none.
     ``validate`` is asked before anybody can see the result, as in ``Stage.publish``. Links are refused, also those that
     stay inside: what they lead to may change while it is read. Raises ``ImportRefused`` with every file that could not
     be served, or ``Implausible``; then nothing was published.
@@ -36,6 +39,9 @@ def import_directory(
         raise HotpathError(f"{directory}: there is no such directory")
     if not prefix.startswith("/"):
         raise HotpathError(f"--prefix {prefix}: a URL path starts with a slash; write /{prefix}")
+    if not_path := sorted(set(prefix) & set("%?#")):
+        told = f"{' and '.join(not_path)} cannot be in it; write the path alone, not percent-encoded"
+        raise HotpathError(f"--prefix {prefix}: {told}")
     problems: list[str] = []
     planned: dict[str, Path] = {}
     folded: dict[str, str] = {}
@@ -64,7 +70,7 @@ def _publish(store: Store, directory: Path, planned: dict[str, Path], validate: 
     problems = []
     with staging(store) as stage:
         for key, path in sorted(planned.items()):
-            media_type = default_media_type(path.name)
+            media_type = file_media_type(path.name)
             policy = Policy(
                 "(imported)",
                 media_type,
@@ -73,26 +79,49 @@ def _publish(store: Store, directory: Path, planned: dict[str, Path], validate: 
                 parse_whole_seconds(DEFAULT_LIFETIME, "lifetime"),
             )
             name = path.relative_to(directory).as_posix()
-            try:
-                stage.add(key, name, encode_payload(store.disk.read(path), media_type), policy)
-            except (HotpathError, OSError) as error:
-                problems.append(f"{_shown(name)}: {getattr(error, 'problem', error)}")
+            data, problem = _read(store.disk, path, media_type)
+            if problem is None:
+                try:
+                    stage.add(key, name, data, policy)
+                except ItemError as error:
+                    problem = error.problem
+            if problem is not None:
+                problems.append(f"{_shown(name)}: {problem}")
         if problems:
             raise ImportRefused(directory, problems)
         return stage.publish(validate)
+
+
+def _read(disk: Disk, path: Path, media_type: str) -> tuple[bytes, str | None]:
+    """The bytes of a file, and why they are no page."""
+    try:
+        data = disk.read(path)
+    except UnsafePath as error:
+        return b"", f"{error.problem}"
+    except OSError as error:
+        return b"", f"cannot be read: {error.strerror or error}"
+    problem = unfit_bytes(data, media_type)
+    if problem and not path.suffix:
+        problem += "; a file without an ending is taken for JSON, so give it one"
+    return data, problem
 
 
 def _walk(directory: Path) -> Iterator[tuple[Path, str | None]]:
     """Every file below, with what is wrong with it."""
     for entry in sorted(os.scandir(directory), key=lambda one: one.name):
         path = Path(entry.path)
-        mode = entry.stat(follow_symlinks=False).st_mode
-        if stat.S_ISDIR(mode):
+        found = entry.stat(follow_symlinks=False)
+        mode = found.st_mode
+        if entry.name.startswith(".") and entry.name != ".well-known":
+            yield path, "is hidden, so probably not meant for everybody; move it elsewhere or rename it"
+        elif stat.S_ISDIR(mode):
             yield from _walk(path)
         elif stat.S_ISLNK(mode):
             yield path, f"is a link to {str(path.readlink())!r}; copy the file in its place"
         elif not stat.S_ISREG(mode):
             yield path, "is no regular file (a FIFO, socket or device); remove it"
+        elif found.st_size > MAX_BYTES:
+            yield path, f"has {found.st_size:,} bytes, and a hot page at most {MAX_BYTES:,}; leave it to the web server"
         else:
             yield path, None
 
