@@ -192,12 +192,13 @@ class MemoryGuard:
         """
         with self._lock:
             if self._thread is not None:
+                if loop is not None and (self._loop is None or self._loop.is_closed()):
+                    self._follow(loop)  # the process has another event loop by now
                 return
             self._thread = threading.Thread(target=self._run, args=(key,), name="hotpath-guard", daemon=True)
         if self._hard_reserve:
             self.hard_limit = HardLimit(self._hard_reserve, self._clock)
             self.admission.asks_always = True
-        self._loop = loop
         self.sampled_at = self._clock()
         try:
             self._thread.start()
@@ -205,7 +206,11 @@ class MemoryGuard:
             self._thread = None
             raise
         if loop is not None:
-            loop.call_soon(self._tick, self._clock())
+            self._follow(loop)
+
+    def _follow(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        loop.call_soon(self._tick, self._clock())
 
     def close(self) -> None:
         """Stop sampling, lift the hard limit, give the slot back. The admission stays as it is."""
@@ -370,6 +375,8 @@ class MemoryGuard:
             except Exception:
                 logger.exception("hotpath: the memory guard failed; it goes on")
             self._stop.wait(self._interval())
+            if self._loop is None:  # trio: nothing ticks there, and without READY=1 systemd would end the service
+                self._sign_of_life()
 
     def _interval(self) -> float:
         most = min(self._most, BUSY_SECONDS) if self.admission.flights else self._most
@@ -393,14 +400,18 @@ class MemoryGuard:
             self._publish(None)
             self._entered(before, self.position)
         self._ticks += 1
-        # The first is while the server starts. uvicorn says when it listens; of another it is not known.
+        if self._ticks > 1:  # the first is while the server starts
+            self._sign_of_life()
+        self._loop.call_later(TICK_SECONDS, self._tick, now + TICK_SECONDS)
+
+    def _sign_of_life(self) -> None:
+        """What systemd waits for. uvicorn says when it listens; of another server it is not known."""
         server = uvicorn_server()
-        if not self._is_announced and self._ticks > 1 and (server is None or server.started):
+        if not self._is_announced and (server is None or server.started):
             self._is_announced = True
             notify("READY=1")
         if watchdog_seconds() is not None:
             notify("WATCHDOG=1")
-        self._loop.call_later(TICK_SECONDS, self._tick, now + TICK_SECONDS)
 
     def _check_limit(self, budget: int | None) -> None:
         if budget is None:

@@ -8,6 +8,7 @@ systemd, or by nothing that could be seen from inside.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -100,7 +101,8 @@ class Departure:
         started = time.monotonic()
         server = uvicorn_server()
         if server is not None and self.surroundings.is_worker and self.loop is not None:
-            self.loop.call_soon_threadsafe(_stop_accepting, server)
+            with contextlib.suppress(RuntimeError):  # closed by now: then nothing is accepted either
+                self.loop.call_soon_threadsafe(_stop_accepting, server)
         self._wait(started + self.seconds * LINGER_SHARE, lambda: not self._open(server))
         self._wait(started + self.seconds, lambda: self.in_flight() == 0)
         os.kill(os.getpid(), signal.SIGTERM)
