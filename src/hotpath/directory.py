@@ -24,7 +24,8 @@ import glob
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,9 @@ UNCHANGED_SECONDS = 0.9
 
 
 MAX_FILES = 10_000
+
+# The line of a key that has none in a manifest: such a page is always in memory.
+_IN_MEMORY = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +214,45 @@ class WatchedDirectory:
                 self._told.clear()
             self._told.add(name)
             logger.warning("hot directory: %s %s", name, problem)
+
+
+class Overlay:
+    """The pages of all directories, in front of those of the generation that have the same keys."""
+
+    def __init__(self, directories: Sequence[WatchedDirectory]) -> None:
+        self._directories = directories
+        self._keys: AbstractSet[bytes] = frozenset()
+        # Lines of the generation that something stands in front of: they are back when the file is gone.
+        self._covered: dict[bytes, bytes] = {}
+
+    def poll(self, now: float) -> bool:
+        """Look at every file once, and at how old each page is; whether any page is another."""
+        changed = [directory.poll(now) for directory in self._directories]
+        for directory in self._directories:
+            for page in directory.pages.values():
+                page.freshness.update(now)
+        return any(changed)
+
+    def forget(self) -> None:
+        """There is another generation, whose lines nothing was laid over yet."""
+        self._covered.clear()
+
+    def lay(self, lines: dict[bytes, bytes]) -> tuple[Mapping[bytes, Page], AbstractSet[bytes]]:
+        """Put the keys of all pages among ``lines``; returns the pages, and the keys whose pages are gone."""
+        pages = {key: page for directory in self._directories for key, page in directory.pages.items()}
+        gone = self._keys - pages.keys()
+        for key in gone:
+            line = self._covered.pop(key, None)
+            if line is None:
+                lines.pop(key, None)
+            else:
+                lines[key] = line
+        for key in pages:
+            if line := lines.get(key):
+                self._covered[key] = line
+            lines[key] = _IN_MEMORY
+        self._keys = pages.keys()
+        return pages, gone
 
 
 def _bytes_of(page: Page) -> int:

@@ -198,6 +198,15 @@ def is_file_at(descriptor: int, path: Path) -> bool:
         return False
 
 
+def stat_signature(path: Path) -> tuple[int, int, int] | None:
+    """What changes when another file, or other bytes, get this name; ``None`` where there is none."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def _require_own(descriptor: int, path: Path) -> None:
     """A file that is changed in place must have no second name: what is behind that one would change with it."""
     _require_regular(descriptor, path)

@@ -163,14 +163,14 @@ class StoreError(HotpathError):
 
 
 class StoreBusy(StoreError):
-    """Another process is publishing; ``pid`` is the holder of the lock where it is known."""
+    """Another process is publishing, rolling back or repairing; ``pid`` is the holder of the lock where it is known."""
 
     exit_code = 75
 
     def __init__(self, *, path: Path | str, pid: int | None) -> None:
         who = f"process {pid}" if pid else "another process"
         super().__init__(
-            f"{who} is publishing to this store", path=path, fix="try again when it is done (nothing was changed)"
+            f"{who} is changing this store", path=path, fix="try again when it is done (nothing was changed)"
         )
         self.pid = pid
 

@@ -15,12 +15,11 @@ import time
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-from hotpath.directory import WatchedDirectory
+from hotpath.directory import Overlay, WatchedDirectory
 from hotpath.errors import Corrupt, NothingPublished, StoreError
 from hotpath.loading import BREATH_SECONDS, collect_again, cost_of, index_of, no_full_collection
 from hotpath.manifest import Head, Item, Manifest, decode_item
@@ -46,9 +45,6 @@ MOST_OLDER_ITEMS = 200_000
 
 # Files of other programs have to show within two seconds and be seen twice before they count.
 DIRECTORY_REFRESH_SECONDS = 0.5
-
-# The line of a key that has none: the page of a directory, which is always in memory.
-_IN_MEMORY = b""
 
 _PERCENT = ord("%")
 
@@ -102,8 +98,7 @@ class Reader:
         self._head: Head | None = None
         self._folded: set[bytes] = set()
         self._query_names: dict[bytes, frozenset[str]] = {}
-        self._directory_keys: AbstractSet[bytes] = frozenset()
-        self._covered: dict[bytes, bytes] = {}  # lines of the generation that a page of a directory stands before
+        self._overlay = Overlay(directories)
         # Each key of the generation with its line of the manifest, still undecoded: a line is a quarter of what its
         # decoded item would take, and nothing for the garbage collector to visit.
         self._lines: dict[bytes, bytes] = {}
@@ -215,14 +210,9 @@ class Reader:
                 self._look_again_at = time.monotonic() + LOOK_AGAIN_SECONDS if self.degraded else float("inf")
                 if changed:
                     self._swap()  # before the directories are looked at, which may fail
-            polled = False
-            for directory in self._directories:
-                polled |= directory.poll(now)
+            polled = self._overlay.poll(now)
             for freshness in (*self._freshness.values(), *self._kept_freshness):
                 freshness.update(now)
-            for directory in self._directories:
-                for page in directory.pages.values():
-                    page.freshness.update(now)
             if polled:
                 self._swap()
             return changed or polled
@@ -287,7 +277,7 @@ class Reader:
             self._told.clear()
         self._head, self._freshness, self._kept_freshness = choice.head, {}, []
         self._lines, self._expiries, self._folded, self._query_names = index
-        self._covered.clear()
+        self._overlay.forget()
         self._try_again_at.clear()
         try:
             self._fill(now)
@@ -423,22 +413,13 @@ class Reader:
 
     def _swap(self) -> None:
         """Put a snapshot of what there is now in place, with the pages of directories among those of the generation."""
-        present = {key: page for directory in self._directories for key, page in directory.pages.items()}
-        for key in self._directory_keys - present.keys():
+        present, gone = self._overlay.lay(self._lines)
+        for key in gone:
             self._pages.pop(key, None)
-            line = self._covered.pop(key, None)
-            if line is None:
-                self._lines.pop(key, None)
-            else:
-                self._lines[key] = line
         for key, page in present.items():
-            if line := self._lines.get(key):
-                self._covered[key] = line
             if self._resident.pop(key, None) is not None:
                 self._resident_bytes -= cost_of(self._pages[key])
-            self._lines[key] = _IN_MEMORY
             self._pages[key] = page
-        self._directory_keys = present.keys()
         folded = self._folded | {key for key, page in present.items() if page.policy.fold_case}
         encoded = any(_PERCENT in key for key in self._lines)
         self.snapshot = Snapshot(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import orjson
 
-from hotpath.disk import Disk, is_file_at
+from hotpath.disk import Disk, is_file_at, stat_signature
 from hotpath.errors import Corrupt, DeclarationError, HotpathError, NothingPublished, StoreBusy, StoreError, UnsafePath
 from hotpath.manifest import Head, Manifest, decode, decode_head
 from hotpath.verify import Damage, serious, verify_directory
@@ -48,7 +48,7 @@ class Pointer:
     def parse(cls, data: bytes, path: Path) -> Pointer:
         found = _POINTER.fullmatch(data)
         if not found:
-            raise Corrupt(f"expected '<number> sha256:<digest>', found {data[:60]!r}", path=path)
+            raise Corrupt(f"expected '<number> sha256:<digest>', found {data[:60]!r}", path=path, fix=_REPAIR)
         return cls(int(found.group(1)), bytes.fromhex(found.group(2).decode("ascii")))
 
     def encode(self) -> bytes:
@@ -162,7 +162,7 @@ class Store:
                 mark = orjson.loads(line)
                 marks[mark["sequence"]] = mark["reason"]
             except (orjson.JSONDecodeError, KeyError, TypeError):
-                raise Corrupt(f"a line cannot be read: {line[:60]!r}", path=self.bad_path) from None
+                raise Corrupt(f"a line cannot be read: {line[:60]!r}", path=self.bad_path, fix=_REPAIR) from None
         return marks
 
     def read_manifest(self, sequence: int, expected: bytes | None = None) -> Manifest:
@@ -234,7 +234,7 @@ class Store:
 
     def signature(self) -> tuple[object, ...]:
         """Changes whenever ``choose`` could give another answer; costs three stat(2)."""
-        return tuple(_stat_signature(path) for path in (self.current_path, self.pin_path, self.bad_path))
+        return tuple(stat_signature(path) for path in (self.current_path, self.pin_path, self.bad_path))
 
     # Writing
 
@@ -300,7 +300,7 @@ class Store:
         # generation, a second run sees that this one was not finished.
         pointer = self.pointer_to(target)
         self.mark_bad(marks)
-        if pin:
+        if pin or self.pin_path.exists():  # one that is there would hold what was just marked bad
             self._write_pointer(self.pin_path, pointer)
         self.link_current(target)
         self.append_history({"event": "rollback", "sequence": target, "from": start, "reason": marks.get(start, "")})
@@ -453,6 +453,7 @@ class Store:
 
 
 _RELATIVE = " (a relative path counts from the working directory; Path(__file__).parent / '…' does not)"
+_REPAIR = "'hotpath verify TARGET --repair' makes it again, or goes back to what holds"
 
 _FIXES = {
     "ENOSPC": "free some space on this file system and run again",
@@ -490,11 +491,3 @@ def _numbers(directory: Path) -> list[int]:
 def _require_digest(data: bytes, expected: bytes | None, path: Path) -> None:
     if expected is not None and hashlib.sha256(data).digest() != expected:
         raise Corrupt("the manifest is not the one that the pointer names (its digest differs)", path=path)
-
-
-def _stat_signature(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.lstat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size

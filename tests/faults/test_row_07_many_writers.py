@@ -52,7 +52,7 @@ def test_exactly_one_of_the_publishers_wins(tmp_path: Path, publishers: int) -> 
     assert codes[:publishers].count(0) == 1
     assert codes.count(75) == publishers + 1
     for code, told in found:
-        assert code == 0 or f"process {winner.pid} is publishing to this store" in told
+        assert code == 0 or f"process {winner.pid} is changing this store" in told
     store = Store(tmp_path / "hot")
     assert published_numbers(store) == [1, 2, 3]
     assert (store.chosen_sequence(), store.sequences(), store.bad()) == (3, [1, 2, 3], {})
@@ -69,7 +69,7 @@ def test_a_storm_without_order(tmp_path: Path) -> None:
         found = [ended(process) for process in processes]
     for name, (code, told) in zip(names, found, strict=True):
         assert code in (0, 75) or (name, code) == ("rollback", 1), told  # 1: there was nothing before to go back to
-        assert (code == 75) == ("is publishing to this store" in told)
+        assert (code == 75) == ("is changing this store" in told)
     store = Store(root)
     built = sum(name == "build" and code == 0 for name, (code, _) in zip(names, found, strict=True))
     assert len(published_numbers(store)) == 1 + built

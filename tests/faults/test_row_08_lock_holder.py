@@ -49,7 +49,7 @@ def test_stopped_it_is_busy_and_named(tmp_path: Path, holder: subprocess.Popen[s
     ):
         code, told = run(tmp_path, *arguments)
         assert code == 75, told
-        assert f"process {holder.pid} is publishing" in told
+        assert f"process {holder.pid} is changing" in told
     assert run(tmp_path, "status", "nightly:hot")[0] == 0, "looking needs no lock"
     (tmp_path / "hold").unlink()
     holder.send_signal(signal.SIGCONT)
