@@ -80,6 +80,25 @@ def test_rollback_to_one_generation(store: Store) -> None:
         store.rollback(to=99)
 
 
+def test_a_rollback_without_a_pin_moves_one_that_is_there(store: Store) -> None:
+    """Else it would hold what was just marked bad."""
+    for number in (1, 2):
+        publish(store, b"[%d]" % number)
+    store.pin(2)
+    store.rollback(pin=False)
+    assert (served(store), why_degraded(store)) == (1, None)
+
+
+@pytest.mark.parametrize(("file", "what"), [("CURRENT", "expected '<number>"), ("BAD", "a line cannot be read")])
+def test_a_broken_file_of_the_store_says_what_mends_it(store: Store, file: str, what: str) -> None:
+    publish(store, b"[1]")
+    (store.root / file).write_bytes(b"nonsense\n")
+    why = why_degraded(store)
+    assert why is not None
+    assert what in why
+    assert "'hotpath verify TARGET --repair'" in why
+
+
 def test_rollback_with_nothing_before_changes_nothing(store: Store) -> None:
     publish(store, b"[1]")
     with pytest.raises(StoreError, match="no valid generation before 1"):

@@ -14,14 +14,13 @@ import threading
 import time
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, overload
 
 from hotpath.errors import DeclarationError
 from hotpath.sizing import ENTRY_BYTES, Sizer, is_simple, weigh
+from hotpath.views import ForgetfulMapping, K, V
 
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
 D = TypeVar("D")
 
 DEFAULT_ENTRIES = 1024
@@ -36,7 +35,7 @@ TICKS = 64
 _MISSING: Any = object()
 
 
-class LRUCache(MutableMapping[K, V], Generic[K, V]):
+class LRUCache(ForgetfulMapping[K, V], Generic[K, V]):
     """A mapping that forgets what was used least recently, as ``cachetools.LRUCache`` and safe for threads.
 
     At most ``max_entries``, and with ``max_bytes`` at most so many bytes as ``sizer(key, value)`` counts them (keys,

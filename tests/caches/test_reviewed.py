@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from uuid import UUID
 
 import pytest
@@ -198,3 +198,21 @@ def test_many_stale_values_are_made_anew_by_a_few_threads() -> None:
     while "hotpath-revalidate" in [thread.name for thread in threading.enumerate()] and time.monotonic() < deadline:
         time.sleep(0.01)
     assert "hotpath-revalidate" not in [thread.name for thread in threading.enumerate()]
+
+
+@pytest.mark.parametrize("make", [lambda: LRUCache(3), lambda: TTLCache(3, ttl=60)], ids=["lru", "ttl"])
+def test_what_goes_while_one_looks_at_all_of_it_is_no_error(make: Callable[[], LRUCache[str, int]]) -> None:
+    for look in (LRUCache.items, LRUCache.values):
+        cache = make()
+        cache.update(a=1, b=2, c=3)
+        seen = []
+        for found in look(cache):
+            seen.append(found)
+            cache.pop("b", None)  # as another thread may
+        assert seen in ([("a", 1), ("c", 3)], [1, 3])
+    cache = make()
+    cache.update(a=1, b=2)
+    assert dict(cache.items()) == {"a": 1, "b": 2}
+    assert ("a", 1) in cache.items()
+    assert 3 not in cache.values()
+    assert (len(cache.items()), len(cache.values())) == (2, 2)
