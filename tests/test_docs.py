@@ -6,17 +6,19 @@ cannot is preceded by ``<!-- not run: the reason -->``.
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import pytest
 
+from hotpath import Hotpath, HotpathMiddleware, MemoryGuard
 from hotpath.cli import main as command
 
 ROOT = Path(__file__).parents[1]
@@ -222,6 +224,29 @@ def test_no_block_goes_by_another_name(document: Path) -> None:
 
 
 # The checks above, on documents with something planted in them.
+
+
+def _names_of(called: Callable[..., object]) -> set[str]:
+    return set(inspect.signature(called).parameters) - {"self", "clock"}
+
+
+@pytest.mark.parametrize(
+    ("section", "names"),
+    [
+        ("## `Hotpath(", _names_of(Hotpath)),
+        ("## `@hot.route(", _names_of(Hotpath.route)),
+        ("## `hot.directory(", _names_of(Hotpath.directory) - {"path", "files"}),
+        ("## `HotpathMiddleware(", _names_of(HotpathMiddleware) - {"app"}),
+        ("## `MemoryGuard(", _names_of(MemoryGuard)),
+        ("## Commands", {f"hotpath {name}" for name in command.commands}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_reference_names_every_option_and_command(section: str, names: set[str]) -> None:
+    text = (ROOT / "docs" / "reference" / "declaring.md").read_text(encoding="utf-8")
+    assert text.count(section) == 1
+    described = text.partition(section)[2].partition("\n## ")[0]
+    assert {name for name in names if not re.search(rf"`{name}\b", described)} == set()
 
 
 def test_documents_are_found(tmp_path: Path) -> None:
