@@ -107,6 +107,13 @@ def test_what_cannot_work_is_refused(app: App, hot: Hotpath, options: dict[str, 
         HealthEndpoints(app, hot=hot, **options)
 
 
+BODIES = {
+    "/readyz": b'{"status":"not ready","reasons":["/hot answered 500","\\u001b[2Jred"]}',
+    "/other": b'["reasons"]',
+    "/number": b'{"reasons":7}',
+}
+
+
 @pytest.fixture
 def server() -> Iterator[tuple[str, dict[str, list[int]]]]:
     """A server, and the statuses that each path answers with in turn; the last one stays."""
@@ -116,8 +123,10 @@ def server() -> Iterator[tuple[str, dict[str, list[int]]]]:
         def do_GET(self) -> None:
             left = statuses.get(self.path, [200])
             self.send_response(left.pop(0) if len(left) > 1 else left[0])
-            self.send_header("content-length", "0")
+            body = BODIES.get(self.path, b"")
+            self.send_header("content-length", str(len(body)))
             self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, *arguments: Any) -> None:
             return None
@@ -147,6 +156,13 @@ def test_what_does_not_get_warm_in_time_is_named(server: tuple[str, dict[str, li
     assert found[0].problem == "answered 500"
     assert "connection refused" in str(found[1].problem)
     assert "NOT WARM: answered 500" in lines(found)[0]
+
+
+def test_a_process_that_is_not_ready_says_why(server: tuple[str, dict[str, list[int]]]) -> None:
+    base, statuses = server
+    statuses.update({path: [503] for path in BODIES})
+    found = warm([base + path for path in BODIES], deadline_seconds=0.5)
+    assert [one.problem for one in found] == ["answered 503; /hot answered 500; [2Jred", "answered 503", "answered 503"]
 
 
 @pytest.mark.parametrize("urls", [[], ["/hot"], ["ftp://x/"]])

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import orjson
+
 from hotpath.errors import DeclarationError, Unreachable
 from hotpath.operations.fetch import Client, parse_url
 
@@ -74,7 +76,10 @@ def _warm_one(url: str, deadline: float) -> Warmed:
         client = Client(url, timeout_seconds=left, shown=url)
         try:
             reply = client.ask("GET", target, max_bytes=MAX_BODY_BYTES)
-            status, problem = reply.status, None if reply.status == 200 else f"answered {reply.status}"
+            status, problem = (
+                reply.status,
+                None if reply.status == 200 else f"answered {reply.status}{_why(reply.body)}",
+            )
         except Unreachable as error:
             status, problem = None, str(error).removeprefix(f"{url}: ")
         finally:
@@ -83,6 +88,17 @@ def _warm_one(url: str, deadline: float) -> Warmed:
             break
         time.sleep(min(PAUSE_SECONDS, max(0.0, deadline - time.monotonic())))
     return Warmed(url, status, tries, time.monotonic() - started, problem)
+
+
+def _why(body: bytes) -> str:
+    """What ``Health`` says of a process that is not ready; nothing for any other answer."""
+    try:
+        told = orjson.loads(body)["reasons"]
+    except (orjson.JSONDecodeError, TypeError, KeyError, IndexError):
+        return ""
+    reasons = [one for one in told if isinstance(one, str)] if isinstance(told, list) else []
+    # What comes from a network is not printed as it is: it could steer the terminal.
+    return "".join(f"; {''.join(filter(str.isprintable, reason))[:200]}" for reason in reasons[:5])
 
 
 def lines(found: Sequence[Warmed]) -> list[str]:
