@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hotpath import routes
 from hotpath.errors import DeclarationError
 from hotpath.site import Hotpath
 
@@ -138,6 +140,11 @@ def _raises() -> list[dict[str, object]]:
     raise OSError("no database")
 
 
+def _raises_later() -> Iterator[dict[str, object]]:
+    yield {"m": "kospi"}
+    raise OSError("the database went away")
+
+
 WRONG_ITEMS: list[tuple[dict[str, Any], str]] = [
     ({"each": {"m": ["a", "a"]}}, "two items have the key '/r/a'"),
     ({"each": {"m": ["A", "a"]}, "fold_case": True}, "two items have the key '/r/a'"),
@@ -149,6 +156,7 @@ WRONG_ITEMS: list[tuple[dict[str, Any], str]] = [
     ({"each": ["kospi"]}, "expected a dict"),
     ({"each": _no_items}, "gave no items"),
     ({"each": _raises}, "OSError: no database"),
+    ({"each": _raises_later}, "OSError: the database went away"),
     ({"each": {"m": []}}, "gave no items"),
 ]
 
@@ -166,6 +174,13 @@ def test_wrong_items_fail_before_anything_is_run(hot: Hotpath, options: dict[str
     assert caught.value.where
     assert caught.value.where.startswith(__file__)
     assert not ran
+
+
+def test_an_each_without_an_end_is_told_of(hot: Hotpath, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "MAX_ITEMS", 1000)
+    hot.route("/r/{m}", each=lambda: ({"m": number} for number in itertools.count()))(lambda m: 0)
+    with pytest.raises(DeclarationError, match="is past 1,000 items, and may have no end"):
+        hot.plan()
 
 
 def test_two_routes_with_one_item_or_one_file(hot: Hotpath) -> None:

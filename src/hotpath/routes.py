@@ -6,7 +6,7 @@ import inspect
 import itertools
 import mimetypes
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,9 @@ _PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "ap
 
 # A page larger than this is a mistake far more often than a page.
 MAX_BYTES = 32 * 1024 * 1024
+
+# An each= that yields for ever would take all memory before the first function is run.
+MAX_ITEMS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +246,12 @@ def plan(routes: Iterable[Route]) -> list[PlannedItem]:
         count = 0
         for values in _expand(route):
             count += 1
+            if len(planned) == MAX_ITEMS:
+                raise DeclarationError(
+                    f"each= of {route.path.text!r} is past {MAX_ITEMS:,} items, and may have no end; declare the pages"
+                    " that matter most and leave the others to the app",
+                    where=route.where,
+                )
             item = _plan_item(route, values)
             for name, known, what in ((item.key, planned, "key"), (item.file, files, "file")):
                 other = known.get(name)
@@ -265,21 +274,23 @@ def plan(routes: Iterable[Route]) -> list[PlannedItem]:
     return list(planned.values())
 
 
-def _expand(route: Route) -> Iterable[Mapping[str, object]]:
+def _expand(route: Route) -> Iterator[Mapping[str, object]]:
     each = route.each
     if each is None:
-        return [{}]
-    if isinstance(each, Mapping):
+        yield {}
+    elif isinstance(each, Mapping):
         names = tuple(each)
-        return [dict(zip(names, values, strict=True)) for values in itertools.product(*each.values())]
-    if callable(each):
+        for values in itertools.product(*each.values()):
+            yield dict(zip(names, values, strict=True))
+    elif callable(each):
         try:
-            each = list(each())
+            yield from each()
         except Exception as error:
             raise DeclarationError(
                 f"each= could not be asked ({type(error).__name__}: {error})", where=route.where
             ) from error
-    return each
+    else:
+        yield from each
 
 
 def _plan_item(route: Route, values: Mapping[str, object]) -> PlannedItem:
