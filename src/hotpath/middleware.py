@@ -17,7 +17,7 @@ from hotpath.hard_limit import handled_memory_error, is_memory_error
 from hotpath.keys import strip_root_path
 from hotpath.resolver import BYPASSED, PENDING, PENDING_STATUS, UNREADABLE, Miss, Pending, resolve, resolve_page
 from hotpath.site import Hotpath
-from hotpath.snapshot import Answer
+from hotpath.snapshot import Answer, Serve
 from hotpath.threads import run_in_thread
 
 Scope = MutableMapping[str, Any]
@@ -237,7 +237,9 @@ class HotpathMiddleware:
                 page = await run_in_thread(self._reader.load_page, answer.key)
                 answer = resolve_page(page, method, headers) if page is not None else UNREADABLE
             if self._is_leaving and isinstance(answer, Answer) and str(scope.get("http_version", "")).startswith("1"):
-                return Answer(answer.status, [*answer.headers, _CLOSE], answer.body, answer.freshness)
+                answer.uses += 1  # of the copy nobody counts them
+                kind = Serve if isinstance(answer, Serve) else type(answer)
+                return kind(answer.status, [*answer.headers, _CLOSE], answer.body, answer.freshness)
             return answer
         except Exception:
             # Whatever is wrong in hotpath must never cost a request that the app could answer.

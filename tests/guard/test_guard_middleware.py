@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from hotpath.access import HotpathRequest
 from hotpath.batch import build
 from hotpath.errors import DeclarationError
 from hotpath.guard import MemoryGuard
@@ -112,8 +113,10 @@ def test_the_same_guard_twice_on_the_way(hot: Hotpath, rigged: Rigged) -> None:
 
 
 def test_connections_are_closed_when_the_process_leaves(hot: Hotpath, rigged: Rigged) -> None:
-    middleware = HotpathMiddleware(App(), hot=hot, guard=rigged.guard)
-    body = get(middleware, "/hot").body
+    seen: list[HotpathRequest] = []
+    middleware = HotpathMiddleware(App(), hot=hot, guard=rigged.guard, observe=seen.append)
+    first = get(middleware, "/hot")
+    body, etag = first.body, (first.header("etag") or "").encode()
     rigged.guard.position = drain(rigged.guard.position, rigged.clock(), "asked")
     for call in rigged.guard.on_leaving:
         call()
@@ -121,6 +124,9 @@ def test_connections_are_closed_when_the_process_leaves(hot: Hotpath, rigged: Ri
     leaving = get(middleware, "/hot")
     assert (leaving.status, leaving.body, leaving.header("connection")) == (200, body, "close")
     assert get(middleware, "/hot", http_version="2").header("connection") is None
+    assert get(middleware, "/hot", headers=[(b"if-none-match", etag)]).header("connection") == "close"
+    assert get(middleware, "/hot", headers=[(b"if-match", b'"other"')]).status == 412
+    assert [one.result for one in seen] == ["hit", "hit", "hit", "not_modified", "refused"]
     assert get(middleware, "/readyz").status == 503
     assert rigged.guard.state is State.DRAIN
 
