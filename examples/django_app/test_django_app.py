@@ -91,6 +91,26 @@ def test_a_wrong_set_up_is_explained(
     assert told in done.stderr
 
 
+def test_runserver_says_that_it_has_no_hot_pages(project: dict[str, str]) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-u", "manage.py", "runserver", "--noreload", "127.0.0.1:0"],
+        cwd=HERE,
+        env=project,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stderr is not None
+        told = []
+        for line in server.stderr:  # it serves from then on, or ends
+            told.append(line)
+            if "HINT" in line:
+                break
+        server.terminate()
+    assert "hotpath.W004" in "".join(told)
+    assert "uvicorn" in told[-1]
+
+
 @pytest.fixture
 def port(project: dict[str, str], tmp_path: Path) -> Iterator[int]:
     with socket.socket() as free:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -57,6 +58,14 @@ def check_setup(app_configs: Sequence[Any] | None, **options: Any) -> list[Check
             )
         )
     found += _check_application()
+    if sys.argv[1:2] == ["runserver"] and "daphne" not in settings.INSTALLED_APPS:
+        found.append(
+            Warning(
+                "runserver speaks WSGI and never asks asgi.py: no page is hot here.",
+                hint="To see hot pages run 'uvicorn mysite.asgi:application --reload', with your project for mysite.",
+                id="hotpath.W004",
+            )
+        )
     return found
 
 
