@@ -13,7 +13,7 @@ import pytest
 from hotpath import runs
 from hotpath.baseline import Rules
 from hotpath.batch import Done, build, sqlite_snapshot
-from hotpath.errors import BuildFailed, DeclarationError, Implausible
+from hotpath.errors import BuildFailed, DeclarationError, Implausible, NothingToRetry
 from hotpath.judging import accepted_runs
 from hotpath.operations.status import lines, status
 from hotpath.quarantine import approve
@@ -91,7 +91,7 @@ def test_an_approved_run_is_the_last_run(site: Site) -> None:
     with pytest.raises(DeclarationError, match="it was quarantined and nothing of it was kept"):
         site.night(60, retry_failed=True)
     approve(site.hot.store, 4, "they were renamed")
-    with pytest.raises(DeclarationError, match="nothing failed in the last run"):
+    with pytest.raises(NothingToRetry, match="nothing failed in the last run"):
         site.night(60, retry_failed=True)
 
 

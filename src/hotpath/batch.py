@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from hotpath.baseline import PPM
 from hotpath.build_item import ItemBuilder
-from hotpath.errors import BuildFailed, DeclarationError, Implausible, ItemError, StoreError
+from hotpath.errors import BuildFailed, DeclarationError, Implausible, ItemError, NothingToRetry, StoreError
 from hotpath.judging import judge_run
 from hotpath.manifest import Item
 from hotpath.publish import Published, Stage, staging
@@ -135,7 +135,8 @@ def build(
     last run and takes everything else over.
 
     Raises ``DeclarationError`` before anything is run, ``BuildFailed`` when too much failed and ``Implausible`` when
-    the results are not like those of the last thirty days (nothing is published then), ``StoreBusy``, ``StoreError``.
+    the results are not like those of the last thirty days (nothing is published then), ``NothingToRetry``,
+    ``StoreBusy``, ``StoreError``.
     """
     if not 0 <= max_failures <= 1:
         raise DeclarationError(f"max_failures={max_failures!r}: write a share from 0 to 1, 0.05 for one page in twenty")
@@ -165,7 +166,7 @@ def _finishing(progress: Progress) -> Iterator[None]:
 def _failed_before(hot: Hotpath) -> tuple[set[str], int]:
     """What failed in the last run, and when everything was built last.
 
-    Raises ``DeclarationError`` where that does not say what to retry.
+    Raises ``DeclarationError`` where that does not say what to retry, ``NothingToRetry`` where nothing failed.
     """
     run = last_run(hot.store)
     is_kept = run is not None and (run.get("outcome") == PUBLISHED or run.get("sequence") in hot.store.sequences())
@@ -183,7 +184,7 @@ def _failed_before(hot: Hotpath) -> tuple[set[str], int]:
             f"--retry-failed takes over generation {run['sequence']}, which was rolled back from; run the whole batch"
         )
     if not run["failures"]:
-        raise DeclarationError("--retry-failed: nothing failed in the last run")
+        raise NothingToRetry("nothing failed in the last run, so nothing is retried and nothing published")
     return {failure["key"] for failure in run["failures"]}, whole_time
 
 

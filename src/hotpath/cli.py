@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hotpath.errors import HotpathError
+from hotpath.errors import HotpathError, NothingToRetry
 
 try:
     import click
@@ -142,7 +142,14 @@ def build(
         progress = progress_for(quiet=quiet)
         return run_batch(hot, progress, limits=limits, max_failures=max_failures, retry_failed=retry_failed)
 
-    night = run_night(hot, run, alerts=alerts, check_url=check_url, warn=lambda text: warn([text]))
+    try:
+        night = run_night(hot, run, alerts=alerts, check_url=check_url, warn=lambda text: warn([text]))
+    except NothingToRetry as told:
+        if as_json:
+            print_json({"generation": None, "told": str(told)})
+        elif not quiet:
+            say(str(told))
+        return
     report = night.report
     warn(night.warnings)
     if as_json:

@@ -77,6 +77,12 @@ class BuildFailed(HotpathError):
         self.reason = reason
 
 
+class NothingToRetry(HotpathError):
+    """The last run is whole and served: there is nothing that failed in it, and so nothing to do."""
+
+    exit_code = 0
+
+
 class Implausible(HotpathError):
     """A generation failed validation; it is in quarantine and was never served. ``problems`` has a line for each."""
 
