@@ -119,6 +119,7 @@ def test_json_is_printed_whatever_happens(
         assert told["problem"]
 
 
+@pytest.mark.slow
 def test_json_of_a_failed_and_of_a_wrong_build(project: Path) -> None:
     hotpath(project, "build", "myapp:hot")
     app = APP.replace('MODE = "good"', 'MODE = "raise"').replace('"nyse"]}', '"nyse"]}, critical=True')

@@ -132,10 +132,8 @@ def judge(log: list[dict[str, Any]], watches: dict[str, Watch], looked: list[flo
     return found
 
 
-@pytest.mark.parametrize(
-    ("seed", "files", "rounds"),
-    [("one", 20, 1), pytest.param("two", 80, 6, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "files", "rounds"), [("one", 20, 1), ("two", 80, 6)])
 def test_nothing_but_whole_versions_is_ever_served(tmp_path: Path, seed: str, files: int, rounds: int) -> None:
     directory = tmp_path / "data"
     directory.mkdir()

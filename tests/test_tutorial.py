@@ -152,6 +152,7 @@ def test_the_tutorial_goes_as_it_says(player: Player) -> None:
     assert text.index("Internal Server Error") < text.index("hotpath build app:hot"), "it begins with a failing app"
 
 
+@pytest.mark.slow
 def test_a_tutorial_that_says_something_else_is_found(player: Player) -> None:
     with pytest.raises(AssertionError, match=r"the tutorial says:\n +there"):
         play("```console\n$ echo here\nthere\n```\n", player)

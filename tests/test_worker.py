@@ -347,6 +347,7 @@ def test_a_worker_that_grew_is_replaced_between_items(hot: Hotpath) -> None:
     assert all(60 * MEBIBYTE < one.peak_bytes < 600 * MEBIBYTE for one in outcomes.values())
 
 
+@pytest.mark.slow
 def test_time_that_the_batch_takes_between_items_is_nobodys_timeout(hot: Hotpath) -> None:
     @hot.route("/{n}", each={"n": list(range(4))})
     def page(n: int) -> bytes:

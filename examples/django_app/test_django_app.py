@@ -91,6 +91,7 @@ def test_a_wrong_set_up_is_explained(
     assert told in done.stderr
 
 
+@pytest.mark.slow
 def test_runserver_says_that_it_has_no_hot_pages(project: dict[str, str]) -> None:
     with subprocess.Popen(
         [sys.executable, "-u", "manage.py", "runserver", "--noreload", "127.0.0.1:0"],

@@ -59,6 +59,7 @@ def test_exactly_one_of_the_publishers_wins(tmp_path: Path, publishers: int) -> 
     assert run(tmp_path, "verify", "nightly:hot")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_storm_without_order(tmp_path: Path) -> None:
     """Nobody waits for anybody; each one works or is told to wait."""
     root = tmp_path / "hot"
