@@ -22,6 +22,11 @@ class Built:
     metrics: Mapping[str, int] | None
     encoded: Mapping[str, bytes] | None
 
+    @property
+    def length(self) -> int:
+        """Bytes in all codings."""
+        return len(self.body) + sum(map(len, (self.encoded or {}).values()))
+
 
 def encode_payload(value: object, media_type: str) -> bytes:
     """The body for ``value``: str and bytes as they are, anything else as JSON.

@@ -25,6 +25,8 @@ from hotpath.store import Store, explain
 # The preflight wants room for the last generation once more, a fifth of it for growth, and this much for the rest.
 RESERVE_BYTES = 1024 * 1024
 
+_CODED = tuple(suffix for suffix in SUFFIXES.values() if suffix)
+
 # A validator compares counts; one that needs more than this is stuck.
 VALIDATION_SECONDS = 60.0
 VALIDATION_MEMORY_BYTES = 512 * 1024 * 1024
@@ -69,7 +71,9 @@ class Stage:
         self._policies: list[Policy] = []
         self._bytes = 0
         self._names: set[str] = set()
-        self._directories = {self._files}
+        # Files of items that have the name of a coding, by the file that it would be a coding of.
+        self._codings_of: dict[str, str] = {}
+        self._directories = {""}
         self._unchanged = 0
         self.now = int(store.clock())
 
@@ -89,8 +93,7 @@ class Stage:
         """
         self._require_new(key, file)
         digest = hashlib.sha256(body).digest()
-        path = self._files / file
-        self._make_parents(path.parent)
+        self._make_parents(file)
         before = self._previous.items.get(key) if self._previous else None
         unchanged = before is not None and before.identity.sha256 == digest
         last_modified = before.last_modified if before is not None and unchanged else self.now
@@ -116,7 +119,7 @@ class Stage:
         before = self._previous.items.get(key) if self._previous else None
         if self._previous is None or before is None or before.policy.media_type != policy.media_type:
             return None
-        self._make_parents((self._files / file).parent)
+        self._make_parents(file)
         representations = self._take_over(before, file, any_codings=True)
         if representations is None:
             return None
@@ -132,11 +135,13 @@ class Stage:
         for name, taken, what in ((key, self._lines, "key"), (file, self._names, "file")):
             if name in taken:
                 raise ItemError(f"two items have the {what} {name!r}; make their parameters differ", key=key)
-        for suffix in SUFFIXES.values():
-            if file + suffix in self._names:
-                raise ItemError(
-                    f"the file {file + suffix!r} is another item's and would be a coding of {file!r}", key=key
-                )
+        other = self._codings_of.get(file)
+        if other is not None:
+            raise ItemError(
+                f"the file {other!r} of another item has the name of a coding of {file!r}; rename one", key=key
+            )
+        if file.endswith(_CODED):
+            self._codings_of[file.rpartition(".")[0]] = file
         if any(part in ("", ".", "..") for part in file.split("/")):
             raise ItemError(
                 f"the file {file!r} could leave the generation; write a relative name without '..'", key=key
@@ -275,15 +280,17 @@ class Stage:
             return None
         return data if hashlib.sha256(data).digest() == sha256 else None
 
-    def _make_parents(self, directory: Path) -> None:
+    def _make_parents(self, file: str) -> None:
+        directory = file.rpartition("/")[0]
         missing = []
         while directory not in self._directories:
             missing.append(directory)
-            directory = directory.parent
-        with self._explained():
-            for parent in reversed(missing):
-                self._disk.make_directory(parent)
-                self._directories.add(parent)
+            directory = directory.rpartition("/")[0]
+        if missing:
+            with self._explained():
+                for parent in reversed(missing):
+                    self._disk.make_directory(self._files / parent)
+                    self._directories.add(parent)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -244,8 +244,13 @@ def plan(routes: Iterable[Route]) -> list[PlannedItem]:
     files: dict[str, PlannedItem] = {}
     for route in routes:
         count = 0
+        checked: tuple[str, ...] | None = None
         for values in _expand(route):
             count += 1
+            names = _names_in(route, values)
+            if names != checked:  # the signature of the function is asked once, not for each of many thousand items
+                _check_names(route, names, route.path.names)
+                checked = names
             if len(planned) == MAX_ITEMS:
                 raise DeclarationError(
                     f"each= of {route.path.text!r} is past {MAX_ITEMS:,} items, and may have no end; declare the pages"
@@ -293,12 +298,15 @@ def _expand(route: Route) -> Iterator[Mapping[str, object]]:
         yield from each
 
 
-def _plan_item(route: Route, values: Mapping[str, object]) -> PlannedItem:
+def _names_in(route: Route, values: object) -> tuple[str, ...]:
     if not isinstance(values, Mapping):
         raise DeclarationError(
             f"each= gave {values!r}, expected a dict; write {{{'name'!r}: {values!r}}}", where=route.where
         )
-    _check_names(route, tuple(values), (*route.path.names,))
+    return tuple(values)
+
+
+def _plan_item(route: Route, values: Mapping[str, object]) -> PlannedItem:
     texts = {}
     for name in {*route.path.names, *route.query, *route.file.names}:
         value = values.get(name)

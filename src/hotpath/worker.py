@@ -62,8 +62,9 @@ AHEAD_SECONDS = 0.02
 MAX_QUEUED = 64
 
 # While all have enough to do, their answers are taken many at a time: to wake this process for each costs the worker
-# as much as a small item.
+# as much as a small item. Who took more than a few the last time lags behind them, and has no time to nap.
 NAP_SECONDS = 0.002
+FEW_ANSWERS = 8
 
 # How often the memory of the workers is looked at; that of their children costs a look at every process there is.
 LOOK_SECONDS = 0.1
@@ -172,6 +173,7 @@ class _Run:
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
         self._looked = 0.0
+        self._taken = 0
         self._next = 0
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -191,7 +193,7 @@ class _Run:
     def _take_done(self) -> Outcome:
         outcome = self._done.pop(self._next)
         self._next += 1
-        self._done_bytes -= _length(outcome)
+        self._done_bytes -= outcome.built.length if outcome.built else 0
         return outcome
 
     def close(self) -> None:
@@ -273,8 +275,13 @@ class _Run:
     def _listen(self) -> None:
         """Take what the workers have sent; now and then look at the clock and at their memory."""
         self._pause()
-        if self._workers and all(len(worker.items) > MAX_QUEUED // 2 for worker in self._workers):
+        if (
+            self._taken < FEW_ANSWERS
+            and self._workers
+            and all(len(one.items) > MAX_QUEUED // 2 for one in self._workers)
+        ):
             time.sleep(NAP_SECONDS)
+        self._taken = 0
         for key, _ in self._selector.select(LOOK_SECONDS):
             worker: _Worker = key.data
             if worker not in self._workers:
@@ -350,6 +357,7 @@ class _Run:
         if answer.is_spent and self._run_again(worker):
             return
         worker.items.popleft()
+        self._taken += 1
         worker.is_fresh = False
         worker.queue = max(1, min(MAX_QUEUED, int(AHEAD_SECONDS / max(answer.seconds, 1e-6))))
         error = None
@@ -448,7 +456,7 @@ class _Run:
         if error is not None:
             built = None
         outcome = Outcome(self._planned[index], built, error, seconds, worker.peak_bytes, output)
-        self._done_bytes += _length(outcome)
+        self._done_bytes += outcome.built.length if outcome.built else 0
         self._done[index] = outcome
 
     def _end(self, worker: _Worker) -> tuple[int, str]:
@@ -481,11 +489,6 @@ class _Run:
             if not data:
                 return
             worker.printed.feed(data)
-
-
-def _length(outcome: Outcome) -> int:
-    built = outcome.built
-    return 0 if built is None else len(built.body) + sum(map(len, (built.encoded or {}).values()))
 
 
 def _read(descriptor: int) -> bytes | None:
