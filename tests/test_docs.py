@@ -226,6 +226,35 @@ def test_no_block_goes_by_another_name(document: Path) -> None:
 # The checks above, on documents with something planted in them.
 
 
+def test_the_files_of_the_first_ten_minutes_are_a_django_site(tmp_path: Path) -> None:
+    pytest.importorskip("django")
+    text = (ROOT / "docs" / "how-to" / "first-ten-minutes.md").read_text(encoding="utf-8").partition("## Django")[2]
+    declared, asgi = ("\n".join(block.lines) for block in split(text)[0] if block.language == "python")
+    site = tmp_path / "site1"
+    site.mkdir()
+    settings = (
+        "from pathlib import Path",
+        "BASE_DIR = Path(__file__).parents[1]",
+        'INSTALLED_APPS = ["hotpath.contrib.django", "site1"]',
+        'HOTPATH_STORE = BASE_DIR / "var/hot"',
+        'SECRET_KEY = "for a test"',
+    )
+    files = {"__init__": "", "settings": "\n".join(settings), "hot": declared, "asgi": asgi}
+    for name, content in files.items():
+        (site / f"{name}.py").write_text(content, encoding="utf-8")
+    ask = (
+        "import asyncio; from site1.asgi import application; from hotpath.testing import asgi_get;"
+        "print(asyncio.run(asgi_get(application, '/rankings/kospi')).status)"
+    )
+    django = ["-m", "django", "hotpath", "build", "--settings", "site1.settings", "--pythonpath", "."]
+    for arguments in (django, ["-c", ask]):
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert done.stdout == "200\n"
+
+
 def _names_of(called: Callable[..., object]) -> set[str]:
     return set(inspect.signature(called).parameters) - {"self", "clock"}
 

@@ -236,6 +236,7 @@ class Overlay:
     def forget(self) -> None:
         """There is another generation, whose lines nothing was laid over yet."""
         self._covered.clear()
+        self._keys = frozenset()
 
     def lay(self, lines: dict[bytes, bytes]) -> tuple[Mapping[bytes, Page], AbstractSet[bytes]]:
         """Put the keys of all pages among ``lines``; returns the pages, and the keys whose pages are gone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from typing import Any
 
@@ -21,7 +22,11 @@ class Command(BaseCommand):
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Pass the arguments on as they are; Django's own parser would take those it knows."""
-        self.run_hotpath(argv[2:])
+        # These two it has followed before it looked for the command, and says so of every command.
+        done = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        done.add_argument("--settings")
+        done.add_argument("--pythonpath")
+        self.run_hotpath(done.parse_known_args(argv[2:])[1])
 
     def handle(self, *args: Any, action: str | None = None, **options: Any) -> None:
         """For ``call_command("hotpath", "build")``."""
