@@ -170,11 +170,11 @@ def test_what_could_not_be_served_is_refused_whole(
 
 
 def test_every_problem_is_named_at_once(source: Path, store: Store) -> None:
-    for plant in (_link_out, _fifo, _same_folded):
+    for plant in (_link_out, _fifo, _same_folded, _no_json):
         plant(source)
     with pytest.raises(ImportRefused) as refused:
         import_directory(store, source)
-    assert len(refused.value.problems) == 3
+    assert len(refused.value.problems) == 4
     assert store.sequences() == []
 
 

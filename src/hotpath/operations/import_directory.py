@@ -62,6 +62,10 @@ def import_directory(
     if not planned and not problems:
         problems.append("the directory holds no files")
     if problems:
+        for path in planned.values():  # all that is wrong at once, also where nothing can be published any more
+            _, _, problem = _read(store.disk, path)
+            if problem is not None:
+                problems.append(f"{_shown(path.relative_to(directory).as_posix())}: {problem}")
         raise ImportRefused(directory, problems)
     return _publish(store, directory, planned, validate)
 
@@ -70,17 +74,16 @@ def _publish(store: Store, directory: Path, planned: dict[str, Path], validate: 
     problems = []
     with staging(store) as stage:
         for key, path in sorted(planned.items()):
-            media_type = file_media_type(path.name)
-            policy = Policy(
-                "(imported)",
-                media_type,
-                DEFAULT_CACHE_CONTROL,
-                DEFAULT_CDN_CACHE_CONTROL,
-                parse_whole_seconds(DEFAULT_LIFETIME, "lifetime"),
-            )
             name = path.relative_to(directory).as_posix()
-            data, problem = _read(store.disk, path, media_type)
+            data, media_type, problem = _read(store.disk, path)
             if problem is None:
+                policy = Policy(
+                    "(imported)",
+                    media_type,
+                    DEFAULT_CACHE_CONTROL,
+                    DEFAULT_CDN_CACHE_CONTROL,
+                    parse_whole_seconds(DEFAULT_LIFETIME, "lifetime"),
+                )
                 try:
                     stage.add(key, name, data, policy)
                 except ItemError as error:
@@ -92,18 +95,19 @@ def _publish(store: Store, directory: Path, planned: dict[str, Path], validate: 
         return stage.publish(validate)
 
 
-def _read(disk: Disk, path: Path, media_type: str) -> tuple[bytes, str | None]:
-    """The bytes of a file, and why they are no page."""
+def _read(disk: Disk, path: Path) -> tuple[bytes, str, str | None]:
+    """The bytes of a file, what they are, and why they are no page."""
+    media_type = file_media_type(path.name)
     try:
         data = disk.read(path)
     except UnsafePath as error:
-        return b"", f"{error.problem}"
+        return b"", media_type, error.problem
     except OSError as error:
-        return b"", f"cannot be read: {error.strerror or error}"
+        return b"", media_type, f"cannot be read: {error.strerror or error}"
     problem = unfit_bytes(data, media_type)
     if problem and not path.suffix:
         problem += "; a file without an ending is taken for JSON, so give it one"
-    return data, problem
+    return data, media_type, problem
 
 
 def _walk(directory: Path) -> Iterator[tuple[Path, str | None]]:
