@@ -63,6 +63,7 @@ EXCEPTIONS = {
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "compile", "breakpoint", "__import__"}
 
 NEVER_WITH_THE_ROOT = {
+    "multiprocessing",
     "aiohttp",
     "apprise",
     "brotli",

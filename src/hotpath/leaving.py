@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import multiprocessing
 import os
 import signal
 import sys
@@ -53,7 +52,9 @@ class Surroundings:
 
 def look_around(environ: Mapping[str, str] = os.environ) -> Surroundings:
     """Find out once the server runs, so not while the app is imported."""
-    is_child = multiprocessing.parent_process() is not None
+    # Not imported for it: in a process that multiprocessing started it is there.
+    processes = sys.modules.get("multiprocessing.process")
+    is_child = processes is not None and processes.parent_process() is not None
     unit = environ.get("INVOCATION_ID") is not None
     # A terminal of a desktop session inherits INVOCATION_ID too; systemd.exec(5) says for whom it is.
     main = environ.get("SYSTEMD_EXEC_PID", "")

@@ -8,6 +8,7 @@ import mimetypes
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from hotpath.errors import DeclarationError
@@ -15,9 +16,6 @@ from hotpath.keys import Template, make_key, parameter_text, parse_file_template
 from hotpath.manifest import SUFFIXES, Policy
 
 Each = Mapping[str, Iterable[object]] | Iterable[Mapping[str, object]] | Callable[[], Iterable[Mapping[str, object]]]
-
-# Python's own table, without the system's files: a media type must not depend on the machine the batch ran on.
-_TYPES = mimetypes.MimeTypes()
 
 # Annotations of what a framework gives an endpoint.
 _OF_A_REQUEST = ("Request", "HttpRequest", "HTTPConnection", "Depends", "Security", "BackgroundTasks", "Response")
@@ -91,6 +89,13 @@ class PlannedItem:
     arguments: Mapping[str, object]
 
 
+@cache
+def _types() -> mimetypes.MimeTypes:
+    # Python's own table, without the system's files: a media type must not depend on the machine the batch ran on. Made
+    # when it is asked for, since mimetypes reads those files all the same.
+    return mimetypes.MimeTypes()
+
+
 def default_media_type(path: str) -> str:
     """By the ending of the path, as ``mimetypes`` has it; JSON where there is none."""
     return _media_type(path, otherwise="application/json")
@@ -102,7 +107,7 @@ def file_media_type(name: str) -> str:
 
 
 def _media_type(path: str, *, otherwise: str) -> str:
-    guessed, packed = _TYPES.guess_type(path.rpartition("/")[2] or "index.json")
+    guessed, packed = _types().guess_type(path.rpartition("/")[2] or "index.json")
     if packed:  # data.csv.gz is an archive that holds CSV, and no CSV
         return _PACKED.get(packed, "application/octet-stream")
     return with_charset(guessed or otherwise)
@@ -121,7 +126,7 @@ def default_file(path: Template, query: tuple[str, ...], media_type: str) -> str
     if not name or name.endswith("/"):
         name += "index"
     last = name.rpartition("/")[2]
-    if _TYPES.guess_type(last)[0]:
+    if _types().guess_type(last)[0]:
         stem, dot, ending = name.rpartition(".")
     else:
         stem, dot, ending = name, ".", _ending(media_type)
@@ -132,7 +137,7 @@ def _ending(media_type: str) -> str:
     essence = media_type.partition(";")[0]
     if essence.endswith("json"):
         return "json"
-    return (_TYPES.guess_extension(essence) or ".bin").removeprefix(".")
+    return (_types().guess_extension(essence) or ".bin").removeprefix(".")
 
 
 def check_headers(headers: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:

@@ -89,7 +89,7 @@ class _Task:
 
     owner: int
     is_second: bool = False
-    landed: anyio.Event = field(default_factory=anyio.Event)
+    landed: anyio.Event = field(default_factory=lambda: anyio.Event())  # noqa: PLW0108  to load it later
     value: tuple[Any] | None = None
     error: Exception | None = None
 

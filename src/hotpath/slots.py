@@ -14,7 +14,6 @@ import mmap
 import os
 import stat
 import struct
-import tempfile
 import threading
 import time
 import zlib
@@ -95,7 +94,12 @@ def slots_path(key: str) -> Path:
     with contextlib.suppress(OSError):
         parts += [Path("/proc/sys/kernel/random/boot_id").read_text("ascii"), str(Path("/proc/self/ns/pid").readlink())]
     memory = Path("/dev/shm")
-    directory = memory if os.access(memory, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+    if os.access(memory, os.W_OK | os.X_OK):
+        directory = memory
+    else:
+        import tempfile  # seldom needed, and as long to load as the rest of this module
+
+        directory = Path(tempfile.gettempdir())
     name = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:24]
     return directory / f"hotpath-{name}.slots1"
 
