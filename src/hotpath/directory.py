@@ -46,7 +46,7 @@ SETTLED_SECONDS = 2.0
 # How long the same file has to be found: two looks of half a second, less what a clock that is being set may take off.
 UNCHANGED_SECONDS = 0.9
 
-
+# A look at so many takes an eighth of a core.
 MAX_FILES = 10_000
 
 # The line of a key that has none in a manifest: such a page is always in memory.

@@ -76,10 +76,8 @@ def _warm_one(url: str, deadline: float) -> Warmed:
         client = Client(url, timeout_seconds=left, shown=url)
         try:
             reply = client.ask("GET", target, max_bytes=MAX_BODY_BYTES)
-            status, problem = (
-                reply.status,
-                None if reply.status == 200 else f"answered {reply.status}{_why(reply.body)}",
-            )
+            status = reply.status
+            problem = None if status == 200 else f"answered {status}{_why(reply.body)}"
         except Unreachable as error:
             status, problem = None, str(error).removeprefix(f"{url}: ")
         finally:
