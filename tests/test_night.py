@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from hotpath.batch import Report, build
-from hotpath.errors import BuildFailed, PublicAnswerWrong
+from hotpath.errors import BuildFailed, NothingToRetry, PublicAnswerWrong
 from hotpath.middleware import HotpathMiddleware
 from hotpath.operations.alerts.alerts import Alerts
 from hotpath.operations.alerts.ping import Ping
@@ -104,12 +104,12 @@ def public(tmp_path: Path) -> Iterator[Public]:
     hot.reader.close()
 
 
-def night(public: Public, *, check: bool = True) -> Night:
+def night(public: Public, *, check: bool = True, retry_failed: bool = False) -> Night:
     alerts = Alerts([Webhook(Secret(f"{public.base}/alert"))], ping=Ping(Secret(f"{public.base}/ping")), site="test")
     told: list[str] = []
 
     def run() -> Report:
-        return build(public.hot)
+        return build(public.hot, retry_failed=retry_failed)
 
     try:
         return run_night(
@@ -274,3 +274,14 @@ def test_a_dead_alert_server_costs_no_night_and_is_told(public: Public) -> None:
     found = run_night(public.hot, lambda: build(public.hot), alerts=alerts, warn=lambda text: None)
     assert found.report.published.sequence == 1
     assert any("connection refused" in warning for warning in found.warnings)
+
+
+def test_a_retry_that_has_nothing_to_do_neither_fails_nor_says_that_all_is_well(public: Public) -> None:
+    public.hot.route("/page")(lambda: {"n": 1})
+    night(public)
+    del public.pings[:]
+    with pytest.raises(NothingToRetry):
+        night(public, retry_failed=True)
+    assert public.alerts == []
+    assert public.pings == ["/ping/start"]
+    assert public.hot.store.sequences() == [1]

@@ -13,7 +13,15 @@ from typing import Any, Protocol
 
 from hotpath.baseline import PPM
 from hotpath.build_item import ItemBuilder
-from hotpath.errors import BuildFailed, DeclarationError, Implausible, ItemError, NothingToRetry, StoreError
+from hotpath.errors import (
+    BuildFailed,
+    DeclarationError,
+    HotpathError,
+    Implausible,
+    ItemError,
+    NothingToRetry,
+    StoreError,
+)
 from hotpath.judging import judge_run
 from hotpath.manifest import Item
 from hotpath.publish import Published, Stage, staging
@@ -161,6 +169,17 @@ def _finishing(progress: Progress) -> Iterator[None]:
         yield
     finally:
         progress.finish()
+
+
+def nothing_to_retry(hot: Hotpath) -> str | None:
+    """Why ``retry_failed`` has nothing to do; ``None`` where it has, and where ``build`` has to say what is wrong."""
+    try:
+        _failed_before(hot)
+    except NothingToRetry as told:
+        return str(told)
+    except (HotpathError, OSError):
+        return None
+    return None
 
 
 def _failed_before(hot: Hotpath) -> tuple[set[str], int]:

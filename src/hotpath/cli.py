@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hotpath.errors import HotpathError, NothingToRetry
+from hotpath.errors import HotpathError
 
 try:
     import click
@@ -15,7 +15,7 @@ try:
 except ImportError as error:
     sys.exit(f"hotpath: the command needs {error.name}: pip install 'asgi-hotpath[cli]'")
 
-from hotpath.batch import Report
+from hotpath.batch import Report, nothing_to_retry
 from hotpath.batch import build as run_batch
 from hotpath.cli_output import (
     JSON,
@@ -142,14 +142,15 @@ def build(
         progress = progress_for(quiet=quiet)
         return run_batch(hot, progress, limits=limits, max_failures=max_failures, retry_failed=retry_failed)
 
-    try:
-        night = run_night(hot, run, alerts=alerts, check_url=check_url, warn=lambda text: warn([text]))
-    except NothingToRetry as told:
+    # Before anybody is told that a run begins: that there is nothing to do says nothing about the last night.
+    idle = nothing_to_retry(hot) if retry_failed else None
+    if idle is not None:
         if as_json:
-            print_json({"generation": None, "told": str(told)})
+            print_json({"generation": None, "told": idle})
         elif not quiet:
-            say(str(told))
+            say(idle)
         return
+    night = run_night(hot, run, alerts=alerts, check_url=check_url, warn=lambda text: warn([text]))
     report = night.report
     warn(night.warnings)
     if as_json:

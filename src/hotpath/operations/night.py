@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hotpath.batch import Report
-from hotpath.errors import NothingToRetry, PublicAnswerWrong, StoreError
+from hotpath.errors import PublicAnswerWrong, StoreError
 from hotpath.operations.alerts.alerts import Alerts
 from hotpath.operations.check import CheckOptions, CheckReport, check
 from hotpath.site import Hotpath
@@ -52,10 +52,6 @@ def run_night(
         if found is not None and not found.is_right:
             _go_back(hot, report.published.sequence, found)
         serving = hot.store.chosen_sequence()
-    except NothingToRetry as error:
-        for warning in (*warnings, *alerts.succeeded(hot.store, str(error))):
-            warn(warning)
-        raise
     except Exception as error:  # a machine without memory raises what is not ours, and nobody must be left without word
         for warning in (*warnings, *alerts.failed(hot.store, error)):
             warn(warning)

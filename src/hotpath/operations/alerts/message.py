@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hotpath.errors import BuildFailed, Implausible, PublicAnswerWrong, StoreBusy, StoreError
+from hotpath.errors import BuildFailed, Implausible, NothingToRetry, PublicAnswerWrong, StoreBusy, StoreError
 from hotpath.quantities import human_seconds
 
 FAILED, REMINDER, RESOLVED, TEST = "failed", "reminder", "resolved", "test"
@@ -71,7 +71,7 @@ class Message:
 
 def kind_of(error: BaseException, area: str = "build") -> str | None:
     """The kind of a failure: the same one is told once. ``None`` for what is none, as that another run is at it."""
-    if isinstance(error, StoreBusy):
+    if isinstance(error, StoreBusy | NothingToRetry):
         return None
     for kind, name in _NAMES:
         if isinstance(error, kind):
