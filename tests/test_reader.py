@@ -12,13 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
+from hotpath import loading, reader
 from hotpath.batch import build
-from hotpath.loading import PAGE_OVERHEAD_BYTES
+from hotpath.loading import PAGE_OVERHEAD_BYTES, Loader
 from hotpath.middleware import HotpathMiddleware
 from hotpath.site import Hotpath
 from hotpath.testing import FakeClock, Response, asgi_get
+from tests.faults.sites import await_true
 
 
 async def cold_app(scope: Any, receive: Any, send: Any) -> None:
@@ -262,4 +265,51 @@ def test_pages_that_push_each_other_out_are_all_answered(tmp_path: Path) -> None
 
     statuses = [status for answers in asyncio.run(all_clients()) for status in answers]
     assert set(statuses) == {200}, f"{statuses.count(418)} of {len(statuses)} reached the app"
+    hot.reader.close()
+
+
+@pytest.mark.parametrize("phase", ["lines", "pages"])
+def test_nobody_who_needs_one_page_waits_for_a_generation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    hot = Hotpath(tmp_path / "hot", refresh=3600, max_body_bytes=2 * PAGE_OVERHEAD_BYTES)
+    state = declare(hot, count=50)
+    build(hot)
+    hot.reader.start()
+    assert b"/p/40" not in hot.current().pages
+    state["n"] = 1
+    build(hot)
+    # The load stops at its first breath until a page is waited for, and at its second until that is answered.
+    breaths: list[str] = []
+    loads, waits, answered = threading.Event(), threading.Event(), threading.Event()
+    monkeypatch.setattr(loading, "LINES_A_BREATH", 1 if phase == "lines" else 10**6)
+    monkeypatch.setattr(reader, "PAGES_A_BREATH", 1 if phase == "pages" else 10**6)
+    breathe = Loader.breathe
+
+    def watched(self: Loader) -> None:
+        breaths.append("")
+        if len(breaths) == 1:
+            loads.set()
+            assert waits.wait(10)
+            breathe(self)
+            assert answered.wait(10)
+
+    monkeypatch.setattr(Loader, "breathe", watched)
+    load = threading.Thread(target=hot.reader.refresh)
+    load.start()
+    assert loads.wait(10)
+    found: list[Any] = []
+
+    def ask() -> None:
+        found.append(hot.reader.load_page(b"/p/40"))
+        answered.set()
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    await_true(lambda: len(hot.reader._loader._waiting) == 1)
+    waits.set()
+    asker.join()
+    load.join()
+    assert orjson.loads(found[0].bodies["identity"])["n"] == (0 if phase == "lines" else 1)
+    assert hot.current().generation == 2
     hot.reader.close()

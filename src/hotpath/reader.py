@@ -15,27 +15,19 @@ import time
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
 
 from hotpath.directory import Overlay, WatchedDirectory
 from hotpath.errors import Corrupt, NothingPublished, StoreError
-from hotpath.loading import BREATH_SECONDS, collect_again, cost_of, index_of, no_full_collection
+from hotpath.loading import PAGES_A_BREATH, Loader, collect_again, cost_of, index_of, no_full_collection
 from hotpath.manifest import Head, Item, Manifest, decode_item
 from hotpath.snapshot import UNREAD, Freshness, Page, Snapshot, make_page
 from hotpath.store import Choice, Store, explain
 
 logger = logging.getLogger("hotpath")
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 # What stays of the bodies however short memory is.
 LEAST_BODIES = 0.25
-
-# While a generation is loaded the interpreter is given away after so many pages, as ``loading`` says.
-PAGES_A_BREATH = 20
 
 # What was wrong may be mended without a new pointer: rights, a disk, the number of open files.
 LOOK_AGAIN_SECONDS = 5.0
@@ -79,7 +71,7 @@ class Reader:
         self._options = options
         self._clock = clock
         self._lock = threading.RLock()
-        self._loader = _new_loader()
+        self._loader = Loader()
         self._thread: threading.Thread | None = None
         self._loaded = False
         self._signature: tuple[object, ...] | None = None
@@ -133,7 +125,7 @@ class Reader:
 
     def start(self) -> None:
         """Load what there is and keep it current from now on. Idempotent; blocks while loading, so not for a loop."""
-        self._on_loader(self._start)
+        self._loader.run(self._start)
 
     def close(self) -> None:
         """Let go of the generation's lock and stop watching; the snapshot stays."""
@@ -142,11 +134,11 @@ class Reader:
             if self._descriptor is not None:
                 os.close(self._descriptor)
                 self._descriptor = None
-        self._loader.shutdown(wait=False)
+        self._loader.close()
 
     def refresh(self) -> bool:
         """Look once; whether a new snapshot is in place. Blocks, so not for a loop."""
-        return self._on_loader(self._refresh)
+        return self._loader.run(self._refresh)
 
     def load_page(self, key: bytes) -> Page | None:
         """The page of one key, read from disk where it is not in memory. Blocks, so not for a loop.
@@ -154,7 +146,7 @@ class Reader:
         It is returned, not only kept: the next page that is loaded may already put this one out again. ``None`` where
         no valid bytes exist anywhere; the key is taken out then.
         """
-        return self._on_loader(self._load_page, key)
+        return self._loader.run_soon(self._load_page, key)
 
     def shrink(self, fraction: float) -> int:
         """Keep this share of the bodies at most, now; what was let go of, in bytes. It is read again when asked for.
@@ -170,18 +162,6 @@ class Reader:
             return before - self._resident_bytes
         finally:
             self._lock.release()
-
-    def _on_loader(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run what allocates bodies in one thread, whoever wants it.
-
-        malloc(3) gives each thread an arena of its own, and what is freed in one is no room for another: with loads
-        from all threads of a pool, 64 MiB of bodies took 118 MiB of memory.
-        """
-        try:
-            done = self._loader.submit(function, *args, **kwargs)
-        except RuntimeError:  # closed, or the interpreter is ending
-            return function(*args, **kwargs)
-        return done.result()
 
     def _start(self) -> None:
         with self._lock:
@@ -259,7 +239,7 @@ class Reader:
             os.close(choice.descriptor)
             return False
         try:
-            index = index_of(choice.head, choice.data)
+            index = index_of(choice.head, choice.data, self._loader.breathe)
         except BaseException as error:
             os.close(choice.descriptor)
             if not isinstance(error, ValueError | IndexError | KeyError):
@@ -306,7 +286,7 @@ class Reader:
             else:
                 self._admit(key, page)
             if count % PAGES_A_BREATH == 0:
-                time.sleep(BREATH_SECONDS)
+                self._loader.breathe()
 
     def _bring_in(self, key: bytes, now: float, old: Page | None = None) -> Page | None:
         """The page of a key of this generation, from verified bytes; where they are bad, from the last good ones."""
@@ -447,15 +427,11 @@ class Reader:
         a change. Bodies that are still what the store says stay, and stay shared with the parent.
         """
         self._lock = threading.RLock()
-        self._loader = _new_loader()
+        self._loader = Loader()
         self._thread = None
         self._signature = None
         self._loaded = False
         self.snapshot = UNREAD
-
-
-def _new_loader() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix="hotpath-load")
 
 
 def _watch(reference: weakref.ref[Reader]) -> None:
