@@ -20,7 +20,8 @@ from tests.guard.rig import HOT, MIB, Watch, report, served, wait_until, workers
 pytestmark = [pytest.mark.slow, needs_groups]
 
 WORKERS = 4
-SECONDS = 120.0  # a fresh worker reads its modules, and the next one goes only when it serves: slow disks take their time
+# A fresh worker reads its modules, and the next one goes only when it serves: a slow disk takes its time.
+SECONDS = 120.0
 TIMES = {"brake_seconds": 1.0, "shed_seconds": 2.0, "return_seconds": 3.0}
 LEVELS = {"trim": (0.70, 0.62, 60.0, 2.0), "shed": (0.80, 0.72, 8.0, 3.0), "brake": (0.90, 0.82, 2.0, 3.0)}
 GUARD = {"drain_seconds": 4.0, "most_interval": 0.25}
