@@ -110,7 +110,9 @@ def child(work: str, *arguments: str) -> dict[str, float | None]:
     return found
 
 
-def hit_cost(roots: dict[int, Path], codings: str, max_body_bytes: str, rounds: int) -> dict[int, dict[str, float]]:
+def hit_cost(
+    roots: dict[int, Path], codings: str, max_body_bytes: str, rounds: int, keep_noisy: bool
+) -> dict[int, dict[str, float]]:
     """Nanoseconds of a hit for each count, interleaved: always the same page, and pages by chance.
 
     Pages by chance are seldom in the processor's cache where there are many: that is the machine's cost, not the
@@ -125,7 +127,7 @@ def hit_cost(roots: dict[int, Path], codings: str, max_body_bytes: str, rounds: 
         in_memory = [key.decode("ascii") for key in hot.current().pages]
         cases.append(Case(f"{count} one", app, [item_path(0)], [HOST]))
         cases.append(Case(f"{count} any", app, in_memory, [HOST]))
-    found = measure(cases, rounds=rounds)
+    found = measure(cases, rounds=rounds, keep_noisy=keep_noisy)
     for hot in hots.values():
         hot.reader.close()
     return {
@@ -138,7 +140,9 @@ def hit_cost(roots: dict[int, Path], codings: str, max_body_bytes: str, rounds: 
     }
 
 
-def run(counts: Sequence[int], codings: str, max_body_bytes: str, rounds: int) -> list[dict[str, Any]]:
+def run(
+    counts: Sequence[int], codings: str, max_body_bytes: str, rounds: int, keep_noisy: bool
+) -> list[dict[str, Any]]:
     """All figures of all counts."""
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="hotpath-bench-") as directory:
@@ -151,7 +155,7 @@ def run(counts: Sequence[int], codings: str, max_body_bytes: str, rounds: int) -
             arguments = (str(roots[count]), str(count), codings, max_body_bytes)
             facts |= child("load", *arguments) | child("trace", *arguments)
             found.append(facts)
-        costs = hit_cost(roots, codings, max_body_bytes, rounds)
+        costs = hit_cost(roots, codings, max_body_bytes, rounds, keep_noisy)
     return [facts | costs[facts["items"]] for facts in found]
 
 
@@ -172,9 +176,11 @@ COLUMNS = (
 )
 
 
-def report(counts: Sequence[int], codings: str, max_body_bytes: str, *, rounds: int) -> list[dict[str, Any]]:
+def report(
+    counts: Sequence[int], codings: str, max_body_bytes: str, *, rounds: int, keep_noisy: bool
+) -> list[dict[str, Any]]:
     """Measure and print the table."""
-    found = run(counts, codings, max_body_bytes, rounds)
+    found = run(counts, codings, max_body_bytes, rounds, keep_noisy)
     print(f"Items of half a kilobyte, codings: {codings}, body cap {max_body_bytes}.")
     print("B/item is memory beyond the bodies: live Python objects, and resident size of the process.")
     print("stall: the longest time the event loop of the loading process was late (idle: without any load).")
@@ -189,6 +195,7 @@ def main() -> None:
     parser.add_argument("--codings", choices=sorted(MEDIA_TYPES), default="one", help="content codings an item has")
     parser.add_argument("--max-body-bytes", default=DEFAULT_CAP, help="the cap on bodies (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--keep-noisy", action="store_true", help="use every batch, whatever ran beside it")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -198,7 +205,9 @@ def main() -> None:
         print(json.dumps(function(Path(root), int(count), codings, max_body_bytes)), flush=True)
         os._exit(0)  # taking a hundred thousand pages apart again is nobody's gain
     print_facts(machine())
-    found = report(options.counts, options.codings, options.max_body_bytes, rounds=options.rounds)
+    found = report(
+        options.counts, options.codings, options.max_body_bytes, rounds=options.rounds, keep_noisy=options.keep_noisy
+    )
     write_json(options.json, {"items": found})
 
 

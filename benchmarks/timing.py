@@ -11,6 +11,7 @@ few of them is done again; the rule looks at the floor alone, never at what is m
 from __future__ import annotations
 
 import gc
+import math
 import random
 import statistics
 import time
@@ -144,11 +145,12 @@ def _time(app: ASGIApp, scopes: Sequence[Scope]) -> int:
     raise RuntimeError("the app suspended: it cannot be timed without an event loop")
 
 
-def measure(cases: Sequence[Case], *, rounds: int, batches: int = BATCHES_A_ROUND) -> Rounds:
+def measure(cases: Sequence[Case], *, rounds: int, batches: int = BATCHES_A_ROUND, keep_noisy: bool = False) -> Rounds:
     """Time all cases in turn until ``rounds`` rounds count. Collections of garbage are kept out.
 
-    Raises ``TooNoisy`` when not one round of ``ATTEMPTS`` times as many counts.
+    Raises ``TooNoisy`` when not one round of ``ATTEMPTS`` times as many counts. ``keep_noisy`` counts every batch.
     """
+    slow = math.inf if keep_noisy else SLOW
     tried: list[list[list[Batch]]] = []
     kept: list[list[float]] = []
     was_enabled = gc.isenabled()
@@ -157,7 +159,7 @@ def measure(cases: Sequence[Case], *, rounds: int, batches: int = BATCHES_A_ROUN
     try:
         while len(kept) < rounds and len(tried) < rounds * ATTEMPTS:
             tried.append([_round(case, batches) for case in cases])
-            kept = accept(tried)
+            kept = accept(tried, slow)
     finally:
         if was_enabled:
             gc.enable()
@@ -167,10 +169,10 @@ def measure(cases: Sequence[Case], *, rounds: int, batches: int = BATCHES_A_ROUN
     return Rounds(nanoseconds, kept=len(kept), tried=len(tried))
 
 
-def accept(tried: Sequence[Sequence[Sequence[Batch]]]) -> list[list[float]]:
+def accept(tried: Sequence[Sequence[Sequence[Batch]]], slow: float = SLOW) -> list[list[float]]:
     """Of each round that counts, the time of each case without its floor."""
     floors = sorted(floor for one in tried for batches in one for floor, _, _ in batches)
-    limit = floors[len(floors) // 10] * SLOW
+    limit = floors[len(floors) // 10] * slow
     kept = []
     for one in tried:
         times = [_without_floor([batch for batch in batches if max(batch[0], batch[2]) <= limit]) for batches in one]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -109,6 +110,7 @@ def test_batches_beside_a_slow_floor_are_discarded_and_a_round_of_few_too() -> N
     assert accept([[mixed, mixed]]) == [[400.0, 400.0]]
     assert accept([[mixed, mixed], [mixed, [slow] * 50]]) == [[400.0, 400.0]]
     assert accept([[[(100, 500, 160)] * 40, mixed]]) == []
+    assert accept([[[(100, 500, 160)] * 40, mixed]], slow=math.inf) == [[400.0, 170.0]]
 
 
 def test_the_floor_is_subtracted_and_more_work_takes_longer() -> None:
@@ -117,7 +119,8 @@ def test_the_floor_is_subtracted_and_more_work_takes_longer() -> None:
             scope["method"]
 
     app = constant(200, [], b"")
-    found = measure([Case("raw", app, [PATH], [HOST]), Case("lookups", lookups, [PATH], [HOST])], rounds=2)
+    cases = [Case("raw", app, [PATH], [HOST]), Case("lookups", lookups, [PATH], [HOST])]
+    found = measure(cases, rounds=2, keep_noisy=True)
     assert found.figure("raw").median > 0
     assert found.figure("lookups").median > 2 * found.figure("raw").median
     assert found.ratio("raw", "raw").median == 1.0
@@ -169,13 +172,22 @@ def test_no_baseline_for_this_interpreter_is_a_usage_error(tmp_path: Path, capsy
     assert "--update" in capsys.readouterr().err
 
 
+def verdict(arguments: list[str]) -> int:
+    """What the regression benchmark exits with, once the machine is quiet enough for it to say."""
+    for _ in range(5):
+        code = regression.main(arguments)
+        if code != regression.EXIT_NOISY:
+            return code
+    pytest.skip("the machine kept changing its speed: no verdict in five runs")
+
+
 @pytest.mark.slow
 def test_a_planted_slow_down_fails_and_the_code_as_it_is_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--baseline", str(tmp_path / "baseline.json"), "--rounds", "5"]
-    assert regression.main([*arguments, "--update"]) == 0
-    assert regression.main(arguments) == 0, capsys.readouterr()
+    assert verdict([*arguments, "--update"]) == 0
+    assert verdict(arguments) == 0, capsys.readouterr()
 
     # The lookup is done twice: about a third on a hit with one field, and more with thirteen.
     def twice(*request: Any) -> object:
@@ -183,7 +195,7 @@ def test_a_planted_slow_down_fails_and_the_code_as_it_is_does_not(
         return resolve(*request)
 
     monkeypatch.setattr("hotpath.middleware.resolve", twice)
-    assert regression.main(arguments) == 1
+    assert verdict(arguments) == 1
     said = capsys.readouterr()
     assert "hit, 13 fields" in said.err
     assert "SLOWER" in said.out
@@ -221,7 +233,7 @@ def test_serving_prints_a_table_below_what_it_depends_on(tmp_path: Path, way: st
 @pytest.mark.slow
 def test_items_and_memory_run(tmp_path: Path) -> None:
     figures = tmp_path / "items.json"
-    done = run("benchmarks/items.py", "--counts", "5", "20", "--rounds", "1", "--json", str(figures))
+    done = run("benchmarks/items.py", "--counts", "5", "20", "--rounds", "1", "--keep-noisy", "--json", str(figures))
     assert done.returncode == 0, done.stderr
     assert [facts["items_in_memory"] for facts in json.loads(figures.read_text())["items"]] == [5, 20]
     options = ["--store", "4MiB", "--cap", "1MiB", "--body", "4KiB", "--seconds", "0.5", "--json", str(figures)]
@@ -235,7 +247,7 @@ def test_items_and_memory_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_inprocess_runs() -> None:
-    done = run("benchmarks/inprocess.py", "--quick", "--rounds", "1")
+    done = run("benchmarks/inprocess.py", "--quick", "--rounds", "1", "--keep-noisy")
     assert done.returncode == 0, done.stderr
     assert "miss, 13 fields, added" in done.stdout
 
