@@ -4,7 +4,8 @@
     python -m benchmarks.guard              two, with more rounds
 
 In-process figures are nanoseconds, floor subtracted, each beside the same app without a guard in the same round.
-A refusal is measured end to end on uvicorn, new connection included, beside an app that sends no more than the bytes.
+A refusal is measured end to end on uvicorn, with the new connections that refusals ask for, beside an app that sends no
+more than the bytes.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ WINDOW_SECONDS = 10.0
 TARGETS = {"admission": 200.0, "refusal": 50.0, "sampler": 0.1}
 SERVED = {
     "guard": ("make_braking", "a refusal on uvicorn"),
-    "bare": ("make_bare", "the same bytes from a bare app"),
-    "kept": ("make_kept", "the same without a new connection each time"),
+    "bare": ("make_bare", "the same bytes from a bare app, each on a new connection"),
+    "kept": ("make_kept", "the same bytes from a bare app on connections that stay"),
 }
 
 
@@ -127,13 +128,13 @@ def make_braking() -> ASGIApp:
 
 
 def make_bare() -> ASGIApp:
-    """Served by uvicorn: the same bytes, from an app that does nothing else."""
+    """Served by uvicorn: the same bytes, from an app that closes the connection and does nothing else."""
     refusal = Refusals(15.0).pick(503, [], 0.0)
     return constant(refusal.status, [*refusal.headers, (b"connection", b"close")], refusal.body)
 
 
 def make_kept() -> ASGIApp:
-    """Served by uvicorn: the same bytes on connections that stay open, which a refusal's does not."""
+    """Served by uvicorn: the same bytes on connections that stay open."""
     refusal = Refusals(15.0).pick(503, [], 0.0)
     return constant(refusal.status, [*refusal.headers], refusal.body)
 
@@ -199,7 +200,7 @@ def main() -> None:
     for name, values in refused.items():
         rows.append([f"{SERVED[name][1]}, CPU µs", *_span(Figure.of(values)), TARGETS["refusal"]])
     if refused:
-        pairs = zip(refused["guard"], refused["bare"], strict=True)
+        pairs = zip(refused["guard"], refused["kept"], strict=True)
         rows.append(["of which the guard, µs", *_span(Figure.of(a - b for a, b in pairs)), None])
     rows.append(["a sample after another, CPU µs", *_span(sample), None])
     rows.append(["the guard's thread at rest, % of a core", *_span(resting), TARGETS["sampler"]])

@@ -28,6 +28,10 @@ _FEWER: Final = 0.8
 _CONCURRENCY_MINIMUM: Final = 4
 _CONCURRENCY_SECONDS: Final = 0.5
 
+# So many refusals a second close their connection. A new one costs a server three times what the refusal does, so who
+# sends thousands must not be told to open as many; what is kept of the closing is that idle connections go.
+CLOSES_PER_SECOND: Final = 100
+
 _WITHOUT_BODY: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
@@ -81,6 +85,7 @@ class Admission:
         self.shed: Counter[tuple[str, str]] = Counter()
         self.errors = 0
         self.is_ready = True
+        self.is_leaving = False
         self._priorities = priorities
         self._thresholds = thresholds
         self._readiness = frozenset(readiness)
@@ -98,6 +103,8 @@ class Admission:
         self._most_in_flight: int | None = None
         self._adapted = float("-inf")
         self._refusals = Refusals(thresholds.shed.dwell_seconds)
+        self._closes = 0
+        self._closes_since = float("-inf")
 
     def enter(self, scope: Scope, *, is_hot: bool = False) -> Refusal | None:
         """Let a request in, or say how to refuse it. ``is_hot``: its path is a hot page's whose bytes are missing."""
@@ -105,7 +112,7 @@ class Admission:
         if refused is not None:
             priority, status, reason = refused
             self.shed[priority.name, reason] += 1
-            return self._refusals.pick(status, scope["headers"], self._chance())
+            return self._pick(status, scope)
         self.flights[id(scope)] = scope
         return None
 
@@ -127,7 +134,21 @@ class Admission:
     def refusal(self, scope: Scope, reason: str) -> Refusal:
         """503 for a request that was let in and could not be served."""
         self.shed[self._priority(scope).name, reason] += 1
-        return self._refusals.pick(503, scope["headers"], self._chance())
+        return self._pick(503, scope)
+
+    def _pick(self, status: int, scope: Scope) -> Refusal:
+        headers = scope["headers"]
+        return self._refusals.pick(status, headers, self._chance(), closes=self._closes_connection(headers))
+
+    def _closes_connection(self, headers: Collection[Header]) -> bool:
+        """A process that leaves closes all, and a body that nobody reads has to be got rid of (RFC 9112 §9.3)."""
+        if self.is_leaving or body_length(headers) != 0:
+            return True
+        at = self._clock()
+        if at - self._closes_since >= 1.0:
+            self._closes, self._closes_since = 0, at
+        self._closes += 1
+        return self._closes <= CLOSES_PER_SECOND
 
     def update(self, position: Position, outlook: Outlook | None, *, limit: int, used: int, is_ready: bool) -> None:
         """What holds from now on. ``used`` is in bytes; ``outlook`` is ``None`` when nothing could be read."""

@@ -312,6 +312,7 @@ class MemoryGuard:
             self._told.clear()
             self.recycling.is_suppressed = False
         if after.state is State.DRAIN:
+            self.admission.is_leaving = True
             for call in self.on_leaving:
                 call()
             self.recycling.depart(after.reason, loop=self._loop, in_flight=lambda: self.admission.in_flight)

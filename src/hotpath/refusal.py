@@ -33,18 +33,22 @@ _DETAILS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One answer. ``headers`` lack ``Connection``, which only HTTP/1 has (RFC 9113 §8.2.2)."""
+    """One answer. ``closes`` is whether the client is told to close its connection, which only HTTP/1 has a field for
+    (RFC 9112 §9.6, RFC 9113 §8.2.2); a handshake that was refused always is.
+    """
 
     status: int
     headers: tuple[Header, ...]
     body: bytes
+    closes: bool
 
     async def send(self, scope: Scope, send: Send) -> None:
         """Send it: over HTTP, or to a WebSocket handshake."""
         headers = [*self.headers]
-        if str(scope.get("http_version", "1.1")).startswith("1"):
+        is_handshake = scope["type"] == "websocket"
+        if (self.closes or is_handshake) and str(scope.get("http_version", "1.1")).startswith("1"):
             headers.append((b"connection", b"close"))
-        if scope["type"] == "websocket":
+        if is_handshake:
             if "websocket.http.response" in (scope.get("extensions") or {}):
                 start = {"type": "websocket.http.response.start", "status": self.status, "headers": headers}
                 await send(start)
@@ -64,15 +68,16 @@ class Refusals:
     def __init__(self, wait_seconds: float) -> None:
         wait = min(max(1.0, wait_seconds), MAX_RETRY_SECONDS)
         waits = sorted({ceil(wait * (1 + number / (SPREAD - 1))) for number in range(SPREAD)})
-        self._made: Mapping[tuple[int, bool], tuple[Refusal, ...]] = {
-            (status, is_problem): tuple(_make(status, is_problem, seconds) for seconds in waits)
+        self._made: Mapping[tuple[int, bool, bool], tuple[Refusal, ...]] = {
+            (status, is_problem, closes): tuple(_make(status, is_problem, closes, seconds) for seconds in waits)
             for status in _TITLES
             for is_problem in (False, True)
+            for closes in (False, True)
         }
 
-    def pick(self, status: int, headers: Collection[Header], chance: float) -> Refusal:
+    def pick(self, status: int, headers: Collection[Header], chance: float, *, closes: bool = True) -> Refusal:
         """The answer to a request with these fields; ``chance`` in [0, 1) is a random number."""
-        made = self._made[status, wants_problem(headers)]
+        made = self._made[status, wants_problem(headers), closes]
         return made[int(chance * len(made))]
 
 
@@ -81,7 +86,7 @@ def wants_problem(headers: Collection[Header]) -> bool:
     return any(name == b"accept" and _PROBLEM in value for name, value in headers)
 
 
-def _make(status: int, is_problem: bool, seconds: int) -> Refusal:
+def _make(status: int, is_problem: bool, closes: bool, seconds: int) -> Refusal:
     if is_problem:
         body = orjson.dumps({"title": _TITLES[status], "status": status, "detail": _DETAILS[status]})
     else:
@@ -93,4 +98,4 @@ def _make(status: int, is_problem: bool, seconds: int) -> Refusal:
     ]
     if status == 503:
         headers.append((b"retry-after", b"%d" % seconds))
-    return Refusal(status, tuple(headers), body)
+    return Refusal(status, tuple(headers), body, closes)

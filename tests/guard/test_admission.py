@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hotpath.admission import body_length, chances
+from hotpath.admission import CLOSES_PER_SECOND, body_length, chances
 from hotpath.exhaustion import Outlook
 from hotpath.pressure import State, Thresholds, drain
 from tests.guard.fakes import LIMIT, MIB, Rigged, http
@@ -66,6 +66,33 @@ def test_chances_rise_with_the_share_and_as_time_runs_out() -> None:
     assert times[0][1] < 0.3
     assert times[-1] == (1.0, 1.0)
     assert asked(0.5, 1.0) == (0.0, 0.0), "below the first watermark no growth refuses"
+
+
+def closings(rigged: Rigged, count: int, *headers: tuple[bytes, bytes]) -> list[bool]:
+    """Of so many refusals, which close their connection."""
+    asked = (rigged.guard.admission.enter(http("/cold", "POST", *headers)) for _ in range(count))
+    return [refusal.closes for refusal in asked if refusal is not None]
+
+
+def test_a_flood_of_refusals_closes_so_many_connections_a_second() -> None:
+    rigged = at(0.95)
+    for _ in range(3):
+        assert closings(rigged, 300) == [True] * CLOSES_PER_SECOND + [False] * (300 - CLOSES_PER_SECOND)
+        rigged.clock.advance(1.0)
+
+
+def test_a_body_that_nobody_reads_always_closes() -> None:
+    """RFC 9112 §9.3."""
+    rigged = at(0.95)
+    for field in (BODY, (b"transfer-encoding", b"chunked")):
+        assert closings(rigged, 300, field) == [True] * 300
+    assert closings(rigged, 1) == [True], "and counts as none of those"
+
+
+def test_a_process_that_leaves_closes_every_connection() -> None:
+    rigged = at(0.95)
+    rigged.guard.admission.is_leaving = True
+    assert closings(rigged, 300) == [True] * 300
 
 
 def test_brake_lets_p0_and_p1_in_and_no_body() -> None:

@@ -71,6 +71,19 @@ def test_connection_is_a_field_of_http_1_only(version: str, closes: bool) -> Non
     assert (b"connection" in dict(start["headers"])) is closes
 
 
+def test_what_keeps_its_connection_says_nothing_of_it() -> None:
+    kept = Refusals(15.0).pick(503, [], 0.0, closes=False)
+    messages: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        messages.append(message)
+
+    asyncio.run(kept.send(http(), send))
+    assert b"connection" not in dict(messages[0]["headers"])
+    asyncio.run(kept.send(http(type="websocket", extensions={"websocket.http.response": {}}), send))
+    assert dict(messages[2]["headers"])[b"connection"] == b"close", "a handshake that was refused has no other use"
+
+
 def test_a_handshake_gets_503_where_the_server_can_and_a_close_elsewhere() -> None:
     scope = http(type="websocket", extensions={"websocket.http.response": {}})
     start, body = sent(scope)
