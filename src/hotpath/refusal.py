@@ -30,6 +30,15 @@ _DETAILS: Final = {
     413: "The body is larger than what this server has memory for.",
 }
 
+# Made before memory can be short: without a byte left orjson crashes.
+_BODIES: Final = {
+    (status, is_problem): orjson.dumps(
+        {"title": title, "status": status, "detail": _DETAILS[status]} if is_problem else {"error": _DETAILS[status]}
+    )
+    for status, title in _TITLES.items()
+    for is_problem in (False, True)
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -87,10 +96,7 @@ def wants_problem(headers: Collection[Header]) -> bool:
 
 
 def _make(status: int, is_problem: bool, closes: bool, seconds: int) -> Refusal:
-    if is_problem:
-        body = orjson.dumps({"title": _TITLES[status], "status": status, "detail": _DETAILS[status]})
-    else:
-        body = orjson.dumps({"error": _DETAILS[status]})
+    body = _BODIES[status, is_problem]
     headers: list[Header] = [
         (b"content-type", _PROBLEM if is_problem else _JSON),
         (b"content-length", b"%d" % len(body)),
