@@ -101,6 +101,12 @@ def allocate(query: dict[str, float]) -> object:
     return len(taken)
 
 
+def allocate_small(query: dict[str, float]) -> object:
+    """The same in millions of small objects, which leave not a byte."""
+    taken = [{"number": number} for number in range(int(query["count"]))]
+    return len(taken)
+
+
 def decoy(query: dict[str, float]) -> object:
     """Page cache that the kernel can take back: a file is written and read again."""
     path = Path(SETTINGS["store"], "decoy")
@@ -142,6 +148,7 @@ WORK: dict[str, Callable[[dict[str, float]], Any]] = {
     "/block": block,
     "/wait": wait,
     "/allocate": allocate,
+    "/allocate-small": allocate_small,
     "/decoy": decoy,
     "/livez": look,
 }

@@ -46,6 +46,23 @@ def test_only_that_request_fails(tmp_path: Path) -> None:
     assert {code for _, code in load.answers} == {200}
 
 
+def test_millions_of_small_objects_fail_alone_too(tmp_path: Path) -> None:
+    """They leave not a byte, so that nothing that answers for them may need one before the reserve is open."""
+    guard = {"leave": False, "hard_limit": True}
+    with memory_group(256 * MIB) as group, served(tmp_path, group, guard=guard) as rig:
+        time.sleep(0.5)
+        with Load(rig.port, STREAMS) as load:
+            for _ in range(5):
+                status, headers = rig.refusal("/allocate-small?count=5000000")
+                assert status == 503, rig.said()
+                assert headers["retry-after"].isdigit()
+            time.sleep(1)
+        assert rig.is_alive()
+        assert group.oom_kills() == 0
+        assert not load.broken
+        assert {code for _, code in load.answers} == {200}
+
+
 def test_who_has_used_the_reserve_leaves_when_it_may(tmp_path: Path) -> None:
     guard = {"leave": True, "hard_limit": True, "drain_seconds": 2.0}
     with memory_group(256 * MIB) as group, served(tmp_path, group, guard=guard) as rig:
