@@ -31,6 +31,7 @@ from hotpath.runs import FAILED, PUBLISHED, QUARANTINED, last_run, write_run
 from hotpath.site import Hotpath
 from hotpath.sqlite import one_view, sqlite_snapshot
 from hotpath.store import VIEW_PREFIX
+from hotpath.time_limit import time_limit
 from hotpath.worker import Limits, Outcome, run_items
 
 # A page in twenty may keep yesterday's bytes; more is no longer an accident. One may always.
@@ -38,6 +39,10 @@ DEFAULT_MAX_FAILURES = 0.05
 
 # What readers of a generation may want to know; all the other metrics are in the report of the run.
 _IN_THE_MANIFEST = ("rows", "newest")
+
+# All functions of each= together: one that waits for a database for ever would hold the lock of the store as long, and
+# nobody would be told.
+EACH_SECONDS = 300.0
 
 # Of what a failed item printed so much is kept, in the report of the run.
 KEEP_OUTPUT = 2000
@@ -229,8 +234,9 @@ class _Run:
         """``planned``, or what the functions of ``each=`` say now. Raises ``BuildFailed`` where they cannot."""
         if planned is None:
             try:
-                planned = self.hot.plan()
-            except DeclarationError as error:
+                with time_limit(EACH_SECONDS):
+                    planned = self.hot.plan()
+            except (DeclarationError, TimeoutError) as error:
                 self._keep({**self._record(), "outcome": FAILED, "reason": str(error)})
                 raise BuildFailed([], 0, str(error)) from error
         self.planned = planned
