@@ -91,6 +91,35 @@ def test_a_wrong_set_up_is_explained(
     assert told in done.stderr
 
 
+ASK = """
+from django.core.{0} import get_{0}_application
+application = get_{0}_application()
+"""
+ASK_WSGI = """
+from wsgiref.util import setup_testing_defaults
+environ = {"PATH_INFO": "/nothing"}
+setup_testing_defaults(environ)
+for _ in range(2):
+    b"".join(application(dict(environ), lambda status, headers: None))
+"""
+ASK_ASGI = """
+import asyncio
+from hotpath.testing import asgi_get
+for _ in range(2):
+    assert asyncio.run(asgi_get(application, "/nothing")).status == 404
+"""
+
+
+@pytest.mark.parametrize(("way", "ask", "warnings"), [("wsgi", ASK_WSGI, 1), ("asgi", ASK_ASGI, 0)])
+def test_a_process_that_serves_no_hot_page_says_so_once(
+    way: str, ask: str, warnings: int, environment: dict[str, str]
+) -> None:
+    command = [sys.executable, "-c", ASK.format(way) + ask]
+    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("answers through WSGI, where hotpath serves no page") == warnings
+
+
 @pytest.mark.slow
 def test_runserver_says_that_it_has_no_hot_pages(project: dict[str, str]) -> None:
     with subprocess.Popen(
