@@ -19,6 +19,9 @@ FILE_MODE = 0o644
 DIRECTORY_MODE = 0o755
 LOCK_MODE = 0o600
 
+# Writers' locks that this process holds. A forked child closes its copies: it must not hold what its parent lets go.
+LOCK_DESCRIPTORS: set[int] = set()
+
 
 class Disk:
     """The operations of a publish, one method each. All raise ``OSError`` as the kernel gives it."""

@@ -18,13 +18,10 @@ from pathlib import Path
 
 import orjson
 
-from hotpath.disk import Disk, is_file_at, stat_signature
+from hotpath.disk import LOCK_DESCRIPTORS, Disk, is_file_at, stat_signature
 from hotpath.errors import Corrupt, DeclarationError, HotpathError, NothingPublished, StoreBusy, StoreError, UnsafePath
 from hotpath.manifest import Head, Manifest, decode, decode_head
 from hotpath.verify import Damage, serious, verify_directory
-
-# Writers' locks that this process holds. A forked child closes its copies: it must not hold what its parent lets go.
-LOCK_DESCRIPTORS: set[int] = set()
 
 # Five nights back: a bad Friday is still undone on Tuesday.
 DEFAULT_KEEP = 5
