@@ -17,6 +17,8 @@ from hotpath.errors import UnsafePath
 
 FILE_MODE = 0o644
 DIRECTORY_MODE = 0o755
+# The sticky bit, which means nothing where only the owner may write, and which no umask takes away.
+UNFINISHED = 0o1000
 LOCK_MODE = 0o600
 
 # Writers' locks that this process holds. A forked child closes its copies: it must not hold what its parent lets go.
@@ -29,6 +31,14 @@ class Disk:
     def make_directory(self, path: Path) -> None:
         """One new directory, readable by others whatever the umask says: the web user is seldom the batch's."""
         path.mkdir(DIRECTORY_MODE)
+        path.chmod(DIRECTORY_MODE)
+
+    def begin_directory(self, path: Path) -> None:
+        """The same for one that lasts, with a mark: whoever finds the mark goes on where the first was killed."""
+        path.mkdir(UNFINISHED | DIRECTORY_MODE)
+
+    def finish_directory(self, path: Path) -> None:
+        """Readable by others, and without the mark."""
         path.chmod(DIRECTORY_MODE)
 
     def write_new(self, path: Path, data: bytes) -> None:

@@ -21,8 +21,9 @@ from hotpath.directory import Overlay, WatchedDirectory
 from hotpath.errors import Corrupt, NothingPublished, StoreError
 from hotpath.loading import PAGES_A_BREATH, Loader, collect_again, cost_of, index_of, no_full_collection
 from hotpath.manifest import Head, Item, Manifest, decode_item
+from hotpath.os_errors import explain
 from hotpath.snapshot import UNREAD, Freshness, Page, Snapshot, make_page
-from hotpath.store import Choice, Store, explain
+from hotpath.store import Choice, Store
 
 logger = logging.getLogger("hotpath")
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import orjson
 
 from hotpath.errors import NewerFormat, NothingPublished, StoreError
+from hotpath.ground import is_made, make
 from hotpath.manifest import Manifest
 from hotpath.store import Store
 from hotpath.verify import Damage
@@ -180,8 +181,8 @@ def _relink(store: Store, damage: Damage) -> bool:
             if any((store.root / parent).is_symlink() for parent in parents):
                 return False
             for parent in parents:
-                if not (store.root / parent).exists():
-                    store.disk.make_directory(store.root / parent)
+                if not is_made(store.root / parent):
+                    make(store.disk, store.root / parent)
             temporary = store.root / ".new-repaired"
             store.disk.unlink(temporary)
             store.disk.link(source, temporary)
