@@ -26,6 +26,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 # A change shows within this time; what it takes besides is what this process did not get of the machine.
 SHOWS_SECONDS = 2.0
+
+# The writer rests often, so it takes a minute; one that takes this long is stuck.
+LONGEST_SECONDS = 600.0
 GZIP = [(b"accept-encoding", b"gzip")]
 
 
@@ -49,7 +52,9 @@ async def watch(hot: Hotpath, names: list[str], writer: subprocess.Popen[str]) -
     app = HotpathMiddleware(the_app, hot=hot)
     watches = {name: Watch() for name in names}
     looked: list[float] = [time.monotonic()]
+    deadline = looked[0] + LONGEST_SECONDS
     while writer.poll() is None:
+        assert time.monotonic() < deadline, "the writer is stuck"
         for name, watched in watches.items():
             answer = await asgi_get(app, f"/files/{name}", headers=GZIP if len(looked) % 2 else ())
             assert answer.status in (200, APP_STATUS)

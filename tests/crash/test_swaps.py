@@ -27,6 +27,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SWAPS = 1000
 CLIENTS = 6
 
+# It takes half a minute; one that takes this long is stuck.
+LONGEST_SECONDS = 600
+
 # The server's descriptors are counted this many times in the run, and what it opens in passing is a file or two.
 DESCRIPTORS_IN_PASSING = 4
 
@@ -72,7 +75,10 @@ def serving(root: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
             yield process, port
         finally:
             process.terminate()
-            process.wait(20)
+            try:
+                process.wait(20)
+            finally:
+                process.kill()
 
 
 async def read(port: int, number: int, seen: Seen, ended: asyncio.Event) -> None:
@@ -108,14 +114,21 @@ async def swap_under_load(root: Path, port: int, pid: int) -> tuple[Seen, dict[i
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
-    async for line in process.stdout:
-        generation, digests = json.loads(line)
-        published[generation] = digests
-        if len(published) % 20 == 0:
-            samples.append(sample(pid))
-    assert await process.wait() == 0
-    ended.set()
-    await asyncio.gather(*clients)
+    try:
+        async with asyncio.timeout(LONGEST_SECONDS):
+            async for line in process.stdout:
+                generation, digests = json.loads(line)
+                published[generation] = digests
+                if len(published) % 20 == 0:
+                    samples.append(sample(pid))
+            assert await process.wait() == 0
+            ended.set()
+            await asyncio.gather(*clients)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        for client in clients:
+            client.cancel()
     return seen, published, samples
 
 
