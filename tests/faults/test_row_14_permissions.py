@@ -106,8 +106,14 @@ def test_a_store_on_two_file_systems_is_told_before_any_function_is_run(tmp_path
     root = publish_two(tmp_path / "hot").root
     hot = Hotpath(root)
     ran = Calls()
-    hot.route("/n")(lambda: ran.add() or [3])
-    (root / name).rename(tmp_path / "aside") if name == "generations" else None
+
+    @hot.route("/n")
+    def page() -> list[int]:
+        ran.add()
+        return [3]
+
+    if name == "generations":
+        (root / name).rename(tmp_path / "aside")
     with tmpfs(root / name, "size=8m"):
         with pytest.raises(StoreError, match=rf"{name}: this is on another file system than .*mount at the root"):
             build(hot)
