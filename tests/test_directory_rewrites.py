@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,9 @@ def judge(log: list[dict[str, Any]], watches: dict[str, Watch], looked: list[flo
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("seed", "files", "rounds"), [("one", 20, 1), ("two", 80, 6)])
-def test_nothing_but_whole_versions_is_ever_served(tmp_path: Path, seed: str, files: int, rounds: int) -> None:
+def test_nothing_but_whole_versions_is_ever_served(
+    tmp_path: Path, seed: str, files: int, rounds: int, record_property: Callable[[str, object], None]
+) -> None:
     directory = tmp_path / "data"
     directory.mkdir()
     hot = Hotpath(tmp_path / "hot")
@@ -170,6 +173,7 @@ def test_nothing_but_whole_versions_is_ever_served(tmp_path: Path, seed: str, fi
     assert writer.returncode == 0
     log = [json.loads(line) for line in log_path.read_text().splitlines()]
     found = judge(log, watches, looked)
+    record_property("cases", found.rewrites)
     print(found)
     assert not found.wrong, "\n".join(found.wrong)
     assert found.rewrites >= 4 * files * rounds

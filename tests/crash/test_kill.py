@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -68,7 +68,9 @@ QUICK = ("publish, old ones pruned", "rollback", "unpin")
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SCENARIOS]
 )
-def test_a_command_killed_at_any_operation_leaves_the_store_whole(name: str, tmp_path: Path, killer: Killer) -> None:
+def test_a_command_killed_at_any_operation_leaves_the_store_whole(
+    name: str, tmp_path: Path, killer: Killer, record_property: Callable[[str, object], None]
+) -> None:
     bench = Bench(SCENARIOS[name], tmp_path)
     kills = 0
     wrong = []
@@ -78,6 +80,7 @@ def test_a_command_killed_at_any_operation_leaves_the_store_whole(name: str, tmp
             check(bench, killer, number, moment)
         except AssertionError as error:
             wrong.append(f"{moment} {number} {bench.trace[number]}: {error}")
+    record_property("cases", kills)
     print(f"{name}: {len(bench.trace)} operations, {kills} kills, {len(wrong)} wrong")
     assert not wrong, "\n".join(wrong)
 

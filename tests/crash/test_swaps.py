@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,7 +133,7 @@ async def swap_under_load(root: Path, port: int, pid: int) -> tuple[Seen, dict[i
 
 
 @pytest.mark.slow
-def test_a_thousand_swaps_under_load(tmp_path: Path) -> None:
+def test_a_thousand_swaps_under_load(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     pytest.importorskip("uvicorn", reason="needs uvicorn")
     root = tmp_path / "hot"
     store = Store(root, keep=1)
@@ -149,11 +149,15 @@ def test_a_thousand_swaps_under_load(tmp_path: Path) -> None:
 
     generations = {generation for generation, _ in seen.pages}
     descriptors = [one.descriptors for one in samples]
-    print(
-        f"{len(published)} generations, {len(generations)} of them read, {seen.answers} answers in {seconds:.0f} s, "
-        f"{min(descriptors)} to {max(descriptors)} descriptors, "
-        f"{settled.resident_bytes / 2**20:.1f} to {last.resident_bytes / 2**20:.1f} MiB"
+    grown = (
+        f"{min(descriptors)} to {max(descriptors)} descriptors; "
+        f"{settled.resident_bytes / 2**20:.1f} MiB of memory after {SWAPS // 5} swaps, "
+        f"{last.resident_bytes / 2**20:.1f} at the last"
     )
+    record_property("cases", seen.answers)
+    record_property("server", grown)
+    told = f"{len(generations)} of them read, {seen.answers} answers in {seconds:.0f} s"
+    print(f"{len(published)} generations, {told}, {grown}")
     assert seen.errors == Counter()
     assert len(published) == SWAPS + 1
     assert len(generations) > SWAPS / 2, "the clients have read most of them"
