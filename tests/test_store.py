@@ -414,6 +414,20 @@ def test_a_manifest_under_another_number_is_not_taken(store: Store) -> None:
         store.read_manifest(2, expected=b"\0" * 32)
 
 
+def test_the_root_may_be_a_link_of_its_owner(tmp_path: Path) -> None:
+    """To a larger disk, say; every kind of writer goes through it."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "hot").symlink_to("disk")
+    store = Store(tmp_path / "hot", keep=1)
+    for number in range(3):
+        publish(store, b"[%d]" % number)
+    store.pin(3)
+    store.unpin()
+    assert (served(store), why_degraded(store), store.sequences()) == (3, None, [3])
+    assert repair(store).is_sound
+    assert (tmp_path / "hot").is_symlink()
+
+
 def test_a_store_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="file"):

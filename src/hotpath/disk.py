@@ -1,8 +1,8 @@
 """Every operation on the store's files goes through one object, so that each can be counted, failed or replayed.
 
 ``Disk`` is a thin set of system calls and holds no state. Tests put a recording or failing one in its place; in
-production there is nothing between the caller and the kernel. No operation follows a link in the last component of
-its path, and none opens anything but a regular file or a directory.
+production there is nothing between the caller and the kernel. No operation that changes or reads follows a link in the
+last component of its path, and none opens anything but a regular file or a directory.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class Disk:
             os.close(descriptor)
 
     def sync_directory(self, path: Path) -> None:
-        """fsync(2) of a directory: makes its entries durable, not the files behind them."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        """fsync(2) of a directory: makes its entries durable, not the files behind them. The root may be a link."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
         finally:
