@@ -185,6 +185,18 @@ class KillingDisk(NumberedDisk):
         return (number, MIDDLE) == (self.number, self.moment)
 
 
+@dataclass
+class InterruptedDisk(NumberedDisk):
+    """Ctrl-C before or after operation ``number``; what tidies up then is done."""
+
+    number: int = -1
+    moment: str = BEFORE
+
+    def reach(self, number: int, moment: str, operation: Operation) -> None:
+        if (number, moment) == (self.number, self.moment):
+            raise KeyboardInterrupt
+
+
 class Ended(BaseException):
     """Nothing more happens: as a kill, in a process that goes on."""
 
