@@ -275,3 +275,10 @@ def test_the_command(source: Path, store: Store, tmp_path: Path) -> None:
     code, told = run(tmp_path, *arguments)
     assert (code, "3 items" in told) == (0, True)
     assert run(tmp_path, "approve", str(store.root), "1", "--reason", "x")[0] == 1, "a newer one was accepted"
+
+
+def test_a_target_is_not_taken_for_the_name_of_a_new_store(source: Path, tmp_path: Path) -> None:
+    code, told = run(tmp_path, "import", "mysite:hot", str(source))
+    assert (code, "mysite:hot: expected the path of a store" in told) == (2, True)
+    assert not (tmp_path / "mysite:hot").exists()
+    assert run(tmp_path, "import", str(tmp_path / "mysite:hot"), str(source))[0] == 0, "as it says to write it"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hotpath.errors import HotpathError, NothingPublished
+from hotpath.errors import HotpathError, NothingPublished, TargetError
 
 try:
     import click
@@ -286,6 +286,11 @@ def verify(target: str, repair: bool, as_json: bool) -> None:
 @JSON
 def import_(store: Path, directory: Path, prefix: str, strip_suffix: str, validate: str | None, as_json: bool) -> None:
     """Publish a DIRECTORY that another program wrote to STORE as a new generation."""
+    if ":" in str(store) and len(store.parts) == 1 and not store.exists():
+        raise TargetError(
+            str(store),
+            f"expected the path of a store, which no code builds; write {store.absolute()} if that is its name",
+        )
     published = import_operation.import_directory(
         Store(store),
         directory,

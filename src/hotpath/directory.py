@@ -4,8 +4,9 @@ What is guaranteed, with a look every half second (``reader.DIRECTORY_REFRESH_SE
 
 - A file is taken when three looks in a row, ``UNCHANGED_SECONDS`` or more from the first to the last, find the same
   inode, size and times, the second and the third read the same bytes, and these parse as what the page is. So a change
-  shows one to one and a half seconds after the last write. A file that nobody has written to for ``SETTLED_SECONDS``
-  when it is first seen, as at start, is taken at once.
+  shows one to one and a half seconds after the last write; later where the process does not get to run, or loads a
+  generation of very many pages meanwhile. A file that nobody has written to for ``SETTLED_SECONDS`` when it is first
+  seen, as at start, is taken at once.
 - Until then, and when the file is empty, torn or invalid, the last good bytes stay, however long that lasts.
 - A writer that pauses in the middle of a file for less than ``UNCHANGED_SECONDS`` is waited for. After a longer pause
   what is there counts as the file: torn JSON is refused even then, but half of a text, or of a number, is none that
