@@ -30,7 +30,7 @@ def prune(store: Store, keep: int | None = None) -> Pruned:
     """
     if keep is not None and keep < 1:
         raise DeclarationError(f"keep={keep}: at least the current generation has to stay; write keep=1 or more")
-    with store.locked(), store.explained():
+    with store.locked(new=False), store.explained():
         damages = store.verify_generation(store.chosen_sequence())
         if damages:
             raise Corrupt(

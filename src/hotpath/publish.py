@@ -316,7 +316,7 @@ def staging(store: Store) -> Iterator[Stage]:
 
     Raises ``StoreBusy`` where another process is publishing, ``StoreError`` where the store cannot be written.
     """
-    with store.locked(new=True):
+    with store.locked():
         with store.explained():
             previous = _previous(store)
             _preflight(store, previous)

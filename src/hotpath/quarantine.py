@@ -54,7 +54,7 @@ def approve(store: Store, sequence: int, reason: str) -> list[str]:
     """
     if not reason.strip():
         raise StoreError("an approval needs a reason; it is kept in the history", path=store.root, fix="--reason …")
-    with store.locked(), store.explained():
+    with store.locked(new=False), store.explained():
         source, released = store.quarantine_path / str(sequence), store.generation_path(sequence)
         # One that was killed after the rename is finished by the next.
         half_done = sequence in store.sequences() and (released / "report.json").exists()

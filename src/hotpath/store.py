@@ -254,10 +254,10 @@ class Store:
     # Writing
 
     @contextmanager
-    def locked(self, *, new: bool = False) -> Iterator[None]:
+    def locked(self, *, new: bool = True) -> Iterator[None]:
         """Hold the writer's lock. Raises ``StoreBusy`` at once where another process has it.
 
-        With ``new`` the store is made where there is none; else that raises ``NothingPublished``.
+        With ``new`` the store is made where there is none; without, that raises ``NothingPublished``.
 
         The kernel frees the lock when its holder dies, so it is never broken by age. What a killed writer left is put
         in order first: litter, which nobody else can be using, and a ``current`` link that was not moved yet.
@@ -290,7 +290,7 @@ class Store:
         Every file of the target is verified before anything is changed. A rollback that was killed half-way is finished
         by the next one, not repeated.
         """
-        with self.locked(), self.explained():
+        with self.locked(new=False), self.explained():
             now = self.chosen_sequence()
             bad = self.bad()
             current = self.pointer(self.current_path)
@@ -328,7 +328,7 @@ class Store:
 
     def pin(self, sequence: int) -> None:
         """Serve this generation, whatever is published, until ``unpin``."""
-        with self.locked(), self.explained():
+        with self.locked(new=False), self.explained():
             bad = self.bad()
             if sequence in bad:
                 raise StoreError(
@@ -351,7 +351,7 @@ class Store:
 
     def unpin(self) -> int | None:
         """Serve the newest accepted generation again. Returns the one that was pinned, or ``None``."""
-        with self.locked(), self.explained():
+        with self.locked(new=False), self.explained():
             pinned = self.pointer(self.pin_path)
             if pinned is None:
                 return None

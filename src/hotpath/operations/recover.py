@@ -334,5 +334,5 @@ def _check_wish(hot: Hotpath, wish: Wish) -> None:
 def _make_root(store: Store) -> None:
     """The journal comes before the first generation, so it has to have a place."""
     if not store.root.exists():
-        with store.locked(new=True):
+        with store.locked():
             pass

@@ -83,7 +83,7 @@ def repair(store: Store) -> Verification:
     Raises ``StoreBusy`` where another process is publishing, ``StoreError`` where the store cannot be written.
     """
     repaired: list[str] = []
-    with store.locked(), store.explained():
+    with store.locked(new=False), store.explained():
         _mend_marks(store, repaired)
         for damage in verify(store).damages:
             if damage.may_pass:
