@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hotpath.disk import Disk
-from hotpath.errors import Corrupt, NothingPublished, StoreError, UnsafePath
+from hotpath.errors import Corrupt, ItemError, NothingPublished, StoreError, UnsafePath
 from hotpath.manifest import Policy
 from hotpath.operations.verify import repair
 from hotpath.prune import prune
@@ -412,6 +412,15 @@ def test_a_manifest_under_another_number_is_not_taken(store: Store) -> None:
     assert served(store) == 1
     with pytest.raises(Corrupt):
         store.read_manifest(2, expected=b"\0" * 32)
+
+
+@pytest.mark.parametrize("files", [("a", "a/b"), ("a/b", "a"), ("a/b", "a/b/c/d"), ("x/a.json", "x/a.json/b")])
+def test_what_would_be_a_file_and_a_folder_is_told_of_the_item(store: Store, files: tuple[str, str]) -> None:
+    with staging(store) as stage:
+        stage.add("/first", files[0], b"[1]", POLICY)
+        with pytest.raises(ItemError, match=r"one name as a file and as a folder; give files an ending") as caught:
+            stage.add("/second", files[1], b"[1]", POLICY)
+    assert caught.value.key == "/second"
 
 
 def test_the_root_may_be_a_link_of_its_owner(tmp_path: Path) -> None:

@@ -152,6 +152,13 @@ class Stage:
             )
         if file.endswith(_CODED):
             self._codings_of[file.rpartition(".")[0]] = file
+        folders = [file[:place] for place, letter in enumerate(file) if letter == "/"]
+        if file in self._directories or not self._names.isdisjoint(folders):
+            raise ItemError(
+                f"the file {file!r} and that of another item need one name as a file and as a folder; "
+                "give files an ending (file='….json')",
+                key=key,
+            )
         if any(part in ("", ".", "..") for part in file.split("/")):
             raise ItemError(
                 f"the file {file!r} could leave the generation; write a relative name without '..'", key=key
