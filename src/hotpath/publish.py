@@ -152,7 +152,8 @@ class Stage:
             )
         if file.endswith(_CODED):
             self._codings_of[file.rpartition(".")[0]] = file
-        folders = [file[:place] for place, letter in enumerate(file) if letter == "/"]
+        is_new_folder = file.rpartition("/")[0] not in self._directories
+        folders = [file[:place] for place, letter in enumerate(file) if letter == "/"] if is_new_folder else ()
         if file in self._directories or not self._names.isdisjoint(folders):
             raise ItemError(
                 f"the file {file!r} and that of another item need one name as a file and as a folder; "
