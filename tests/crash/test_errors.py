@@ -23,7 +23,7 @@ def test_an_error_at_any_operation_of_a_publish(
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("moment", [BEFORE, AFTER])
+@pytest.mark.parametrize("moment", [BEFORE, pytest.param(AFTER, marks=pytest.mark.slow)])
 def test_ctrl_c_at_any_operation_of_a_publish(
     moment: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

@@ -91,7 +91,7 @@ def closed(store: Store) -> list[str]:
     return [f"{path} {path.stat().st_mode:o}" for path in found if stat.S_IMODE(path.stat().st_mode) != 0o755]
 
 
-@pytest.mark.parametrize("name", ["first publish", "publish into quarantine"])
+@pytest.mark.parametrize("name", ["first publish", pytest.param("publish into quarantine", marks=pytest.mark.slow)])
 def test_killed_under_a_strict_umask_no_directory_stays_closed(name: str, tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:

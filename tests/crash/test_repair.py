@@ -49,7 +49,13 @@ def bodies(store: Store) -> dict[str, bytes]:
     return found
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+# One with every run of the tests.
+QUICK = "a file is not what was published"
+
+
+@pytest.mark.parametrize(
+    "damage", [one if one == QUICK else pytest.param(one, marks=pytest.mark.slow) for one in DAMAGES]
+)
 def test_a_repair_that_ends_at_any_operation(damage: str, tmp_path: Path) -> None:
     prepared = tmp_path / "prepared"
     prepared.mkdir()
