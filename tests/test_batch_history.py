@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -218,3 +221,20 @@ def test_what_a_failed_item_printed_is_kept(site: Site) -> None:
     last = runs.last_run(site.hot.store)
     assert last is not None
     assert [failure["output"] for failure in last["failures"]] == ["asking for 7\n"]
+
+
+def test_runs_that_cannot_be_listed_are_not_taken_for_none(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not looked at is not plausible; a new site is something else."""
+    site.night()
+    listed = Path.iterdir
+
+    def fail(path: Path) -> Iterator[Path]:
+        if path.name == "runs":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", fail)
+    with pytest.raises(OSError, match="Too many open files"):
+        next(runs.newest_runs(site.hot.store))
+    found = status(site.hot.store)
+    assert (found.serving, "Too many open files" in str(found.degraded)) == (1, True)

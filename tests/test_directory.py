@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,57 @@ def test_deleting_is_a_miss_and_a_short_gap_is_not(site: Site) -> None:
     site.look()
     site.look()
     assert site.body("/indices/kospi") is None
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
+def test_a_directory_that_cannot_be_listed_is_no_deletion(
+    site: Site, code: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a process whose backend has leaked its last descriptor, when the hot pages are needed most."""
+    site.write("kospi.json", b"[1]", at=NOW - 60)
+    site.write("kosdaq.json", b"[1]", at=NOW - 60)
+    site.look()
+    listed = os.scandir
+
+    def fail(path: str) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    for _ in range(2):
+        monkeypatch.setattr(os, "scandir", fail)
+        for _ in range(4):
+            site.look()
+        assert [site.body("/indices/kospi"), site.body("/indices/kosdaq")] == [b"[1]", b"[1]"]
+        monkeypatch.setattr(os, "scandir", listed)
+        site.look()
+    assert caplog.text.count(os.strerror(code)) == 2, "once for each time that it began"
+    site.write("kospi.json", b"[2]", at=NOW - 60)
+    (site.directory / "kosdaq.json").unlink()
+    for _ in range(3):
+        site.look()
+    assert [site.body("/indices/kospi"), site.body("/indices/kosdaq")] == [b"[2]", None]
+
+
+def open_until_refused(held: list[int]) -> None:
+    while True:
+        held.append(os.open(os.devnull, os.O_RDONLY))
+
+
+def test_a_process_without_a_descriptor_left_goes_on_with_its_files(site: Site) -> None:
+    site.write("kospi.json", b"[1]", at=NOW - 60)
+    site.look()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 20, before[1]))
+        with pytest.raises(OSError, match="Too many open files"):
+            open_until_refused(held)
+        for _ in range(3):
+            site.look()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for descriptor in held:
+            os.close(descriptor)
+    assert site.body("/indices/kospi") == b"[1]"
 
 
 def test_a_rewrite_that_puts_size_and_time_back_is_seen(site: Site) -> None:

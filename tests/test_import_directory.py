@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import shutil
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 from hotpath.errors import HotpathError, Implausible, ImportRefused
 from hotpath.manifest import Manifest
+from hotpath.operations import import_directory as importing
 from hotpath.operations.import_directory import import_directory
 from hotpath.store import Store
 from tests.faults.sites import get, run, site_of
@@ -194,8 +198,54 @@ def test_wrong_arguments(source: Path, store: Store, prefix: str, told: str) -> 
 
 def test_an_empty_directory_publishes_nothing(tmp_path: Path, store: Store) -> None:
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(ImportRefused, match="holds no files"):
+    with pytest.raises(HotpathError, match="holds no files, so there is nothing to publish"):
         import_directory(store, tmp_path / "nothing")
+    assert not store.root.exists()
+
+
+@pytest.mark.parametrize("place", [".", "sub", "sub/hot"])
+def test_a_store_inside_of_what_is_imported_would_be_imported_too(source: Path, place: str) -> None:
+    store = Store(source / place)
+    with pytest.raises(HotpathError, match=r"the store .* is inside of it"):
+        import_directory(store, source)
+    assert store.sequences() == []
+
+
+def test_folders_may_be_deeper_than_python_calls(tmp_path: Path, store: Store) -> None:
+    depth = 300
+    page = tmp_path.joinpath("deep", *["d"] * depth, "page.json")
+    page.parent.mkdir(parents=True)
+    page.write_text("[1]")
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + depth - 50)
+    try:
+        assert import_directory(store, tmp_path / "deep").items == 1
+    finally:
+        sys.setrecursionlimit(before)
+    assert [*store.read_manifest(1).items] == ["/" + "d/" * depth + "page.json"]
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_folder_that_becomes_a_link_after_it_was_looked_at_leads_nowhere(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, depth: int
+) -> None:
+    """Whoever may write the directory must not have files published that only the importer may read."""
+    secret, source = tmp_path / "secret", tmp_path / "source"
+    for top, text in ((secret, '["secret"]'), (source, '["public"]')):
+        (top / "a" / "b").mkdir(parents=True)
+        (top / "a" / "b" / "page.json").write_text(text)
+    swapped = source.joinpath(*"ab"[:depth])
+    judge = importing._key_of
+
+    def swap(name: str, prefix: str, strip_suffix: str) -> tuple[str | None, str | None]:
+        shutil.move(swapped, tmp_path / "aside")
+        swapped.symlink_to(secret.joinpath(*"ab"[:depth]))
+        return judge(name, prefix, strip_suffix)
+
+    monkeypatch.setattr(importing, "_key_of", swap)
+    with pytest.raises(ImportRefused, match=r"a/b/page\.json: cannot be read"):
+        import_directory(store, source)
+    assert store.sequences() == []
 
 
 def _half(manifest: Manifest, previous: Manifest | None) -> list[str]:
@@ -225,3 +275,10 @@ def test_the_command(source: Path, store: Store, tmp_path: Path) -> None:
     code, told = run(tmp_path, *arguments)
     assert (code, "3 items" in told) == (0, True)
     assert run(tmp_path, "approve", str(store.root), "1", "--reason", "x")[0] == 1, "a newer one was accepted"
+
+
+def test_a_target_is_not_taken_for_the_name_of_a_new_store(source: Path, tmp_path: Path) -> None:
+    code, told = run(tmp_path, "import", "mysite:hot", str(source))
+    assert (code, "mysite:hot: expected the path of a store" in told) == (2, True)
+    assert not (tmp_path / "mysite:hot").exists()
+    assert run(tmp_path, "import", str(tmp_path / "mysite:hot"), str(source))[0] == 0, "as it says to write it"

@@ -295,7 +295,7 @@ def test_nobody_who_needs_one_page_waits_for_a_generation(
             assert answered.wait(10)
 
     monkeypatch.setattr(Loader, "breathe", watched)
-    load = threading.Thread(target=hot.reader.refresh)
+    load = threading.Thread(target=hot.reader.refresh, daemon=True)
     load.start()
     assert loads.wait(10)
     found: list[Any] = []
@@ -304,12 +304,12 @@ def test_nobody_who_needs_one_page_waits_for_a_generation(
         found.append(hot.reader.load_page(b"/p/40"))
         answered.set()
 
-    asker = threading.Thread(target=ask)
+    asker = threading.Thread(target=ask, daemon=True)
     asker.start()
     await_true(lambda: len(hot.reader._loader._waiting) == 1)
     waits.set()
-    asker.join()
-    load.join()
+    asker.join(20)
+    load.join(20)
     assert orjson.loads(found[0].bodies["identity"])["n"] == (0 if phase == "lines" else 1)
     assert hot.current().generation == 2
     hot.reader.close()

@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from hotpath.errors import Corrupt, NothingPublished, StoreError, UnsafePath
+from hotpath.disk import Disk
+from hotpath.errors import Corrupt, ItemError, NothingPublished, StoreError, UnsafePath
 from hotpath.manifest import Policy
+from hotpath.operations.verify import repair
+from hotpath.prune import prune
 from hotpath.publish import Published, staging
+from hotpath.quarantine import approve
 from hotpath.store import Store
 from hotpath.testing import FakeClock
 
@@ -236,7 +240,7 @@ def test_the_web_user_can_read_and_not_write_whatever_the_umask(store: Store, um
         if not stat.S_ISLNK(mode):
             # Who could open the lock could hold it, and keep every batch waiting.
             private = path.name == "lock"
-            assert mode & 0o777 == (0o755 if stat.S_ISDIR(mode) else 0o600 if private else 0o644), path
+            assert stat.S_IMODE(mode) == (0o755 if stat.S_ISDIR(mode) else 0o600 if private else 0o644), path
 
 
 @pytest.mark.parametrize("name", ["lock", ".new-CURRENT", "generations"])
@@ -256,6 +260,34 @@ def test_a_planted_link_is_refused_or_removed_and_never_followed(store: Store, t
     assert not list(elsewhere.iterdir())
 
 
+class Overtaken(Disk):
+    """Lets a writer publish, and prune what was there, before each of the first manifests is opened."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def open_regular(self, path: Path) -> int:
+        if path.name == "manifest.json" and self.left:
+            self.left -= 1
+            publish(Store(path.parents[2], keep=1), b"[%d]" % self.left)
+        return super().open_regular(path)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_writer_that_is_faster_than_the_look_is_no_damage(tmp_path: Path, times: int) -> None:
+    publish(Store(tmp_path / "hot", keep=1), b"[9]")
+    store = Store(tmp_path / "hot", disk=Overtaken(times))
+    choice = store.choose()
+    os.close(choice.descriptor)
+    assert (choice.sequence, choice.degraded) == (1 + times, None)
+
+
+def test_a_writer_that_is_always_faster_is_not_waited_for(tmp_path: Path) -> None:
+    publish(Store(tmp_path / "hot", keep=1), b"[9]")
+    with pytest.raises(NothingPublished):
+        Store(tmp_path / "hot", disk=Overtaken(1000)).choose()
+
+
 def test_litter_of_a_killed_writer_goes_with_the_next_publish(store: Store) -> None:
     publish(store, b"[1]")
     (store.root / ".stage-99").mkdir()
@@ -264,6 +296,91 @@ def test_litter_of_a_killed_writer_goes_with_the_next_publish(store: Store) -> N
     (store.root / ".trash-0").mkdir()
     publish(store, b"[2]")
     assert not [path.name for path in store.root.iterdir() if path.name.startswith(".")]
+
+
+def test_what_only_looks_like_litter_stays(store: Store) -> None:
+    publish(store, b"[1]")
+    others = [".trash-can", ".stage-left.mp3", ".new-", ".new-year", ".view-all", ".trash-1.txt", "xx.stage-1"]
+    for name in others:
+        (store.root / name).mkdir()
+    publish(store, b"[2]")
+    assert {path.name for path in store.root.iterdir()} >= {*others}
+
+
+WRITERS: dict[str, Callable[[Store], object]] = {
+    "rollback": lambda store: store.rollback(),
+    "pin": lambda store: store.pin(1),
+    "unpin": lambda store: store.unpin(),
+    "approve": lambda store: approve(store, 1, "right"),
+    "prune": lambda store: prune(store, 1),
+    "repair": repair,
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_directory_that_is_no_store_is_left_as_it_is(tmp_path: Path, writer: str) -> None:
+    """A path with a letter wrong; what is there has names that a store would take for its own litter."""
+    for name in (".trash-1", ".stage-2", "mine"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(NothingPublished, match=r"there is no store here .*hotpath build TARGET") as caught:
+        WRITERS[writer](Store(tmp_path))
+    assert caught.value.path == tmp_path
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".stage-2", ".trash-1", "mine"]
+    with pytest.raises(NothingPublished):
+        WRITERS[writer](Store(tmp_path / "none" / "here"))
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("generations", "this is a file, expected a directory; move it away"),
+        ("quarantine", "this is a file, expected a directory; move it away"),
+        ("lock", "Is a directory; a directory has the name of a file; move it away"),
+    ],
+)
+def test_something_else_where_a_part_of_the_store_belongs(store: Store, name: str, told: str) -> None:
+    store.root.mkdir()
+    path = store.root / name
+    if name == "lock":
+        path.mkdir()
+    else:
+        path.write_text("")
+    with pytest.raises(StoreError, match=told) as caught:
+        publish(store, b"[1]")
+    assert caught.value.path == path
+
+
+def test_a_directory_where_the_link_belongs_is_told_with_its_own_name(store: Store) -> None:
+    publish(store, b"[1]")
+    (store.root / "current").unlink()
+    (store.root / "current").mkdir()
+    (warning,) = publish(store, b"[2]").warnings
+    assert f"{store.root / 'current'}: Is a directory; a directory has the name of a file; move it away" in warning
+
+
+@pytest.mark.parametrize("name", [".", "generations"])
+def test_a_store_that_only_its_owner_may_enter_is_told(store: Store, name: str) -> None:
+    publish(store, b"[1]")
+    closed = store.root / name
+    closed.chmod(0o700)
+    (warning,) = publish(store, b"[2]").warnings
+    assert warning.startswith(f"{closed}: mode 0700 lets only user {os.geteuid()} in")
+    assert f"chmod 755 {closed}" in warning
+    for mode in (0o750, 0o711, 0o755):
+        closed.chmod(mode)
+        assert publish(store, b"[%d]" % mode).warnings == ()
+        assert stat.S_IMODE(closed.stat().st_mode) == mode, "what somebody has set stays"
+
+
+def test_the_mark_of_an_unfinished_directory_is_not_taken_from_others(tmp_path: Path) -> None:
+    """Somebody's own sticky directories on the way: one that has something in it, one that others may write."""
+    first, second = tmp_path / "first", tmp_path / "first" / "second"
+    second.mkdir(parents=True)
+    first.chmod(0o1750)
+    second.chmod(0o1777)
+    publish(Store(second / "hot"), b"[1]")
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (first, second)] == [0o1750, 0o1777]
 
 
 def test_a_full_disk_is_said_before_anything_is_written(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +414,46 @@ def test_a_manifest_under_another_number_is_not_taken(store: Store) -> None:
         store.read_manifest(2, expected=b"\0" * 32)
 
 
+@pytest.mark.parametrize("files", [("a", "a/b"), ("a/b", "a"), ("a/b", "a/b/c/d"), ("x/a.json", "x/a.json/b")])
+def test_what_would_be_a_file_and_a_folder_is_told_of_the_item(store: Store, files: tuple[str, str]) -> None:
+    with staging(store) as stage:
+        stage.add("/first", files[0], b"[1]", POLICY)
+        with pytest.raises(ItemError, match=r"one name as a file and as a folder; give files an ending") as caught:
+            stage.add("/second", files[1], b"[1]", POLICY)
+    assert caught.value.key == "/second"
+
+
+def test_the_root_may_be_a_link_of_its_owner(tmp_path: Path) -> None:
+    """To a larger disk, say; every kind of writer goes through it."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "hot").symlink_to("disk")
+    store = Store(tmp_path / "hot", keep=1)
+    for number in range(3):
+        publish(store, b"[%d]" % number)
+    store.pin(3)
+    store.unpin()
+    assert (served(store), why_degraded(store), store.sequences()) == (3, None, [3])
+    assert repair(store).is_sound
+    assert (tmp_path / "hot").is_symlink()
+
+
 def test_a_store_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="file"):
         publish(Store(tmp_path / "file" / "hot"), b"[1]")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"sequence":"1","reason":"x"}', b'{"sequence":1,"reason":2}', b'{"sequence":true,"reason":""}', b"[1]", b"1"],
+)
+def test_marks_that_are_json_and_no_marks_are_told_and_not_guessed_at(store: Store, line: bytes) -> None:
+    publish(store, b"[1]")
+    publish(store, b"[2]")
+    store.bad_path.write_bytes(line + b"\n")
+    assert "BAD: a line cannot be read" in (why_degraded(store) or "")
+    for act in (lambda: publish(store, b"[3]"), store.rollback):
+        with pytest.raises(Corrupt, match=r"BAD: a line cannot be read.*hotpath verify TARGET --repair"):
+            act()
+    assert [*map(str, repair(store).repaired)] == [f"{store.bad_path} was made again from the history: [] are bad"]
+    assert publish(store, b"[3]").sequence == 3

@@ -168,3 +168,21 @@ def test_nothing_left_says_so(store: Store) -> None:
         store.manifest_path(sequence).unlink()
     found = repair(store)
     assert found.fallen_back == ["nothing can be served: every hot page goes to the app; run 'hotpath build TARGET'"]
+
+
+@pytest.mark.parametrize("name", ["sub/same.json", "sub"])
+def test_what_stands_in_the_way_of_one_file_keeps_no_other_from_being_mended(store: Store, name: str) -> None:
+    files = store.files_path(3)
+    if name == "sub":
+        shutil.rmtree(files / "sub")
+        (files / "sub").write_text("mine")
+    else:
+        (files / name).unlink()
+        (files / name).mkdir()
+    other = store.files_path(2) / "sub" / "same.json"
+    other.write_bytes(b"[")
+    found = repair(store)
+    assert found.repaired == [f"{other} is again what was published, from another generation"]
+    assert {one.key for one in found.damages} == {"/same"}
+    assert found.fallen_back == ["/same is served from generation 2"]
+    assert (files / name).is_dir() == (name != "sub"), "left as it is"

@@ -22,6 +22,7 @@ from hotpath.errors import (
     NothingToRetry,
     StoreError,
 )
+from hotpath.ground import VIEW_PREFIX
 from hotpath.judging import judge_run
 from hotpath.manifest import Item
 from hotpath.publish import Published, Stage, staging
@@ -30,7 +31,6 @@ from hotpath.routes import PlannedItem
 from hotpath.runs import FAILED, PUBLISHED, QUARANTINED, last_run, write_run
 from hotpath.site import Hotpath
 from hotpath.sqlite import one_view, sqlite_snapshot
-from hotpath.store import VIEW_PREFIX
 from hotpath.time_limit import time_limit
 from hotpath.worker import Limits, Outcome, run_items
 

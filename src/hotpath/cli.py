@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hotpath.errors import HotpathError
+from hotpath.errors import HotpathError, NothingPublished, TargetError
 
 try:
     import click
@@ -258,12 +258,21 @@ def verify(target: str, repair: bool, as_json: bool) -> None:
     """Read every file of every generation and say which is not what was published."""
     store = load_store(target)
     found = verify_operation.repair(store) if repair else verify_operation.verify(store)
+    if found.is_sound and not found.generations:
+        raise NothingPublished(
+            "nothing is published here, so nothing was read", path=store.root, fix="run 'hotpath build TARGET' first"
+        )
     if as_json:
         print_json(found.as_dict())
     else:
         say(*verify_operation.lines(found))
-        if not found.is_sound and not repair:
-            click.echo(f"hotpath verify {target} --repair mends what it can", err=True)
+        if not found.is_sound:
+            mends = (
+                "hotpath build TARGET makes all of it anew"
+                if repair
+                else f"hotpath verify {target} --repair mends what it can"
+            )
+            click.echo(mends, err=True)
     if not found.is_sound:
         raise SystemExit(1)
 
@@ -277,6 +286,11 @@ def verify(target: str, repair: bool, as_json: bool) -> None:
 @JSON
 def import_(store: Path, directory: Path, prefix: str, strip_suffix: str, validate: str | None, as_json: bool) -> None:
     """Publish a DIRECTORY that another program wrote to STORE as a new generation."""
+    if ":" in str(store) and len(store.parts) == 1 and not store.exists():
+        raise TargetError(
+            str(store),
+            f"expected the path of a store, which no code builds; write {store.absolute()} if that is its name",
+        )
     published = import_operation.import_directory(
         Store(store),
         directory,

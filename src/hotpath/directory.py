@@ -4,13 +4,15 @@ What is guaranteed, with a look every half second (``reader.DIRECTORY_REFRESH_SE
 
 - A file is taken when three looks in a row, ``UNCHANGED_SECONDS`` or more from the first to the last, find the same
   inode, size and times, the second and the third read the same bytes, and these parse as what the page is. So a change
-  shows one to one and a half seconds after the last write. A file that nobody has written to for ``SETTLED_SECONDS``
-  when it is first seen, as at start, is taken at once.
+  shows one to one and a half seconds after the last write; later where the process does not get to run, or loads a
+  generation of very many pages meanwhile. A file that nobody has written to for ``SETTLED_SECONDS`` when it is first
+  seen, as at start, is taken at once.
 - Until then, and when the file is empty, torn or invalid, the last good bytes stay, however long that lasts.
 - A writer that pauses in the middle of a file for less than ``UNCHANGED_SECONDS`` is waited for. After a longer pause
   what is there counts as the file: torn JSON is refused even then, but half of a text, or of a number, is none that
   anybody could tell. Bytes that are changed through mmap(2) change no time at once, so nothing is promised for them.
-- A file that two looks in a row do not find is a miss: the app is asked.
+- A file that two looks in a row do not find is a miss: the app is asked. Where a directory cannot be listed (too many
+  open files, rights, a disk), nothing is missing: the last good bytes stay.
 - At most ``MAX_FILES`` files of at most ``routes.MAX_BYTES`` each are looked at, and no more bytes of them kept in
   memory than ``max_body_bytes`` of the site: they are all held there, and a look at each costs some 6 µs.
 
@@ -78,6 +80,10 @@ class WatchedDirectory:
         self.pages: Mapping[bytes, Page] = {}
         self._max_body_bytes = max_body_bytes
         self._disk = disk or Disk()
+        pattern = files.render(dict.fromkeys(files.names, "\0"))
+        self._pattern = glob.escape(pattern).replace("\0", "*")
+        self._listed: set[str] = set()
+        self._troubles: set[str] = set()
         self._keys: dict[str, str | None] = {}
         self._seen: dict[str, _Seen] = {}
         self._waiting: set[str] = set()  # files there was no room for
@@ -89,6 +95,7 @@ class WatchedDirectory:
         pages = dict(self.pages)
         by_file = {page.file: key for key, page in pages.items()}
         room: int | None = None
+        told, self._troubles = self._troubles, set()
         present = self._present()
         for name, key in present.items():
             served = pages.get(key)
@@ -106,7 +113,7 @@ class WatchedDirectory:
             pages[key] = page
         for name, key in by_file.items():
             # A program that removes and writes anew leaves a short gap, so a file has to be missing twice.
-            if name not in present:
+            if name not in present and self._is_gone(name):
                 if name in self._missing:
                     if pages[key].file == name:  # not another file's, whose name is the same with its case folded
                         del pages[key]
@@ -119,16 +126,30 @@ class WatchedDirectory:
                 self._missing.discard(name)
         for name in self._seen.keys() - present.keys() - by_file.keys():
             del self._seen[name]  # gone before it was ever served
+        for trouble in sorted(self._troubles - told):
+            logger.warning("hot directory: %s: %s", self._pattern, trouble)
         changed = pages != self.pages
         self.pages = pages
         return changed
 
+    def _is_gone(self, name: str) -> bool:
+        """Whether a file that was served is served no more, since it is not among those that were listed."""
+        if name in self._listed:
+            return True  # another file has its key, or there are too many
+        try:
+            os.lstat(name)
+            os.scandir(Path(name).parent).close()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError as error:  # glob passes over what it cannot list
+            self._troubles.add(f"{error}; the last good bytes stay")
+        return False
+
     def _present(self) -> dict[str, bytes]:
-        pattern = self.files.render(dict.fromkeys(self.files.names, "\0"))
-        pattern = glob.escape(pattern).replace("\0", "*")
-        names = glob.glob(pattern)  # noqa: PTH207 (an absolute pattern, which Path.glob refuses)
+        names = glob.glob(self._pattern)  # noqa: PTH207 (an absolute pattern, which Path.glob refuses)
+        self._listed = set(names)
         if len(names) > MAX_FILES:
-            self._tell(pattern, f"matches {len(names):,} files, and only the first {MAX_FILES:,} are served")
+            self._tell(self._pattern, f"matches {len(names):,} files, and only the first {MAX_FILES:,} are served")
         # The key of a name is made once: it costs more than the look.
         before, self._keys = self._keys, {}
         found: dict[str, bytes] = {}

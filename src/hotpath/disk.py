@@ -1,8 +1,8 @@
 """Every operation on the store's files goes through one object, so that each can be counted, failed or replayed.
 
 ``Disk`` is a thin set of system calls and holds no state. Tests put a recording or failing one in its place; in
-production there is nothing between the caller and the kernel. No operation follows a link in the last component of
-its path, and none opens anything but a regular file or a directory.
+production there is nothing between the caller and the kernel. No operation that changes or reads follows a link in the
+last component of its path, and none opens anything but a regular file or a directory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ from hotpath.errors import UnsafePath
 
 FILE_MODE = 0o644
 DIRECTORY_MODE = 0o755
+# The sticky bit, which means nothing where only the owner may write, and which no umask takes away.
+UNFINISHED = 0o1000
 LOCK_MODE = 0o600
+
+# Writers' locks that this process holds. A forked child closes its copies: it must not hold what its parent lets go.
+LOCK_DESCRIPTORS: set[int] = set()
 
 
 class Disk:
@@ -26,6 +31,14 @@ class Disk:
     def make_directory(self, path: Path) -> None:
         """One new directory, readable by others whatever the umask says: the web user is seldom the batch's."""
         path.mkdir(DIRECTORY_MODE)
+        path.chmod(DIRECTORY_MODE)
+
+    def begin_directory(self, path: Path) -> None:
+        """The same for one that lasts, with a mark: whoever finds the mark goes on where the first was killed."""
+        path.mkdir(UNFINISHED | DIRECTORY_MODE)
+
+    def finish_directory(self, path: Path) -> None:
+        """Readable by others, and without the mark."""
         path.chmod(DIRECTORY_MODE)
 
     def write_new(self, path: Path, data: bytes) -> None:
@@ -59,8 +72,8 @@ class Disk:
             os.close(descriptor)
 
     def sync_directory(self, path: Path) -> None:
-        """fsync(2) of a directory: makes its entries durable, not the files behind them."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        """fsync(2) of a directory: makes its entries durable, not the files behind them. The root may be a link."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
         finally:

@@ -7,11 +7,13 @@ returns comes back as JSON. Meant for a batch: a process that serves requests mu
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import resource
 import select
 import signal
+import sys
 import time
 import traceback
 import warnings
@@ -20,11 +22,16 @@ from typing import Any
 
 import psutil
 
+from hotpath.disk import LOCK_DESCRIPTORS
 from hotpath.errors import IsolatedFailure
 from hotpath.quantities import human_bytes
 
 # So much of what a child sends back is read: an answer that has no end must not fill the parent either.
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
+
+# prctl(2), found before any fork: the dynamic loader's lock may be held by another thread then.
+_PR_SET_PDEATHSIG = 1
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 def run_isolated(function: Callable[[], Any], *, timeout_seconds: float, memory_bytes: int) -> Any:
@@ -52,13 +59,15 @@ def run_isolated(function: Callable[[], Any], *, timeout_seconds: float, memory_
 
 
 def forked(work: Callable[[], object]) -> int:
-    """fork(2): the id of a child that does ``work`` and ends, never back into the caller's code.
+    """fork(2): the id of a child that does ``work`` and ends, never back into the caller's code, and not after it.
 
+    Of a caller that is killed nothing may go on: above all its locks, which the child has too, would not be free.
     Python warns of fork beside threads since 3.12: another thread may hold a lock that the child waits for. Callers
     say why theirs does not, or give the child a timeout.
     """
     # A Ctrl-C between fork and ``try`` would raise in the child, and run each ``finally`` of the caller there.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    parent = os.getpid()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -66,6 +75,9 @@ def forked(work: Callable[[], object]) -> int:
         if child == 0:
             status = 1
             try:
+                _die_with(parent)
+                for descriptor in LOCK_DESCRIPTORS:
+                    os.close(descriptor)
                 for number in (signal.SIGINT, signal.SIGTERM):
                     signal.signal(number, signal.SIG_DFL)
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -77,6 +89,14 @@ def forked(work: Callable[[], object]) -> int:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return child
+
+
+def _die_with(parent: int) -> None:
+    """Be killed when the parent is; elsewhere than on Linux a child ends when its work is done."""
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 def has_ended(child: int) -> bool:

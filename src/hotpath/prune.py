@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hotpath.errors import Corrupt, DeclarationError, StoreError
+from hotpath.os_errors import explain
 from hotpath.store import Store
 
 
@@ -29,7 +30,7 @@ def prune(store: Store, keep: int | None = None) -> Pruned:
     """
     if keep is not None and keep < 1:
         raise DeclarationError(f"keep={keep}: at least the current generation has to stay; write keep=1 or more")
-    with store.locked(), store.explained():
+    with store.locked(new=False), store.explained():
         damages = store.verify_generation(store.chosen_sequence())
         if damages:
             raise Corrupt(
@@ -54,8 +55,10 @@ def tidy(store: Store, record: dict[str, object]) -> list[str]:
     for what, step in steps:
         try:
             step()
-        except (StoreError, OSError) as error:
+        except StoreError as error:
             warnings.append(f"{what}: {error}")
+        except OSError as error:
+            warnings.append(f"{what}: {explain(error, store.root)}")
     return warnings
 
 

@@ -16,11 +16,13 @@ from pathlib import Path
 
 from hotpath.codings import Coding, available, encode_all
 from hotpath.errors import Corrupt, Implausible, IsolatedFailure, ItemError, StoreError
+from hotpath.ground import closed_to_others
 from hotpath.isolation import run_isolated
 from hotpath.manifest import SUFFIXES, Head, Item, Manifest, Policy, Representation, decode, encode, encode_item
+from hotpath.os_errors import explain
 from hotpath.prune import tidy
 from hotpath.quarantine import quarantine
-from hotpath.store import Store, explain
+from hotpath.store import Store
 
 # The preflight wants room for the last generation once more, a fifth of it for growth, and this much for the rest.
 RESERVE_BYTES = 1024 * 1024
@@ -58,12 +60,20 @@ class Published:
 class Stage:
     """A generation in the making. Made by ``staging``; add items, then publish once."""
 
-    def __init__(self, store: Store, directory: Path, previous: Manifest | None, codings: tuple[Coding, ...]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        directory: Path,
+        previous: Manifest | None,
+        codings: tuple[Coding, ...],
+        warnings: Sequence[str] = (),
+    ) -> None:
         self._store = store
         self._disk = store.disk
         self._directory = directory
         self._files = directory / "files"
         self._previous = previous
+        self._warnings = warnings
         self.codings = codings
         self._coding_names = tuple(coding.name for coding in codings)
         # As lines of the manifest, which are a quarter of what the items would take.
@@ -142,6 +152,14 @@ class Stage:
             )
         if file.endswith(_CODED):
             self._codings_of[file.rpartition(".")[0]] = file
+        is_new_folder = file.rpartition("/")[0] not in self._directories
+        folders = [file[:place] for place, letter in enumerate(file) if letter == "/"] if is_new_folder else ()
+        if file in self._directories or not self._names.isdisjoint(folders):
+            raise ItemError(
+                f"the file {file!r} and that of another item need one name as a file and as a folder; "
+                "give files an ending (file='….json')",
+                key=key,
+            )
         if any(part in ("", ".", "..") for part in file.split("/")):
             raise ItemError(
                 f"the file {file!r} could leave the generation; write a relative name without '..'", key=key
@@ -204,7 +222,7 @@ class Stage:
             "bytes": self._bytes,
         }
         self._commit(sequence)
-        warnings = tidy(store, record)
+        warnings = [*self._warnings, *tidy(store, record)]
         return Published(sequence, len(self._lines), self._unchanged, self._bytes, tuple(warnings))
 
     def _commit(self, sequence: int) -> None:
@@ -310,12 +328,13 @@ def staging(store: Store) -> Iterator[Stage]:
         with store.explained():
             previous = _previous(store)
             _preflight(store, previous)
+            warnings = [*closed_to_others(store.root)]
         directory = store.root / f".stage-{os.getpid()}"
         try:
             with store.explained():
                 store.disk.make_directory(directory)
                 store.disk.make_directory(directory / "files")
-            yield Stage(store, directory, previous, available())
+            yield Stage(store, directory, previous, available(), warnings)
         finally:
             if directory.exists():
                 with contextlib.suppress(OSError):  # the next writer removes it; the first error is the one to tell

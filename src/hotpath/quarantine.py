@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 
 from hotpath.errors import Corrupt, StoreError
+from hotpath.ground import is_made, make
 from hotpath.prune import tidy
 from hotpath.store import Store
 from hotpath.verify import verify_directory
@@ -19,9 +20,8 @@ KEEP_QUARANTINED = 3
 def quarantine(store: Store, stage: Path, sequence: int, problems: Sequence[str]) -> Path:
     """Put a complete stage aside, with ``report.json`` in it; returns where. The lock must be held."""
     disk = store.disk
-    if not store.quarantine_path.exists():
-        disk.make_directory(store.quarantine_path)
-        disk.sync_directory(store.root)
+    if not is_made(store.quarantine_path):
+        make(disk, store.quarantine_path)
     report = {"sequence": sequence, "time": int(store.clock()), "problems": list(problems)}
     disk.write_new(stage / "report.json", orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
     disk.sync_tree(stage)
@@ -54,7 +54,7 @@ def approve(store: Store, sequence: int, reason: str) -> list[str]:
     """
     if not reason.strip():
         raise StoreError("an approval needs a reason; it is kept in the history", path=store.root, fix="--reason …")
-    with store.locked(), store.explained():
+    with store.locked(new=False), store.explained():
         source, released = store.quarantine_path / str(sequence), store.generation_path(sequence)
         # One that was killed after the rename is finished by the next.
         half_done = sequence in store.sequences() and (released / "report.json").exists()
@@ -82,8 +82,9 @@ def approve(store: Store, sequence: int, reason: str) -> list[str]:
             raise Corrupt(damages[0].problem, path=damages[0].path, fix="run 'hotpath build TARGET' again")
         if not half_done:
             store.disk.rename(source, released)
-            store.disk.sync_directory(store.generations_path)
-            store.disk.sync_directory(store.quarantine_path)
+        # Also where another one did that: whether it came to this is not known.
+        store.disk.sync_directory(store.generations_path)
+        store.disk.sync_directory(store.quarantine_path)
         store.commit(sequence)
         return tidy(store, record)
 

@@ -21,8 +21,9 @@ from hotpath.directory import Overlay, WatchedDirectory
 from hotpath.errors import Corrupt, NothingPublished, StoreError
 from hotpath.loading import PAGES_A_BREATH, Loader, collect_again, cost_of, index_of, no_full_collection
 from hotpath.manifest import Head, Item, Manifest, decode_item
+from hotpath.os_errors import explain
 from hotpath.snapshot import UNREAD, Freshness, Page, Snapshot, make_page
-from hotpath.store import Choice, Store, explain
+from hotpath.store import Choice, Store
 
 logger = logging.getLogger("hotpath")
 
@@ -31,6 +32,9 @@ LEAST_BODIES = 0.25
 
 # What was wrong may be mended without a new pointer: rights, a disk, the number of open files.
 LOOK_AGAIN_SECONDS = 5.0
+
+# How many pages are read again in one look.
+MOST_TRIED_A_LOOK = 200
 
 # Decoded manifests take memory, four times what this process keeps of its own generation.
 MOST_OLDER_ITEMS = 200_000
@@ -79,7 +83,7 @@ class Reader:
         self._look_again_at = float("inf")
         self._descriptor: int | None = None
         self._freshness: dict[tuple[int, int], Freshness] = {}
-        self._kept_freshness: list[Freshness] = []  # of pages that were kept from a generation before
+        self._kept_freshness: set[Freshness] = set()  # of pages that were kept from a generation before
         # Manifests of older generations, while pages of this one have to be looked for there.
         self._older: dict[int, Manifest] = {}
         # Whether reading failed of what may pass (too many open files); when such pages are tried again.
@@ -190,6 +194,8 @@ class Reader:
                 self._look_again_at = time.monotonic() + LOOK_AGAIN_SECONDS if self.degraded else float("inf")
                 if changed:
                     self._swap()  # before the directories are looked at, which may fail
+            if self._try_again_at:
+                self._try_kept(now)
             polled = self._overlay.poll(now)
             for freshness in (*self._freshness.values(), *self._kept_freshness):
                 freshness.update(now)
@@ -208,6 +214,21 @@ class Reader:
                 else:
                     self._lose(key)
             return page
+
+    def _try_kept(self, now: float) -> None:
+        """Pages that are older than they would have to be, since reading failed of what may pass: read those again."""
+        due = [key for key, at in self._try_again_at.items() if at <= time.monotonic() and key in self._resident]
+        for key in due[:MOST_TRIED_A_LOOK]:
+            self._may_pass = False
+            old = self._pages[key]
+            page = self._bring_in(key, now, old)
+            if self._may_pass:
+                self._try_again_at[key] = time.monotonic() + LOOK_AGAIN_SECONDS
+            else:
+                del self._try_again_at[key]
+            if page is not None and page is not old:
+                self._resident_bytes += cost_of(page) - cost_of(old)
+                self._pages[key] = page
 
     def _lose(self, key: bytes) -> None:
         """There are no good bytes of it: for a while where that may pass, else until the next generation."""
@@ -255,7 +276,7 @@ class Reader:
             self._tell(f"serving generation {choice.sequence}, because {choice.degraded}")
         else:
             self._told.clear()
-        self._head, self._freshness, self._kept_freshness = choice.head, {}, []
+        self._head, self._freshness, self._kept_freshness = choice.head, {}, set()
         self._lines, self._expiries, self._folded, self._query_names = index
         self._overlay.forget()
         self._try_again_at.clear()
@@ -309,7 +330,7 @@ class Reader:
 
     def _keep(self, old: Page) -> Page:
         """A page of the generation before, in whose place there is nothing good."""
-        self._kept_freshness.append(old.freshness)
+        self._kept_freshness.add(old.freshness)
         return old
 
     def _older_page(self, key: str, newest: int, now: float) -> Page | None:
@@ -376,6 +397,8 @@ class Reader:
         return bodies
 
     def _admit(self, key: bytes, page: Page) -> None:
+        if self._may_pass:
+            self._try_again_at[key] = time.monotonic() + LOOK_AGAIN_SECONDS
         self._pages[key] = page
         self._resident[key] = 0
         self._resident_bytes += cost_of(page)

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from hotpath.errors import StoreError, UnsafePath
+from hotpath.ground import is_made, make
 from hotpath.store import Store
 
 # Thirty nights for the baseline, and a month more for a person who asks what changed since. Who builds every hour has
@@ -44,8 +45,8 @@ def write_run(store: Store, record: Mapping[str, Any]) -> Path:
     disk, directory = store.disk, runs_path(store)
     if directory.is_symlink():
         raise UnsafePath("this is a symbolic link, expected a directory", path=directory, fix="remove it")
-    if not directory.exists():
-        disk.make_directory(directory)
+    if not is_made(directory):
+        make(disk, directory)
     name = f"{record['sequence']:08d}-{record['time']}"
     ending = ".json" if record["outcome"] == PUBLISHED else _REFUSED
     path = directory / f"{name}{ending}"
@@ -93,8 +94,9 @@ def last_run(store: Store) -> dict[str, Any] | None:
 
 
 def _paths(store: Store) -> list[Path]:
-    with contextlib.suppress(FileNotFoundError):
-        return sorted(runs_path(store).glob("????????-*.json"), key=_order)
+    # No glob, which passes over a directory that cannot be read: nights nobody looked at are not none.
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return sorted((path for path in runs_path(store).iterdir() if path.match("????????-*.json")), key=_order)
     return []
 
 

@@ -6,7 +6,6 @@ be stands in ``publish``.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -18,23 +17,21 @@ from pathlib import Path
 
 import orjson
 
-from hotpath.disk import Disk, is_file_at, stat_signature
+from hotpath.disk import LOCK_DESCRIPTORS, Disk, is_file_at, stat_signature
 from hotpath.errors import Corrupt, DeclarationError, HotpathError, NothingPublished, StoreBusy, StoreError, UnsafePath
+from hotpath.ground import prepare, remove_litter
 from hotpath.manifest import Head, Manifest, decode, decode_head
+from hotpath.os_errors import explain
 from hotpath.verify import Damage, serious, verify_directory
-
-# Writers' locks that this process holds. A forked child closes its copies: it must not hold what its parent lets go.
-LOCK_DESCRIPTORS: set[int] = set()
 
 # Five nights back: a bad Friday is still undone on Tuesday.
 DEFAULT_KEEP = 5
 
+# How often the pointers are read anew because they moved meanwhile. A writer takes milliseconds for each move.
+MOST_LOOKS = 5
+
 _POINTER = re.compile(rb"(\d{1,18}) sha256:([0-9a-f]{64})\n?")
 _LINK = re.compile(r"generations/(\d{1,18})/files")
-
-# Copies of databases that a batch reads, gone with it.
-VIEW_PREFIX = ".view-"
-_LITTER = (".stage-", ".trash-", ".new-", VIEW_PREFIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +157,10 @@ class Store:
         for line in lines:
             try:
                 mark = orjson.loads(line)
-                marks[mark["sequence"]] = mark["reason"]
+                sequence, reason = mark["sequence"], mark["reason"]
+                if type(sequence) is not int or not isinstance(reason, str):
+                    raise TypeError
+                marks[sequence] = reason
             except (orjson.JSONDecodeError, KeyError, TypeError):
                 raise Corrupt(f"a line cannot be read: {line[:60]!r}", path=self.bad_path, fix=_REPAIR) from None
         return marks
@@ -178,21 +178,36 @@ class Store:
     def choose(self) -> Choice:
         """The generation to serve now: the pinned one, else the current one, else the newest that is valid.
 
-        Raises ``NothingPublished``. Problems on the way are told in ``degraded``, not raised: stale beats down.
+        Raises ``NothingPublished``. Problems on the way are told in ``degraded``, not raised: stale beats down. What a
+        writer has pruned between the pointer and the look at its generation is no problem: the pointer has moved then.
         """
+        for _ in range(MOST_LOOKS):
+            before = self.signature()
+            try:
+                choice = self._choose_once()
+            except NothingPublished:
+                if self.signature() == before:
+                    raise
+                continue
+            if choice.degraded is None or self.signature() == before:
+                return choice
+            os.close(choice.descriptor)
+        return self._choose_once()
+
+    def _choose_once(self) -> Choice:
         problems: list[str] = []
         try:
             bad = self.bad()
         except (StoreError, OSError) as error:
             problems.append(str(error))
             bad = {}
-        named: dict[int, bytes] = {}
+        named: set[int] = set()
         for path, pinned in ((self.pin_path, True), (self.current_path, False)):
             try:
                 pointer = self.pointer(path)
                 if pointer is None:
                     continue
-                named.setdefault(pointer.sequence, pointer.sha256)
+                named.add(pointer.sequence)
                 if pointer.sequence in bad and not pinned:
                     problems.append(f"generation {pointer.sequence} is marked bad: {bad[pointer.sequence]}")
                     continue
@@ -200,11 +215,11 @@ class Store:
             except (StoreError, OSError) as error:
                 problems.append(str(error))
         for sequence in reversed(self.sequences()):
-            if sequence not in bad:
+            if sequence not in bad and sequence not in named:
                 if not problems:
                     problems.append(f"{self.current_path} is missing")
                 try:
-                    return self._open(sequence, named.get(sequence), False, problems)
+                    return self._open(sequence, None, False, problems)
                 except (StoreError, OSError) as error:
                     problems.append(str(error))
         raise NothingPublished(
@@ -239,14 +254,16 @@ class Store:
     # Writing
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, new: bool = True) -> Iterator[None]:
         """Hold the writer's lock. Raises ``StoreBusy`` at once where another process has it.
+
+        With ``new`` the store is made where there is none; without, that raises ``NothingPublished``.
 
         The kernel frees the lock when its holder dies, so it is never broken by age. What a killed writer left is put
         in order first: litter, which nobody else can be using, and a ``current`` link that was not moved yet.
         """
         with self.explained():
-            self._prepare_root()
+            prepare(self.disk, self.root, new=new)
             descriptor = self.disk.open_lock(self.root / "lock")
         LOCK_DESCRIPTORS.add(descriptor)
         try:
@@ -255,7 +272,7 @@ class Store:
                     holder = os.pread(descriptor, 20, 0).strip()
                     raise StoreBusy(path=self.root, pid=int(holder) if holder.isdigit() else None)
                 self.disk.overwrite(descriptor, b"%d\n" % os.getpid())
-                self._remove_litter()
+                remove_litter(self.disk, self.root)
                 self._mend_link()
             yield
         finally:
@@ -273,7 +290,7 @@ class Store:
         Every file of the target is verified before anything is changed. A rollback that was killed half-way is finished
         by the next one, not repeated.
         """
-        with self.locked(), self.explained():
+        with self.locked(new=False), self.explained():
             now = self.chosen_sequence()
             bad = self.bad()
             current = self.pointer(self.current_path)
@@ -293,7 +310,8 @@ class Store:
                     return now, target
                 problems.append(str(found[0]))
             wanted = f"no generation {to}" if to is not None else f"no valid generation before {now}"
-            raise StoreError("; ".join([f"there is {wanted} to go back to", *problems]), path=self.root)
+            fix = "'hotpath status' lists them" if to is not None else "run 'hotpath build TARGET' for new data"
+            raise StoreError("; ".join([f"there is {wanted} to go back to", *problems]), path=self.root, fix=fix)
 
     def _finish_rollback(self, start: int, target: int, marks: dict[int, str], pin: bool) -> None:
         # The marks come first: from then on readers choose the target. CURRENT comes last: as long as it names a bad
@@ -310,10 +328,14 @@ class Store:
 
     def pin(self, sequence: int) -> None:
         """Serve this generation, whatever is published, until ``unpin``."""
-        with self.locked(), self.explained():
+        with self.locked(new=False), self.explained():
             bad = self.bad()
             if sequence in bad:
-                raise StoreError(f"generation {sequence} is marked bad ({bad[sequence]})", path=self.root)
+                raise StoreError(
+                    f"generation {sequence} is marked bad ({bad[sequence]})",
+                    path=self.root,
+                    fix="'hotpath status' lists the others",
+                )
             if sequence not in self.sequences():
                 raise StoreError(
                     f"there is no generation {sequence}", path=self.root, fix="'hotpath status' lists them"
@@ -329,7 +351,7 @@ class Store:
 
     def unpin(self) -> int | None:
         """Serve the newest accepted generation again. Returns the one that was pinned, or ``None``."""
-        with self.locked(), self.explained():
+        with self.locked(new=False), self.explained():
             pinned = self.pointer(self.pin_path)
             if pinned is None:
                 return None
@@ -405,27 +427,6 @@ class Store:
         """One more line of ``history.jsonl``, with the time. The lock must be held."""
         self.disk.append(self.history_path, orjson.dumps({"time": int(self.clock()), **record}) + b"\n")
 
-    def _prepare_root(self) -> None:
-        # The root may be a link of the owner's, to a larger disk say; what is inside is ours and never one.
-        for path in (self.generations_path, self.quarantine_path):
-            if path.is_symlink():
-                raise UnsafePath("this is a symbolic link, expected a directory", path=path, fix="remove it")
-        missing = [path for path in (self.generations_path, self.root, *self.root.parents) if not path.exists()]
-        for directory in reversed(missing):
-            try:
-                self.disk.make_directory(directory)
-            except FileExistsError:
-                if not directory.is_dir():
-                    raise
-                continue  # another writer that starts on a new store was first, and will have the lock
-            self.disk.sync_directory(directory.parent)
-        # Before access(2), which says no to root as well where nobody can write.
-        if os.statvfs(self.root).f_flag & os.ST_RDONLY:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.root))
-        for path in (self.root, self.generations_path):
-            if not os.access(path, os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-
     def _mend_link(self) -> None:
         try:
             sequence = self.chosen_sequence()
@@ -434,14 +435,6 @@ class Store:
         if self.linked() != sequence:
             with suppress(OSError):  # nothing is served by way of it, and ``tidy`` tells when it cannot be moved
                 self.link_current(sequence)
-
-    def _remove_litter(self) -> None:
-        for path in list(self.root.iterdir()):
-            if path.name.startswith(_LITTER):
-                if path.is_dir() and not path.is_symlink():
-                    self.disk.remove_tree(path)
-                else:
-                    self.disk.unlink(path)
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -454,28 +447,6 @@ class Store:
 
 _RELATIVE = " (a relative path counts from the working directory; Path(__file__).parent / '…' does not)"
 _REPAIR = "'hotpath verify TARGET --repair' makes it again, or goes back to what holds"
-
-_FIXES = {
-    "ENOSPC": "free some space on this file system and run again",
-    "EDQUOT": "the disk quota is used up; free some space and run again",
-    "EROFS": "the file system is mounted read-only; give a store that can be written",
-    "EACCES": "run as the user who owns the store, or give it to this one: chown -R {user} {root}",
-    "EPERM": "run as the user who owns the store, or give it to this one: chown -R {user} {root}",
-    "ENOTDIR": "a part of this path is a file; give another directory",
-    "EEXIST": "something else has this name; move it away",
-    "EIO": "the disk reported an error; see the kernel's log (dmesg), and 'hotpath status' for what is served",
-}
-
-
-def explain(error: OSError, root: Path) -> StoreError:
-    """The ``StoreError`` for an ``OSError`` met while writing the store."""
-    name = errno.errorcode.get(error.errno or 0, "")
-    fix = _FIXES.get(name)
-    if name in ("EACCES", "EPERM") and os.geteuid() == 0:
-        fix = "not even root may write here: look at its attributes (lsattr) and at how it is mounted"
-    if fix:
-        fix = fix.format(user=os.geteuid(), root=root)
-    return StoreError(error.strerror or str(error), path=error.filename or root, fix=fix)
 
 
 def _numbers(directory: Path) -> list[int]:

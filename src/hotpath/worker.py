@@ -247,7 +247,6 @@ class _Run:
         for stream in (sys.stdout, sys.stderr):  # not printed twice; there may be none, or a full disk behind it
             with contextlib.suppress(AttributeError, OSError, ValueError):
                 stream.flush()
-        parent = os.getpid()
 
         def in_the_child() -> None:
             self._selector.close()
@@ -257,7 +256,7 @@ class _Run:
             for descriptor in (task_writing, answer_reading, output_reading):
                 os.close(descriptor)
             pipes = Pipes(task_reading, answer_writing, output_writing)
-            work(pipes, self._planned, self._task, self._limits.memory_bytes, mark, parent)
+            work(pipes, self._planned, self._task, self._limits.memory_bytes, mark)
 
         pid = forked(in_the_child)
         for descriptor in (task_reading, answer_writing, output_writing):

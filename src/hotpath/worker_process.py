@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import gc
 import io
@@ -28,7 +27,6 @@ from hotpath.isolation import limit_memory, status_bytes
 from hotpath.payload import Built
 from hotpath.quantities import human_bytes
 from hotpath.routes import PlannedItem
-from hotpath.store import LOCK_DESCRIPTORS
 
 Task = Callable[[PlannedItem], Built]
 
@@ -54,7 +52,6 @@ _HEAD = struct.Struct("!II")
 _FACTS = 10
 _MAX_CODINGS = 8
 _MAX_FACTS_BYTES = 1024 * 1024
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +154,11 @@ class Received:
         return start
 
 
-def work(pipes: Pipes, planned: Sequence[PlannedItem], task: Task, memory_bytes: int, mark: bytes, parent: int) -> None:
+def work(pipes: Pipes, planned: Sequence[PlannedItem], task: Task, memory_bytes: int, mark: bytes) -> None:
     """Until there are no more items, or this process has grown so much that a fresh one should go on."""
-    _die_with(parent)
     # Of all processes the one that the kernel should take when the machine's memory ends.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    for descriptor in LOCK_DESCRIPTORS:
-        os.close(descriptor)
     _redirect(pipes.output)
     # Where a crash or a hang (SIGABRT) was, in what the item printed. Its memory is nobody's to find on the disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -319,11 +313,3 @@ def _redirect(output: int) -> None:
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  descriptors, for the whole process
     sys.stdout = open(1, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-
-
-def _die_with(parent: int) -> None:
-    """Be killed when the batch is, prctl(2); elsewhere than on Linux a worker ends at its next item."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)

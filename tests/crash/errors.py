@@ -17,7 +17,9 @@ from tests.crash.scenarios import content_in, faults, litter, publish, served
 CONTENT, NEXT = 4, 8
 
 # What takes room on the disk, and so can find none.
-TAKES_ROOM = frozenset({"open_lock", "overwrite", "make_directory", "write_new", "append", "link", "symlink", "rename"})
+TAKES_ROOM = frozenset(
+    {"open_lock", "overwrite", "make_directory", "begin_directory", "write_new", "append", "link", "symlink", "rename"}
+)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -22,6 +23,9 @@ from tests.crash.planted import planted
 from tests.crash.scenarios import COMMANDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+# A command takes milliseconds.
+LONGEST_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ def _serve() -> None:
         name, root, number, moment, plant = json.loads(line)
         child = os.fork()
         if child == 0:
+            signal.alarm(LONGEST_SECONDS)  # one that hangs ends by another signal than it should
             try:
                 scenario = COMMANDS[name]
                 disk = planted(plant, KillingDisk)(base=Path(root).parent, number=number, moment=moment)

@@ -88,8 +88,10 @@ class Disk:
         """One operation of a trace, that did not fail."""
         directory, name = self._parent(operation.path)
         match operation.kind:
-            case "make_directory":
+            case "make_directory" | "begin_directory":
                 directory.set(name, Directory())
+            case "finish_directory":  # of modes the model knows nothing
+                assert isinstance(directory.get(name), Directory)
             case "open_lock":
                 if directory.get(name) is None:
                     directory.set(name, File())

@@ -93,6 +93,12 @@ class NumberedDisk(Disk):
             lambda: path.mkdir(0o700),
         )
 
+    def begin_directory(self, path: Path) -> None:
+        self._operate(Operation("begin_directory", self.name(path)), lambda: Disk.begin_directory(self, path))
+
+    def finish_directory(self, path: Path) -> None:
+        self._operate(Operation("finish_directory", self.name(path)), lambda: Disk.finish_directory(self, path))
+
     def write_new(self, path: Path, data: bytes) -> None:
         def half() -> None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
@@ -177,6 +183,34 @@ class KillingDisk(NumberedDisk):
 
     def halves(self, number: int) -> bool:
         return (number, MIDDLE) == (self.number, self.moment)
+
+
+@dataclass
+class InterruptedDisk(NumberedDisk):
+    """Ctrl-C before or after operation ``number``; what tidies up then is done."""
+
+    number: int = -1
+    moment: str = BEFORE
+
+    def reach(self, number: int, moment: str, operation: Operation) -> None:
+        if (number, moment) == (self.number, self.moment):
+            raise KeyboardInterrupt
+
+
+class Ended(BaseException):
+    """Nothing more happens: as a kill, in a process that goes on."""
+
+
+@dataclass
+class EndedDisk(NumberedDisk):
+    """Does nothing from operation ``number`` on, nor lets the command tidy up; ``trace`` has what was done."""
+
+    number: int = -1
+
+    def reach(self, number: int, moment: str, operation: Operation) -> None:
+        if moment == BEFORE and number >= self.number:
+            del self.trace[number:]
+            raise Ended
 
 
 @dataclass

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hotpath.errors import HotpathError
 from tests.crash.model import WORST, Disk, Loss, Tree, by_chance, one_directory, prefixes
-from tests.crash.operations import NumberedDisk, Operation
+from tests.crash.operations import Ended, EndedDisk, NumberedDisk, Operation
 from tests.crash.scenarios import Scenario, faults, litter, publish, served
 
 NEXT = 8
@@ -33,6 +35,16 @@ class Explored:
     states: int = 0
     wrong: list[str] = field(default_factory=list)
     seen: set[bytes] = field(default_factory=set)
+
+    def is_new(self, tree: Tree, *, finished: bool) -> bool:
+        """Count a loss; whether the state it leads to has to be looked at."""
+        self.replays += 1
+        identity = hashlib.sha256(repr((finished, sorted(tree.items()))).encode()).digest()
+        if identity in self.seen:
+            return False
+        self.seen.add(identity)
+        self.states += 1
+        return True
 
 
 def record(scenario: Scenario, directory: Path, disk: Callable[[Path], NumberedDisk]) -> Recording:
@@ -95,6 +107,38 @@ def replay_by_chance(
     return _explore(recording, directory, losses, to_the_end)
 
 
+def replay_again(scenario: Scenario, directory: Path, seeds: Iterable[int], *, whole: bool) -> Explored:
+    """A command that is killed at every operation and run again; then, when that has reported success, the power goes.
+
+    What the first was killed before it had synced, the second has to sync, though it has not made it.
+    """
+    explored = Explored()
+    numbers = list(seeds)
+    for number in itertools.count():
+        base = directory / f"killed-{number}"
+        base.mkdir()
+        root = base / "hot"
+        scenario.prepare(scenario.store(root, NumberedDisk(base=base)))
+        disk = Disk(read_tree(base))
+        killed = EndedDisk(base=base, whole=whole, number=number)
+        with suppress(Ended):
+            scenario.command(scenario.store(root, killed))
+        if len(killed.trace) < number:
+            break  # it was done before
+        again = NumberedDisk(base=base, whole=whole, trace=[*killed.trace])
+        scenario.command(scenario.store(root, again))
+        for operation in again.trace:
+            disk.apply(operation)
+        for loss in (*WORST, *map(by_chance, numbers)):
+            tree = disk.after(loss)
+            if explored.is_new(tree, finished=True):
+                problem = "; ".join(_problems(scenario, tree, directory / "left", True))
+                if problem:
+                    explored.wrong.append(f"killed after {number} operations and run again: {problem}")
+        shutil.rmtree(base)
+    return explored
+
+
 def _explore(
     recording: Recording, directory: Path, losses: Callable[[int, Disk], Iterable[Loss]], to_the_end: bool
 ) -> Explored:
@@ -102,13 +146,9 @@ def _explore(
     for number, disk in prefixes(recording.tree, recording.trace):
         finished = number == len(recording.trace)
         for loss in losses(number, disk):
-            explored.replays += 1
             tree = disk.after(loss)
-            identity = hashlib.sha256(repr((finished, sorted(tree.items()))).encode()).digest()
-            if identity in explored.seen:
+            if not explored.is_new(tree, finished=finished):
                 continue
-            explored.seen.add(identity)
-            explored.states += 1
             problem = "; ".join(_problems(recording.scenario, tree, directory, finished))
             if problem:
                 done = recording.trace[number - 1] if number else "nothing"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 import hotpath
 from hotpath.disk import Disk
+from hotpath.store import Store
 from tests.crash.bench import Bench, intruders, quiet, seen
 from tests.crash.killed import Killer, forking
 from tests.crash.operations import BEFORE, NumberedDisk
@@ -65,7 +68,9 @@ QUICK = ("publish, old ones pruned", "rollback", "unpin")
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SCENARIOS]
 )
-def test_a_command_killed_at_any_operation_leaves_the_store_whole(name: str, tmp_path: Path, killer: Killer) -> None:
+def test_a_command_killed_at_any_operation_leaves_the_store_whole(
+    name: str, tmp_path: Path, killer: Killer, record_property: Callable[[str, object], None]
+) -> None:
     bench = Bench(SCENARIOS[name], tmp_path)
     kills = 0
     wrong = []
@@ -75,8 +80,39 @@ def test_a_command_killed_at_any_operation_leaves_the_store_whole(name: str, tmp
             check(bench, killer, number, moment)
         except AssertionError as error:
             wrong.append(f"{moment} {number} {bench.trace[number]}: {error}")
+    record_property("cases", kills)
     print(f"{name}: {len(bench.trace)} operations, {kills} kills, {len(wrong)} wrong")
     assert not wrong, "\n".join(wrong)
+
+
+def closed(store: Store) -> list[str]:
+    """Directories that are not as another user may enter and nobody else write them."""
+    found = [store.root, *(path for path in store.root.rglob("*") if path.is_dir() and not path.is_symlink())]
+    return [f"{path} {path.stat().st_mode:o}" for path in found if stat.S_IMODE(path.stat().st_mode) != 0o755]
+
+
+@pytest.mark.parametrize("name", ["first publish", pytest.param("publish into quarantine", marks=pytest.mark.slow)])
+def test_killed_under_a_strict_umask_no_directory_stays_closed(name: str, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        bench = Bench(SCENARIOS[name], tmp_path)
+        unfinished = 0
+        with forking() as killer:
+            for number, moment in bench.moments():
+                if "directory" not in bench.trace[number].kind:
+                    continue
+                root = bench.fresh()
+                store = bench.scenario.store(root, quiet(root.parent))
+                assert killer.run(name, root, number, moment) == -9
+                unfinished += root.exists() and any(
+                    stat.S_IMODE(path.stat().st_mode) == 0o1700 for path in [root, *root.iterdir()]
+                )
+                bench.scenario.command(store)
+                publish(store, NEXT)
+                assert closed(store) == [], f"{moment} {number} {bench.trace[number]}"
+    finally:
+        os.umask(before)
+    assert unfinished >= 2, "it was killed between the making and the mode"
 
 
 def test_a_plain_rollback_killed_before_its_last_step_goes_back_once(tmp_path: Path, killer: Killer) -> None:

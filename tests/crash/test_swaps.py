@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 SWAPS = 1000
 CLIENTS = 6
+
+# It takes half a minute; one that takes this long is stuck.
+LONGEST_SECONDS = 600
 
 # The server's descriptors are counted this many times in the run, and what it opens in passing is a file or two.
 DESCRIPTORS_IN_PASSING = 4
@@ -72,7 +75,10 @@ def serving(root: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
             yield process, port
         finally:
             process.terminate()
-            process.wait(20)
+            try:
+                process.wait(20)
+            finally:
+                process.kill()
 
 
 async def read(port: int, number: int, seen: Seen, ended: asyncio.Event) -> None:
@@ -108,19 +114,26 @@ async def swap_under_load(root: Path, port: int, pid: int) -> tuple[Seen, dict[i
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
-    async for line in process.stdout:
-        generation, digests = json.loads(line)
-        published[generation] = digests
-        if len(published) % 20 == 0:
-            samples.append(sample(pid))
-    assert await process.wait() == 0
-    ended.set()
-    await asyncio.gather(*clients)
+    try:
+        async with asyncio.timeout(LONGEST_SECONDS):
+            async for line in process.stdout:
+                generation, digests = json.loads(line)
+                published[generation] = digests
+                if len(published) % 20 == 0:
+                    samples.append(sample(pid))
+            assert await process.wait() == 0
+            ended.set()
+            await asyncio.gather(*clients)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        for client in clients:
+            client.cancel()
     return seen, published, samples
 
 
 @pytest.mark.slow
-def test_a_thousand_swaps_under_load(tmp_path: Path) -> None:
+def test_a_thousand_swaps_under_load(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     pytest.importorskip("uvicorn", reason="needs uvicorn")
     root = tmp_path / "hot"
     store = Store(root, keep=1)
@@ -136,11 +149,15 @@ def test_a_thousand_swaps_under_load(tmp_path: Path) -> None:
 
     generations = {generation for generation, _ in seen.pages}
     descriptors = [one.descriptors for one in samples]
-    print(
-        f"{len(published)} generations, {len(generations)} of them read, {seen.answers} answers in {seconds:.0f} s, "
-        f"{min(descriptors)} to {max(descriptors)} descriptors, "
-        f"{settled.resident_bytes / 2**20:.1f} to {last.resident_bytes / 2**20:.1f} MiB"
+    grown = (
+        f"{min(descriptors)} to {max(descriptors)} descriptors; "
+        f"{settled.resident_bytes / 2**20:.1f} MiB of memory after {SWAPS // 5} swaps, "
+        f"{last.resident_bytes / 2**20:.1f} at the last"
     )
+    record_property("cases", seen.answers)
+    record_property("server", grown)
+    told = f"{len(generations)} of them read, {seen.answers} answers in {seconds:.0f} s"
+    print(f"{len(published)} generations, {told}, {grown}")
     assert seen.errors == Counter()
     assert len(published) == SWAPS + 1
     assert len(generations) > SWAPS / 2, "the clients have read most of them"

@@ -120,12 +120,14 @@ def test_no_request_finds_a_gap_through_many_publishes(store: Store, port: int, 
                 if answer.status != 200 or json.loads(answer.body)["key"] != key:
                     wrong.append(f"{answer.status} {answer.body[:60]!r}")
 
-    reader = threading.Thread(target=read)
+    reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    for number in range(2, 2 + publishes):
-        publish(store, number)
-    ended.set()
-    reader.join(20)
+    try:
+        for number in range(2, 2 + publishes):
+            publish(store, number)
+    finally:
+        ended.set()
+        reader.join(20)
     assert wrong == []
     assert answers > publishes
 

@@ -126,7 +126,10 @@ def running(command: list[str], port: int, environment: dict[str, str]) -> Itera
         yield
     finally:
         process.terminate()
-        process.communicate(timeout=10)
+        try:
+            process.communicate(timeout=10)
+        finally:
+            process.kill()
 
 
 def ask(port: int, request: Request) -> Response:

@@ -63,7 +63,10 @@ def command(directory: Path, *arguments: str) -> subprocess.Popen[str]:
 def run(directory: Path, *arguments: str) -> tuple[int, str]:
     """Run the ``hotpath`` command; (exit code, all it said)."""
     process = command(directory, *arguments)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert "Traceback" not in err, err
     return process.returncode, out + err
 

@@ -76,7 +76,9 @@ def fails_cleanly(store: Store, number: int, when_open: Callable[[], None]) -> b
 
 @needs_root
 @pytest.mark.parametrize("fill", [leave_bytes, leave_inodes])
-def test_at_every_moment_at_which_a_disk_can_become_full(small_disk: Path, fill: Callable[[Path, int], None]) -> None:
+def test_at_every_moment_at_which_a_disk_can_become_full(
+    small_disk: Path, fill: Callable[[Path, int], None], record_property: Callable[[str, object], None]
+) -> None:
     """With no room left, then room for one block (or file) more, and so on until the publish succeeds."""
     disk = NumberedDisk(base=small_disk / "hot", syncs=True)
     store = Store(small_disk / "hot", keep=1, disk=disk)
@@ -97,6 +99,7 @@ def test_at_every_moment_at_which_a_disk_can_become_full(small_disk: Path, fill:
         assert store.verify_generation(store.chosen_sequence()) == []
     assert len(failed_at) > 20
     assert {"files/sub/p0.json", "files/sub/p5.json.gz", "manifest.json", ".new-CURRENT"} <= {*failed_at}
+    record_property("cases", len(failed_at))
     print(f"{len(failed_at)} moments, at {len(set(failed_at))} files")
 
 
@@ -229,12 +232,15 @@ QUICK = ("first publish", "rollback", "pin")
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SCENARIOS]
 )
-def test_every_command_with_no_room_at_any_operation(name: str, tmp_path: Path) -> None:
+def test_every_command_with_no_room_at_any_operation(
+    name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     bench = Bench(SCENARIOS[name], tmp_path)
     count = 0
     found = []
     for what, disk in full_at_each_operation(bench):
         count += 1
         found += [f"{what}: {problem}" for problem in wrong(bench, bench.scenario, disk)]
+    record_property("cases", count)
     print(f"{name}: {count} failures, {len(found)} wrong")
     assert not found, "\n".join(found)

@@ -12,6 +12,7 @@ import pytest
 from hotpath import reader
 from hotpath.batch import build
 from hotpath.disk import Disk
+from hotpath.loading import cost_of
 from hotpath.site import Hotpath
 from hotpath.store import Store
 from hotpath.testing import FakeClock
@@ -89,6 +90,32 @@ def test_a_page_whose_file_could_not_be_opened_is_not_lost(store: Store, disk: T
     assert hot.reader.corrupt_items == 1
     disk.names = ()
     assert get(hot, "/c").body == b"[2]"
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("file", ["a.json", "a.json.gz"])
+def test_a_page_that_stayed_as_it_was_because_its_file_could_not_be_opened_follows(
+    store: Store, disk: Troubled, file: str
+) -> None:
+    """Nothing is published and nobody restarts anything: yesterday's page is not served for another day."""
+    before, after = (b"[%s]" % b",".join([number] * 1000) for number in (b"1", b"2"))
+    publish(store, a=before, b=b"[1]")
+    hot = site_of(store)
+    publish(store, a=after, b=b"[2]")
+    disk.names = (f"3/files/{file}",)
+    hot.reader.refresh()
+    kept = [*hot.reader._kept_freshness]
+    for _ in range(3):
+        hot.reader.refresh()
+    assert get(hot, "/a").body == (before if file == "a.json" else after)
+    assert (get(hot, "/b").body, hot.reader.corrupt_items) == (b"[2]", int(file == "a.json"))
+    assert [*hot.reader._kept_freshness] == kept, "what is tried again and again takes no memory"
+    disk.names = ()
+    assert not hot.reader.refresh(), "the generation is the same"
+    assert (get(hot, "/a").body, get(hot, "/a").header("x-hotpath-generation")) == (after, "3")
+    assert "gzip" in hot.current().pages[b"/a"].bodies
+    assert hot.reader.body_bytes == sum(map(cost_of, hot.current().pages.values()))
+    assert not hot.reader._try_again_at
 
 
 def test_a_manifest_whose_lines_cannot_be_read_costs_no_descriptor(

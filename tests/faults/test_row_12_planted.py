@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +65,8 @@ NEVER_ACCEPTED = {"lock": set(KINDS), "generations": set(KINDS), "quarantine": {
 QUICK = ("link to a directory", "hard link")
 
 
-def check(kind: str, outcomes: list[Outcome]) -> None:
+def check(kind: str, outcomes: list[Outcome], record: Callable[[str, object], None]) -> None:
+    record("cases", len(outcomes))
     print(f"{kind}: {len(outcomes)} cases, {sum(outcome.refused for outcome in outcomes)} refused")
     touched = [str(outcome) for outcome in outcomes if outcome.changed]
     assert not touched, "something outside was changed\n" + "\n".join(touched)
@@ -82,14 +84,19 @@ def check(kind: str, outcomes: list[Outcome]) -> None:
 @pytest.mark.parametrize(
     "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
 )
-def test_a_publish_with_something_planted_anywhere(kind: str, tmp_path: Path) -> None:
-    check(kind, plant(kind, tmp_path, "publish"))
+def test_a_publish_with_something_planted_anywhere(
+    kind: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    check(kind, plant(kind, tmp_path, "publish"), record_property)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_other_command_with_something_planted_anywhere(kind: str, tmp_path: Path) -> None:
-    check(kind, plant(kind, tmp_path, *(command for command in COMMANDS if command != "publish")))
+def test_every_other_command_with_something_planted_anywhere(
+    kind: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    others = [command for command in COMMANDS if command != "publish"]
+    check(kind, plant(kind, tmp_path, *others), record_property)
 
 
 def test_a_generation_that_is_a_link_is_pruned_without_following_it(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,7 +50,9 @@ def served(store: Store) -> dict[str, bytes]:
     "name",
     ["CURRENT", pytest.param("generations/2/manifest.json", marks=pytest.mark.slow), "generations/2/files/a.json"],
 )
-def test_no_damage_of_one_file_goes_unseen_or_changes_a_byte_that_is_served(store: Store, name: str) -> None:
+def test_no_damage_of_one_file_goes_unseen_or_changes_a_byte_that_is_served(
+    store: Store, name: str, record_property: Callable[[str, object], None]
+) -> None:
     path = store.root / name
     data = path.read_bytes()
     count = 0
@@ -62,6 +64,7 @@ def test_no_damage_of_one_file_goes_unseen_or_changes_a_byte_that_is_served(stor
             assert not verify(store).is_sound, f"{what} of {name} was not found"
         count += 1
     path.write_bytes(data)
+    record_property("cases", count)
     assert count == 9 * len(data)
     assert verify(store).is_sound
     assert served(store) == {"/a": b'{"a":2}', "/b": b'{"b":2}'}

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from hotpath.disk import Disk
-from hotpath.errors import HotpathError, ImportRefused, ItemError, UnsafePath
+from hotpath.errors import HotpathError, ImportRefused, ItemError
 from hotpath.keys import canonical_path, parameter_text
 from hotpath.manifest import SUFFIXES, Policy
 from hotpath.payload import unfit_bytes
@@ -42,8 +41,12 @@ def import_directory(
     if not_path := sorted(set(prefix) & set("%?#")):
         told = f"{' and '.join(not_path)} cannot be in it; write the path alone, not percent-encoded"
         raise HotpathError(f"--prefix {prefix}: {told}")
+    if store.root.resolve().is_relative_to(directory.resolve()):
+        raise HotpathError(
+            f"{directory}: the store {store.root} is inside of it and would be imported; put it elsewhere"
+        )
     problems: list[str] = []
-    planned: dict[str, Path] = {}
+    planned: dict[str, str] = {}
     folded: dict[str, str] = {}
     for path, unfit in _walk(directory):
         name = path.relative_to(directory).as_posix()
@@ -54,28 +57,27 @@ def import_directory(
             # Two names that differ by case alone cannot both be served where case is folded or the disk folds it.
             other = folded.setdefault(key.lower(), name)
             if other == name:
-                planned[key] = path
+                planned[key] = name
             else:
                 problem = f"has the key of {_shown(other)} ({key}); rename one of them"
         if problem is not None:
             problems.append(f"{_shown(name)}: {problem}")
     if not planned and not problems:
-        problems.append("the directory holds no files")
+        raise HotpathError(f"{directory}: the directory holds no files, so there is nothing to publish")
     if problems:
-        for path in planned.values():  # all that is wrong at once, also where nothing can be published any more
-            _, _, problem = _read(store.disk, path)
+        for name in planned.values():  # all that is wrong at once, also where nothing can be published any more
+            _, _, problem = _read(directory, name)
             if problem is not None:
-                problems.append(f"{_shown(path.relative_to(directory).as_posix())}: {problem}")
+                problems.append(f"{_shown(name)}: {problem}")
         raise ImportRefused(directory, problems)
     return _publish(store, directory, planned, validate)
 
 
-def _publish(store: Store, directory: Path, planned: dict[str, Path], validate: Validator | None) -> Published:
+def _publish(store: Store, directory: Path, planned: dict[str, str], validate: Validator | None) -> Published:
     problems = []
     with staging(store) as stage:
-        for key, path in sorted(planned.items()):
-            name = path.relative_to(directory).as_posix()
-            data, media_type, problem = _read(store.disk, path)
+        for key, name in sorted(planned.items()):
+            data, media_type, problem = _read(directory, name)
             if problem is None:
                 policy = Policy(
                     "(imported)",
@@ -95,39 +97,66 @@ def _publish(store: Store, directory: Path, planned: dict[str, Path], validate: 
         return stage.publish(validate)
 
 
-def _read(disk: Disk, path: Path) -> tuple[bytes, str, str | None]:
+def _read(directory: Path, name: str) -> tuple[bytes, str, str | None]:
     """The bytes of a file, what they are, and why they are no page."""
-    media_type = file_media_type(path.name)
+    media_type = file_media_type(name)
     try:
-        data = disk.read(path)
-    except UnsafePath as error:
-        return b"", media_type, error.problem
+        with os.fdopen(_open_below(directory, name), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return b"", media_type, "is no regular file any more; import again"
+            data = file.read()
     except OSError as error:
         return b"", media_type, f"cannot be read: {error.strerror or error}"
     problem = unfit_bytes(data, media_type)
-    if problem and not path.suffix:
+    if problem and "." not in name.rpartition("/")[2]:
         problem += "; a file without an ending is taken for JSON, so give it one"
     return data, media_type, problem
 
 
+def _open_below(directory: Path, name: str) -> int:
+    """A descriptor of a file, reached step by step: a folder that has become a link meanwhile leads nowhere."""
+    *folders, last = name.split("/")
+    at = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for folder in folders:
+            below = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+            os.close(at)
+            at = below
+        return os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
+    finally:
+        os.close(at)
+
+
 def _walk(directory: Path) -> Iterator[tuple[Path, str | None]]:
     """Every file below, with what is wrong with it."""
-    for entry in sorted(os.scandir(directory), key=lambda one: one.name):
-        path = Path(entry.path)
-        found = entry.stat(follow_symlinks=False)
-        mode = found.st_mode
-        if entry.name.startswith(".") and entry.name != ".well-known":
-            yield path, "is hidden, so probably not meant for everybody; move it elsewhere or rename it"
-        elif stat.S_ISDIR(mode):
-            yield from _walk(path)
-        elif stat.S_ISLNK(mode):
-            yield path, f"is a link to {str(path.readlink())!r}; copy the file in its place"
-        elif not stat.S_ISREG(mode):
-            yield path, "is no regular file (a FIFO, socket or device); remove it"
-        elif found.st_size > MAX_BYTES:
-            yield path, f"has {found.st_size:,} bytes, and a hot page at most {MAX_BYTES:,}; leave it to the web server"
-        else:
-            yield path, None
+    waiting = [directory]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            found = sorted(entries, key=lambda one: one.name)
+        for entry in found:
+            is_folder, problem = _judge(entry)
+            if is_folder:
+                waiting.append(Path(entry.path))
+            else:
+                yield Path(entry.path), problem
+
+
+def _judge(entry: os.DirEntry[str]) -> tuple[bool, str | None]:
+    """(whether it is a folder to look into, why it cannot be served)."""
+    found = entry.stat(follow_symlinks=False)
+    mode = found.st_mode
+    if entry.name.startswith(".") and entry.name != ".well-known":
+        return False, "is hidden, so probably not meant for everybody; move it elsewhere or rename it"
+    if stat.S_ISDIR(mode):
+        return True, None
+    if stat.S_ISLNK(mode):
+        return False, f"is a link to {str(Path(entry.path).readlink())!r}; copy the file in its place"
+    if not stat.S_ISREG(mode):
+        return False, "is no regular file (a FIFO, socket or device); remove it"
+    if found.st_size > MAX_BYTES:
+        size = f"{found.st_size:,} bytes, and a hot page at most {MAX_BYTES:,}"
+        return False, f"has {size}; leave it to the web server"
+    return False, None
 
 
 def _key_of(name: str, prefix: str, strip_suffix: str) -> tuple[str | None, str | None]:

@@ -14,8 +14,9 @@ from typing import Any
 
 import orjson
 
+from hotpath.disk import LOCK_DESCRIPTORS
 from hotpath.errors import StoreBusy
-from hotpath.store import LOCK_DESCRIPTORS, Store
+from hotpath.store import Store
 
 BEGIN, DOING, DONE, SKIPPED, FAILED, END = "begin", "doing", "done", "skipped", "failed", "end"
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
 from hotpath.batch import build
+from hotpath.disk import LOCK_DESCRIPTORS
 from hotpath.errors import HotpathError, NothingPublished, StoreBusy, StoreError
 from hotpath.operations.check import public_base
 from hotpath.operations.journal import BEGIN, DOING, DONE, END, FAILED, SKIPPED, Entry, Journal
@@ -21,7 +22,7 @@ from hotpath.operations.recovery.mend import RollBack, Verify
 from hotpath.operations.recovery.public import Check, Purge, Warm
 from hotpath.operations.recovery.rebuild import Build, Publish, Validate
 from hotpath.site import Hotpath
-from hotpath.store import LOCK_DESCRIPTORS, Store
+from hotpath.store import Store
 
 # Within this time another run belongs to the same bad night: it goes on, and undoes or repeats nothing.
 SAME_NIGHT_SECONDS = 6 * 3600

@@ -135,7 +135,7 @@ def _status(store: Store) -> StoreStatus:
     quarantined = {sequence: _why(store, sequence) for sequence in reversed(store.quarantined())}
     try:
         run = last_run(store)
-    except StoreError as error:
+    except (StoreError, OSError) as error:
         run, degraded = None, degraded or str(error)
     return StoreStatus(str(store.root), serving, degraded, tuple(generations), quarantined, run)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import orjson
 
 from hotpath.errors import NewerFormat, NothingPublished, StoreError
+from hotpath.ground import is_made, make
 from hotpath.manifest import Manifest
 from hotpath.store import Store
 from hotpath.verify import Damage
@@ -82,7 +83,7 @@ def repair(store: Store) -> Verification:
     Raises ``StoreBusy`` where another process is publishing, ``StoreError`` where the store cannot be written.
     """
     repaired: list[str] = []
-    with store.locked(), store.explained():
+    with store.locked(new=False), store.explained():
         _mend_marks(store, repaired)
         for damage in verify(store).damages:
             if damage.may_pass:
@@ -176,12 +177,12 @@ def _relink(store: Store, damage: Damage) -> bool:
             source = store.files_path(sequence) / one.file
             if one.sha256 != damage.sha256 or not _holds(store, source, one.sha256):
                 continue
-            parents = [*reversed([*damage.path.relative_to(store.root).parents][:-1])]
-            if any((store.root / parent).is_symlink() for parent in parents):
-                return False
+            parents = [store.root / part for part in reversed([*damage.path.relative_to(store.root).parents][:-1])]
+            if damage.path.is_dir() or any(_is_no_directory(parent) for parent in parents):
+                return False  # something else was put there, and nobody knows what for
             for parent in parents:
-                if not (store.root / parent).exists():
-                    store.disk.make_directory(store.root / parent)
+                if not is_made(parent):
+                    make(store.disk, parent)
             temporary = store.root / ".new-repaired"
             store.disk.unlink(temporary)
             store.disk.link(source, temporary)
@@ -189,6 +190,10 @@ def _relink(store: Store, damage: Damage) -> bool:
             store.disk.sync_tree(damage.path.parent)
             return True
     return False
+
+
+def _is_no_directory(path: Path) -> bool:
+    return path.is_symlink() or (path.exists() and not path.is_dir())
 
 
 def _holds(store: Store, path: Path, sha256: bytes) -> bool:
