@@ -22,6 +22,7 @@ from hotpath.errors import (
     NothingToRetry,
     StoreError,
 )
+from hotpath.interruption import uninterrupted
 from hotpath.judging import judge_run
 from hotpath.manifest import Item
 from hotpath.publish import Published, Stage, staging
@@ -326,12 +327,13 @@ class _Run:
         verdict = judge_run(self.hot.store, record)
         self.warnings += verdict.warnings
         record["findings"] = verdict.findings
-        try:
-            published = self.stage.publish(problems=verdict.problems)
-        except Implausible as error:
-            self._keep({**record, "sequence": error.sequence, "outcome": QUARANTINED})
-            raise
-        path = self._keep({**record, "sequence": published.sequence, "outcome": PUBLISHED})
+        with uninterrupted():  # what is published is in the history too
+            try:
+                published = self.stage.publish(problems=verdict.problems)
+            except Implausible as error:
+                self._keep({**record, "sequence": error.sequence, "outcome": QUARANTINED})
+                raise
+            path = self._keep({**record, "sequence": published.sequence, "outcome": PUBLISHED})
         return Report(
             published,
             tuple(self.failures),

@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from hotpath.errors import IsolatedFailure
+from hotpath.interruption import NUMBERS
 from hotpath.quantities import human_bytes
 
 # So much of what a child sends back is read: an answer that has no end must not fill the parent either.
@@ -66,7 +67,7 @@ def forked(work: Callable[[], object]) -> int:
         if child == 0:
             status = 1
             try:
-                for number in (signal.SIGINT, signal.SIGTERM):
+                for number in NUMBERS:
                     signal.signal(number, signal.SIG_DFL)
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 os.setsid()

@@ -16,6 +16,7 @@ _NAMES = (
     (Implausible, "quarantined"),
     (PublicAnswerWrong, "public"),
     (StoreError, "store"),
+    (KeyboardInterrupt, "interrupted"),
 )
 
 # What a mail program shows of a subject, and what a person reads of a list at night; the log has all of it.
