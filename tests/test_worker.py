@@ -7,6 +7,7 @@ import ctypes
 import mmap
 import os
 import re
+import resource
 import signal
 import stat
 import subprocess
@@ -496,6 +497,51 @@ def test_a_thread_that_an_item_left_kills_a_later_one_only_once(hot: Hotpath, tm
 
     assert [one.error for one in run(hot).values()] == [None] * 3
     assert [(tmp_path / f"calls-{n}").read_text() for n in range(3)] == ["x", "xx", "x"]
+
+
+def test_time_that_a_thread_of_before_takes_is_not_an_items_fault(hot: Hotpath) -> None:
+    left: list[threading.Thread] = []
+
+    @hot.route("/{n}", each={"n": list(range(3))})
+    def page(n: int) -> list[int]:
+        if n == 0:
+            left.append(threading.Thread(target=time.sleep, args=(100,), daemon=True))
+            left[0].start()
+        elif left:
+            time.sleep(100)  # as long as that thread takes all the time
+        return [n]
+
+    assert [one.error for one in run(hot, timeout_seconds=3.0).values()] == [None] * 3
+
+
+def lower_the_limits() -> list[int]:
+    for name in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE):
+        resource.setrlimit(name, (3, 3))
+    return [1]
+
+
+def leave_an_alarm() -> list[int]:
+    def ring(*_: object) -> None:
+        raise ValueError("too late")
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    return [1]
+
+
+@pytest.mark.parametrize("leave", [lower_the_limits, leave_an_alarm])
+def test_what_an_item_took_from_its_process_the_next_one_has(
+    hot: Hotpath, leave: Callable[[], list[int]], tmp_path: Path
+) -> None:
+    hot.route("/first")(leave)
+
+    @hot.route("/second")
+    def second() -> list[str]:
+        (tmp_path / "written").write_text("more than three bytes")
+        time.sleep(0.5)
+        return [(tmp_path / "written").read_text()]
+
+    assert [one.error for one in run(hot).values()] == [None] * 2
 
 
 def test_an_item_that_kills_a_used_worker_is_repeated_once(hot: Hotpath, tmp_path: Path) -> None:

@@ -167,6 +167,14 @@ def status_bytes(process: int | str, *fields: str) -> int:
     return total
 
 
+def has_threads(process: int) -> bool:
+    """Whether there is more than the main thread."""
+    try:
+        return psutil.Process(process).num_threads() > 1
+    except psutil.Error:
+        return False
+
+
 def descendants(process: int) -> list[psutil.Process]:
     """The processes below this one; none where it is gone."""
     try:

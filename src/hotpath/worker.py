@@ -3,7 +3,7 @@
 A worker is forked from the batch, so the site's modules are imported already and nothing has to be pickled; it takes
 item after item, so what a module keeps for the next call helps. One that dies, hangs or eats memory is killed with
 all its children and replaced. An item that ended a worker which others had used before is run once more in a fresh
-one, since what they left behind is not its fault; a timeout is not repeated.
+one, since what they left behind is not its fault; one that was too late, only where there are threads of theirs.
 
 Fork only from a process without threads, or from one whose threads hold no lock that the items need (a worker that
 waits for such a lock ends at the timeout of its first item): the ``hotpath`` command has none.
@@ -32,6 +32,7 @@ from hotpath.isolation import (
     end_process,
     forked,
     has_ended,
+    has_threads,
     how_it_ended,
     own_bytes,
     status_bytes,
@@ -275,11 +276,8 @@ class _Run:
     def _listen(self) -> None:
         """Take what the workers have sent; now and then look at the clock and at their memory."""
         self._pause()
-        if (
-            self._taken < FEW_ANSWERS
-            and self._workers
-            and all(len(one.items) > MAX_QUEUED // 2 for one in self._workers)
-        ):
+        are_busy = self._workers and all(len(one.items) > MAX_QUEUED // 2 for one in self._workers)
+        if are_busy and self._taken < FEW_ANSWERS:
             time.sleep(NAP_SECONDS)
         self._taken = 0
         for key, _ in self._selector.select(LOOK_SECONDS):
@@ -379,7 +377,8 @@ class _Run:
         if not worker.items:
             return
         if now > worker.deadline and not worker.is_paused:
-            self._fail(worker, f"did not finish within {self._seconds(worker.items[0]):g} s", may_repeat=False)
+            if not (has_threads(worker.pid) and self._run_again(worker)):
+                self._fail(worker, f"did not finish within {self._seconds(worker.items[0]):g} s", has_hung=True)
             return
         if now > worker.looked_at_children + LOOK_AT_CHILDREN_SECONDS:
             worker.looked_at_children = now
@@ -400,16 +399,16 @@ class _Run:
 
     # Ending
 
-    def _fail(self, worker: _Worker, problem: str | None, *, may_repeat: bool = True) -> None:
+    def _fail(self, worker: _Worker, problem: str | None, *, has_hung: bool = False) -> None:
         """Kill a worker; the item it is at failed of ``problem``, or of what its end says."""
-        if not worker.items or (may_repeat and self._run_again(worker)):
+        if not worker.items or (not has_hung and self._run_again(worker)):
             self._end(worker)
             return
         deadline = time.monotonic() + FAREWELL_SECONDS
-        if not may_repeat:
+        if has_hung:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker.pid, signal.SIGABRT)  # it says where it is, and ends
-        while (problem is None or not may_repeat) and not has_ended(worker.pid) and time.monotonic() < deadline:
+        while (problem is None or has_hung) and not has_ended(worker.pid) and time.monotonic() < deadline:
             self._drain(worker)
             time.sleep(0.005)
         was_alive = not has_ended(worker.pid)

@@ -55,6 +55,10 @@ _FACTS = 10
 _MAX_CODINGS = 8
 _MAX_FACTS_BYTES = 1024 * 1024
 _PR_SET_PDEATHSIG = 1
+_RLIMITS = (
+    *(resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_DATA, resource.RLIMIT_FSIZE),
+    *(resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_STACK),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +187,7 @@ def _serve(
     pipes: Pipes, planned: Sequence[PlannedItem], task: Task, memory_bytes: int, mark: bytes, base_bytes: int
 ) -> None:
     own = os.getpid()
+    limits = _limits()
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     all_memory = (hard, hard)
     quiet_bytes = _reset_peak()
@@ -193,7 +198,8 @@ def _serve(
         seconds = time.monotonic() - started
         if os.getpid() != own:  # the function forked, and this is the child
             return
-        is_last = is_spent or _left_processes() or not _flush()
+        signal.setitimer(signal.ITIMER_REAL, 0)  # an alarm that it left would ring in the next item
+        is_last = is_spent or _left_processes() or not _flush() or _limits() != limits
         peak_bytes = _peak_bytes()
         if peak_bytes - base_bytes > memory_bytes // 2:
             is_last = is_last or status_bytes("self", *HELD) - base_bytes > memory_bytes // 2
@@ -279,6 +285,11 @@ def _left_processes() -> bool:
     except ChildProcessError:
         return False
     return True
+
+
+def _limits() -> list[tuple[int, int]]:
+    """What the kernel allows: an item that takes from it must not take from the next, and nobody may give it back."""
+    return [resource.getrlimit(one) for one in _RLIMITS]
 
 
 def _flush() -> bool:
