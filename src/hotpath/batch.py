@@ -48,6 +48,11 @@ EACH_SECONDS = 300.0
 # Of what a failed item printed so much is kept, in the report of the run.
 KEEP_OUTPUT = 2000
 
+# Of what all failed items say and print so many characters are kept whole: where everything fails, memory, log and disk
+# must not be full of it. After that each is still named, with the beginning of its problem.
+KEEP_TOLD = 1_000_000
+KEEP_BEGINNING = 200
+
 # What a run took over must not look new for longer than a nightly batch's pages may.
 RETRY_SECONDS = 24 * 3600
 
@@ -228,6 +233,7 @@ class _Run:
     warnings: list[str] = field(default_factory=list)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
+    told: int = 0
     whole_time: int | None = None
     peak_bytes: int = 0
 
@@ -291,9 +297,7 @@ class _Run:
                     **metrics,
                 }
         if error is not None:
-            self.failures.append(error)
-            if outcome.output:
-                self.outputs[item.key] = outcome.output[-KEEP_OUTPUT:]
+            error = self._keep_failure(item.key, error, outcome.output[-KEEP_OUTPUT:])
             kept_item = self.stage.carry(item.key, item.file, item.route.policy)
             carried = kept_item is not None
             if kept_item is not None:
@@ -302,6 +306,16 @@ class _Run:
         output = self.outputs.get(item.key, "")
         self.progress.done(Done(item.key, length, error, carried, outcome.peak_bytes, output))
         return digest
+
+    def _keep_failure(self, key: str, error: ItemError, output: str) -> ItemError:
+        if self.told > KEEP_TOLD:
+            problem, where, path = (text and text[:KEEP_BEGINNING] for text in (error.problem, error.where, error.path))
+            error, output = ItemError(problem or "", key=key, where=where, path=path), ""
+        self.told += len(error.problem) + len(output)
+        self.failures.append(error)
+        if output:
+            self.outputs[key] = output
+        return error
 
     def _carry_facts(self, item: Item) -> None:
         self.facts[item.key] = {"bytes": item.identity.length, **(item.metrics or {}), "carried": 1}

@@ -63,7 +63,7 @@ class Message:
             "event": self.event,
             "kind": self.kind,
             "summary": self.summary,
-            "details": list(self.details),
+            "details": list(self.details[:MAX_DETAILS]),
             "seconds": self.seconds,
             "time": self.time,
             "text": self.text,
