@@ -25,6 +25,7 @@ from hotpath.errors import (
 from hotpath.interruption import uninterrupted
 from hotpath.judging import judge_run
 from hotpath.manifest import Item
+from hotpath.packed import Packed, Packer
 from hotpath.publish import Published, Stage, staging
 from hotpath.quantities import human_seconds
 from hotpath.routes import PlannedItem
@@ -231,7 +232,8 @@ class _Run:
     failures: list[ItemError] = field(default_factory=list)
     carried: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    facts: dict[str, Packed] = field(default_factory=dict)
+    packed: Packer = field(default_factory=Packer)
     outputs: dict[str, str] = field(default_factory=dict)
     told: int = 0
     whole_time: int | None = None
@@ -290,12 +292,8 @@ class _Run:
                 length = len(built.body)
                 before = self.stage.previous.items.get(item.key) if self.stage.previous else None
                 digest = None if before and before.digests[0] == added.digests[0] else added.digests[0]
-                self.facts[item.key] = {
-                    "bytes": length,
-                    "ms": int(outcome.seconds * 1e3),
-                    "same": int(digest is None),
-                    **metrics,
-                }
+                made = {"bytes": length, "ms": int(outcome.seconds * 1e3), "same": int(digest is None)}
+                self.facts[item.key] = self.packed({**made, **metrics})
         if error is not None:
             error = self._keep_failure(item.key, error, outcome.output[-KEEP_OUTPUT:])
             kept_item = self.stage.carry(item.key, item.file, item.route.policy)
@@ -318,7 +316,7 @@ class _Run:
         return error
 
     def _carry_facts(self, item: Item) -> None:
-        self.facts[item.key] = {"bytes": item.identity.length, **(item.metrics or {}), "carried": 1}
+        self.facts[item.key] = self.packed({"bytes": item.identity.length, **(item.metrics or {}), "carried": 1})
 
     def _build_twice(self, builder: ItemBuilder, changed: Mapping[str, tuple[PlannedItem, bytes]]) -> None:
         """A page that is other bytes each time is never a 304 for anybody: say so, with one item of each route."""
