@@ -56,7 +56,8 @@ _MAX_CODINGS = 8
 _MAX_FACTS_BYTES = 1024 * 1024
 _PR_SET_PDEATHSIG = 1
 # Each costs half a microsecond an item.
-_RLIMITS = (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_DATA, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
+_LIMITED = ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_NOFILE")
+_RLIMITS = tuple(getattr(resource, name) for name in _LIMITED)
 
 
 @dataclass(frozen=True, slots=True)
