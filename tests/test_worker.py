@@ -575,13 +575,29 @@ def test_a_worker_that_left_processes_or_a_closed_stdout_is_not_used_again(hot: 
     assert len({one.body for one in outcomes}) == 4
 
 
-def test_a_process_that_left_the_group_ends_with_its_worker(hot: Hotpath) -> None:
-    def leaves() -> list[int]:
-        return [subprocess.Popen(["sleep", "100"], start_new_session=True).pid]
+def leaves_the_group() -> list[int]:
+    return [subprocess.Popen(["sleep", "100"], start_new_session=True).pid]
 
-    outcome = alone(hot, leaves)
+
+def makes_a_daemon() -> list[int]:
+    shell = ["sh", "-c", "sleep 100 >/dev/null 2>&1 & echo $!"]  # whose own parent ends at once
+    return [int(subprocess.run(shell, capture_output=True, check=True, start_new_session=True).stdout)]
+
+
+@pytest.mark.parametrize("leave", [leaves_the_group, makes_a_daemon])
+def test_a_process_that_left_the_group_ends_with_its_worker(hot: Hotpath, leave: Callable[[], list[int]]) -> None:
+    outcome = alone(hot, leave)
     assert outcome.body is not None
     await_gone(int(outcome.body.strip(b"[]")))
+
+
+def test_a_process_that_left_the_group_ends_with_an_item_that_hangs(hot: Hotpath, tmp_path: Path) -> None:
+    def hang() -> None:
+        (tmp_path / "pid").write_text(str(leaves_the_group()[0]))
+        time.sleep(100)
+
+    assert "did not finish within 2 s" in problem(alone(hot, hang, timeout_seconds=2.0))
+    await_gone(int((tmp_path / "pid").read_text()))
 
 
 # Run at the end of a script. Not ru_maxrss: over execve(2) it keeps what the parent held at fork(2).

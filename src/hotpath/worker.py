@@ -156,6 +156,7 @@ class _Worker:
     queue: int = 1
     received: Received = field(default_factory=Received)
     peak_bytes: int = 0
+    children: list[psutil.Process] = field(default_factory=list)
     children_bytes: int = 0
     children_seen: int = 0
     looked_at_children: float = 0.0
@@ -383,7 +384,8 @@ class _Run:
         if now > worker.looked_at_children + LOOK_AT_CHILDREN_SECONDS:
             worker.looked_at_children = now
             before = worker.children_seen
-            worker.children_seen = sum(own_bytes(child) for child in descendants(worker.pid))
+            worker.children = descendants(worker.pid)
+            worker.children_seen = sum(map(own_bytes, worker.children))
             # What both looks saw: a child between vfork(2) and execve(2) seems to hold all that the worker has.
             worker.children_bytes = min(before, worker.children_seen)
         used = status_bytes(worker.pid, *HELD) + worker.children_bytes
@@ -406,6 +408,7 @@ class _Run:
             return
         deadline = time.monotonic() + FAREWELL_SECONDS
         if has_hung:
+            worker.children = descendants(worker.pid)  # when it has ended they are nobody's
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker.pid, signal.SIGABRT)  # it says where it is, and ends
         while (problem is None or has_hung) and not has_ended(worker.pid) and time.monotonic() < deadline:
@@ -444,13 +447,7 @@ class _Run:
         return True
 
     def _finish(
-        self,
-        worker: _Worker,
-        index: int,
-        error: ItemError | None,
-        built: Built | None,
-        seconds: float,
-        output: str,
+        self, worker: _Worker, index: int, error: ItemError | None, built: Built | None, seconds: float, output: str
     ) -> None:
         if error is not None:
             built = None
@@ -469,7 +466,7 @@ class _Run:
         for index in worker.items:
             heapq.heappush(self._waiting, index)
         worker.items.clear()
-        for child in descendants(worker.pid):  # those too that left its process group
+        for child in {*worker.children, *descendants(worker.pid)}:  # those too that left its process group
             with contextlib.suppress(psutil.Error):
                 child.kill()
         status = end_process(worker.pid)
