@@ -16,6 +16,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -177,10 +178,21 @@ def has_threads(process: int) -> bool:
 
 def descendants(process: int) -> list[psutil.Process]:
     """The processes below this one; none where it is gone."""
+    if _is_childless(process):
+        return []
     try:
         return psutil.Process(process).children(recursive=True)
     except psutil.Error:
         return []
+
+
+def _is_childless(process: int) -> bool:
+    """Whether the kernel says so, proc(5): a look at one process, where psutil looks at all that there are."""
+    lists = [*Path(f"/proc/{process}/task").glob("*/children")]
+    try:
+        return bool(lists) and not any(one.read_bytes() for one in lists)
+    except OSError:
+        return False  # a thread that has just ended
 
 
 def own_bytes(process: psutil.Process) -> int:
