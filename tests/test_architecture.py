@@ -27,6 +27,7 @@ PURE_IMPORTS: dict[str, set[str] | None] = {
     "binascii": None,
     "bisect": None,
     "calendar": None,
+    "array": None,
     "collections": None,
     "collections.abc": None,
     "dataclasses": None,

@@ -22,7 +22,7 @@ def runs(values: list[int], name: str = "rows", **others: int) -> list[Run]:
 def tonight(values: list[int], value: int, name: str = "rows", **others: int) -> list[Finding]:
     """What is said of ``value`` on the night after ``values``."""
     candidate = Run(START + len(values) * DAY, {"/a": {name: value, **others}})
-    return judge(candidate, runs(values, name, **others))
+    return list(judge(candidate, runs(values, name, **others)))
 
 
 def fails(values: list[int], value: int, name: str = "rows", **others: int) -> bool:
@@ -50,7 +50,7 @@ def test_growth_never_fails_and_a_drop_out_of_it_does(share: float) -> None:
 def test_growth_goes_on_after_a_holiday_of_the_batch() -> None:
     values = [int(500 * 1.006**night) for night in range(24)]
     candidate = Run(START + 29 * DAY, {"/a": {"rows": int(500 * 1.006**29)}})
-    assert judge(candidate, runs(values)) == []
+    assert list(judge(candidate, runs(values))) == []
 
 
 def test_more_is_a_warning() -> None:
@@ -87,7 +87,7 @@ def test_a_fifth_of_the_nights_may_be_anything() -> None:
 def test_what_is_older_than_thirty_days_is_not_looked_at() -> None:
     old = [Run(START - 40 * DAY + night * DAY, {"/a": {"rows": 5000}}) for night in range(9)]
     new = runs([500] * 5)
-    assert judge(Run(START + 5 * DAY, {"/a": {"rows": 500}}), [*old, *new]) == []
+    assert list(judge(Run(START + 5 * DAY, {"/a": {"rows": 500}}), [*old, *new])) == []
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_an_old_source_fails_on_its_first_night_and_a_weekend_does_not() -> None
 
     def at(night: int, value: int) -> list[Finding]:
         history = [Run(START + n * DAY, {"/a": {"newest": newest(n), "rows": 1}}) for n in range(night)]
-        return judge(Run(START + night * DAY, {"/a": {"newest": value, "rows": 1}}), history)
+        return list(judge(Run(START + night * DAY, {"/a": {"newest": value, "rows": 1}}), history))
 
     assert at(33, newest(33)) == [], "a Saturday, the data is Friday's"
     assert [finding.rule for finding in at(31, newest(30))] == ["the source is old"], "a Thursday with Wednesday's data"
@@ -173,4 +173,4 @@ def test_a_small_sector_that_is_gone_as_a_whole_is_missed() -> None:
     (finding,) = judge(Run(START + 20 * DAY, {"/a": lost}), history)
     assert (finding.rule, finding.fails) == ("all rows of one sector are gone", True)
     scattered = {"rows": 485, "vanished:sector": 0, "removed": 30_000}
-    assert judge(Run(START + 20 * DAY, {"/a": scattered}), history) == []
+    assert list(judge(Run(START + 20 * DAY, {"/a": scattered}), history)) == []

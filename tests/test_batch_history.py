@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
-from hotpath import runs
+from hotpath import batch, judging, runs
 from hotpath.baseline import Rules
 from hotpath.batch import Done, build, sqlite_snapshot
 from hotpath.errors import BuildFailed, DeclarationError, Implausible, NothingToRetry
@@ -35,12 +36,13 @@ class Site:
         self.hot.store.clock = self.clock
         self.rows = [{"id": f"R{n}", "name": f"name {n}"} for n in range(40)]
         self.broken: set[int] = set()
+        self.complaint = "no data"
         self.hot.route("/p/{n}", each={"n": range(20)}, records="items", row_key="id")(self.page)
 
     def page(self, n: int) -> dict[str, Any]:
         if n in self.broken:
             print(f"asking for {n}")
-            raise ValueError("no data")
+            raise ValueError(self.complaint)
         return {"n": n, "items": self.rows}
 
     def night(self, seconds: float = DAY, **options: Any) -> int:
@@ -138,6 +140,59 @@ def test_a_clock_that_was_wrong_for_one_run_hides_no_other(site: Site) -> None:
     del site.rows[20:]
     with pytest.raises(Implausible):
         site.night()
+
+
+def test_of_many_findings_some_are_told_and_the_others_counted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "MAX_FINDINGS", 7)
+    for _ in range(4):
+        site.night()
+    del site.rows[20:]
+    with pytest.raises(Implausible) as caught:
+        site.night()
+    *told, more = caught.value.problems
+    assert told[0].startswith("/p/0: fewer ")
+    assert [line for line in told if line.startswith("route /p/{n}: fewer rows")], "that of the route is always there"
+    assert len(told) in range(8, 12)
+    assert more.endswith("more like these")
+    run = runs.last_run(site.hot.store)
+    assert run is not None
+    assert len([finding for finding in run["findings"] if finding["fails"]]) == len(told)
+
+
+def test_thirty_nights_of_many_numbers_have_room(site: Site) -> None:
+    items = {f"/p/{n}": {f"nulls:field_{name}": n * name + 1000 for name in range(100)} for n in range(100)}
+    with site.hot.store.locked():
+        for number in range(1, 6):
+            record = {
+                "sequence": number,
+                "time": int(site.clock()),
+                "outcome": "published",
+                "routes": {},
+                "items": items,
+            }
+            runs.write_run(site.hot.store, record)
+    tracemalloc.start()
+    try:
+        found = judging.accepted_runs(site.hot.store, int(site.clock()), Rules())
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [dict(run.subjects["/p/7"]) for run in found] == [items["/p/7"]] * 5
+    assert held / (5 * 100 * 100) < 20, "bytes a number; a dict takes about 80"
+
+
+def test_where_everything_fails_each_is_named_and_little_is_kept(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "KEEP_TOLD", 1000)
+    site.broken = set(range(20))
+    site.complaint = "no data " * 100
+    with pytest.raises(BuildFailed) as caught:
+        site.night()
+    assert [failure.key for failure in caught.value.failures] == [f"/p/{n}" for n in range(20)]
+    assert len(caught.value.failures[0].problem) > 800
+    assert {len(failure.problem) for failure in caught.value.failures[3:]} == {batch.KEEP_BEGINNING}
+    run = runs.last_run(site.hot.store)
+    assert run is not None
+    assert [failure["output"] for failure in run["failures"]][::19] == ["asking for 0\n", ""]
 
 
 def test_an_approval_is_of_the_run_that_was_quarantined(site: Site) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import http.server
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -169,29 +167,31 @@ def test_a_plan_that_stops_is_a_failure(project: Path) -> None:
     assert found.code == 1
 
 
-def test_an_interrupted_build_says_so(project: Path) -> None:
-    slow = APP.replace('    return {"market"', '    import time; time.sleep(60)\n    return {"market"')
-    (project / "myapp.py").write_text(slow)
-    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    code = f"{listen}; from hotpath.cli import main; main(['build', 'myapp:hot'])"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=project, stderr=subprocess.PIPE, text=True, env={**os.environ}
-    )
-    with process:
-        deadline = time.monotonic() + 20
-        while not [*project.glob("var/hot/.stage-*")] and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        assert process.stderr is not None
-        told = process.stderr.read()
-    assert process.returncode == 130
-    assert "hotpath: interrupted; 'hotpath status' says what is served" in told
-    assert "Traceback" not in told
-
-
 def test_a_build_without_a_standard_output(project: Path) -> None:
     command = [sys.executable, "-m", "hotpath", "build", "myapp:hot"]
     code = f"import os; os.close(1); os.execv({sys.executable!r}, {command})"
     done = subprocess.run([sys.executable, "-c", code], cwd=project, stderr=subprocess.PIPE, text=True, check=False)
     assert "Traceback" not in done.stderr
     assert (project / "var/hot/current").exists()
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_log_on_a_full_disk_ends_no_build(project: Path, closed: str) -> None:
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, "-m", "hotpath", "build", "myapp:hot"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, cwd=project, text=True, check=False, timeout=60, **{**streams, closed: full})
+    assert done.returncode == 0, "1 would say that nothing was published"
+    assert (project / "var/hot/current").exists()
+    if closed == "stdout":
+        assert "generation 1 is published, but stdout does not take it: No space left on device" in done.stderr
+    else:
+        assert done.stdout.startswith("published generation 1")
+
+
+def test_a_function_of_each_that_ends_the_process_is_no_good_night(project: Path) -> None:
+    each = 'import sys\nhot.route("/x/{n}", each=lambda: sys.exit(0))(lambda n: [n])\n'
+    (project / "myapp.py").write_text(APP + each)
+    found = hotpath(project, "build", "myapp:hot")
+    assert found.code == 1
+    assert "each= could not be asked (SystemExit: 0)" in found.err

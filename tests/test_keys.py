@@ -78,6 +78,17 @@ def test_a_key_survives_any_percent_encoding_of_the_request(value: str, data: st
     assert canonical_path(b"/r/" + spelled) == key.encode()
 
 
+@given(st.text("aZ9._~!$&'()*+,;=:@-/%ä ", max_size=12))
+def test_a_path_with_nothing_to_encode_has_the_key_of_any_other(value: str) -> None:
+    path = parse_path_template("/{value}/x")
+    expected = canonical_path(b"/" + quote(value, safe="/").encode() + b"/x")
+    if expected is None:
+        with pytest.raises(DeclarationError):
+            make_key(path, (), {"value": value})
+    else:
+        assert make_key(path, (), {"value": value}) == expected.decode()
+
+
 @pytest.mark.parametrize(
     ("query", "names", "canonical"),
     [

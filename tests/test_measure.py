@@ -70,7 +70,16 @@ def test_a_group_that_is_gone_as_a_whole() -> None:
         ([{"a": 1.5}], {"row_key": "a"}, "$.items[0].a", "text or a number"),
         ([{"a": "yesterday"}], {"source_time": "a"}, "$.items[0].a", "ISO 8601"),
         ([{"a": 1795466060123}], {"source_time": "a"}, "$.items[0].a", "not milliseconds"),
-        ([{"a": 1}], {"source_time": "b"}, None, "source_time"),
+        (
+            [{"a": 1}, {"c": 2}],
+            {"required": ("b",)},
+            "$.items",
+            "'b', which the route calls required; they have 'a', 'c'",
+        ),
+        ([{"a": 1}], {"row_key": "b"}, "$.items", "'b', which the route calls row_key; they have 'a'"),
+        ([{"a": 1}], {"source_time": "b"}, "$.items", "'b', which the route calls source_time; they have 'a'"),
+        ([{}], {"required": ("b",)}, "$.items", "they have no fields"),
+        ([{"a": None}], {"source_time": "a"}, "$.items", "is null in every row"),
     ],
 )
 def test_a_broken_rule_names_its_place(rows: object, options: dict[str, Any], path: str | None, told: str) -> None:

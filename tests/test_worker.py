@@ -7,6 +7,7 @@ import ctypes
 import mmap
 import os
 import re
+import resource
 import signal
 import stat
 import subprocess
@@ -498,6 +499,51 @@ def test_a_thread_that_an_item_left_kills_a_later_one_only_once(hot: Hotpath, tm
     assert [(tmp_path / f"calls-{n}").read_text() for n in range(3)] == ["x", "xx", "x"]
 
 
+def test_time_that_a_thread_of_before_takes_is_not_an_items_fault(hot: Hotpath) -> None:
+    left: list[threading.Thread] = []
+
+    @hot.route("/{n}", each={"n": list(range(3))})
+    def page(n: int) -> list[int]:
+        if n == 0:
+            left.append(threading.Thread(target=time.sleep, args=(100,), daemon=True))
+            left[0].start()
+        elif left:
+            time.sleep(100)  # as long as that thread takes all the time
+        return [n]
+
+    assert [one.error for one in run(hot, timeout_seconds=3.0).values()] == [None] * 3
+
+
+def lower_the_limits() -> list[int]:
+    for name in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE):
+        resource.setrlimit(name, (3, 3))
+    return [1]
+
+
+def leave_an_alarm() -> list[int]:
+    def ring(*_: object) -> None:
+        raise ValueError("too late")
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    return [1]
+
+
+@pytest.mark.parametrize("leave", [lower_the_limits, leave_an_alarm])
+def test_what_an_item_took_from_its_process_the_next_one_has(
+    hot: Hotpath, leave: Callable[[], list[int]], tmp_path: Path
+) -> None:
+    hot.route("/first")(leave)
+
+    @hot.route("/second")
+    def second() -> list[str]:
+        (tmp_path / "written").write_text("more than three bytes")
+        time.sleep(0.5)
+        return [(tmp_path / "written").read_text()]
+
+    assert [one.error for one in run(hot).values()] == [None] * 2
+
+
 def test_an_item_that_kills_a_used_worker_is_repeated_once(hot: Hotpath, tmp_path: Path) -> None:
     @hot.route("/{n}", each={"n": list(range(3))})
     def page(n: int) -> list[int]:
@@ -529,13 +575,29 @@ def test_a_worker_that_left_processes_or_a_closed_stdout_is_not_used_again(hot: 
     assert len({one.body for one in outcomes}) == 4
 
 
-def test_a_process_that_left_the_group_ends_with_its_worker(hot: Hotpath) -> None:
-    def leaves() -> list[int]:
-        return [subprocess.Popen(["sleep", "100"], start_new_session=True).pid]
+def leaves_the_group() -> list[int]:
+    return [subprocess.Popen(["sleep", "100"], start_new_session=True).pid]
 
-    outcome = alone(hot, leaves)
+
+def makes_a_daemon() -> list[int]:
+    shell = ["sh", "-c", "sleep 100 >/dev/null 2>&1 & echo $!"]  # whose own parent ends at once
+    return [int(subprocess.run(shell, capture_output=True, check=True, start_new_session=True).stdout)]
+
+
+@pytest.mark.parametrize("leave", [leaves_the_group, makes_a_daemon])
+def test_a_process_that_left_the_group_ends_with_its_worker(hot: Hotpath, leave: Callable[[], list[int]]) -> None:
+    outcome = alone(hot, leave)
     assert outcome.body is not None
     await_gone(int(outcome.body.strip(b"[]")))
+
+
+def test_a_process_that_left_the_group_ends_with_an_item_that_hangs(hot: Hotpath, tmp_path: Path) -> None:
+    def hang() -> None:
+        (tmp_path / "pid").write_text(str(leaves_the_group()[0]))
+        time.sleep(100)
+
+    assert "did not finish within 2 s" in problem(alone(hot, hang, timeout_seconds=2.0))
+    await_gone(int((tmp_path / "pid").read_text()))
 
 
 # Run at the end of a script. Not ru_maxrss: over execve(2) it keeps what the parent held at fork(2).

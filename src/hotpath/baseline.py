@@ -7,7 +7,7 @@ single value cannot be three standard deviations away from the mean, however wro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 
@@ -98,18 +98,17 @@ class Run:
         return subject in self.subjects or (self.kept is not None and subject in self.kept)
 
 
-def judge(candidate: Run, history: Sequence[Run], rules: Rules | None = None) -> list[Finding]:
+def judge(candidate: Run, history: Sequence[Run], rules: Rules | None = None) -> Iterator[Finding]:
     """Everything that is wrong with ``candidate`` beside ``history``, the accepted runs in any order.
 
-    It holds no more than it is given: who has many items hands them over in parts, or asks ``judge_subject`` for each.
+    One after the other, since they may be more than memory has room for: a column that is lost in each of many items.
     """
     rules = rules or Rules()
     accepted = window(candidate.at, history, rules)
-    findings = judge_gone(candidate, accepted, rules)
+    yield from judge_gone(candidate, accepted, rules)
     for subject, metrics in candidate.subjects.items():
         past = [(run.at, run.subjects[subject]) for run in accepted if subject in run.subjects]
-        findings += judge_subject(subject, candidate.at, metrics, past, rules, asked=len(candidate.subjects))
-    return findings
+        yield from judge_subject(subject, candidate.at, metrics, past, rules, asked=len(candidate.subjects))
 
 
 def window(at: int, history: Sequence[Run], rules: Rules) -> list[Run]:

@@ -23,8 +23,10 @@ from hotpath.errors import (
     StoreError,
 )
 from hotpath.ground import VIEW_PREFIX
+from hotpath.interruption import uninterrupted
 from hotpath.judging import judge_run
 from hotpath.manifest import Item
+from hotpath.packed import Packed, Packer
 from hotpath.publish import Published, Stage, staging
 from hotpath.quantities import human_seconds
 from hotpath.routes import PlannedItem
@@ -46,6 +48,11 @@ EACH_SECONDS = 300.0
 
 # Of what a failed item printed so much is kept, in the report of the run.
 KEEP_OUTPUT = 2000
+
+# Of what all failed items say and print so many characters are kept whole: where everything fails, memory, log and disk
+# must not be full of it. After that each is still named, with the beginning of its problem.
+KEEP_TOLD = 1_000_000
+KEEP_BEGINNING = 200
 
 # What a run took over must not look new for longer than a nightly batch's pages may.
 RETRY_SECONDS = 24 * 3600
@@ -225,8 +232,10 @@ class _Run:
     failures: list[ItemError] = field(default_factory=list)
     carried: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    facts: dict[str, Packed] = field(default_factory=dict)
+    packed: Packer = field(default_factory=Packer)
     outputs: dict[str, str] = field(default_factory=dict)
+    told: int = 0
     whole_time: int | None = None
     peak_bytes: int = 0
 
@@ -283,16 +292,10 @@ class _Run:
                 length = len(built.body)
                 before = self.stage.previous.items.get(item.key) if self.stage.previous else None
                 digest = None if before and before.digests[0] == added.digests[0] else added.digests[0]
-                self.facts[item.key] = {
-                    "bytes": length,
-                    "ms": int(outcome.seconds * 1e3),
-                    "same": int(digest is None),
-                    **metrics,
-                }
+                made = {"bytes": length, "ms": int(outcome.seconds * 1e3), "same": int(digest is None)}
+                self.facts[item.key] = self.packed({**made, **metrics})
         if error is not None:
-            self.failures.append(error)
-            if outcome.output:
-                self.outputs[item.key] = outcome.output[-KEEP_OUTPUT:]
+            error = self._keep_failure(item.key, error, outcome.output[-KEEP_OUTPUT:])
             kept_item = self.stage.carry(item.key, item.file, item.route.policy)
             carried = kept_item is not None
             if kept_item is not None:
@@ -302,8 +305,18 @@ class _Run:
         self.progress.done(Done(item.key, length, error, carried, outcome.peak_bytes, output))
         return digest
 
+    def _keep_failure(self, key: str, error: ItemError, output: str) -> ItemError:
+        if self.told > KEEP_TOLD:
+            problem, where, path = (text and text[:KEEP_BEGINNING] for text in (error.problem, error.where, error.path))
+            error, output = ItemError(problem or "", key=key, where=where, path=path), ""
+        self.told += len(error.problem) + len(output)
+        self.failures.append(error)
+        if output:
+            self.outputs[key] = output
+        return error
+
     def _carry_facts(self, item: Item) -> None:
-        self.facts[item.key] = {"bytes": item.identity.length, **(item.metrics or {}), "carried": 1}
+        self.facts[item.key] = self.packed({"bytes": item.identity.length, **(item.metrics or {}), "carried": 1})
 
     def _build_twice(self, builder: ItemBuilder, changed: Mapping[str, tuple[PlannedItem, bytes]]) -> None:
         """A page that is other bytes each time is never a 304 for anybody: say so, with one item of each route."""
@@ -326,12 +339,13 @@ class _Run:
         verdict = judge_run(self.hot.store, record)
         self.warnings += verdict.warnings
         record["findings"] = verdict.findings
-        try:
-            published = self.stage.publish(problems=verdict.problems)
-        except Implausible as error:
-            self._keep({**record, "sequence": error.sequence, "outcome": QUARANTINED})
-            raise
-        path = self._keep({**record, "sequence": published.sequence, "outcome": PUBLISHED})
+        with uninterrupted():  # what is published is in the history too
+            try:
+                published = self.stage.publish(problems=verdict.problems)
+            except Implausible as error:
+                self._keep({**record, "sequence": error.sequence, "outcome": QUARANTINED})
+                raise
+            path = self._keep({**record, "sequence": published.sequence, "outcome": PUBLISHED})
         return Report(
             published,
             tuple(self.failures),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hotpath.errors import HotpathError, NothingPublished, TargetError
@@ -30,6 +31,7 @@ from hotpath.cli_output import (
     warn,
 )
 from hotpath.cli_public import alert, check, recover
+from hotpath.interruption import exit_code_of, interruptible, told_of
 from hotpath.operations import audit as audit_operation
 from hotpath.operations import demo as demo_operation
 from hotpath.operations import explain as explain_operation
@@ -47,9 +49,6 @@ from hotpath.quarantine import approve as approve_generation
 from hotpath.store import Store
 from hotpath.targets import load, load_store, load_validator
 
-# As a shell has it for what SIGINT ended.
-INTERRUPTED = 130
-
 
 class _Group(click.Group):
     """Turns every error of ours into one line on stderr and its exit code."""
@@ -57,13 +56,15 @@ class _Group(click.Group):
     def invoke(self, context: click.Context) -> object:
         _open_what_is_closed()
         try:
-            return super().invoke(context)
+            with interruptible():
+                return super().invoke(context)
         except HotpathError as error:
             print_error(context, error)
             raise SystemExit(error.exit_code) from None
-        except KeyboardInterrupt:
-            click.echo("hotpath: interrupted; 'hotpath status' says what is served", err=True)
-            raise SystemExit(INTERRUPTED) from None
+        except KeyboardInterrupt as interrupt:
+            with suppress(OSError):  # of a terminal that was closed
+                click.echo(f"hotpath: {told_of(interrupt)}; 'hotpath status' says what is served", err=True)
+            raise SystemExit(exit_code_of(interrupt)) from None
         except OSError as error:
             place = f"{error.filename}: " if error.filename is not None else ""
             click.echo(f"hotpath: {place}{error.strerror or error}", err=True)
@@ -153,11 +154,14 @@ def build(
     night = run_night(hot, run, alerts=alerts, check_url=check_url, warn=lambda text: warn([text]))
     report = night.report
     warn(night.warnings)
-    if as_json:
-        print_json(night.as_dict())
-        return
-    if not quiet:
-        _say_published(report.published, hot.store.root, f" in {report.seconds:.1f} s")
+    try:
+        if as_json:
+            print_json(night.as_dict())
+            return
+        if not quiet:
+            _say_published(report.published, hot.store.root, f" in {report.seconds:.1f} s")
+    except OSError as error:  # the exit code 1 would say that nothing was published
+        warn([f"generation {report.published.sequence} is published, but stdout does not take it: {error.strerror}"])
     warn(report.warnings)
     if report.failures:
         warn(

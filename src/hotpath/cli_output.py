@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,13 @@ def say(*lines: str) -> None:
 def warn(warnings: Iterable[str]) -> None:
     """Warnings on stderr."""
     for warning in warnings:
-        click.echo(f"warning: {warning}", err=True)
+        _complain(f"warning: {warning}")
+
+
+def _complain(line: str) -> None:
+    """On stderr; where nobody can be told any more, the exit code says it."""
+    with suppress(OSError):
+        click.echo(line, err=True)
 
 
 def print_json(value: object) -> None:
@@ -95,7 +102,7 @@ def print_json(value: object) -> None:
 
 def print_error(context: click.Context, error: HotpathError) -> None:
     """One line on stderr; with ``--json`` the facts on stdout too, where the command has printed no object."""
-    click.echo(f"hotpath: {error}", err=True)
+    _complain(f"hotpath: {error}")
     if context.meta.get(_WANTED) and not context.meta.get(_PRINTED):
         click.echo(json.dumps(_facts(error)))
 

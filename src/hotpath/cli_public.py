@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 
 from hotpath.batch import build as run_batch
@@ -154,12 +156,13 @@ def recover(
         return
 
     def tell(entry: Entry) -> None:
-        if entry.state == BEGIN:
-            say(recover_operation.heading(entry.recovery, entry.time, str(hot.store.root)))
-        elif entry.state == DOING:
-            click.echo(f"  … {entry.step}: {entry.told}", err=True)
-        elif entry.state != END:
-            say(recover_operation.line(entry))
+        with suppress(OSError):  # it goes on, also where nobody reads along any more
+            if entry.state == BEGIN:
+                say(recover_operation.heading(entry.recovery, entry.time, str(hot.store.root)))
+            elif entry.state == DOING:
+                click.echo(f"  … {entry.step}: {entry.told}", err=True)
+            elif entry.state != END:
+                say(recover_operation.line(entry))
 
     found = recover_operation.recover(
         hot,

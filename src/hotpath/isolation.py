@@ -18,12 +18,14 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 from hotpath.disk import LOCK_DESCRIPTORS
 from hotpath.errors import IsolatedFailure
+from hotpath.interruption import NUMBERS
 from hotpath.quantities import human_bytes
 
 # So much of what a child sends back is read: an answer that has no end must not fill the parent either.
@@ -31,6 +33,7 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 # prctl(2), found before any fork: the dynamic loader's lock may be held by another thread then.
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
@@ -78,7 +81,7 @@ def forked(work: Callable[[], object]) -> int:
                 _die_with(parent)
                 for descriptor in LOCK_DESCRIPTORS:
                     os.close(descriptor)
-                for number in (signal.SIGINT, signal.SIGTERM):
+                for number in NUMBERS:
                     signal.signal(number, signal.SIG_DFL)
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 os.setsid()
@@ -97,6 +100,12 @@ def _die_with(parent: int) -> None:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
+
+
+def keep_descendants() -> None:
+    """Whatever is started from here on stays below this process, where it is counted and ended: daemons too, prctl(2)."""
+    if _prctl is not None:
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def has_ended(child: int) -> bool:
@@ -186,12 +195,31 @@ def status_bytes(process: int | str, *fields: str) -> int:
     return total
 
 
+def has_threads(process: int) -> bool:
+    """Whether there is more than the main thread."""
+    try:
+        return psutil.Process(process).num_threads() > 1
+    except psutil.Error:
+        return False
+
+
 def descendants(process: int) -> list[psutil.Process]:
     """The processes below this one; none where it is gone."""
+    if _is_childless(process):
+        return []
     try:
         return psutil.Process(process).children(recursive=True)
     except psutil.Error:
         return []
+
+
+def _is_childless(process: int) -> bool:
+    """Whether the kernel says so, proc(5): a look at one process, where psutil looks at all that there are."""
+    lists = [*Path(f"/proc/{process}/task").glob("*/children")]
+    try:
+        return bool(lists) and not any(one.read_bytes() for one in lists)
+    except OSError:
+        return False  # a thread that has just ended
 
 
 def own_bytes(process: psutil.Process) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import orjson
@@ -13,12 +14,17 @@ from hotpath.baseline import DAY, Finding, Metrics, Rules, Run, judge
 from hotpath.errors import IsolatedFailure, StoreError
 from hotpath.isolation import run_isolated
 from hotpath.keys import Template, matches_path, parse_path_template
+from hotpath.packed import Packer
 from hotpath.runs import PUBLISHED, QUARANTINED, newest_runs
 from hotpath.store import Store
 
 # Comparing ten thousand items with thirty nights takes seconds. With more items only the newest runs are compared item
 # by item, and their routes with all.
 MAX_ITEMS_WITH_HISTORY = 10_000
+
+# Of failures, and of warnings, so many are kept: nobody reads more, and a column that is lost in each of ten thousand
+# items is a hundred thousand.
+MAX_FINDINGS = 500
 
 JUDGE_SECONDS = 300.0
 JUDGE_MEMORY_BYTES = 1024 * 1024 * 1024
@@ -40,21 +46,29 @@ def judge_run(store: Store, record: Mapping[str, Any], rules: Rules | None = Non
     """
     rules = rules or Rules()
 
-    def compare() -> list[dict[str, Any]]:
-        return [
-            asdict(finding) for finding in judge(_run_of(record), accepted_runs(store, record["time"], rules), rules)
-        ]
+    def compare() -> list[tuple[list[dict[str, Any]], int]]:
+        failures: list[dict[str, Any]] = []
+        warnings: list[dict[str, Any]] = []
+        counts = Counter[bool]()
+        routes = {_subject(route) for route in record["routes"]}
+        for finding in judge(_run_of(record), accepted_runs(store, record["time"], rules), rules):
+            kept = failures if finding.fails else warnings
+            counts[finding.fails] += 1
+            if len(kept) < MAX_FINDINGS or finding.subject in routes:
+                kept.append(asdict(finding))
+        return [(failures, counts[True]), (warnings, counts[False])]
 
     try:
         found = run_isolated(compare, timeout_seconds=JUDGE_SECONDS, memory_bytes=JUDGE_MEMORY_BYTES)
     except IsolatedFailure as failure:
         return Verdict(problems=[f"the comparison with earlier runs {failure}"])
-    findings = [Finding(**facts) for facts in found]
-    return Verdict(
-        [str(finding) for finding in findings if finding.fails],
-        [str(finding) for finding in findings if not finding.fails],
-        found,
-    )
+    problems, warnings = (_told(kept, count) for kept, count in found)
+    return Verdict(problems, warnings, [facts for kept, _ in found for facts in kept])
+
+
+def _told(kept: Sequence[Mapping[str, Any]], count: int) -> list[str]:
+    more = [f"and {count - len(kept):,} more like these"] if count > len(kept) else []
+    return [str(Finding(**facts)) for facts in kept] + more
 
 
 def accepted_runs(store: Store, at: int, rules: Rules) -> list[Run]:
@@ -62,6 +76,7 @@ def accepted_runs(store: Store, at: int, rules: Rules) -> list[Run]:
     window, and nothing from before the last approval."""
     bad, approved = store.bad(), _approved(store)
     runs: list[Run] = []
+    packed = Packer()
     for record in newest_runs(store):
         # Also where an older one comes later: a clock that was wrong for one run hides no other.
         if not at - rules.window_days * DAY <= record["time"] <= at + DAY:
@@ -71,20 +86,25 @@ def accepted_runs(store: Store, at: int, rules: Rules) -> list[Run]:
         if sequence in bad or not (outcome == PUBLISHED or is_approved):
             continue
         many = len(record.get("items", ())) > MAX_ITEMS_WITH_HISTORY
-        runs.append(_run_of(record, with_items=not many or len(runs) < rules.cold_runs))
+        run = _run_of(record, with_items=not many or len(runs) < rules.cold_runs)
+        runs.append(replace(run, subjects={key: packed(facts) for key, facts in run.subjects.items()}))
         if is_approved:
             break
     return runs
 
 
 def _run_of(record: Mapping[str, Any], *, with_items: bool = True) -> Run:
-    routes = {f"route {route}": counts for route, counts in record["routes"].items()}
+    routes = {_subject(route): counts for route, counts in record["routes"].items()}
     if not with_items:
         return Run(record["time"], routes)
     # What was carried forward was not made in this run.
     items: dict[str, Metrics] = {key: facts for key, facts in record["items"].items() if "carried" not in facts}
     carried = frozenset(record["items"]) - items.keys()
     return Run(record["time"], items | routes, _Kept(carried, tuple(map(parse_path_template, record["routes"]))))
+
+
+def _subject(route: str) -> str:
+    return f"route {route}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,9 @@ _NEVER_HOT = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00|%5[Cc]|[\\\x00-\x20\x7f]")
 
 _DOT_SEGMENTS = (b".", b"..")
 
+# A path that is canonical as it stands, as most are: nothing in it to encode, and no segment that begins with a dot.
+_CANONICAL = re.compile(rf"(?:/(?!\.)[A-Za-z0-9_.~{re.escape(_SEGMENT_SAFE)}-]+)+")
+
 # Parameters that advertising and mail tools append to every link; they never choose the content of a page.
 TRACKING_PARAMETERS = frozenset(
     """
@@ -160,7 +163,7 @@ class Template:
 
     def render(self, values: Mapping[str, str]) -> str:
         """The text with each field replaced; ``values`` holds at least ``names``."""
-        return _FIELD.sub(lambda field: values[field.group(1)], self.text)
+        return self.text.format_map(values)
 
     def match(self, text: str) -> dict[str, str] | None:
         """The values that would render to ``text``, or ``None``."""
@@ -198,12 +201,16 @@ def parse_file_template(text: str) -> Template:
 
 def make_key(path: Template, query: Iterable[str], values: Mapping[str, str], *, fold_case: bool = False) -> str:
     """The key of one item: its path and, sorted, the declared query parameters that have a value."""
-    encoded = quote(path.render(values), safe="/" + _SEGMENT_SAFE)
-    canonical = canonical_path(encoded.encode("ascii"), fold_case=fold_case)
-    if canonical is None:  # two fields side by side can make a dot segment that neither is alone
-        raise DeclarationError(f"{path.text!r} with {dict(values)} gives {encoded!r}, which no client may send")
-    encoded_query = _encode_query((name, values[name].encode()) for name in query if name in values)
-    return (canonical + b"?" + encoded_query if encoded_query else canonical).decode("ascii")
+    text = path.render(values)
+    encoded = text if _CANONICAL.fullmatch(text) else quote(text, safe="/" + _SEGMENT_SAFE)
+    canonical = encoded
+    if fold_case or encoded is not text:
+        found = canonical_path(encoded.encode("ascii"), fold_case=fold_case)
+        if found is None:  # two fields side by side can make a dot segment that neither is alone
+            raise DeclarationError(f"{path.text!r} with {dict(values)} gives {encoded!r}, which no client may send")
+        canonical = found.decode("ascii")
+    encoded_query = _encode_query((name, values[name].encode()) for name in query if name in values).decode("ascii")
+    return f"{canonical}?{encoded_query}" if encoded_query else canonical
 
 
 def matches_path(path: Template, canonical: str) -> bool:

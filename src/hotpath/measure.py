@@ -17,6 +17,9 @@ from hotpath.errors import ItemError
 # So many fields of a row are measured; more are seldom a table.
 MAX_FIELDS = 64
 
+# So many names of fields are enough to see what was meant.
+MAX_NAMES = 12
+
 # A text field that tells groups of rows apart, a sector or a country, has few values.
 MAX_GROUPS = 100
 
@@ -58,6 +61,13 @@ def measure(
             + ("; write min_rows=0 where none is right" if not rows else ""),
             path=f"$.{records}",
         )
+    for name, option in (
+        *((name, "required") for name in required),
+        (row_key, "row_key"),
+        (source_time, "source_time"),
+    ):
+        if name is not None:
+            _require_known(rows, records, name, option)
     _require(rows, records, required)
     metrics = {"rows": len(rows)}
     if not rows:
@@ -70,7 +80,7 @@ def measure(
     # By the rows before, where there are any: tonight's may be there twice.
     key = row_key or _guess_key(old_rows or rows, required)
     metrics["repeated"] = _repeated(rows, key) * PPM // len(rows)
-    fields = [*islice(dict.fromkeys(name for row in rows for name in row), MAX_FIELDS)]
+    fields = _fields(rows, MAX_FIELDS)
     # A table that grows by one sector has a value that is more common than ever; of its old rows it has not.
     stayed = _that_stayed(rows, old_rows, key) or rows
     for name in fields:
@@ -91,6 +101,16 @@ def _rows(payload: object, records: str) -> list[Row]:
             path = f"$.{records}[{index}]"
             raise ItemError(f"{path} is a {type(row).__name__}, expected an object with fields", path=path)
     return rows
+
+
+def _require_known(rows: Sequence[Row], records: str, name: str, option: str) -> None:
+    """A field that no row has is a mistake in the declaration, or its column is gone: say what there is."""
+    if rows and not any(name in row for row in rows):
+        there = ", ".join(map(repr, _fields(rows, MAX_NAMES)))
+        raise ItemError(
+            f"no row of $.{records} has {name!r}, which the route calls {option}; they have {there or 'no fields'}",
+            path=f"$.{records}",
+        )
 
 
 def _require(rows: Sequence[Row], records: str, required: Sequence[str]) -> None:
@@ -120,6 +140,10 @@ def _guess_key(rows: Sequence[Row], required: Sequence[str]) -> str | None:
         if all(isinstance(value, str) for value in values) and len(set(values)) == len(values):
             return name
     return None
+
+
+def _fields(rows: Sequence[Row], most: int) -> list[str]:
+    return [*islice(dict.fromkeys(name for row in rows for name in row), most)]
 
 
 def _rows_before(before: object, records: str) -> list[Row]:
@@ -166,7 +190,8 @@ def _newest(rows: Sequence[Row], records: str, source_time: str) -> int:
             newest = seconds if newest is None else max(newest, seconds)
     if newest is None:
         raise ItemError(
-            f"no row of $.{records} has {source_time!r}, which the route calls source_time", path=f"$.{records}"
+            f"{source_time!r} is null in every row of $.{records}, and the route calls it source_time",
+            path=f"$.{records}",
         )
     return newest
 

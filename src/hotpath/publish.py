@@ -17,6 +17,7 @@ from pathlib import Path
 from hotpath.codings import Coding, available, encode_all
 from hotpath.errors import Corrupt, Implausible, IsolatedFailure, ItemError, StoreError
 from hotpath.ground import closed_to_others
+from hotpath.interruption import uninterrupted
 from hotpath.isolation import run_isolated
 from hotpath.manifest import SUFFIXES, Head, Item, Manifest, Policy, Representation, decode, encode, encode_item
 from hotpath.os_errors import explain
@@ -221,8 +222,9 @@ class Stage:
             "unchanged": self._unchanged,
             "bytes": self._bytes,
         }
-        self._commit(sequence)
-        warnings = [*self._warnings, *tidy(store, record)]
+        with uninterrupted():
+            self._commit(sequence)
+            warnings = [*self._warnings, *tidy(store, record)]
         return Published(sequence, len(self._lines), self._unchanged, self._bytes, tuple(warnings))
 
     def _commit(self, sequence: int) -> None:

@@ -295,7 +295,7 @@ def _expand(route: Route) -> Iterator[Mapping[str, object]]:
     elif callable(each):
         try:
             yield from each()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # sys.exit(0) would be a night that went well
             raise DeclarationError(
                 f"each= could not be asked ({type(error).__name__}: {error})", where=route.where
             ) from error

@@ -38,7 +38,7 @@ def runs_path(store: Store) -> Path:
 
 
 def write_run(store: Store, record: Mapping[str, Any]) -> Path:
-    """Keep one run; ``record`` has ``sequence``, ``time`` (seconds since the epoch) and ``outcome``.
+    """Keep one run: ``sequence``, ``time`` (seconds since the epoch), ``outcome``, and whatever else; mappings as JSON.
 
     The lock must be held.
     """
@@ -54,7 +54,8 @@ def write_run(store: Store, record: Mapping[str, Any]) -> Path:
     while path.exists():  # two runs in one second
         number += 1
         path = directory / f"{name}-{number}{ending}"
-    disk.write_new(path, orjson.dumps({"format": FORMAT, **record}) + b"\n")
+    line = orjson.dumps({"format": FORMAT, **record}, default=dict, option=orjson.OPT_APPEND_NEWLINE)
+    disk.write_new(path, line)
     disk.sync_file(path)
     for old in _worn_out(_paths(store)):
         disk.unlink(old)

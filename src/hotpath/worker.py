@@ -3,7 +3,7 @@
 A worker is forked from the batch, so the site's modules are imported already and nothing has to be pickled; it takes
 item after item, so what a module keeps for the next call helps. One that dies, hangs or eats memory is killed with
 all its children and replaced. An item that ended a worker which others had used before is run once more in a fresh
-one, since what they left behind is not its fault; a timeout is not repeated.
+one, since what they left behind is not its fault; one that was too late, only where there are threads of theirs.
 
 Fork only from a process without threads, or from one whose threads hold no lock that the items need (a worker that
 waits for such a lock ends at the timeout of its first item): the ``hotpath`` command has none.
@@ -32,6 +32,7 @@ from hotpath.isolation import (
     end_process,
     forked,
     has_ended,
+    has_threads,
     how_it_ended,
     own_bytes,
     status_bytes,
@@ -155,6 +156,7 @@ class _Worker:
     queue: int = 1
     received: Received = field(default_factory=Received)
     peak_bytes: int = 0
+    children: list[psutil.Process] = field(default_factory=list)
     children_bytes: int = 0
     children_seen: int = 0
     looked_at_children: float = 0.0
@@ -274,11 +276,8 @@ class _Run:
     def _listen(self) -> None:
         """Take what the workers have sent; now and then look at the clock and at their memory."""
         self._pause()
-        if (
-            self._taken < FEW_ANSWERS
-            and self._workers
-            and all(len(one.items) > MAX_QUEUED // 2 for one in self._workers)
-        ):
+        are_busy = self._workers and all(len(one.items) > MAX_QUEUED // 2 for one in self._workers)
+        if are_busy and self._taken < FEW_ANSWERS:
             time.sleep(NAP_SECONDS)
         self._taken = 0
         for key, _ in self._selector.select(LOOK_SECONDS):
@@ -378,12 +377,14 @@ class _Run:
         if not worker.items:
             return
         if now > worker.deadline and not worker.is_paused:
-            self._fail(worker, f"did not finish within {self._seconds(worker.items[0]):g} s", may_repeat=False)
+            if not (has_threads(worker.pid) and self._run_again(worker)):
+                self._fail(worker, f"did not finish within {self._seconds(worker.items[0]):g} s", has_hung=True)
             return
         if now > worker.looked_at_children + LOOK_AT_CHILDREN_SECONDS:
             worker.looked_at_children = now
             before = worker.children_seen
-            worker.children_seen = sum(own_bytes(child) for child in descendants(worker.pid))
+            worker.children = descendants(worker.pid)
+            worker.children_seen = sum(map(own_bytes, worker.children))
             # What both looks saw: a child between vfork(2) and execve(2) seems to hold all that the worker has.
             worker.children_bytes = min(before, worker.children_seen)
         used = status_bytes(worker.pid, *HELD) + worker.children_bytes
@@ -399,16 +400,17 @@ class _Run:
 
     # Ending
 
-    def _fail(self, worker: _Worker, problem: str | None, *, may_repeat: bool = True) -> None:
+    def _fail(self, worker: _Worker, problem: str | None, *, has_hung: bool = False) -> None:
         """Kill a worker; the item it is at failed of ``problem``, or of what its end says."""
-        if not worker.items or (may_repeat and self._run_again(worker)):
+        if not worker.items or (not has_hung and self._run_again(worker)):
             self._end(worker)
             return
         deadline = time.monotonic() + FAREWELL_SECONDS
-        if not may_repeat:
+        if has_hung:
+            worker.children = descendants(worker.pid)  # when it has ended they are nobody's
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker.pid, signal.SIGABRT)  # it says where it is, and ends
-        while (problem is None or not may_repeat) and not has_ended(worker.pid) and time.monotonic() < deadline:
+        while (problem is None or has_hung) and not has_ended(worker.pid) and time.monotonic() < deadline:
             self._drain(worker)
             time.sleep(0.005)
         was_alive = not has_ended(worker.pid)
@@ -444,13 +446,7 @@ class _Run:
         return True
 
     def _finish(
-        self,
-        worker: _Worker,
-        index: int,
-        error: ItemError | None,
-        built: Built | None,
-        seconds: float,
-        output: str,
+        self, worker: _Worker, index: int, error: ItemError | None, built: Built | None, seconds: float, output: str
     ) -> None:
         if error is not None:
             built = None
@@ -469,7 +465,7 @@ class _Run:
         for index in worker.items:
             heapq.heappush(self._waiting, index)
         worker.items.clear()
-        for child in descendants(worker.pid):  # those too that left its process group
+        for child in {*worker.children, *descendants(worker.pid)}:  # those too that left its process group
             with contextlib.suppress(psutil.Error):
                 child.kill()
         status = end_process(worker.pid)

@@ -174,6 +174,7 @@ def test_nobody_there() -> None:
         ({"tls": "ssl"}, "write 'starttls', 'tls' or 'none'"),
         ({"to": ()}, "write who gets the mail"),
         ({"to": ("night",)}, "no mail address"),
+        ({"host": f"smtp://me:{PASSWORD}@mail.example.org"}, "host is no host name"),
         ({"sender": "a@b\nBcc: c@d"}, "no mail address"),
         ({"user": "me"}, "go together"),
         ({"user": "me", "password": Secret("pässword")}, "beyond ASCII"),

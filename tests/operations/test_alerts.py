@@ -150,6 +150,31 @@ def test_dead_ways_are_waited_for_at_once_and_do_not_keep_the_others(store: Stor
     assert len(good.sent) == 1
 
 
+def test_a_dead_way_is_waited_for_once_a_night_and_tried_the_next(store: Store, clock: FakeClock) -> None:
+    seconds = FakeClock()
+    dead = Pigeon("dead", meanwhile=lambda: seconds.advance(10))
+    alerts = Alerts([dead], clock=clock, monotonic=seconds)
+    alerts.wrong(store, "pin.holds", "pinned")
+    dead.problem = "not done within 10 s"
+    begun = seconds()
+    told = [
+        *alerts.wrong(store, *WRONG),
+        *alerts.wrong(store, "items.failed", "2 items failed"),
+        *alerts.resolved(store, "pin", "no pin"),
+    ]
+    assert seconds() - begun == 10
+    assert told == [
+        "alert not sent: dead: not done within 10 s",
+        "alert not sent: dead: not tried again so soon: not done within 10 s",
+        "alert not sent: dead: not tried again so soon: not done within 10 s",
+    ]
+    dead.problem = None
+    seconds.advance(60)
+    assert alerts.wrong(store, *WRONG) == []
+    assert alerts.resolved(store, "pin", "no pin") == []
+    assert dead.sent == [("failed", "pin.holds"), ("failed", "build.failed"), ("resolved", "pin.holds")]
+
+
 def test_an_event_loop_goes_on_meanwhile(store: Store) -> None:
     """Called by way of a thread, as the documents say, it leaves the loop alone for all of a dead server's timeout."""
     with raw_server(hang) as port:

@@ -15,19 +15,17 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TextIO
 from urllib.parse import quote, urlsplit
 
 from hotpath.errors import HotpathError
+from hotpath.interruption import INTERRUPTED, exit_code_of, interruptible
 from hotpath.operations.crawl import Answer, Crawler
 from hotpath.operations.demo_report import Row, Screen, latency, problems, screen_for
 
@@ -238,26 +236,6 @@ def _directory(keep: Path | None) -> Iterator[Path]:
     yield keep.absolute()
 
 
-@contextlib.contextmanager
-def _signals_end_it() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the demo as Ctrl-C does: with the server ended and the directory removed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    # One that is ignored stays so: that is what nohup is for.
-    before = {one: signal.signal(one, leave) for one in numbers if signal.getsignal(one) is not signal.SIG_IGN}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 # --- the demo ---
 
 
@@ -283,7 +261,7 @@ def run(
     _require_extras()
     options = ["--tickers", str(tickers)] if csv is None else ["--csv", str(csv.resolve()), f"--market={market}"]
     try:
-        with _signals_end_it(), _directory(keep) as root:
+        with interruptible(), _directory(keep) as root:
             place = Workplace(root, screen)
             screen.say(f"MarketPulse, a small stock screener, in {root}")
             place.make_data(options)
@@ -294,9 +272,9 @@ def run(
             if keep or not serve:
                 _say_what_next(screen, root if keep else None, csv)
             return code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         screen.say("\nstopped; nothing is left running" + (f", and {keep} is kept" if keep else ""))
-        return 130
+        return exit_code_of(interrupt)
 
 
 def _attack(
@@ -362,7 +340,9 @@ def _keep_serving(
     screen.say("Ctrl-C ends it")
     try:
         server.wait()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        if exit_code_of(interrupt) != INTERRUPTED:
+            raise
         screen.say()
         return
     raise DemoError(f"the server ended by itself ({server.returncode}):\n{place.last_words()}")

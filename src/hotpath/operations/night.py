@@ -8,6 +8,7 @@ from typing import Any
 
 from hotpath.batch import Report
 from hotpath.errors import PublicAnswerWrong, StoreError
+from hotpath.interruption import uninterrupted
 from hotpath.operations.alerts.alerts import Alerts
 from hotpath.operations.check import CheckOptions, CheckReport, check
 from hotpath.site import Hotpath
@@ -45,14 +46,16 @@ def run_night(
     ``PublicAnswerWrong``; each is alerted of first. A generation that is not served since another is pinned is alerted
     of too.
     """
-    warnings = alerts.started()
+    warnings: list[str] = []
     try:
+        warnings += alerts.started()
         report = build()
         found = check(hot, check_url, options) if check_url is not None else None
         if found is not None and not found.is_right:
             _go_back(hot, report.published.sequence, found)
         serving = hot.store.chosen_sequence()
-    except Exception as error:  # a machine without memory raises what is not ours, and nobody must be left without word
+    # A machine without memory raises what is not ours, a supervisor sends SIGTERM: nobody must be left without word.
+    except (Exception, KeyboardInterrupt) as error:
         for warning in (*warnings, *alerts.failed(hot.store, error)):
             warn(warning)
         raise
@@ -87,7 +90,8 @@ def _go_back(hot: Hotpath, sequence: int, found: CheckReport) -> None:
         kept = "the site does not answer at all, which is no fault of the generation"
     else:
         try:
-            _, target = hot.store.rollback(reason=f"the public endpoints were wrong: {problems[0]}", pin=False)
+            with uninterrupted():
+                _, target = hot.store.rollback(reason=f"the public endpoints were wrong: {problems[0]}", pin=False)
         except StoreError as error:
             kept = str(error)
     raise PublicAnswerWrong(found.base_url, found.generation, target, problems, kept)

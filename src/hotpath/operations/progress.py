@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import TextIO
 
 from hotpath.batch import Done, Progress
@@ -11,7 +12,6 @@ from hotpath.quantities import human_bytes
 
 # A plain line this often: a log of a nightly run stays readable, a run that hangs is still seen.
 PLAIN_SECONDS = 5.0
-
 
 # Of what a failed item printed so many lines are shown; the report of the run has more.
 SHOWN_LINES = 5
@@ -21,8 +21,27 @@ def progress_for(stream: TextIO | None = None, *, quiet: bool = False) -> Progre
     """A bar where ``stream`` (stderr by default) is a terminal, plain lines elsewhere; with ``quiet`` failures only."""
     stream = stream or sys.stderr
     if quiet:
-        return Failures(stream)
-    return Bar() if stream.isatty() else PlainLines(stream)
+        return Unheard(Failures(stream))
+    return Unheard(Bar() if stream.isatty() else PlainLines(stream))
+
+
+class Unheard:
+    """Tells ``progress`` as long as anybody hears it: a reader that went, or a log on a full disk, ends no batch."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def start(self, total: int) -> None:
+        with suppress(OSError):
+            self._progress.start(total)
+
+    def done(self, done: Done) -> None:
+        with suppress(OSError):
+            self._progress.done(done)
+
+    def finish(self) -> None:
+        with suppress(OSError):
+            self._progress.finish()
 
 
 def _failure(done: Done) -> str:

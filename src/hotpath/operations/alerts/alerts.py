@@ -6,6 +6,7 @@ done its work by then. What did not work comes back as warnings. An event loop c
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,12 @@ REMIND_SECONDS = 24 * 3600
 
 # A nightly job does not begin at the same second each night, and once a year an hour earlier.
 EARLY_SECONDS = 2 * 3600
+
+
+# A way that was waited for so long in vain is not tried again for so long: the messages of one night come together, and
+# a dead server costs its timeout once. What fails at once costs nothing, and is tried with each.
+WAITED_SECONDS = 1.0
+AGAIN_SECONDS = 60.0
 
 
 class Way(Protocol):
@@ -64,6 +71,7 @@ class Alerts:
         site: str | None = None,
         remind_seconds: int = REMIND_SECONDS,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         if remind_seconds <= 0:
             raise DeclarationError(f"remind_seconds={remind_seconds}: write a number of seconds above 0")
@@ -75,6 +83,9 @@ class Alerts:
         self.site = site or socket.gethostname()
         self.remind_seconds = remind_seconds
         self._clock = clock
+        self._monotonic = monotonic
+        # By the name of a way: when it had been waited for in vain, and what was wrong.
+        self._dead: dict[str, tuple[float, str]] = {}
 
     def __bool__(self) -> bool:
         """Whether anything is configured."""
@@ -178,7 +189,23 @@ class Alerts:
         if not due:
             return []
         with ThreadPoolExecutor(max_workers=len(due), thread_name_prefix="hotpath-alert") as workers:
-            return list(workers.map(lambda pair: _sent(*pair), due))
+            return list(workers.map(lambda pair: self._sent(*pair), due))
+
+    def _sent(self, way: Way, message: Message) -> Delivery:
+        begun = self._monotonic()
+        since, problem = self._dead.get(way.name, (-math.inf, ""))
+        if begun < since + AGAIN_SECONDS:
+            return Delivery(way.name, problem=f"not tried again so soon: {problem}")
+        try:
+            return Delivery(way.name, warning=way.send(message))
+        except Unreachable as error:
+            problem = error.problem
+        except Exception as error:  # a way of somebody else's may raise anything; its text may hold what is secret
+            problem = type(error).__name__
+        ended = self._monotonic()
+        if ended >= begun + WAITED_SECONDS:
+            self._dead[way.name] = (ended, problem)
+        return Delivery(way.name, problem=problem)
 
     def _pinged(self, signal: str, text: str = "") -> str | None:
         """Ping; what is wrong with it."""
@@ -200,12 +227,3 @@ def _warnings(delivered: Sequence[Delivery]) -> list[str]:
     return [f"alert not sent: {one.way}: {one.problem}" for one in delivered if one.problem] + [
         f"alert: {one.way}: {one.warning}" for one in delivered if one.warning
     ]
-
-
-def _sent(way: Way, message: Message) -> Delivery:
-    try:
-        return Delivery(way.name, warning=way.send(message))
-    except Unreachable as error:
-        return Delivery(way.name, problem=error.problem)
-    except Exception as error:  # a way of somebody else's may raise anything; its text may hold what is secret
-        return Delivery(way.name, problem=type(error).__name__)

@@ -48,6 +48,9 @@ class Mail:
             raise DeclarationError(f"tls={self.tls!r}: write 'starttls', 'tls' or 'none'")
         if not self.to:
             raise DeclarationError("to=(): write who gets the mail")
+        if not self.host or any(character in self.host for character in "@/ \r\n"):
+            # Not shown: of a URL it may be the part with the password.
+            raise DeclarationError("host is no host name; write mail.example.org, and user and password by themselves")
         for address in (*self.to, self.sender):
             if (
                 address.count("@") != 1

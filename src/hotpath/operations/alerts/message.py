@@ -16,6 +16,7 @@ _NAMES = (
     (Implausible, "quarantined"),
     (PublicAnswerWrong, "public"),
     (StoreError, "store"),
+    (KeyboardInterrupt, "interrupted"),
 )
 
 # What a mail program shows of a subject, and what a person reads of a list at night; the log has all of it.
@@ -62,7 +63,7 @@ class Message:
             "event": self.event,
             "kind": self.kind,
             "summary": self.summary,
-            "details": list(self.details),
+            "details": list(self.details[:MAX_DETAILS]),
             "seconds": self.seconds,
             "time": self.time,
             "text": self.text,
