@@ -80,7 +80,7 @@ class Admission:
         # without a body enters itself, and takes itself out again.
         self.open: dict[int, Scope] | None = None
         self.asks_always = False
-        self.used = 0
+        self.used = self.own = 0
         self.costs = RouteCosts()
         self.shed: Counter[tuple[str, str]] = Counter()
         self.errors = 0
@@ -96,10 +96,10 @@ class Admission:
         self._limit = 0
         self._headroom = 0
         self._chances = Chances(0.0, 0.0)
-        self._reserved: dict[int, tuple[int, int]] = {}
+        self._reserved: dict[int, tuple[int, tuple[int, int]]] = {}
         # What was in use before each request that runs; the guard's thread's own.
-        self._begun: dict[int, tuple[Scope, int]] = {}
-        self._used_before = 0
+        self._begun: dict[int, tuple[Scope, tuple[int, int]]] = {}
+        self._before = (0, 0)
         self._most_in_flight: int | None = None
         self._adapted = float("-inf")
         self._refusals = Refusals(thresholds.shed.dwell_seconds)
@@ -150,14 +150,19 @@ class Admission:
         self._closes += 1
         return self._closes <= CLOSES_PER_SECOND
 
-    def update(self, position: Position, outlook: Outlook | None, *, limit: int, used: int, is_ready: bool) -> None:
-        """What holds from now on. ``used`` is in bytes; ``outlook`` is ``None`` when nothing could be read."""
+    def update(
+        self, position: Position, outlook: Outlook | None, *, limit: int, used: int, own: int, is_ready: bool
+    ) -> None:
+        """What holds from now on. ``used`` and what of it this process made, ``own``, are in bytes; ``outlook`` is
+        ``None`` when nothing could be read.
+        """
         at = self._clock()
         if position.state is not self._state:
             self._refusals = Refusals(seconds_to_leave(position, at, self._thresholds))
         if outlook is not None:
             self._limit, self._headroom = limit, outlook.headroom
-            self._used_before, self.used = self.used or used, used
+            self._before = (self.used or used, self.own or own)
+            self.used, self.own = used, own
             self._chances = chances(outlook, self._thresholds)
         self._adapt(position.state, at, growing=outlook is None or outlook.growth > 0)
         self.is_ready = is_ready
@@ -172,12 +177,18 @@ class Admission:
         for key, scope in flights:
             known = self._begun.get(key)
             # An id comes again with another scope.
-            before = known[1] if known is not None and known[0] is scope else self._used_before
+            before = known[1] if known is not None and known[0] is scope else self._before
             begun[key] = (scope, before)
-            taken = (self.used - before) // len(flights)
+            taken = self._grown(before) // len(flights)
             if taken > 0 and scope["type"] == "http":
                 self.costs.note(route_of(scope["method"], scope["path"]), taken, at)
         self._begun = begun
+
+    def _grown(self, before: tuple[int, int]) -> int:
+        """What the requests of this process took since then: no more than the process grew, since the other workers of
+        the group have requests of their own, and no more than the group did, since it may be page cache.
+        """
+        return min(self.used - before[0], self.own - before[1])
 
     def _adapt(self, state: State, at: float, *, growing: bool) -> None:
         if state is not State.SHED:
@@ -243,10 +254,10 @@ class Admission:
         cost = self.costs.expected(route_of(scope["method"], scope["path"]), self._clock())
         if not cost:
             return None
-        promised = sum(max(0, reserved - max(0, self.used - before)) for reserved, before in self._reserved.values())
+        promised = sum(max(0, reserved - max(0, self._grown(before))) for reserved, before in self._reserved.values())
         if cost + promised > self._headroom:
             return 503, "cost"
-        self._reserved[id(scope)] = (cost, self.used)
+        self._reserved[id(scope)] = (cost, (self.used, self.own))
         return None
 
 

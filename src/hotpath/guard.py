@@ -296,6 +296,7 @@ class MemoryGuard:
             self.outlook if reading is not None else None,
             limit=reading.limit if reading is not None else 0,
             used=reading.unreclaimable if reading is not None else 0,
+            own=reading.anonymous if reading is not None else 0,
             is_ready=is_ready,
         )
         if reading is not None:

@@ -167,16 +167,18 @@ class MemoryReader:
 
     def _read(self) -> MemoryReading:
         now = self._clock()
-        total, available, resident = self._read_process()
+        total, available, resident, anonymous = self._read_process()
         if now >= self._look_at:
             self._look()
             self._look_at = now + LOOK_SECONDS
         groups = self._groups
         if not groups.groups or (self._holds_others(total) and min(self._limits) >= total):
             usage = resident + self._read_children(now)
-            return MemoryReading(now, min(self._budget, total), usage, usage, available, resident, "process")
-        limit, usage, unreclaimable = self._nearest(total)
-        return MemoryReading(now, limit, usage, unreclaimable, available, resident, f"cgroup{groups.groups[0].version}")
+            limit, unreclaimable, source = min(self._budget, total), usage, "process"
+        else:
+            limit, usage, unreclaimable = self._nearest(total)
+            source = f"cgroup{groups.groups[0].version}"
+        return MemoryReading(now, limit, usage, unreclaimable, available, resident, anonymous, source)
 
     def _holds_others(self, total: int) -> bool:
         """Whether other programs are in the own group, which ``budget`` is not about; as the first reading found it."""
@@ -217,17 +219,20 @@ class MemoryReader:
                 found.append((bound, usage, stat.unreclaimable(usage)))
         return min(found, key=lambda one: one[0] - one[2])
 
-    def _read_process(self) -> tuple[int, int, int]:
-        """The machine's memory, what of it is available, and the resident size of this process, in bytes."""
+    def _read_process(self) -> tuple[int, int, int, int]:
+        """The machine's memory and what of it is available; the resident size of this process, and what of that is no
+        file's or shared, in bytes. psutil does not tell the last everywhere: all of it, then.
+        """
         if not self._has_procfs:
-            machine = psutil.virtual_memory()
-            return machine.total, machine.available, psutil.Process().memory_info().rss
+            machine, rss = psutil.virtual_memory(), psutil.Process().memory_info().rss
+            return machine.total, machine.available, rss, rss
         data, path = self._meminfo.read(), self._meminfo.path
-        pages = self._statm.read().split()
-        resident = parse_count(pages[1] if len(pages) > 1 else b"", self._statm.path) * self._page_size
+        # size, resident, shared … in pages: proc(5)
+        pages = [*self._statm.read().split(), b"", b"", b""]
+        resident, shared = (parse_count(count, self._statm.path) * self._page_size for count in pages[1:3])
         if resident == 0:
             raise UnreadableMemory(self._statm.path, "0 pages are resident, and yet this process lives")
-        return _total(data, path), parse_field(data, b"MemAvailable:", path), resident
+        return _total(data, path), parse_field(data, b"MemAvailable:", path), resident, max(0, resident - shared)
 
     def _read_children(self, now: float) -> int:
         if now >= self._children_at:

@@ -25,11 +25,14 @@ class FakeReader(MemoryReader):
         self.used: int | None = 300 * MIB
         self.limit = LIMIT
         self.resident = 50 * MIB
+        # What this process holds of it; ``None``: all.
+        self.own: int | None = None
 
     def read(self) -> MemoryReading:
         if self.used is None:
             raise UnreadableMemory(Path("/planted"), "cannot be read")
-        return MemoryReading(self.clock(), self.limit, self.used, self.used, 8 * LIMIT, self.resident, "cgroup2")
+        own = self.used if self.own is None else self.own
+        return MemoryReading(self.clock(), self.limit, self.used, self.used, 8 * LIMIT, self.resident, own, "cgroup2")
 
     def unique_bytes(self) -> int:
         return self.resident

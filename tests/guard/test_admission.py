@@ -170,6 +170,24 @@ def test_growth_is_shared_among_those_that_run() -> None:
     assert costs.expected("GET /a", rigged.clock()) == pytest.approx(LIMIT // 10, rel=0.01)
 
 
+def test_what_another_process_of_the_group_takes_is_no_route_s_cost() -> None:
+    """Another worker's request, or a batch beside the server; and a file that is mapped is not the group's growth."""
+    rigged = at(0.30)
+    rigged.reader.own = 50 * MIB
+    rigged.see(0.31)
+    rigged.guard.admission.enter(http("/small"))
+    rigged.see(0.60)
+    costs = rigged.guard.admission.costs
+    assert len(costs) == 0
+    rigged.reader.own = 150 * MIB
+    rigged.see(0.61)
+    assert costs.expected("GET /small", rigged.clock()) == pytest.approx(100 * MIB, rel=0.01)
+    rigged.reader.own = 500 * MIB
+    rigged.see(0.62)
+    most = costs.expected("GET /small", rigged.clock())
+    assert most == pytest.approx(310 * MIB, rel=0.01), "no more than the group grew since it came"
+
+
 def test_fewer_requests_at_a_time_while_shedding_does_not_stop_the_growth() -> None:
     rigged = at(0.3, reserve="1MiB")
     rigged.chance = 0.999

@@ -50,6 +50,7 @@ def test_a_group_with_a_limit(tree: Tree) -> None:
         unreclaimable=200 * MIB,
         available=4096 * MIB,
         resident=50 * MIB,
+        anonymous=50 * MIB - 426 * PAGE,
         source=f"cgroup{tree.version}",
     )
     assert read(tree).left == 312 * MIB
@@ -379,7 +380,7 @@ def test_elsewhere_than_on_linux_psutil_is_asked(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(psutil.Process, "memory_info", lambda self: SimpleNamespace(rss=70 * MIB))
     monkeypatch.setattr(psutil.Process, "memory_full_info", lambda self: SimpleNamespace(uss=60 * MIB))
     found = MemoryReader(root=tmp_path, clock=FakeClock(3.0), children=no_children)
-    assert found.read() == MemoryReading(3.0, TOTAL, 70 * MIB, 70 * MIB, 1000 * MIB, 70 * MIB, "process")
+    assert found.read() == MemoryReading(3.0, TOTAL, 70 * MIB, 70 * MIB, 1000 * MIB, 70 * MIB, 70 * MIB, "process")
     assert found.unique_bytes() == 60 * MIB
     assert found.host_total() == TOTAL
     assert found.oom_kills() is None

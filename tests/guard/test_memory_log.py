@@ -19,7 +19,7 @@ from hotpath.testing import FakeClock
 from tests.guard.locks import await_waiting, held, needs_locks
 
 READING = MemoryReading(
-    at=7.0, limit=1000, usage=800, unreclaimable=600, available=5000, resident=300, source="cgroup2"
+    at=7.0, limit=1000, usage=800, unreclaimable=600, available=5000, resident=300, anonymous=200, source="cgroup2"
 )
 
 
@@ -110,7 +110,7 @@ from hotpath.testing import FakeClock
 clock = FakeClock()
 log = MemoryLog(sys.argv[1], every_seconds=1, max_bytes=20_000, keep=50, clock=clock)
 for number in range(400):
-    assert log.record(MemoryReading(0.0, number, 0, 0, 0, 0, "process"), "NORMAL")
+    assert log.record(MemoryReading(0.0, number, 0, 0, 0, 0, 0, "process"), "NORMAL")
     clock.advance(1)
 """
 

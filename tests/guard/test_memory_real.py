@@ -110,6 +110,29 @@ def test_what_is_allocated_counts_and_comes_back() -> None:
 
 
 @needs_groups
+def test_a_file_in_the_page_cache_that_is_mapped_is_no_growth_and_no_fault(tmp_path: Path) -> None:
+    """The process's resident size grows by all of it, and the group's count by not a byte."""
+    (tmp_path / "model").write_bytes(bytes(60 * MIB))
+    code = """
+import mmap
+from hotpath.exhaustion import implausible
+with open(sys.argv[1], "rb") as file:
+    while file.read(2**20):
+        pass
+    data = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+before = reader.read()
+for place in range(0, len(data), 4096):
+    data[place]
+after = reader.read()
+os.write(1, json.dumps([implausible(after, before), after.resident - before.resident]).encode())
+"""
+    with memory_group(256 * MIB) as group:
+        problem, grown = json.loads(group.run(START + code, str(tmp_path / "model")))
+    assert grown > 50 * MIB
+    assert problem is None
+
+
+@needs_groups
 def test_pages_that_forked_workers_share_count_once() -> None:
     code = """
 held = bytearray(os.urandom(1) * (60 * 2**20))
