@@ -27,7 +27,7 @@ def test_two_recycles_and_no_more(tmp_path: Path) -> None:
         served(tmp_path, group, guard=GUARD, workers=2, times=TIMES, apart_seconds=2, ballast_mib=90) as rig,
     ):
         with Watch(rig) as watch, Load(rig.port, [Stream("hot", HOT[0], 30, 2), Stream("cold", "/cold", 10)]) as load:
-            wait_until(lambda: rig.look()["suppressed"] is True, 40, "nobody gave up")
+            wait_until(lambda: rig.look()["suppressed"] is True, 120, "nobody gave up")
             # The one that came last may still read its modules from a slow disk.
             wait_until(lambda: len(workers_of(tmp_path)) == 2, 60, "nobody came in the place of the second")
             time.sleep(5)  # more than twice the time between two of them, and nobody goes

@@ -171,17 +171,17 @@ def test_a_real_server_goes_on_and_sees_again(tree: Tree, tmp_path_factory: pyte
         memory_group() as group,
         served(directory, group, guard={"leave": False}, tree=str(tree.root)) as rig,
     ):
-        rig.await_state("NORMAL", seconds=5)
+        rig.await_state("NORMAL")
         took, descriptors = [], []
         with Watch(rig) as watch, Load(rig.port, streams) as load:
             for fault in faults.values():
                 fault()
-                # Three intervals of a second at most, and a bit for the question.
-                took.append(rig.await_state("BLIND", seconds=3.5))
+                # Three intervals of a second at most; that it is no fourth, the tests above hold, whatever the machine.
+                took.append(rig.await_state("BLIND"))
                 assert rig.look()["problem"]
                 resident(tree, 50 * MIB)
                 tree.group("/app", limit=LIMIT, usage=(300 + len(took)) * MIB)
-                rig.await_state("NORMAL", seconds=5)
+                rig.await_state("NORMAL")
                 descriptors.append(rig.look()["descriptors"])
         note = f"{len(faults)} faults, BLIND after {max(took):.1f} s at most, descriptors stable"
         report("11", load, watch, rig, note=note)

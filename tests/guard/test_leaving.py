@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from hotpath.leaving import Surroundings, look_around, uvicorn_server
+from tests.guard.rig import wait_until
 from tests.servers.conftest import ROOT, await_all, start
 
 PROBE = """
@@ -95,7 +96,8 @@ def ask(port: int) -> list[Any]:
     code = (
         f"import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:{port}/', timeout=5).read().decode())"
     )
-    found: list[Any] = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
+    found: list[Any] = json.loads(done.stdout)
     return found
 
 
@@ -126,6 +128,6 @@ def test_each_server_is_seen_and_does_what_is_thought_of_it(
             assert (started.process.poll() is None) is may
             assert started.is_up() is may
             if may:
-                assert ask(started.port)[3] != found[3]
+                wait_until(lambda: ask(started.port)[3] != found[3], 60, "nobody else answers")
     finally:
         started.stop()

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from hotpath.errors import DeclarationError
 from hotpath.memory_log import COLUMNS, MemoryLog
 from hotpath.reading import MemoryReading
 from hotpath.testing import FakeClock
+from tests.guard.ending import ended
 from tests.guard.locks import await_waiting, held, needs_locks
 
 READING = MemoryReading(
@@ -118,8 +120,10 @@ for number in range(400):
 @pytest.mark.slow
 def test_several_workers_lose_no_line_of_each_other(tmp_path: Path) -> None:
     path = tmp_path / "memory.csv"
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path)]) for _ in range(4)]
-    assert [writer.wait(60) for writer in writers] == [0] * 4
+    with ExitStack() as stack:
+        command = [sys.executable, "-c", WRITER, str(path)]
+        writers = [stack.enter_context(ended(subprocess.Popen(command), 120)) for _ in range(4)]
+        assert [writer.wait(120) for writer in writers] == [0] * 4
     found = [row for file in tmp_path.iterdir() for row in rows(file)]
     assert {path.stat().st_size <= 20_000 for path in tmp_path.iterdir()} == {True}
     for writer in writers:

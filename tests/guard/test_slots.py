@@ -33,6 +33,7 @@ from hotpath.slots import (
 )
 from hotpath.testing import FakeClock
 from tests.faults.mounts import leave_bytes, needs_root, tmpfs
+from tests.guard.ending import ended
 from tests.guard.locks import await_waiting, held, needs_locks
 
 MIB = 1024 * 1024
@@ -404,15 +405,12 @@ def test_no_damaged_byte_is_taken_for_a_figure(world: World) -> None:
 @pytest.mark.parametrize("call", ["take()", "try_recycle()", "want_recycle(True)", "release()"])
 def test_slots_and_token_are_given_to_one_at_a_time(tmp_path: Path, call: str) -> None:
     path = tmp_path / "slots"
-    process = start(path, f"slots.{call}\nsay('done')")
-    try:
+    with ended(start(path, f"slots.{call}\nsay('done')")) as process:
         WorkerSlots(path).take()
         with held(path):
             tell(process)
             await_waiting(path)
         assert hear(process) == "done"
-    finally:
-        end(process)
 
 
 @needs_locks
@@ -530,11 +528,6 @@ def hear(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.communicate()
-
-
 @pytest.mark.slow
 def test_eight_processes_at_once_have_a_slot_each_and_one_token(tmp_path: Path) -> None:
     code = f"""
@@ -553,7 +546,7 @@ sys.stdin.readline()
     with ExitStack() as stack:
         processes = [start(path, code) for _ in range(8)]
         for process in processes:
-            stack.callback(end, process)
+            stack.enter_context(ended(process))
         for process in processes:
             tell(process)
         assert sorted(int(hear(process)) for process in processes) == list(range(8))
@@ -565,8 +558,8 @@ sys.stdin.readline()
 def test_a_killed_process_is_gone_even_before_its_parent_has_looked(tmp_path: Path) -> None:
     path = tmp_path / "slots"
     slots = WorkerSlots(path)
-    process = start(path, "slots.beat(state=0, unique_bytes=7, in_flight=0)\nsay('there')\nsys.stdin.readline()")
-    try:
+    code = "slots.beat(state=0, unique_bytes=7, in_flight=0)\nsay('there')\nsys.stdin.readline()"
+    with ended(start(path, code)) as process:
         tell(process)
         assert hear(process) == "there"
         assert [worker.pid for worker in slots.workers()] == [process.pid]
@@ -577,9 +570,7 @@ def test_a_killed_process_is_gone_even_before_its_parent_has_looked(tmp_path: Pa
         assert process_start(process.pid) is None
         assert Path(f"/proc/{process.pid}").exists()
         assert slots.take() == 0
-    finally:
-        end(process)
-        slots.release()
+    slots.release()
 
 
 def test_a_forked_child_takes_a_slot_of_its_own(tmp_path: Path) -> None:
@@ -596,8 +587,7 @@ sys.stdin.readline()
 """
     path = tmp_path / "slots"
     slots = WorkerSlots(path)
-    process = start(path, code)
-    try:
+    with ended(start(path, code)) as process:
         tell(process)
         lines = [hear(process), hear(process)]
         (child,) = (int(line.split()[1]) for line in lines if " " in line)
@@ -606,13 +596,11 @@ sys.stdin.readline()
             assert found == [(0, process.pid, 100), (1, child, 200)]
         finally:
             os.kill(child, signal.SIGKILL)
-    finally:
-        end(process)
-        slots.release()
+    slots.release()
 
 
 def test_process_start() -> None:
     assert process_start(os.getpid()) == process_start(os.getpid()) != process_start(1)
     with subprocess.Popen(["/bin/true"]) as process:
-        process.wait()
+        process.wait(60)
     assert process_start(process.pid) is None
