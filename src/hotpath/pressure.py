@@ -55,7 +55,8 @@ class Thresholds:
     """All numbers of the table. Raises ``DeclarationError`` where they are out of order.
 
     Coming back into a state within ``return_seconds`` of leaving it doubles its dwell time, up to
-    ``max_dwell_seconds``. BRAKE ends in DRAIN after ``brake_seconds``, SHED after ``shed_seconds``. Below the share
+    ``max_dwell_seconds``. BRAKE ends in DRAIN after ``brake_seconds``, SHED after ``shed_seconds``, or after
+    ``trimmed_seconds`` where trimming gives memory back again and again and it is not enough. Below the share
     ``exhaustion_from`` no time to exhaustion refuses anything, it only trims: growth there is as often a file that is
     written, or a cache that fills, as a leak.
     """
@@ -65,6 +66,7 @@ class Thresholds:
     brake: Level = Level(0.90, 0.82, 2.0, 15.0)
     brake_seconds: float = 20.0
     shed_seconds: float = 120.0
+    trimmed_seconds: float = 600.0
     return_seconds: float = 60.0
     max_dwell_seconds: float = 120.0
     exhaustion_from: float = 0.70
@@ -86,13 +88,18 @@ class Thresholds:
                     f"{low} is entered {below.seconds_left:g} s before exhaustion and {high} {above.seconds_left:g} s;"
                     f" {low} has to come first"
                 )
-        for name in ("brake_seconds", "shed_seconds", "return_seconds", "max_dwell_seconds"):
+        for name in ("brake_seconds", "shed_seconds", "trimmed_seconds", "return_seconds", "max_dwell_seconds"):
             if not 0 < getattr(self, name) < inf:
                 raise DeclarationError(f"{name}={getattr(self, name)!r}: write seconds, more than 0")
         longest = max(level.dwell_seconds for level in self.levels)
         if self.max_dwell_seconds < longest:
             raise DeclarationError(
                 f"max_dwell_seconds={self.max_dwell_seconds:g} is below a state's own dwell time, {longest:g} s"
+            )
+        if self.trimmed_seconds < self.shed_seconds:
+            raise DeclarationError(
+                f"trimmed_seconds={self.trimmed_seconds:g} is below shed_seconds={self.shed_seconds:g}: trimming that"
+                " helps puts the end of SHED off"
             )
         if not 0 <= self.exhaustion_from <= 1:
             raise DeclarationError(f"exhaustion_from={self.exhaustion_from!r} is a share of the limit: write .70")
@@ -223,22 +230,23 @@ def _released(target: State) -> Callable[[Case], bool]:
     return lambda case: isinstance(case.signal, Signal) and released_to(case) == target
 
 
-def _deadline(state: State, seconds: Callable[[Thresholds], float], *, unless_trimmed: bool) -> Callable[[Case], bool]:
-    def holds(case: Case) -> bool:
-        return case.may_leave and _is_due(case, state, seconds(case.thresholds), unless_trimmed=unless_trimmed)
-
-    return holds
+def _deadline(state: State) -> Callable[[Case], bool]:
+    return lambda case: case.may_leave and _is_due(case, state)
 
 
-def _is_due(case: Case, state: State, seconds: float, *, unless_trimmed: bool) -> bool:
-    position = case.position
-    since = position.since if state is State.BRAKE else position.shedding_since
+def _is_due(case: Case, state: State) -> bool:
+    position, thresholds = case.position, case.thresholds
+    if state is State.BRAKE:
+        since: float | None = position.since
+        seconds = thresholds.brake_seconds
+    else:
+        since = position.shedding_since
+        seconds = thresholds.trimmed_seconds if case.trim_helps else thresholds.shed_seconds
     return (
         isinstance(case.signal, Signal)
         and position.calm_since[state - 1] is None
         and since is not None
         and case.signal.at - since >= seconds
-        and not (unless_trimmed and case.trim_helps)
     )
 
 
@@ -262,14 +270,6 @@ def _standing(thresholds: Thresholds, signal: Signal) -> State:
     return State.NORMAL
 
 
-def _brake_seconds(thresholds: Thresholds) -> float:
-    return thresholds.brake_seconds
-
-
-def _shed_seconds(thresholds: Thresholds) -> float:
-    return thresholds.shed_seconds
-
-
 def _rows() -> tuple[Row, ...]:
     rows = []
     for source in _SEEING:
@@ -291,7 +291,7 @@ def _rows() -> tuple[Row, ...]:
             State.DRAIN,
             "brake_deadline",
             "20 s in BRAKE",
-            _deadline(State.BRAKE, _brake_seconds, unless_trimmed=False),
+            _deadline(State.BRAKE),
         )
     )
     for source in (State.NORMAL, State.TRIM, State.SHED):
@@ -303,8 +303,8 @@ def _rows() -> tuple[Row, ...]:
             State.SHED,
             State.DRAIN,
             "shed_deadline",
-            "120 s of shedding that trimming did not help",
-            _deadline(State.SHED, _shed_seconds, unless_trimmed=True),
+            "120 s of shedding that trimming did not help, 600 s that it did not end",
+            _deadline(State.SHED),
         )
     )
     for source in (State.NORMAL, State.TRIM):
@@ -346,10 +346,8 @@ def is_due(position: Position, signal: Signal | Blank, thresholds: Thresholds, *
 
 
 def _is_over(case: Case) -> bool:
-    state, thresholds = case.position.state, case.thresholds
-    if state is State.BRAKE:
-        return _is_due(case, State.BRAKE, thresholds.brake_seconds, unless_trimmed=False)
-    return state is State.SHED and _is_due(case, State.SHED, thresholds.shed_seconds, unless_trimmed=True)
+    state = case.position.state
+    return state in (State.SHED, State.BRAKE) and _is_due(case, state)
 
 
 def drain(position: Position, at: float, reason: str) -> Position:
