@@ -122,6 +122,13 @@ class Admission:
         if self._reserved:
             self._reserved.pop(id(scope), None)
 
+    def restart(self) -> None:
+        """Forget what runs, in a forked child: all of it is the parent's. The guard starts with the next request."""
+        self.flights.clear()
+        self._reserved.clear()
+        self._begun.clear()
+        self.open = None
+
     @property
     def in_flight(self) -> int:
         """Requests in the app now, WebSockets too."""

@@ -23,7 +23,7 @@ from hotpath.cache import registered
 from hotpath.errors import DeclarationError, HotpathError, UnreadableMemory
 from hotpath.exhaustion import Growth, Outlook, implausible, look_ahead, next_sample_seconds
 from hotpath.hard_limit import HardLimit
-from hotpath.leaving import uvicorn_server
+from hotpath.leaving import is_serving
 from hotpath.marks import Marks
 from hotpath.memory import MemoryReader, check_budget
 from hotpath.memory_log import MemoryLog
@@ -168,6 +168,7 @@ class MemoryGuard:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_announced = False
+        self._departs_for: str | None = None
         self._ticks = 0
 
     @property
@@ -227,8 +228,7 @@ class MemoryGuard:
     def sample(self) -> Position:
         """Look once and act on it; what the thread does again and again."""
         at = self._clock()
-        mapped = self.hard_limit.mapped() if self.hard_limit is not None else 0
-        reading, problem = self._read()
+        reading, mapped, problem = self._read()
         if reading is None:
             self.problem = problem
             signal: Signal | Blank = Blank(at)
@@ -272,18 +272,20 @@ class MemoryGuard:
         self.memory_ran_out()
         await self.admission.refusal(scope, "memory_error").send(scope, send)
 
-    def _read(self) -> tuple[MemoryReading | None, str | None]:
+    def _read(self) -> tuple[MemoryReading | None, int, str | None]:
+        """The reading, what a hard limit counted before it, and why there is none."""
         try:
+            mapped = self.hard_limit.mapped() if self.hard_limit is not None else 0
             reading = self.reader.read()
         except UnreadableMemory as error:
-            return None, str(error)
+            return None, 0, str(error)
         except Exception as error:
             logger.exception("hotpath failed to read memory")
-            return None, repr(error)
+            return None, 0, repr(error)
         if self._unchanged is None or self._unchanged.usage != reading.usage:
             self._unchanged = reading
         problem = implausible(reading, self._unchanged)
-        return (None, problem) if problem is not None else (reading, None)
+        return (None, 0, problem) if problem is not None else (reading, mapped, None)
 
     def _publish(self, reading: MemoryReading | None) -> None:
         """Tell the admission, and the other workers."""
@@ -316,7 +318,7 @@ class MemoryGuard:
             self.admission.is_leaving = True
             for call in self.on_leaving:
                 call()
-            self.recycling.depart(after.reason, loop=self._loop, in_flight=lambda: self.admission.in_flight)
+            self._departs_for = after.reason
 
     def _act(self, at: float, reading: MemoryReading | None) -> None:
         state = self.position.state
@@ -330,12 +332,14 @@ class MemoryGuard:
                 self.unique_bytes = self.reader.unique_bytes()
             except (HotpathError, OSError):
                 self.unique_bytes = None
-        slots = self.recycling.slots
-        if slots is not None:
-            unique = self.unique_bytes or (reading.resident if reading is not None else 0)
-            slots.beat(state=int(state), unique_bytes=unique, in_flight=self.admission.in_flight)
+        unique = self.unique_bytes or (reading.resident if reading is not None else 0)
+        self.recycling.beat(state=int(state), unique_bytes=unique, in_flight=self.admission.in_flight)
         if self.hard_limit is not None and self.outlook is not None:
             self._leave_for_reserve(at, self.hard_limit, self.outlook)
+        if self._departs_for is not None:
+            # Raises where there is no thread to be had, and is tried again with the next sample.
+            self.recycling.depart(self._departs_for, loop=self._loop, in_flight=lambda: self.admission.in_flight)
+            self._departs_for = None
         if self._log is not None and reading is not None:
             self._log.record(reading, state.name.lower())
 
@@ -369,10 +373,11 @@ class MemoryGuard:
         return False
 
     def _run(self, key: str) -> None:
-        # Here, not in start: a lock that another process holds must not stop the event loop.
-        self.recycling.join(key)
         while not self._stop.is_set():
             try:
+                # Here, not in start: a lock that another process holds must not stop the event loop.
+                if not self.recycling.has_joined and is_serving():
+                    self.recycling.join(key)
                 self.sample()
             except Exception:
                 logger.exception("hotpath: the memory guard failed; it goes on")
@@ -392,26 +397,31 @@ class MemoryGuard:
         if self._stop.is_set() or self._loop is None or self._loop.is_closed():
             return
         now = self._clock()
+        late = now - expected
+        self._loop.call_later(TICK_SECONDS, self._tick, now + TICK_SECONDS)
         # A peak that fades, since a scrape comes every 15 s and a blocked loop lasts less.
-        self.loop_lag_seconds = max(now - expected, 0.9 * self.loop_lag_seconds, 0.0)
-        if self.sample_age_seconds > max(STALLED_SECONDS, 3 * self._most) and self.state < State.DRAIN:
-            with self._lock:
-                before = self.position
-                blind = Position(State.BLIND, now, "stalled")
-                self.position = blind if before.state < State.DRAIN else before
-            self._publish(None)
-            self._entered(before, self.position)
+        self.loop_lag_seconds = max(late, 0.9 * self.loop_lag_seconds, 0.0)
+        # A loop that comes as late has seen nothing of the thread: both were stopped (SIGSTOP, a call that holds the
+        # interpreter's lock), and the next tick tells whether only one goes on.
+        if late < STALLED_SECONDS < self.sample_age_seconds > 3 * self._most and self.state < State.DRAIN:
+            self._go_blind(now)
         self._ticks += 1
         if self._ticks > 1:  # the first is while the server starts
             self._sign_of_life()
-        self._loop.call_later(TICK_SECONDS, self._tick, now + TICK_SECONDS)
+
+    def _go_blind(self, at: float) -> None:
+        with self._lock:
+            before = self.position
+            self.position = Position(State.BLIND, at, "stalled") if before.state < State.DRAIN else before
+        self._publish(None)
+        # Not in the loop: what the guard's thread hangs in may be the log, or ``alarm``.
+        told = (before, self.position)
+        threading.Thread(target=self._entered, args=told, name="hotpath-stalled", daemon=True).start()
 
     def _sign_of_life(self) -> None:
-        """What systemd waits for. uvicorn says when it listens; of another server it is not known."""
-        server = uvicorn_server()
-        if not self._is_announced and (server is None or server.started):
-            self._is_announced = True
-            notify("READY=1")
+        """What systemd waits for."""
+        if not self._is_announced and is_serving():
+            self._is_announced = notify("READY=1")
         if watchdog_seconds() is not None:
             notify("WATCHDOG=1")
 
@@ -471,9 +481,11 @@ _guards: weakref.WeakSet[MemoryGuard] = weakref.WeakSet()
 def _restart_after_fork() -> None:
     for guard in list(_guards):
         guard._lock = threading.Lock()
-        guard.admission.flights.clear()
+        guard.admission.restart()
         if guard.hard_limit is not None:
             guard.hard_limit.close()
+        if guard.recycling.slots is not None:
+            guard.recycling.slots.let_go()
         guard._set_unstarted()
 
 

@@ -12,8 +12,12 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+from hotpath.errors import UnreadableMemory
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_STATM = Path("/proc/self/statm")
 
 # A request with many small objects creeps along the limit for some tenths of a second before it gets its error, since
 # CPython asks malloc for what it got no arena for. The reserve is not for that one. Whoever is still there after a
@@ -39,10 +43,13 @@ class HardLimit:
         self.reserve_used = False
 
     def mapped(self) -> int:
-        """What the limit counts now, in bytes."""
-        if self._statm is None:
-            self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-        return int(os.pread(self._statm, 256, 0).split()[5]) * _PAGE
+        """What the limit counts now, in bytes. Raises ``UnreadableMemory``."""
+        try:
+            if self._statm is None:
+                self._statm = os.open(_STATM, os.O_RDONLY | os.O_CLOEXEC)
+            return int(os.pread(self._statm, 256, 0).split()[5]) * _PAGE
+        except OSError as error:
+            raise UnreadableMemory(_STATM, error.strerror or str(error)) from error
 
     def follow(self, headroom: int, mapped_before: int) -> None:
         """Let the process allocate ``headroom`` bytes more, less the reserve while that is closed.

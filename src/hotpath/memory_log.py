@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import logging
 import os
@@ -12,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hotpath.errors import DeclarationError
+from hotpath.flock import lock
 from hotpath.reading import MemoryReading
 
 COLUMNS = ("time", "pid", "state", "limit", "usage", "unreclaimable", "available", "resident", "source")
@@ -71,7 +71,7 @@ class MemoryLog:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 # One at a time, so that no two workers move the same file away. The lock ends with the descriptor.
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                lock(descriptor)
                 size = os.fstat(descriptor).st_size
                 if not self._is_still(descriptor):
                     continue

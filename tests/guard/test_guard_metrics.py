@@ -118,7 +118,7 @@ def test_before_the_first_sample_there_is_no_reading_and_no_error() -> None:
 def test_other_workers_are_told_by_slot(rigged: Rigged, tmp_path: Path) -> None:
     guard = rigged.guard
     guard.recycling.slots = WorkerSlots(tmp_path / "slots", clock=rigged.clock)
-    guard.recycling.slot = guard.recycling.slots.take()
+    guard.recycling.slots.take()
     rigged.see(0.95)
     other = "import sys, time; from pathlib import Path; from hotpath.slots import WorkerSlots\n"
     other += "slots = WorkerSlots(Path(sys.argv[1])); slots.take(); slots.beat(state=2, unique_bytes=7, in_flight=3)\n"
