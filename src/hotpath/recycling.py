@@ -68,6 +68,7 @@ class Recycling:
         Once it serves: a worker that still starts is none in the place of one that has left.
         """
         self.has_joined = True
+        self.obstacle = "it could not be found out who runs it"
         self.surroundings = look_around()
         if self._leave == "auto":
             self.obstacle = self.surroundings.obstacle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from hotpath.guard import STALLED_SECONDS
 from tests.guard.groups import memory_group, needs_groups
-from tests.guard.rig import MIB, Rig, report, served
+from tests.guard.rig import MIB, Rig, report, served, wait_until
 
 MOST_AGE = 0.2
 # A machine that others use too may stop any process for longer than that, once.
@@ -34,6 +36,19 @@ def test_the_guard_sees_while_the_loop_is_blocked(tmp_path: Path) -> None:
             ages.append(look["age"])
         report("04", None, None, rig, note=f"age of the sample {ages[-1] * 1000:.0f} ms, first cold request 503")
         assert ages[-1] <= MOST_AGE, f"samples as old as {ages}"
+
+
+def test_a_process_that_was_stopped_goes_on_as_it_was(tmp_path: Path) -> None:
+    """SIGSTOP and SIGCONT, as a debugger or a frozen container: the guard is not blind, and nothing has grown."""
+    with memory_group(256 * MIB) as group, served(tmp_path, group, guard={"leave": False}) as rig:
+        rig.await_sample()
+        rig.process.send_signal(signal.SIGSTOP)
+        time.sleep(STALLED_SECONDS + 2)
+        rig.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: rig.look()["age"] < 1.5, 30, "no sample")
+        time.sleep(2)  # a few ticks of the loop
+        assert [arrow for arrow in rig.look()["transitions"] if "BLIND" in arrow] == []
+        assert rig.status("/cold") == 200
 
 
 def ask_while_blocked(rig: Rig, meanwhile: Callable[[], None]) -> dict[str, object]:

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from hotpath.cache import LRUCache
-from hotpath.errors import DeclarationError
+from hotpath.errors import DeclarationError, UnusableSlots
 from hotpath.guard import TICK_SECONDS, MemoryGuard
 from hotpath.leaving import Departure, Surroundings
 from hotpath.pressure import State
 from hotpath.slots import WorkerSlots
 from tests.guard.fakes import LIMIT, MIB, Rigged, state_of
+from tests.guard.rig import wait_until
 
 
 @pytest.mark.parametrize(
@@ -195,6 +196,99 @@ def test_it_leaves_once_when_its_turn_comes(tmp_path: Path, monkeypatch: pytest.
     leaving.guard.recycling.slots.release()
 
 
+def test_leaving_is_tried_again_where_no_thread_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under a hard limit that was reached; otherwise it would refuse everything and never end."""
+    leaving = Leaving(tmp_path, monkeypatch)
+    begun: list[Departure] = []
+    tries: list[int] = []
+
+    def begin(departure: Departure) -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise RuntimeError("can't start new thread")
+        begun.append(departure)
+
+    monkeypatch.setattr(Departure, "start", begin)
+    leaving.rigged.see(0.95, samples=22)
+    assert state_of(leaving.guard) is State.BRAKE
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="new thread"):
+            leaving.rigged.see(0.95)
+        assert state_of(leaving.guard) is State.DRAIN
+        leaving.rigged.clock.advance(1)
+    leaving.rigged.see(0.95, samples=5)
+    assert len(begun) == 1
+    assert leaving.guard.recycling.begun == {"brake_deadline": 1}
+
+
+def test_slots_that_cannot_be_used_stop_no_state_and_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    leaving = Leaving(tmp_path, monkeypatch)
+    slots = leaving.guard.recycling.slots
+    assert slots is not None
+
+    def unusable(*_: object, **__: object) -> None:
+        raise UnusableSlots(slots.path, "cannot be locked: planted")
+
+    for name in ("beat", "want_recycle", "try_recycle", "recycles"):
+        monkeypatch.setattr(slots, name, unusable)
+    leaving.rigged.see(0.82, samples=3)
+    assert state_of(leaving.guard) is State.SHED
+    leaving.rigged.see(0.95, samples=30)
+    assert state_of(leaving.guard) is State.BRAKE
+    assert leaving.guard.position.overdue
+    assert "stuck" in [alarm.kind for alarm in leaving.rigged.alarms]
+    assert caplog.text.count("the other workers do not hear of this one") == 1
+    leaving.rigged.see(0.2, samples=20)
+    assert state_of(leaving.guard) is State.NORMAL
+
+
+def test_a_worker_without_a_slot_says_why_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leaving = Leaving(tmp_path, monkeypatch)
+    slots = leaving.guard.recycling.slots
+    assert slots is not None
+    monkeypatch.setattr(slots, "take", lambda: None)
+    slots.release()
+    leaving.rigged.see(0.95, samples=30)
+    assert leaving.guard.state is State.BRAKE
+    stuck = next(alarm for alarm in leaving.rigged.alarms if alarm.kind == "stuck")
+    assert "there are more workers than 56" in stuck.text
+
+
+def test_a_worker_joins_the_others_once_its_server_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serving = threading.Event()
+    monkeypatch.setattr("hotpath.guard.is_serving", serving.is_set)
+    guard = MemoryGuard(least_interval=0.01, most_interval=0.01)
+    guard.start(str(tmp_path))
+    try:
+        wait_until(lambda: guard.reading is not None, 30, "no sample")
+        time.sleep(0.1)
+        assert guard.recycling.slot is None
+        assert guard.recycling.obstacle == "it is still starting"
+        serving.set()
+        wait_until(lambda: guard.recycling.slot is not None, 30, "it did not join")
+    finally:
+        guard.close()
+
+
+def test_what_fails_while_it_joins_does_not_stop_the_sampling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> Surroundings:
+        raise AttributeError("another version of the server")
+
+    monkeypatch.setattr("hotpath.recycling.look_around", broken)
+    guard = MemoryGuard(least_interval=0.01, most_interval=0.01)
+    guard.start(str(tmp_path))
+    try:
+        wait_until(lambda: guard.reading is not None, 30, "no sample")
+    finally:
+        guard.close()
+    assert caplog.text.count("the memory guard failed") == 1
+    assert guard.recycling.obstacle == "it could not be found out who runs it"
+
+
 def test_two_recycles_without_calm_are_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leaving = Leaving(tmp_path, monkeypatch)
     slots = leaving.guard.recycling.slots
@@ -250,8 +344,86 @@ def test_a_guard_thread_that_hangs_is_seen_from_the_loop() -> None:
     assert rigged.guard.state is State.BLIND
     assert rigged.guard.position.reason == "stalled"
     assert rigged.guard.loop_lag_seconds == 0.0
+    wait_until(lambda: [alarm.kind for alarm in rigged.alarms] == ["blind"], 30, "no alarm")
     rigged.see(0.3, samples=3)
     assert state_of(rigged.guard) is State.NORMAL
+
+
+def test_an_alarm_that_hangs_in_the_guards_thread_does_not_hang_in_the_event_loop() -> None:
+    rigged = Rigged()
+    rigged.see(0.3)
+    released = threading.Event()
+    threads: list[str] = []
+
+    def alarm(_: object) -> None:
+        threads.append(threading.current_thread().name)
+        released.wait(60)
+
+    rigged.guard._alarm = alarm
+
+    async def main() -> None:
+        rigged.guard._loop = asyncio.get_running_loop()
+        rigged.clock.advance(6)
+        rigged.guard._tick(rigged.clock())
+
+    try:
+        asyncio.run(main())  # would not end
+        wait_until(lambda: bool(threads), 30, "no alarm")
+    finally:
+        released.set()
+    assert threads == ["hotpath-stalled"]
+
+
+def test_a_process_that_was_stopped_is_not_blind() -> None:
+    """SIGSTOP and SIGCONT: neither the loop nor the guard's thread was there, and nothing has grown."""
+    rigged = Rigged()
+    rigged.see(0.3, samples=8)
+
+    async def main() -> None:
+        rigged.guard._loop = asyncio.get_running_loop()
+        due = rigged.clock() + TICK_SECONDS
+        rigged.clock.advance(600)
+        rigged.guard._tick(due)
+        assert state_of(rigged.guard) is State.NORMAL
+        rigged.guard._tick(rigged.clock())  # and half a second later the thread has not looked either
+        assert state_of(rigged.guard) is State.BLIND
+
+    asyncio.run(main())
+    fresh = Rigged()
+    fresh.see(0.3, samples=8)
+    fresh.clock.advance(600)
+    fresh.see(0.6)
+    assert fresh.guard.outlook is not None
+    assert fresh.guard.outlook.growth <= 0.3 * LIMIT / 600
+    assert fresh.guard.state is State.NORMAL
+
+
+def test_a_tick_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    rigged = Rigged()
+    rigged.see(0.3)
+    monkeypatch.setattr("hotpath.guard.TICK_SECONDS", 0.01)
+    failed: list[dict[str, object]] = []
+    asked: list[bool] = []
+    enough = asyncio.Event()
+
+    def broken() -> bool:
+        asked.append(True)
+        if len(asked) == 3:
+            enough.set()
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("hotpath.guard.is_serving", broken)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: failed.append(context))
+        rigged.guard._follow(loop)
+        async with asyncio.timeout(30):
+            await enough.wait()
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert len(failed) >= 3
 
 
 def test_the_lag_of_the_loop_is_a_peak_that_fades() -> None:
@@ -267,22 +439,24 @@ def test_the_lag_of_the_loop_is_a_peak_that_fades() -> None:
 
 def test_a_forked_child_begins_anew() -> None:
     rigged = Rigged()
-    rigged.see(0.95)
+    rigged.see(0.3)
     rigged.guard.admission.enter({"type": "http", "method": "GET", "path": "/livez", "headers": []})
+    assert rigged.guard.admission.open is not None
+    rigged.see(0.71, samples=2)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         guard = rigged.guard
-        said = f"{guard.state.name} {guard.is_started} {guard.admission.in_flight}"
+        said = f"{guard.state.name} {guard.is_started} {guard.admission.in_flight} {guard.admission.open}"
         os.write(writing, said.encode())
         os._exit(0)
     os.close(writing)
     if not select.select([reading], [], [], 60)[0]:
         os.kill(child, signal.SIGKILL)
-    assert os.read(reading, 100) == b"NORMAL False 0"
+    assert os.read(reading, 100) == b"NORMAL False 0 None", "and its first request starts it"
     os.close(reading)
     os.waitpid(child, 0)
-    assert rigged.guard.state is State.BRAKE
+    assert rigged.guard.state is State.TRIM
 
 
 def test_memory_is_written_to_a_log(tmp_path: Path) -> None:
