@@ -10,27 +10,28 @@ import asyncio
 import logging
 import os
 import random
+import sys
 import threading
 import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from hotpath.admission import Admission
 from hotpath.cache import registered
+from hotpath.callables import is_plain
 from hotpath.errors import DeclarationError, HotpathError, UnreadableMemory
 from hotpath.exhaustion import Growth, Outlook, implausible, look_ahead, next_sample_seconds
 from hotpath.hard_limit import HardLimit
 from hotpath.leaving import is_serving
 from hotpath.marks import Marks
-from hotpath.memory import MemoryReader, check_budget
+from hotpath.memory import MemoryReader
 from hotpath.memory_log import MemoryLog
 from hotpath.notify import notify, watchdog_seconds
 from hotpath.pressure import Blank, Position, Signal, State, Thresholds, drain, is_due, step
-from hotpath.priorities import READINESS, Chooser, Priorities, Priority, Scope
-from hotpath.quantities import human_bytes, parse_bytes
+from hotpath.priorities import READINESS, Chooser, Priorities, Priority, Scope, check_readiness
+from hotpath.quantities import human_bytes, parse_bytes, parse_count, parse_seconds
 from hotpath.reading import MemoryReading
 from hotpath.recycling import Hindrance, Leave, Recycling
 from hotpath.refusal import Send
@@ -87,14 +88,14 @@ class MemoryGuard:
         floor: int | str = "8MiB",
         reserve: int | str = "48MiB",
         fastest_growth: int | str = "100MiB",
-        least_interval: float = 0.05,
-        most_interval: float = 1.0,
+        least_interval: float | str = 0.05,
+        most_interval: float | str = 1.0,
         priority: Mapping[str, Priority | int] | Chooser | None = None,
         readiness: Collection[str] = READINESS,
         leave: Leave = "auto",
-        drain_seconds: float = 20.0,
+        drain_seconds: float | str = 20.0,
         recycles: int = 2,
-        recycle_window: float = 600.0,
+        recycle_window: float | str = 600.0,
         blind_in_flight: int = 16,
         hard_limit: bool = False,
         hard_limit_reserve: int | str = "32MiB",
@@ -104,39 +105,47 @@ class MemoryGuard:
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        if not 0.01 <= least_interval <= most_interval <= 10:
+        self._least = parse_seconds(least_interval, "least_interval", least=0.01)
+        self._most = parse_seconds(most_interval, "most_interval", least=0.01)
+        if not self._least <= self._most <= 10:
             raise DeclarationError(
-                f"least_interval={least_interval:g} and most_interval={most_interval:g} are seconds between two"
-                " samples: 0.01 ≤ least ≤ most ≤ 10"
+                f"least_interval={self._least:g} and most_interval={self._most:g} are seconds between two samples:"
+                " 0.01 ≤ least ≤ most ≤ 10"
             )
-        if not 0 < drain_seconds <= 3600:
-            raise DeclarationError(f"drain_seconds={drain_seconds!r}: write the seconds to finish in, up to 3600")
-        if recycles < 1 or recycle_window <= 0 or blind_in_flight < 1:
-            raise DeclarationError("recycles and blind_in_flight are counts of 1 or more, recycle_window is seconds")
-        if leave not in (True, False, "auto"):
-            raise DeclarationError(f"leave={leave!r}: write True, False or 'auto'")
-        if isinstance(readiness, str) or not all(path.startswith("/") for path in readiness):
-            raise DeclarationError(f"readiness={readiness!r}: write paths, ('/readyz',)")
+        check_readiness(readiness)
+        if alarm is not None and not is_plain(alarm):
+            raise DeclarationError(f"alarm={alarm!r}: write a plain function that takes an Alarm")
+        if callable(priority) and not is_plain(priority):
+            raise DeclarationError(f"priority={priority!r}: write a plain function, nobody awaits what it returns")
+        if hard_limit and sys.platform != "linux":
+            raise DeclarationError("hard_limit=True needs Linux, where RLIMIT_DATA bounds all that a process allocates")
+        if thresholds is not None and not isinstance(thresholds, Thresholds):
+            raise DeclarationError(f"thresholds={thresholds!r}: write Thresholds(shed=Level(.80, .72, 8, 15))")
+        if limit is not None and reader is not None:
+            raise DeclarationError("limit= is for the guard's own reader; write reader=MemoryReader(budget=…)")
         budget = None if limit is None else parse_bytes(limit, "limit")
         self.thresholds = thresholds or Thresholds()
         self.reader = reader or MemoryReader(budget=budget)
-        self._check_limit(budget)
+        self.reader.check_budget()
         self._floor = parse_bytes(floor, "floor")
+        if budget is not None and self._floor >= budget:
+            raise DeclarationError(
+                f"floor={floor!r} is never counted as free, and limit={limit!r} is no more than that"
+            )
         self._reserve = parse_bytes(reserve, "reserve")
         self._fastest_growth = parse_bytes(fastest_growth, "fastest_growth")
-        self._least, self._most = least_interval, most_interval
         self._make_recycling: Callable[[], Recycling] = lambda: Recycling(
             leave=leave, recycles=recycles, window_seconds=recycle_window, drain_seconds=drain_seconds, clock=clock
         )
         self._hard_reserve = parse_bytes(hard_limit_reserve, "hard_limit_reserve") if hard_limit else 0
-        self._log = None if memory_log is None else MemoryLog(Path(memory_log))
+        self._log = None if memory_log is None else MemoryLog(memory_log)
         self._alarm = alarm
         self._clock = clock
         self.admission = Admission(
             Priorities(priority),
             self.thresholds,
             readiness=readiness,
-            blind_in_flight=blind_in_flight,
+            blind_in_flight=parse_count(blind_in_flight, "blind_in_flight"),
             clock=clock,
             chance=chance,
         )
@@ -424,15 +433,6 @@ class MemoryGuard:
             self._is_announced = notify("READY=1")
         if watchdog_seconds() is not None:
             notify("WATCHDOG=1")
-
-    def _check_limit(self, budget: int | None) -> None:
-        if budget is None:
-            return
-        try:
-            total, resident = self.reader.host_total(), self.reader.read().resident
-        except UnreadableMemory:
-            return  # said when it starts to sample: BLIND, with an alarm
-        check_budget(budget, host_total=total, resident=resident)
 
     def _find_shrinks(self) -> list[Shrink]:
         return [*(cache.shrink for cache in registered()), *self.shrinks]

@@ -141,6 +141,16 @@ class MemoryReader:
         finally:
             meminfo.close()
 
+    def check_budget(self) -> None:
+        """Raise ``DeclarationError`` for a budget that cannot work: above the machine, below what is used."""
+        if self._budget == NO_LIMIT:
+            return
+        try:
+            total, resident = self.host_total(), self.read().resident
+        except UnreadableMemory:
+            return  # said when it is sampled: BLIND, with an alarm
+        check_budget(self._budget, host_total=total, resident=resident)
+
     def oom_kills(self) -> int | None:
         """How many processes of the own group the kernel has killed for memory; ``None`` where it does not tell."""
         membership = KernelFile(self._membership.path)

@@ -32,7 +32,7 @@ class MemoryLog:
 
     def __init__(
         self,
-        path: Path | str,
+        path: str | os.PathLike[str],
         *,
         every_seconds: float = 300.0,
         max_bytes: int = MAX_BYTES,
@@ -42,7 +42,11 @@ class MemoryLog:
         for name, value in (("every_seconds", every_seconds), ("max_bytes", max_bytes), ("keep", keep)):
             if value <= 0:
                 raise DeclarationError(f"memory log: {name}={value} has to be more than 0")
+        if not isinstance(path, str | os.PathLike):
+            raise DeclarationError(f"memory log: {path!r} is no path of a file")
         self.path = Path(path)
+        if self.path.exists() and not self.path.is_file():
+            raise DeclarationError(f"memory log: {self.path} is there and is no file; write the path of a CSV file")
         self._every_seconds = every_seconds
         self._max_bytes = max_bytes
         self._keep = keep

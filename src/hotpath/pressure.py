@@ -41,6 +41,7 @@ class Level:
 
     def check(self, name: str) -> None:
         """Raise ``DeclarationError`` for numbers that cannot work; ``name`` is the option."""
+        _check_numbers(name, self.enter, self.leave, self.seconds_left, self.dwell_seconds)
         if not 0 < self.leave < self.enter <= 1:
             raise DeclarationError(
                 f"{name}: enter={self.enter:g} and leave={self.leave:g} are shares of the limit with 0 < leave < enter"
@@ -75,7 +76,10 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         for name in ("trim", "shed", "brake"):
-            getattr(self, name).check(name)
+            level = getattr(self, name)
+            if not isinstance(level, Level):
+                raise DeclarationError(f"{name}={level!r}: write Level(enter, leave, seconds_left, dwell_seconds)")
+            level.check(name)
         for low, high in (("trim", "shed"), ("shed", "brake")):
             below, above = getattr(self, low), getattr(self, high)
             if not (below.enter < above.enter and below.leave < above.leave):
@@ -89,6 +93,7 @@ class Thresholds:
                     f" {low} has to come first"
                 )
         for name in ("brake_seconds", "shed_seconds", "trimmed_seconds", "return_seconds", "max_dwell_seconds"):
+            _check_numbers(name, getattr(self, name))
             if not 0 < getattr(self, name) < inf:
                 raise DeclarationError(f"{name}={getattr(self, name)!r}: write seconds, more than 0")
         longest = max(level.dwell_seconds for level in self.levels)
@@ -101,15 +106,25 @@ class Thresholds:
                 f"trimmed_seconds={self.trimmed_seconds:g} is below shed_seconds={self.shed_seconds:g}: trimming that"
                 " helps puts the end of SHED off"
             )
+        _check_numbers("exhaustion_from", self.exhaustion_from)
         if not 0 <= self.exhaustion_from <= 1:
             raise DeclarationError(f"exhaustion_from={self.exhaustion_from!r} is a share of the limit: write .70")
-        if self.bad_readings < 1 or self.good_readings < 1:
-            raise DeclarationError("bad_readings and good_readings count readings: write 1 or more")
+        for name in ("bad_readings", "good_readings"):
+            count = getattr(self, name)
+            _check_numbers(name, count)
+            if count < 1 or count != int(count):
+                raise DeclarationError(f"{name}={count!r} is no whole number of 1 or more")
 
     @property
     def levels(self) -> tuple[Level, Level, Level]:
         """Those of TRIM, SHED and BRAKE."""
         return self.trim, self.shed, self.brake
+
+
+def _check_numbers(name: str, *values: object) -> None:
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise DeclarationError(f"{name}: {value!r} is no number")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from hotpath.errors import UnusableSlots
+from hotpath.errors import DeclarationError, UnusableSlots
 from hotpath.leaving import Departure, Surroundings, look_around
 from hotpath.notify import notify
+from hotpath.quantities import parse_count, parse_seconds
 from hotpath.slots import HOLD_SECONDS, SLOTS, WorkerSlots, slots_path
 
 logger = logging.getLogger("hotpath")
 
 # So long without a refusal, and a recycle before it has helped.
 CALM_SECONDS = 5.0
+
+MAX_DRAIN_SECONDS = 3600.0
 
 Leave = Literal["auto"] | bool
 
@@ -34,12 +37,20 @@ class Recycling:
     """This process among the workers of its service. Belongs to the guard's thread.
 
     ``leave`` says whether something starts a process again that ends; ``"auto"``: look. After ``recycles`` workers were
-    replaced within ``window_seconds`` without calm between, nobody leaves any more.
+    replaced within ``window_seconds`` without calm between, nobody leaves any more. Raises ``DeclarationError``.
     """
 
     def __init__(
-        self, *, leave: Leave, recycles: int, window_seconds: float, drain_seconds: float, clock: Callable[[], float]
+        self,
+        *,
+        leave: Leave,
+        recycles: int,
+        window_seconds: float | str,
+        drain_seconds: float | str,
+        clock: Callable[[], float],
     ) -> None:
+        if leave not in (True, False, "auto"):
+            raise DeclarationError(f"leave={leave!r}: write True, False or 'auto'")
         self.surroundings: Surroundings | None = None
         # Why this process never leaves, if it does not.
         self.obstacle: str | None = "it is still starting"
@@ -48,9 +59,13 @@ class Recycling:
         self.is_suppressed = False
         self.begun: Counter[str] = Counter()
         self._leave = leave
-        self._recycles = recycles
-        self._window = window_seconds
-        self._drain_seconds = drain_seconds
+        self._recycles = parse_count(recycles, "recycles")
+        self._window = parse_seconds(window_seconds, "recycle_window")
+        self._drain_seconds = parse_seconds(drain_seconds, "drain_seconds")
+        if self._drain_seconds > MAX_DRAIN_SECONDS:
+            raise DeclarationError(
+                f"drain_seconds={drain_seconds!r}: an hour is the most that a worker may take to end"
+            )
         self._clock = clock
         self._wants = False
         self._calm_from: float | None = None

@@ -18,6 +18,7 @@ from hotpath.cache import LRUCache
 from hotpath.errors import DeclarationError, UnusableSlots
 from hotpath.guard import TICK_SECONDS, MemoryGuard
 from hotpath.leaving import Departure, Surroundings
+from hotpath.memory import MemoryReader
 from hotpath.pressure import State
 from hotpath.slots import WorkerSlots
 from tests.guard.fakes import LIMIT, MIB, Rigged, state_of
@@ -33,10 +34,28 @@ from tests.guard.rig import wait_until
         ({"limit": "1MiB"}, "less than this process holds already"),
         ({"floor": "-1"}, "floor"),
         ({"least_interval": 2.0}, "0.01 ≤ least ≤ most ≤ 10"),
+        ({"least_interval": "soon"}, "least_interval='soon' is no number of seconds"),
+        ({"limit": True}, "no positive number"),
+        ({"limit": "1,5G"}, "limit='1,5G' is no positive number of bytes"),
+        ({"limit": "1500MiB", "floor": "1500MiB"}, "floor='1500MiB' is never counted as free"),
+        ({"limit": "1500MiB", "reader": MemoryReader()}, "write reader=MemoryReader"),
         ({"drain_seconds": 0}, "drain_seconds=0"),
-        ({"recycles": 0}, "counts of 1 or more"),
+        ({"drain_seconds": "2h"}, "drain_seconds='2h': an hour is the most"),
+        ({"recycles": 0}, "recycles=0 is no whole number of 1 or more"),
+        ({"recycles": 2.5}, "recycles=2.5 is no whole number"),
+        ({"recycles": "2"}, "recycles='2' is no whole number"),
+        ({"recycle_window": float("nan")}, "recycle_window=nan"),
+        ({"blind_in_flight": True}, "blind_in_flight=True is no whole number"),
+        ({"thresholds": 0.8}, "thresholds=0.8: write Thresholds"),
+        ({"alarm": "mail"}, "alarm='mail': write a plain function"),
+        ({"alarm": asyncio.sleep}, "write a plain function"),
+        ({"memory_log": 5}, "memory log: 5 is no path"),
+        ({"memory_log": "/dev"}, "/dev is there and is no file"),
         ({"leave": "perhaps"}, "True, False or 'auto'"),
         ({"readiness": "/readyz"}, "write paths"),
+        ({"readiness": None}, "write paths"),
+        ({"readiness": [b"/readyz"]}, "write paths"),
+        ({"priority": asyncio.sleep}, "write a plain function, nobody awaits"),
         ({"priority": {"/a*b": 1}}, "is no pattern"),
     ],
 )

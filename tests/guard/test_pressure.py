@@ -217,7 +217,11 @@ def test_the_table_has_an_arrow_for_each_way_and_none_out_of_drain() -> None:
         ({"shed_seconds": float("nan")}, "shed_seconds=nan"),
         ({"trimmed_seconds": 60}, "is below shed_seconds=120"),
         ({"max_dwell_seconds": 5}, "below a state's own dwell time"),
-        ({"bad_readings": 0}, "write 1 or more"),
+        ({"bad_readings": 0}, "bad_readings=0 is no whole number"),
+        ({"good_readings": 2.5}, "good_readings=2.5 is no whole number"),
+        ({"shed": 0.8}, "shed=0.8: write Level"),
+        ({"shed": Level("0.80", 0.72, 8, 15)}, "shed: '0.80' is no number"),  # type: ignore[arg-type]
+        ({"brake_seconds": "20s"}, "brake_seconds: '20s' is no number"),
         ({"exhaustion_from": 70}, "is a share of the limit"),
     ],
 )
