@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -204,6 +205,21 @@ def test_a_path_out_of_the_namespace_does_not_lead_out_of_the_mount(tree: Tree) 
     tree.group("/../worker", limit=128 * MIB)
     tree.joined("/../worker")
     assert read(tree).limit == 512 * MIB
+
+
+@pytest.mark.parametrize(("top", "path"), [("/../..", "/"), ("/..", "/../app/worker"), ("/", "/../app")])
+def test_a_container_that_was_given_the_hosts_tree_finds_its_group_by_who_is_in_it(
+    tree: Tree, top: str, path: str
+) -> None:
+    """Its paths begin at its namespace, and the mount above it: ``docker run -v /sys/fs/cgroup:/sys/fs/cgroup``."""
+    tree.mounted(top, tree.point)
+    tree.joined(path)
+    tree.group("/app", limit=512 * MIB, usage=200 * MIB)
+    tree.group("/app/worker", usage=100 * MIB)
+    tree.group("/other", limit=64 * MIB)
+    tree.write(tree.point / "other/cgroup.procs", f"1\n{os.getpid()}0\n")
+    tree.write(tree.point / "app/worker/cgroup.procs", f"17\n{os.getpid()}\n")
+    assert (read(tree).limit, read(tree).usage) == (512 * MIB, 200 * MIB)
 
 
 def test_a_mount_that_shows_all_of_the_tree_is_taken_before_one_that_shows_a_part(tree: Tree) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -193,6 +194,17 @@ say()
         before, after = readings(first, code, str(second.directory / "cgroup.procs"))
     assert (before["limit"], after["limit"]) == (256 * MIB, 128 * MIB)
     assert after["usage"] > 30 * MIB
+
+
+@needs_groups
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare (util-linux)")
+def test_a_namespace_of_groups_below_a_mount_that_begins_above_it() -> None:
+    with memory_group(256 * MIB) as parent, memory_group(128 * MIB, parent=parent) as group:
+        command = [shutil.which("unshare") or "", "-C", sys.executable, "-c", START + "say()"]
+        with ended(group.start(command, stdout=subprocess.PIPE)) as process:
+            out, _ = process.communicate(timeout=60)
+    found = json.loads(out)
+    assert (found["limit"], found["source"]) == (128 * MIB, f"cgroup{group.version}")
 
 
 @needs_groups
