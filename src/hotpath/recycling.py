@@ -13,7 +13,7 @@ from hotpath.errors import DeclarationError, UnusableSlots
 from hotpath.leaving import Departure, Surroundings, look_around
 from hotpath.notify import notify
 from hotpath.quantities import parse_count, parse_seconds
-from hotpath.slots import HOLD_SECONDS, SLOTS, WorkerSlots, slots_path
+from hotpath.slots import HOLD_SECONDS, SLOTS, Worker, WorkerSlots, slots_path
 
 logger = logging.getLogger("hotpath")
 
@@ -110,6 +110,13 @@ class Recycling:
             if str(error) != self._trouble:  # once, and not with each sample
                 self._trouble = str(error)
                 logger.warning("hotpath: %s; the other workers do not hear of this one", error)
+
+    def workers(self) -> tuple[Worker, ...]:
+        """All of this service, as each last said; none where that cannot be known."""
+        try:
+            return self.slots.workers() if self.slots is not None else ()
+        except UnusableSlots:
+            return ()
 
     def note(self, at: float, *, is_calm: bool) -> None:
         """Whether requests are refused at this moment."""

@@ -135,6 +135,17 @@ def test_other_workers_are_told_by_slot(rigged: Rigged, tmp_path: Path) -> None:
     guard.recycling.slots.release()
 
 
+def test_slots_that_cannot_be_used_cost_no_scrape(rigged: Rigged, tmp_path: Path) -> None:
+    slots = WorkerSlots(tmp_path / "slots", clock=rigged.clock)
+    slots.take()
+    rigged.guard.recycling.slots = slots
+    slots.path.unlink()
+    slots.path.symlink_to(tmp_path / "elsewhere")
+    found = samples(scrape(MetricsApp(guard=rigged.guard)))
+    assert found["hotpath_guard_state", (("slot", "0"), ("state", "brake"))] == 1
+    slots.let_go()
+
+
 def test_labels_are_bounded_whatever_is_asked(rigged: Rigged) -> None:
     app = MetricsApp(guard=rigged.guard)
     before = len(samples(scrape(app)))
