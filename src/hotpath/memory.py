@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -124,7 +124,8 @@ class MemoryReader:
         Walks through all of its memory, milliseconds for a large one: ask every 10 s at most.
         """
         if not self._has_procfs:
-            return psutil.Process().memory_full_info().uss
+            with self._psutil():
+                return psutil.Process().memory_full_info().uss
         rollup = KernelFile(self._root / "proc/self/smaps_rollup")
         try:
             return parse_field(rollup.read(), b"Pss:", rollup.path)
@@ -134,7 +135,8 @@ class MemoryReader:
     def host_total(self) -> int:
         """The machine's memory in bytes. Raises ``UnreadableMemory``."""
         if not self._has_procfs:
-            return psutil.virtual_memory().total
+            with self._psutil():
+                return psutil.virtual_memory().total
         meminfo = KernelFile(self._meminfo.path)
         try:
             return _total(meminfo.read(), meminfo.path)
@@ -234,7 +236,8 @@ class MemoryReader:
         file's or shared, in bytes. psutil does not tell the last everywhere: all of it, then.
         """
         if not self._has_procfs:
-            machine, rss = psutil.virtual_memory(), psutil.Process().memory_info().rss
+            with self._psutil():
+                machine, rss = psutil.virtual_memory(), psutil.Process().memory_info().rss
             return machine.total, machine.available, rss, rss
         data, path = self._meminfo.read(), self._meminfo.path
         # size, resident, shared … in pages: proc(5)
@@ -243,6 +246,14 @@ class MemoryReader:
         if resident == 0:
             raise UnreadableMemory(self._statm.path, "0 pages are resident, and yet this process lives")
         return _total(data, path), parse_field(data, b"MemAvailable:", path), resident, max(0, resident - shared)
+
+    @contextlib.contextmanager
+    def _psutil(self) -> Iterator[None]:
+        """On Linux it reads /proc too, which may not be mounted; elsewhere a sandbox may forbid to ask."""
+        try:
+            yield
+        except (psutil.Error, OSError) as error:
+            raise UnreadableMemory(self._meminfo.path, f"is not there, and psutil failed: {error}") from error
 
     def _read_children(self, now: float) -> int:
         if now >= self._children_at:

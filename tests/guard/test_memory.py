@@ -419,6 +419,21 @@ def stat(tree: Tree) -> Path:
     return tree.file("/app", "stat")
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError("/proc/meminfo"), psutil.AccessDenied(1)])
+def test_nothing_to_ask_is_the_error_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """A chroot without /proc: BLIND, and no error when the guard is made."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("hotpath.memory.psutil", SimpleNamespace(virtual_memory=fail, Process=fail, Error=psutil.Error))
+    found = MemoryReader(root=tmp_path, budget=MIB)
+    for ask in (found.read, found.host_total, found.unique_bytes):
+        with pytest.raises(UnreadableMemory, match="psutil failed"):
+            ask()
+    found.check_budget()
+
+
 def proc(name: str) -> Callable[[Tree], Path]:
     return lambda tree: tree.root / "proc" / name
 
