@@ -1,7 +1,7 @@
 """Four workers leak together under load: one after the other is replaced, and no client notices.
 
 The times are shortened by the guard's own options: 60 s between two recycles are 5, 20 s of BRAKE are 1, dwell times
-of 15 s are 3.
+of 15 s are 3. A fresh worker takes longer to start than the time between two recycles.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.slow, needs_groups]
 WORKERS = 4
 # A fresh worker reads its modules, and the next one goes only when it serves: a slow disk takes its time.
 SECONDS = 120.0
+START_SECONDS = 7.0
 TIMES = {"brake_seconds": 1.0, "shed_seconds": 2.0, "return_seconds": 3.0}
 LEVELS = {"trim": (0.70, 0.62, 60.0, 2.0), "shed": (0.80, 0.72, 8.0, 3.0), "brake": (0.90, 0.82, 2.0, 3.0)}
 GUARD = {"drain_seconds": 4.0, "most_interval": 0.25}
@@ -69,7 +70,16 @@ def test_without_the_guard_workers_are_killed(tmp_path: Path) -> None:
 def test_one_at_a_time_and_no_connection_lost(tmp_path: Path) -> None:
     with (
         memory_group(400 * MIB) as group,
-        served(tmp_path, group, guard=GUARD, workers=WORKERS, times=TIMES, levels=LEVELS, apart_seconds=5) as rig,
+        served(
+            tmp_path,
+            group,
+            guard=GUARD,
+            workers=WORKERS,
+            times=TIMES,
+            levels=LEVELS,
+            apart_seconds=5,
+            start_seconds=START_SECONDS,
+        ) as rig,
     ):
         wait_until(lambda: len(workers_of(tmp_path)) == WORKERS, 60, "the workers did not start")
         before = alive(tmp_path)
