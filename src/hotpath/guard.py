@@ -64,7 +64,8 @@ class MemoryGuard:
     """Give it to the middleware: ``HotpathMiddleware(app, hot=hot, guard=MemoryGuard(limit="1500MiB"))``.
 
     ``limit`` (bytes, ``"1500MiB"``, ``"1.5G"``: both 1024-based, ``"1500MB"`` is 1000-based) bounds all workers
-    together, beside the limits of the control group and the machine; the lowest counts. ``floor`` of it is never
+    together (each by itself where no control group counts them), beside the limits of the group and the machine; the
+    lowest counts. ``floor`` of it is never
     counted as free; ``reserve`` is what BRAKE keeps for hot pages. ``thresholds`` are the numbers of the state table.
     ``fastest_growth`` is the bytes a second that are expected at most, which decides how often is looked, between
     ``least_interval`` and ``most_interval`` seconds.
