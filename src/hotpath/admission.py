@@ -113,7 +113,8 @@ class Admission:
         self._reserved: dict[int, _Flight] = {}
         # Those that ran at the last sample; the guard's thread's own.
         self._seen: dict[int, _Flight] = {}
-        self._lasting: frozenset[int] = frozenset()
+        self._streams = 0
+        self._sockets = 0
         self._before = (0, 0)
         self._most_in_flight: int | None = None
         self._adapted = float("-inf")
@@ -128,12 +129,15 @@ class Admission:
             priority, status, reason = refused
             self.shed[priority.name, reason] += 1
             return self._pick(status, scope)
+        if scope["type"] == "websocket" and id(scope) not in self.flights:
+            self._sockets += 1
         self.flights[id(scope)] = scope
         return None
 
     def leave(self, scope: Scope) -> None:
         """The app is done with it."""
-        self.flights.pop(id(scope), None)
+        if self.flights.pop(id(scope), None) is not None and scope["type"] == "websocket":
+            self._sockets -= 1
         if self._reserved:
             self._reserved.pop(id(scope), None)
 
@@ -142,7 +146,7 @@ class Admission:
         self.flights.clear()
         self._reserved.clear()
         self._seen.clear()
-        self._lasting = frozenset()
+        self._streams = self._sockets = 0
         self.open = None
 
     @property
@@ -151,9 +155,8 @@ class Admission:
         return len(self.flights)
 
     def _requests(self) -> int:
-        """Of those the ones that come and go, so neither WebSockets nor streams."""
-        lasting = self._lasting
-        return sum(scope["type"] == "http" and key not in lasting for key, scope in list(self.flights.items()))
+        """Of those the ones that come and go, so neither WebSockets nor streams, as many as the last sample found."""
+        return len(self.flights) - self._sockets - self._streams
 
     def refusal(self, scope: Scope, reason: str) -> Refusal:
         """503 for a request that was let in and could not be served."""
@@ -197,7 +200,7 @@ class Admission:
 
     def learn(self, at: float) -> None:
         """What each request in the app has taken so far: the growth since it came, shared among all that run."""
-        running = [one for key, one in self._seen.items() if one.scope["type"] == "http" and key not in self._lasting]
+        running = [one for one in self._seen.values() if one.scope["type"] == "http" and at - one.at < LASTING_SECONDS]
         for one in running:
             taken = self._grown(one.before) // len(running)
             if taken > 0:
@@ -210,7 +213,7 @@ class Admission:
             # An id comes again with another scope.
             seen[key] = known if known is not None and known.scope is scope else _Flight(scope, at, self._before)
         self._seen = seen
-        self._lasting = frozenset(key for key, one in seen.items() if at - one.at >= LASTING_SECONDS)
+        self._streams = sum(one.scope["type"] == "http" and at - one.at >= LASTING_SECONDS for one in seen.values())
 
     def _grown(self, before: tuple[int, int]) -> int:
         """What the requests of this process took since then: no more than the process grew, since the other workers of

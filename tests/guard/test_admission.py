@@ -229,6 +229,18 @@ def test_streams_are_no_reason_to_refuse_while_blind() -> None:
     assert [status(rigged) for _ in range(3)] == [200] * 3
 
 
+def test_sockets_that_have_gone_are_counted_no_longer() -> None:
+    """Also where two instances with one guard stand behind each other, and each lets it in."""
+    rigged = at(0.3, blind_in_flight=2)
+    admission = rigged.guard.admission
+    sockets: list[dict[str, object]] = [{"type": "websocket", "path": "/live", "headers": []} for _ in range(5)]
+    for call in (admission.enter, admission.enter, admission.leave, admission.leave):
+        for socket in sockets:
+            call(socket)
+    rigged.see(None, samples=3)
+    assert [admission.enter(http()) is None for _ in range(3)] == [True, True, False]
+
+
 def test_fewer_requests_at_a_time_while_shedding_does_not_stop_the_growth() -> None:
     rigged = at(0.3, reserve="1MiB")
     rigged.chance = 0.999
