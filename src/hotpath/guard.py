@@ -255,7 +255,7 @@ class MemoryGuard:
             )
             # At once: trimming may take a second, and a request 500 MiB in that time.
             if self.hard_limit is not None:
-                self.hard_limit.follow(self.outlook.headroom, mapped)
+                self.hard_limit.follow(self.outlook.headroom, mapped, reading.limit)
             signal = self.outlook.signal
         helps = reading is not None and self.trimmer.helps(at, reading.limit)
         may_leave = self._may_leave(at, signal, helps)

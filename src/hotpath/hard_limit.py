@@ -24,15 +24,19 @@ _STATM = Path("/proc/self/statm")
 # second got an error that nobody told of, or goes on without.
 _NEAR_BYTES = 64 * _PAGE
 NEAR_SECONDS = 1.0
+# The reserve is meant for machines; of a small limit it takes no more than this share, or nobody gets anything.
+_RESERVE_SHARE = 0.15
 # What is left for the next one once the reserve is used: enough to say no with.
 LAST_BYTES = 1024 * 1024
 
 
 class HardLimit:
-    """Keeps the soft limit ``reserve_bytes`` below what fits. The reserve is opened once, by the first who hits it."""
+    """Keeps the soft limit ``reserve_bytes`` below what fits, 15 % of the group's limit at most. This reserve is opened
+    once, by the first who hits it.
+    """
 
     def __init__(self, reserve_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._reserve = reserve_bytes
+        self._wanted = self._reserve = reserve_bytes
         self._clock = clock
         self._near_since: float | None = None
         self._before, self._hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -51,12 +55,13 @@ class HardLimit:
         except OSError as error:
             raise UnreadableMemory(_STATM, error.strerror or str(error)) from error
 
-    def follow(self, headroom: int, mapped_before: int) -> None:
-        """Let the process allocate ``headroom`` bytes more, less the reserve while that is closed.
+    def follow(self, headroom: int, mapped_before: int, limit: int) -> None:
+        """Let the process allocate ``headroom`` bytes more of ``limit``, less the reserve while that is closed.
 
         ``mapped_before`` is what ``mapped`` said before the headroom was looked at: with a later one, what a request
         allocates between the two would count as room.
         """
+        self._reserve = min(self._wanted, int(limit * _RESERVE_SHARE))
         mapped = min(mapped_before, self.mapped())
         now = self._clock()
         if self._soft is None or mapped <= self._soft - _NEAR_BYTES:
