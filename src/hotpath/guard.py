@@ -23,7 +23,7 @@ from hotpath.cache import registered
 from hotpath.callables import is_plain
 from hotpath.errors import DeclarationError, HotpathError, UnreadableMemory
 from hotpath.exhaustion import Growth, Outlook, implausible, look_ahead, next_sample_seconds
-from hotpath.hard_limit import HardLimit
+from hotpath.hard_limit import HardLimit, is_memory_error, is_thread_error
 from hotpath.leaving import is_serving
 from hotpath.marks import Marks
 from hotpath.memory import MemoryReader
@@ -277,9 +277,15 @@ class MemoryGuard:
         if self.hard_limit is not None:
             self.hard_limit.open_reserve()
 
+    def ran_out(self, error: BaseException | None) -> bool:
+        """Whether it comes of a want of memory, which opens the reserve, or of a thread that had no room."""
+        if is_memory_error(error):
+            self.memory_ran_out()
+            return True
+        return is_thread_error(error)
+
     async def refuse_for_memory(self, scope: Scope, send: Send) -> None:
         """503 to the request that memory ran out for."""
-        self.memory_ran_out()
         await self.admission.refusal(scope, "memory_error").send(scope, send)
 
     def _read(self) -> tuple[MemoryReading | None, int, str | None]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -110,6 +109,16 @@ def is_memory_error(error: BaseException | None) -> bool:
     return False
 
 
-def handled_memory_error() -> bool:
-    """Whether the code that calls this handles a ``MemoryError``: frameworks send their 500 from where they catch."""
-    return is_memory_error(sys.exception())
+def is_thread_error(error: BaseException | None) -> bool:
+    """Whether there was no thread to be had.
+
+    Its stack counts when it is mapped, touched or not (8 MiB mostly), so forty that start between two samples have no
+    room where there is some for all that they will ever touch.
+    """
+    for _ in range(20):  # causes can go round in a circle
+        if error is None:
+            return False
+        if type(error) is RuntimeError and error.args == ("can't start new thread",):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

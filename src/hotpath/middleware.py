@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -14,7 +15,6 @@ from hotpath.callables import is_plain
 from hotpath.endpoints import held_back
 from hotpath.errors import DeclarationError
 from hotpath.guard import MemoryGuard
-from hotpath.hard_limit import handled_memory_error, is_memory_error
 from hotpath.keys import strip_root_path
 from hotpath.resolver import BYPASSED, PENDING, PENDING_STATUS, UNREADABLE, Miss, Pending, resolve, resolve_page
 from hotpath.site import Hotpath
@@ -196,7 +196,8 @@ class HotpathMiddleware:
             if refused:
                 return
             if not begun and message["type"] == "http.response.start":
-                if message["status"] >= 500 and handled_memory_error():
+                # Frameworks send their 500 from where they catch.
+                if message["status"] >= 500 and guard.ran_out(sys.exception()):
                     refused = True
                     await guard.refuse_for_memory(scope, send)
                     return
@@ -209,10 +210,9 @@ class HotpathMiddleware:
             if type(error) is MemoryError:
                 # Before anything else: with not a byte left the next line fails, and CPython's handling of that too.
                 guard.memory_ran_out()
-            elif not is_memory_error(error):
+            elif not guard.ran_out(error):
                 raise
             if not refused:
-                guard.memory_ran_out()
                 if begun or scope["type"] != "http":
                     raise
                 refused = True
