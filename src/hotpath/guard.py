@@ -378,12 +378,10 @@ class MemoryGuard:
         return found
 
     def _may_leave(self, at: float, signal: Signal | Blank, helps: bool) -> bool:
-        if self.position.state not in (State.SHED, State.BRAKE):
-            wanted = False
-        else:
-            wanted = is_due(self.position, signal, self.thresholds, trim_helps=helps)
-        if wanted:
+        if is_due(self.position, signal, self.thresholds, trim_helps=helps):
             return self._take_turn("deadline")
+        if self.state is State.DRAIN:
+            return False  # it keeps its turn until it is gone
         if self.hard_limit is None or not self.hard_limit.reserve_used:
             self.recycling.want(False)
         return False

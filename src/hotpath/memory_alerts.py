@@ -30,6 +30,8 @@ class MemoryAlerts:
     """
 
     def __init__(self, alerts: Alerts, store: Store) -> None:
+        if not alerts.ways:
+            logger.warning("hotpath: nobody hears of memory that runs short: no HOTPATH_ALERT_… names a way")
         self._alerts = alerts
         self._store = store
         # By process: a forked child is not sending what its parent is.

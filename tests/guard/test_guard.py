@@ -215,6 +215,24 @@ def test_it_leaves_once_when_its_turn_comes(tmp_path: Path, monkeypatch: pytest.
     leaving.guard.recycling.slots.release()
 
 
+def test_a_worker_that_drains_keeps_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes: given back, another could go meanwhile."""
+    leaving = Leaving(tmp_path, monkeypatch)
+    mine = leaving.guard.recycling.slots
+    assert mine is not None
+    leaving.rigged.see(0.95, samples=30)
+    assert leaving.guard.state is State.DRAIN
+    other = WorkerSlots(mine.path, clock=leaving.rigged.clock, own_pid=lambda: 1)
+    other.take()
+    other.want_recycle(True)
+    for _ in range(70):
+        leaving.rigged.see(0.95)
+        other.beat(state=3, unique_bytes=LIMIT, in_flight=0)
+        assert not other.try_recycle()
+    other.release()
+    mine.release()
+
+
 def test_leaving_is_tried_again_where_no_thread_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As under a hard limit that was reached; otherwise it would refuse everything and never end."""
     leaving = Leaving(tmp_path, monkeypatch)

@@ -129,6 +129,12 @@ def test_what_is_not_sent_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptur
     assert "alert not sent: collecting" in caplog.text
 
 
+def test_alerts_without_any_way_are_a_warning_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        MemoryAlerts(alerts_from_environment({}), Store(tmp_path))
+    assert "nobody hears of memory that runs short" in caplog.text
+
+
 def test_a_real_webhook_hears_of_80_and_90(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[dict[str, Any]] = []
 
