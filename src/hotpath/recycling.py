@@ -173,7 +173,12 @@ class Recycling:
             notify("STOPPING=1", f"STATUS=leaving: {reason}")
 
     def release(self) -> None:
-        """Give the slot back."""
-        if self.slots is not None:
+        """Give the slot back; where that cannot be, the others find out that this process is gone."""
+        if self.slots is None:
+            return
+        try:
             self.slots.release()
-            self.slots = None
+        except UnusableSlots as error:
+            logger.warning("hotpath: %s; the slot of this worker is not given back", error)
+            self.slots.let_go()
+        self.slots = None

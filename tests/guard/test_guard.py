@@ -22,6 +22,7 @@ from hotpath.memory import MemoryReader
 from hotpath.pressure import State
 from hotpath.slots import WorkerSlots
 from tests.guard.fakes import LIMIT, MIB, Rigged, state_of
+from tests.guard.locks import held
 from tests.guard.rig import wait_until
 
 
@@ -279,6 +280,17 @@ def test_slots_that_cannot_be_used_stop_no_state_and_are_said(
     assert caplog.text.count("the other workers do not hear of this one") == 1
     leaving.rigged.see(0.2, samples=20)
     assert state_of(leaving.guard) is State.NORMAL
+
+
+def test_an_end_that_cannot_give_the_slot_back_is_an_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rigged = Rigged()
+    slots = WorkerSlots(tmp_path / "slots", clock=rigged.clock)
+    slots.take()
+    rigged.guard.recycling.slots = slots
+    with held(slots.path):
+        rigged.guard.close()
+    assert "the slot of this worker is not given back" in caplog.text
+    assert rigged.guard.recycling.slots is None
 
 
 def test_a_worker_without_a_slot_says_why_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
