@@ -293,6 +293,9 @@ def _climb(top: Path, own: Path, version: int) -> list[Group]:
     for directory in (own, *own.parents):
         if version == 2 and (directory / "memory.current").exists():
             groups.append(_group(directory, version, "memory.max", "memory.current"))
+            # Nobody is killed above it. Where nothing can be reclaimed whoever allocates is put to sleep, for hours.
+            if (directory / "memory.high").exists():
+                groups.append(_group(directory, version, "memory.high", "memory.current"))
         elif version == 1 and not (directory / "release_agent").exists():
             if groups and not _is_hierarchical(directory):
                 break

@@ -274,6 +274,21 @@ def test_hybrid_the_tree_that_has_the_memory_controller_counts(tmp_path: Path) -
     assert (read(tree).limit, read(tree).source) == (512 * MIB, "cgroup1")
 
 
+@pytest.mark.parametrize("where", ["/app", "/app/worker"])
+def test_what_throttles_is_a_limit_too(tmp_path: Path, where: str) -> None:
+    """``memory.high`` of version 2, ``MemoryHigh=`` of systemd."""
+    tree = Tree(tmp_path, 2)
+    tree.joined("/app/worker")
+    tree.group("/app", limit=512 * MIB, usage=300 * MIB)
+    tree.group("/app/worker", usage=200 * MIB)
+    for group in ("/app", "/app/worker"):
+        tree.write(tree.file(group, "high"), "max\n")
+    assert read(tree).limit == 512 * MIB
+    tree.write(tree.file(where, "high"), f"{320 * MIB}\n")
+    found = read(tree)
+    assert (found.limit, found.unreclaimable) == (320 * MIB, 300 * MIB if where == "/app" else 200 * MIB)
+
+
 def test_version_1_groups_that_do_not_count_those_below_them_bound_nothing(tmp_path: Path) -> None:
     tree = Tree(tmp_path, 1)
     tree.joined("/pod/app")
