@@ -23,6 +23,7 @@ def attack(root: Path, *, guarded: bool) -> tuple[int | None, int, Load]:
     with memory_group(256 * MIB) as group, served(root, group, guard=guard) as rig, Watch(rig) as watch:
         if guarded:
             rig.await_sample()
+        time.sleep(0.5)
         with Load(rig.port, STREAMS) as load:
             try:
                 status, headers = rig.refusal("/allocate?mib=400")
