@@ -16,9 +16,9 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 
 from hotpath.admission import Admission
+from hotpath.alarms import Alarm, Alarms
 from hotpath.cache import registered
 from hotpath.callables import is_plain
 from hotpath.errors import DeclarationError, HotpathError, UnreadableMemory
@@ -37,6 +37,8 @@ from hotpath.recycling import Hindrance, Leave, Recycling
 from hotpath.refusal import Send
 from hotpath.trimming import Shrink, Trimmer
 
+__all__ = ["Alarm", "MemoryGuard"]
+
 logger = logging.getLogger("hotpath")
 
 # While requests are in the app, so that what one of them takes is seen before it has given it back, and what is known
@@ -49,15 +51,6 @@ STALLED_SECONDS = 5.0
 # Walking through all memory of a process takes a millisecond or more. Only who leaves first depends on it.
 UNIQUE_SECONDS = 10.0
 UNIQUE_REST_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """Something that a person should know: ``kind`` is a state (shed, brake, drain, blind), stuck (it should leave and
-    may not), suppressed (recycling does not help), usage_80 or usage_90 (of the limit), or calm again."""
-
-    kind: str
-    text: str
 
 
 class MemoryGuard:
@@ -75,8 +68,8 @@ class MemoryGuard:
     that ends: True, False, or ``"auto"``: look. ``drain_seconds`` is the time to finish. After ``recycles`` workers
     were replaced within ``recycle_window`` seconds without any calm between, nobody leaves any more. While memory
     cannot be read, at most ``blind_in_flight`` cold requests run. ``hard_limit`` sets ``RLIMIT_DATA``, with
-    ``hard_limit_reserve`` for those who go on. ``memory_log`` is a CSV file to append to; ``alarm`` is called, in the
-    guard's thread, with what a person should know.
+    ``hard_limit_reserve`` for those who go on. ``memory_log`` is a CSV file to append to; ``alarm`` is called, in a
+    thread of its own, with what a person should know.
 
     Raises ``DeclarationError`` for what cannot work.
     """
@@ -171,6 +164,7 @@ class MemoryGuard:
         self.hard_limit: HardLimit | None = None
         self._growth = Growth()
         self._marks = Marks()
+        self._alarms = Alarms(self._alarm)
         self._unchanged: MemoryReading | None = None
         self._unique_at = float("-inf")
         self._told: set[str] = set()
@@ -326,7 +320,7 @@ class MemoryGuard:
         text = f"memory guard: {before.state.name} → {after.state.name} ({after.reason}); {self._situation()}"
         logger.log(logging.WARNING if grave else logging.INFO, "hotpath: %s", text)
         if grave:
-            self._raise_alarm(after.state.name.lower(), text)
+            self._alarms.tell(after.state.name.lower(), text)
         if after.state is State.NORMAL:
             self._told.clear()
             self.recycling.is_suppressed = False
@@ -428,7 +422,7 @@ class MemoryGuard:
             before = self.position
             self.position = Position(State.BLIND, at, "stalled") if before.state < State.DRAIN else before
         self._publish(None)
-        # Not in the loop: what the guard's thread hangs in may be the log, or ``alarm``.
+        # Not in the loop: what the guard's thread hangs in may be the log.
         told = (before, self.position)
         threading.Thread(target=self._entered, args=told, name="hotpath-stalled", daemon=True).start()
 
@@ -462,22 +456,14 @@ class MemoryGuard:
         share = self.outlook.share if is_read and self.outlook is not None else None
         kind = self._marks.note(at, share)
         if kind is not None:
-            self._raise_alarm(kind, f"memory: {self._situation()}")
+            self._alarms.tell(kind, f"memory: {self._situation()}")
 
     def _tell(self, kind: str, text: str) -> None:
         """Once, until all is well again."""
         if kind not in self._told:
             self._told.add(kind)
             logger.error("hotpath: %s", text)
-            self._raise_alarm(kind, text)
-
-    def _raise_alarm(self, kind: str, text: str) -> None:
-        if self._alarm is None:
-            return
-        try:
-            self._alarm(Alarm(kind, text))
-        except Exception:
-            logger.exception("hotpath: alarm= failed")
+            self._alarms.tell(kind, text)
 
 
 _guards: weakref.WeakSet[MemoryGuard] = weakref.WeakSet()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hotpath.alarms import Alarm
 from hotpath.errors import UnreadableMemory
-from hotpath.guard import Alarm, MemoryGuard
+from hotpath.guard import MemoryGuard
 from hotpath.memory import MemoryReader
 from hotpath.pressure import State
 from hotpath.reading import MemoryReading
 from hotpath.testing import FakeClock
+from tests.guard.waiting import wait_until
 
 MIB = 1024 * 1024
 LIMIT = 1000 * MIB
@@ -50,11 +52,17 @@ class Rigged:
     def __init__(self, **options: Any) -> None:
         self.clock = FakeClock(1000.0)
         self.reader = FakeReader(self.clock)
-        self.alarms: list[Alarm] = []
+        self._alarms: list[Alarm] = []
         self.chance = 0.5
         self.guard = MemoryGuard(
-            reader=self.reader, clock=self.clock, chance=lambda: self.chance, alarm=self.alarms.append, **options
+            reader=self.reader, clock=self.clock, chance=lambda: self.chance, alarm=self._alarms.append, **options
         )
+
+    @property
+    def alarms(self) -> list[Alarm]:
+        """All that were told, also those that a thread is about to tell."""
+        wait_until(lambda: not self.guard._alarms.is_telling, 30, "alarms are not told")
+        return self._alarms
 
     def see(self, share: float | None, *, samples: int = 1, seconds: float = 1.0) -> None:
         """Some samples with this share of the limit in use, so many seconds apart."""

@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +28,7 @@ from hotpath.site import Hotpath
 from hotpath.slots import Worker, WorkerSlots, slots_path
 from tests.guard.groups import Group
 from tests.guard.load import Load
+from tests.guard.waiting import wait_until
 
 MIB = 1024 * 1024
 START_SECONDS = 60.0
@@ -171,15 +172,6 @@ def report(
     Path(directory, f"{test}-{suffix}.json").write_text(json.dumps(row, indent=1))
     if watch is not None:
         Path(directory, f"{test}-{suffix}-seen.json").write_text(json.dumps(watch.seen))
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> float:
-    """Wait for a condition; how long it took."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, what
-        time.sleep(0.05)
-    return time.monotonic() - started
 
 
 def workers_of(root: Path) -> tuple[Worker, ...]:

@@ -8,7 +8,8 @@ from statistics import median
 import pytest
 
 from tests.guard.groups import memory_group, needs_groups
-from tests.guard.rig import MIB, report, served, wait_until
+from tests.guard.rig import MIB, report, served
+from tests.guard.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, needs_groups]
 

@@ -12,7 +12,8 @@ import pytest
 
 from hotpath.guard import STALLED_SECONDS
 from tests.guard.groups import memory_group, needs_groups
-from tests.guard.rig import MIB, Rig, report, served, wait_until
+from tests.guard.rig import MIB, Rig, report, served
+from tests.guard.waiting import wait_until
 
 MOST_AGE = 0.2
 # A machine that others use too may stop any process for longer than that, once.

@@ -13,7 +13,8 @@ import pytest
 
 from tests.guard.groups import memory_group, needs_groups
 from tests.guard.load import Load, Stream
-from tests.guard.rig import HOT, MIB, Watch, report, served, wait_until, workers_of
+from tests.guard.rig import HOT, MIB, Watch, report, served, workers_of
+from tests.guard.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, needs_groups]
 

@@ -18,6 +18,7 @@ from tests.guard.groups import memory_group, needs_groups
 from tests.guard.load import Load, Stream
 from tests.guard.rig import HOT, Watch, report, served
 from tests.guard.trees import MIB, PAGE, Tree
+from tests.guard.waiting import wait_until
 
 LIMIT = 1024 * MIB
 
@@ -88,7 +89,7 @@ def test_blind_within_three_samples_and_back_after_three_good(
         clock.advance(1)
         guard.sample()
     assert guard.state is State.BLIND
-    assert [alarm.kind for alarm in alarms] == ["blind"]
+    wait_until(lambda: [alarm.kind for alarm in alarms] == ["blind"], 30, "no alarm")
     assert guard.problem
     assert guard.problem in alarms[0].text, "the alarm says what cannot be read"
     tree.group("/app", limit=LIMIT, usage=800 * MIB)

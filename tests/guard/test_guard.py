@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from hotpath.alarms import Alarm, Alarms
 from hotpath.cache import LRUCache
 from hotpath.errors import DeclarationError, UnusableSlots
 from hotpath.guard import TICK_SECONDS, MemoryGuard
@@ -23,7 +24,7 @@ from hotpath.pressure import State
 from hotpath.slots import WorkerSlots
 from tests.guard.fakes import LIMIT, MIB, Rigged, state_of
 from tests.guard.locks import held
-from tests.guard.rig import wait_until
+from tests.guard.waiting import wait_until
 
 
 @pytest.mark.parametrize(
@@ -162,10 +163,11 @@ def test_an_alarm_that_raises_stops_nothing(caplog: pytest.LogCaptureFixture) ->
     def broken(alarm: object) -> None:
         raise ZeroDivisionError
 
-    rigged.guard._alarm = broken
+    rigged.guard._alarms = Alarms(broken)
     rigged.see(0.95)
     assert rigged.guard.state is State.BRAKE
-    assert "alarm= failed" in caplog.text
+    wait_until(lambda: caplog.text.count("alarm= failed") == 2, 30, "brake and usage_90 are in the log")
+    assert not rigged.guard._alarms.is_telling
 
 
 def test_it_looks_more_often_the_less_is_left() -> None:
@@ -398,17 +400,16 @@ def test_a_guard_thread_that_hangs_is_seen_from_the_loop() -> None:
     assert state_of(rigged.guard) is State.NORMAL
 
 
-def test_an_alarm_that_hangs_in_the_guards_thread_does_not_hang_in_the_event_loop() -> None:
+def test_an_alarm_that_hangs_holds_up_neither_the_guard_nor_the_event_loop() -> None:
     rigged = Rigged()
-    rigged.see(0.3)
     released = threading.Event()
-    threads: list[str] = []
+    told: list[str] = []
 
-    def alarm(_: object) -> None:
-        threads.append(threading.current_thread().name)
-        released.wait(60)
+    def alarm(one: Alarm) -> None:
+        assert released.wait(60)
+        told.append(one.kind)
 
-    rigged.guard._alarm = alarm
+    rigged.guard._alarms = Alarms(alarm)
 
     async def main() -> None:
         rigged.guard._loop = asyncio.get_running_loop()
@@ -416,11 +417,30 @@ def test_an_alarm_that_hangs_in_the_guards_thread_does_not_hang_in_the_event_loo
         rigged.guard._tick(rigged.clock())
 
     try:
-        asyncio.run(main())  # would not end
-        wait_until(lambda: bool(threads), 30, "no alarm")
+        rigged.see(0.82)
+        rigged.see(0.95)  # would not return
+        asyncio.run(main())
+        wait_until(lambda: len(rigged.guard._alarms._waiting) == 4, 30, "the stalled thread's is not among them")
+        assert sum(thread.name == "hotpath-alarm" for thread in threading.enumerate()) == 1
     finally:
         released.set()
-    assert threads == ["hotpath-stalled"]
+    wait_until(lambda: not rigged.guard._alarms.is_telling, 30, "they are not told")
+    assert told == ["shed", "usage_80", "brake", "usage_90", "blind"], "in their order"
+
+
+def test_an_alarm_without_a_thread_is_told_with_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    alarms = Alarms(lambda alarm: told.append(alarm.kind))
+
+    def full(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", full)
+        alarms.tell("shed", "first")
+    assert not told
+    alarms.tell("brake", "second")
+    wait_until(lambda: told == ["shed", "brake"], 30, "not told")
 
 
 def test_a_process_that_was_stopped_is_not_blind() -> None:

@@ -29,7 +29,8 @@ from hotpath.testing import Response, asgi_get
 from tests.guard.ending import ended
 from tests.guard.fakes import LIMIT, MIB, Rigged, http
 from tests.guard.groups import memory_group, needs_groups
-from tests.guard.rig import served, wait_until
+from tests.guard.rig import served
+from tests.guard.waiting import wait_until
 
 NAMES = {
     "hotpath_memory_limit_bytes",

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from hotpath.leaving import Surroundings, look_around, uvicorn_server
-from tests.guard.rig import wait_until
+from tests.guard.waiting import wait_until
 from tests.servers.conftest import ROOT, await_all, start
 
 PROBE = """
