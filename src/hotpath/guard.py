@@ -58,10 +58,9 @@ class MemoryGuard:
 
     ``limit`` (bytes, ``"1500MiB"``, ``"1.5G"``: both 1024-based, ``"1500MB"`` is 1000-based) bounds all workers
     together (each by itself where no control group counts them), beside the limits of the group and the machine; the
-    lowest counts. ``floor`` of it is never
-    counted as free; ``reserve`` is what BRAKE keeps for hot pages. ``thresholds`` are the numbers of the state table.
-    ``fastest_growth`` is the bytes a second that are expected at most, which decides how often is looked, between
-    ``least_interval`` and ``most_interval`` seconds.
+    lowest counts. ``floor`` of it is never counted as free; ``reserve`` is what BRAKE keeps for hot pages.
+    ``thresholds`` are the numbers of the state table. ``fastest_growth`` is the bytes a second that are expected at
+    most, which decides how often is looked, between ``least_interval`` and ``most_interval`` seconds.
 
     ``priority`` says what matters, as patterns or a function (``priorities.Priorities``); ``readiness`` are the paths
     that answer 503 once the process should get no traffic. ``leave`` says whether something starts a process again
