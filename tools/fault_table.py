@@ -17,7 +17,7 @@ END = "<!-- end of what is written -->"
 TITLES = {
     "01": "leak of 50 MiB/s, 256 MiB",
     "02": "150 MiB of page cache, 256 MiB",
-    "03": "limit of the parent group, changed twice",
+    "03": "limit of the parent group, changed four times",
     "04": "loop blocked 3 s by Python code",
     "05": "60 s of BRAKE, 256 MiB, a leak of 10 MiB/s in the load",
     "06": "plateau, its load removed",

@@ -38,7 +38,8 @@ def draw() -> str:
     thresholds = Thresholds()
     ends = {
         State.TRIM: "",
-        State.SHED: f"DRAIN after {thresholds.shed_seconds:g} s that trimming did not help",
+        State.SHED: f"DRAIN after {thresholds.shed_seconds:g} s that trimming did not help,"
+        f" {thresholds.trimmed_seconds:g} s that it did not end",
         State.BRAKE: f"DRAIN after {thresholds.brake_seconds:g} s",
     }
     for state, level in zip(ends, thresholds.levels, strict=True):

@@ -28,6 +28,10 @@ _FEWER: Final = 0.8
 _CONCURRENCY_MINIMUM: Final = 4
 _CONCURRENCY_SECONDS: Final = 0.5
 
+# Whoever runs for longer is a stream: what the process has grown by since it came is not what it took, it will not take
+# what was reserved for it any more, and as one that stays for hours it is no reason to refuse anybody.
+LASTING_SECONDS: Final = 60.0
+
 # So many refusals a second close their connection. A new one costs a server three times what the refusal does, so who
 # sends thousands must not be told to open as many; what is kept of the closing is that idle connections go.
 CLOSES_PER_SECOND: Final = 100
@@ -61,6 +65,16 @@ def chances(outlook: Outlook, thresholds: Thresholds) -> Chances:
     return Chances(min(1.0, max(0.0, p2)), min(1.0, max(0.0, p3)))
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A request in the app: since when, what was in use before it, and what was reserved for it. Bytes, seconds."""
+
+    scope: Scope
+    at: float
+    before: tuple[int, int]
+    reserved: int = 0
+
+
 class Admission:
     """The gate. ``enter`` and ``leave`` belong to the event loop, ``update`` and ``learn`` to the guard's thread."""
 
@@ -80,7 +94,7 @@ class Admission:
         # without a body enters itself, and takes itself out again.
         self.open: dict[int, Scope] | None = None
         self.asks_always = False
-        self.used = 0
+        self.used = self.own = 0
         self.costs = RouteCosts()
         self.shed: Counter[tuple[str, str]] = Counter()
         self.errors = 0
@@ -96,10 +110,12 @@ class Admission:
         self._limit = 0
         self._headroom = 0
         self._chances = Chances(0.0, 0.0)
-        self._reserved: dict[int, tuple[int, int]] = {}
-        # What was in use before each request that runs; the guard's thread's own.
-        self._begun: dict[int, tuple[Scope, int]] = {}
-        self._used_before = 0
+        self._reserved: dict[int, _Flight] = {}
+        # Those that ran at the last sample; the guard's thread's own.
+        self._seen: dict[int, _Flight] = {}
+        self._streams = 0
+        self._sockets = 0
+        self._before = (0, 0)
         self._most_in_flight: int | None = None
         self._adapted = float("-inf")
         self._refusals = Refusals(thresholds.shed.dwell_seconds)
@@ -113,14 +129,25 @@ class Admission:
             priority, status, reason = refused
             self.shed[priority.name, reason] += 1
             return self._pick(status, scope)
+        if scope["type"] == "websocket" and id(scope) not in self.flights:
+            self._sockets += 1
         self.flights[id(scope)] = scope
         return None
 
     def leave(self, scope: Scope) -> None:
         """The app is done with it."""
-        self.flights.pop(id(scope), None)
+        if self.flights.pop(id(scope), None) is not None and scope["type"] == "websocket":
+            self._sockets -= 1
         if self._reserved:
             self._reserved.pop(id(scope), None)
+
+    def restart(self) -> None:
+        """Forget what runs, in a forked child: all of it is the parent's. The guard starts with the next request."""
+        self.flights.clear()
+        self._reserved.clear()
+        self._seen.clear()
+        self._streams = self._sockets = 0
+        self.open = None
 
     @property
     def in_flight(self) -> int:
@@ -128,8 +155,8 @@ class Admission:
         return len(self.flights)
 
     def _requests(self) -> int:
-        """Of those the ones that come and go: a WebSocket stays for hours, and is no reason to refuse anybody."""
-        return sum(scope["type"] == "http" for scope in list(self.flights.values()))
+        """Of those the ones that come and go, so neither WebSockets nor streams, as many as the last sample found."""
+        return len(self.flights) - self._sockets - self._streams
 
     def refusal(self, scope: Scope, reason: str) -> Refusal:
         """503 for a request that was let in and could not be served."""
@@ -150,15 +177,21 @@ class Admission:
         self._closes += 1
         return self._closes <= CLOSES_PER_SECOND
 
-    def update(self, position: Position, outlook: Outlook | None, *, limit: int, used: int, is_ready: bool) -> None:
-        """What holds from now on. ``used`` is in bytes; ``outlook`` is ``None`` when nothing could be read."""
+    def update(
+        self, position: Position, outlook: Outlook | None, *, limit: int, used: int, own: int, is_ready: bool
+    ) -> None:
+        """What holds from now on. ``used`` and what of it this process made, ``own``, are in bytes; ``outlook`` is
+        ``None`` when nothing could be read.
+        """
         at = self._clock()
         if position.state is not self._state:
             self._refusals = Refusals(seconds_to_leave(position, at, self._thresholds))
         if outlook is not None:
             self._limit, self._headroom = limit, outlook.headroom
-            self._used_before, self.used = self.used or used, used
+            self._before = (self.used or used, self.own or own)
+            self.used, self.own = used, own
             self._chances = chances(outlook, self._thresholds)
+        self._follow_flights(at)
         self._adapt(position.state, at, growing=outlook is None or outlook.growth > 0)
         self.is_ready = is_ready
         self._state = position.state
@@ -167,17 +200,26 @@ class Admission:
 
     def learn(self, at: float) -> None:
         """What each request in the app has taken so far: the growth since it came, shared among all that run."""
-        flights = list(self.flights.items())
-        begun = {}
-        for key, scope in flights:
-            known = self._begun.get(key)
+        running = [one for one in self._seen.values() if one.scope["type"] == "http" and at - one.at < LASTING_SECONDS]
+        for one in running:
+            taken = self._grown(one.before) // len(running)
+            if taken > 0:
+                self.costs.note(route_of(one.scope["method"], one.scope["path"]), taken, at)
+
+    def _follow_flights(self, at: float) -> None:
+        seen = {}
+        for key, scope in list(self.flights.items()):
+            known = self._seen.get(key)
             # An id comes again with another scope.
-            before = known[1] if known is not None and known[0] is scope else self._used_before
-            begun[key] = (scope, before)
-            taken = (self.used - before) // len(flights)
-            if taken > 0 and scope["type"] == "http":
-                self.costs.note(route_of(scope["method"], scope["path"]), taken, at)
-        self._begun = begun
+            seen[key] = known if known is not None and known.scope is scope else _Flight(scope, at, self._before)
+        self._seen = seen
+        self._streams = sum(one.scope["type"] == "http" and at - one.at >= LASTING_SECONDS for one in seen.values())
+
+    def _grown(self, before: tuple[int, int]) -> int:
+        """What the requests of this process took since then: no more than the process grew, since the other workers of
+        the group have requests of their own, and no more than the group did, since it may be page cache.
+        """
+        return min(self.used - before[0], self.own - before[1])
 
     def _adapt(self, state: State, at: float, *, growing: bool) -> None:
         if state is not State.SHED:
@@ -240,13 +282,18 @@ class Admission:
 
     def _decide_cost(self, scope: Scope) -> tuple[int, str] | None:
         """Reserve what a request of this route was seen to take; what those that run have taken is in the headroom."""
-        cost = self.costs.expected(route_of(scope["method"], scope["path"]), self._clock())
+        at = self._clock()
+        cost = self.costs.expected(route_of(scope["method"], scope["path"]), at)
         if not cost:
             return None
-        promised = sum(max(0, reserved - max(0, self.used - before)) for reserved, before in self._reserved.values())
+        promised = sum(
+            max(0, one.reserved - max(0, self._grown(one.before)))
+            for one in self._reserved.values()
+            if at - one.at < LASTING_SECONDS
+        )
         if cost + promised > self._headroom:
             return 503, "cost"
-        self._reserved[id(scope)] = (cost, self.used)
+        self._reserved[id(scope)] = _Flight(scope, at, (self.used, self.own), cost)
         return None
 
 

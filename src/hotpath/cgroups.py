@@ -7,6 +7,7 @@ Source: cgroups(7), proc(5) for mountinfo, cgroup-v2.rst and cgroup-v1/memory.rs
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from hotpath.errors import UnreadableMemory
 
 _BLOCK_BYTES = 16 * 1024
 _OCTAL = re.compile(rb"\\([0-7]{3})")
+
+# A walk through more of them would take longer than a sample may.
+_GROUPS_MAXIMUM = 4096
 
 # "max" of version 2. Version 1 writes a number near to this one, which no machine's memory reaches either.
 NO_LIMIT = 2**63
@@ -248,9 +252,10 @@ def find_groups(root: Path, membership: bytes, path: Path) -> Groups:
 def _places(root: Path, mounts: list[Mount], group_path: str) -> list[tuple[Path, Path]]:
     """Where the group could be seen, as (mount point, directory of the group), what shows most of the tree first.
 
-    A mount that does not lead to the path comes last, with its top: in a container without a namespace of its own for
-    groups the path is the host's, and what is mounted is mostly the container's group. Nor is there a way to a path
-    with ``..``, the mark of a process that was moved to a group outside its namespace.
+    A mount that does not lead to the path comes last, with the group in it that lists this process, else with its top.
+    In a container without a namespace of its own for groups the path is the host's, and what is mounted is mostly the
+    container's group. In one with a namespace that was given the host's tree, both begin elsewhere: then ``..`` is in
+    the one or the other, as it is for a process that was moved to a group outside its namespace.
     """
     outside = ".." in group_path.split("/")
     leading: list[tuple[Path, Path]] = []
@@ -262,8 +267,20 @@ def _places(root: Path, mounts: list[Mount], group_path: str) -> list[tuple[Path
         if (group_path + "/").startswith(top + "/") and not outside and own.is_dir():
             leading.append((point, own))
         else:
-            other.append((point, point))
+            other.append((point, _listing(point) or point))
     return leading + other
+
+
+def _listing(top: Path) -> Path | None:
+    """The group from ``top`` down that this process is listed in, of the first few thousand."""
+    own = str(os.getpid()).encode("ascii")
+    for directory, _, _ in itertools.islice(os.walk(top), _GROUPS_MAXIMUM):
+        try:
+            if own in Path(directory, "cgroup.procs").read_bytes().split():
+                return Path(directory)
+        except OSError:  # gone by now, or one of threads only
+            continue
+    return None
 
 
 def _climb(top: Path, own: Path, version: int) -> list[Group]:
@@ -276,6 +293,9 @@ def _climb(top: Path, own: Path, version: int) -> list[Group]:
     for directory in (own, *own.parents):
         if version == 2 and (directory / "memory.current").exists():
             groups.append(_group(directory, version, "memory.max", "memory.current"))
+            # Nobody is killed above it. Where nothing can be reclaimed whoever allocates is put to sleep, for hours.
+            if (directory / "memory.high").exists():
+                groups.append(_group(directory, version, "memory.high", "memory.current"))
         elif version == 1 and not (directory / "release_agent").exists():
             if groups and not _is_hierarchical(directory):
                 break

@@ -108,6 +108,9 @@ def implausible(now: MemoryReading, unchanged: MemoryReading | None) -> str | No
     # Not ``usage``: where only a budget limits the group, its page cache may be as large as the machine.
     if now.unreclaimable > 2 * now.limit + _SLACK_BYTES:
         return "twice the limit is used"
-    if unchanged is not None and unchanged.usage == now.usage and abs(now.resident - unchanged.resident) > _MOVED_BYTES:
-        return "the count stands still while the process's own memory moves"
+    # Not ``resident``: a file that is mapped, and in the page cache already, makes it grow and the group's usage not.
+    if unchanged is not None and unchanged.usage == now.usage:
+        moved = abs(now.anonymous - unchanged.anonymous)
+        if moved > _MOVED_BYTES:
+            return "the count stands still while the process's own memory moves"
     return None

@@ -10,31 +10,34 @@ import asyncio
 import logging
 import os
 import random
+import sys
 import threading
 import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 from hotpath.admission import Admission
+from hotpath.alarms import Alarm, Alarms
 from hotpath.cache import registered
+from hotpath.callables import is_plain
 from hotpath.errors import DeclarationError, HotpathError, UnreadableMemory
 from hotpath.exhaustion import Growth, Outlook, implausible, look_ahead, next_sample_seconds
-from hotpath.hard_limit import HardLimit
-from hotpath.leaving import uvicorn_server
+from hotpath.hard_limit import HardLimit, is_memory_error, is_thread_error
+from hotpath.leaving import is_serving
 from hotpath.marks import Marks
-from hotpath.memory import MemoryReader, check_budget
+from hotpath.memory import MemoryReader
 from hotpath.memory_log import MemoryLog
 from hotpath.notify import notify, watchdog_seconds
 from hotpath.pressure import Blank, Position, Signal, State, Thresholds, drain, is_due, step
-from hotpath.priorities import READINESS, Chooser, Priorities, Priority, Scope
-from hotpath.quantities import human_bytes, parse_bytes
+from hotpath.priorities import READINESS, Chooser, Priorities, Priority, Scope, check_readiness
+from hotpath.quantities import human_bytes, parse_bytes, parse_count, parse_seconds
 from hotpath.reading import MemoryReading
 from hotpath.recycling import Hindrance, Leave, Recycling
 from hotpath.refusal import Send
 from hotpath.trimming import Shrink, Trimmer
+
+__all__ = ["Alarm", "MemoryGuard"]
 
 logger = logging.getLogger("hotpath")
 
@@ -50,31 +53,22 @@ UNIQUE_SECONDS = 10.0
 UNIQUE_REST_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """Something that a person should know: ``kind`` is a state (shed, brake, drain, blind), stuck (it should leave and
-    may not), suppressed (recycling does not help), usage_80 or usage_90 (of the limit), or calm again."""
-
-    kind: str
-    text: str
-
-
 class MemoryGuard:
     """Give it to the middleware: ``HotpathMiddleware(app, hot=hot, guard=MemoryGuard(limit="1500MiB"))``.
 
     ``limit`` (bytes, ``"1500MiB"``, ``"1.5G"``: both 1024-based, ``"1500MB"`` is 1000-based) bounds all workers
-    together, beside the limits of the control group and the machine; the lowest counts. ``floor`` of it is never
-    counted as free; ``reserve`` is what BRAKE keeps for hot pages. ``thresholds`` are the numbers of the state table.
-    ``fastest_growth`` is the bytes a second that are expected at most, which decides how often is looked, between
-    ``least_interval`` and ``most_interval`` seconds.
+    together (each by itself where no control group counts them), beside the limits of the group and the machine; the
+    lowest counts. ``floor`` of it is never counted as free; ``reserve`` is what BRAKE keeps for hot pages.
+    ``thresholds`` are the numbers of the state table. ``fastest_growth`` is the bytes a second that are expected at
+    most, which decides how often is looked, between ``least_interval`` and ``most_interval`` seconds.
 
     ``priority`` says what matters, as patterns or a function (``priorities.Priorities``); ``readiness`` are the paths
     that answer 503 once the process should get no traffic. ``leave`` says whether something starts a process again
     that ends: True, False, or ``"auto"``: look. ``drain_seconds`` is the time to finish. After ``recycles`` workers
     were replaced within ``recycle_window`` seconds without any calm between, nobody leaves any more. While memory
     cannot be read, at most ``blind_in_flight`` cold requests run. ``hard_limit`` sets ``RLIMIT_DATA``, with
-    ``hard_limit_reserve`` for those who go on. ``memory_log`` is a CSV file to append to; ``alarm`` is called, in the
-    guard's thread, with what a person should know.
+    ``hard_limit_reserve`` for those who go on. ``memory_log`` is a CSV file to append to; ``alarm`` is called, in a
+    thread of its own, with what a person should know.
 
     Raises ``DeclarationError`` for what cannot work.
     """
@@ -87,14 +81,14 @@ class MemoryGuard:
         floor: int | str = "8MiB",
         reserve: int | str = "48MiB",
         fastest_growth: int | str = "100MiB",
-        least_interval: float = 0.05,
-        most_interval: float = 1.0,
+        least_interval: float | str = 0.05,
+        most_interval: float | str = 1.0,
         priority: Mapping[str, Priority | int] | Chooser | None = None,
         readiness: Collection[str] = READINESS,
         leave: Leave = "auto",
-        drain_seconds: float = 20.0,
+        drain_seconds: float | str = 20.0,
         recycles: int = 2,
-        recycle_window: float = 600.0,
+        recycle_window: float | str = 600.0,
         blind_in_flight: int = 16,
         hard_limit: bool = False,
         hard_limit_reserve: int | str = "32MiB",
@@ -104,39 +98,47 @@ class MemoryGuard:
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        if not 0.01 <= least_interval <= most_interval <= 10:
+        self._least = parse_seconds(least_interval, "least_interval", least=0.01)
+        self._most = parse_seconds(most_interval, "most_interval", least=0.01)
+        if not self._least <= self._most <= 10:
             raise DeclarationError(
-                f"least_interval={least_interval:g} and most_interval={most_interval:g} are seconds between two"
-                " samples: 0.01 ≤ least ≤ most ≤ 10"
+                f"least_interval={self._least:g} and most_interval={self._most:g} are seconds between two samples:"
+                " 0.01 ≤ least ≤ most ≤ 10"
             )
-        if not 0 < drain_seconds <= 3600:
-            raise DeclarationError(f"drain_seconds={drain_seconds!r}: write the seconds to finish in, up to 3600")
-        if recycles < 1 or recycle_window <= 0 or blind_in_flight < 1:
-            raise DeclarationError("recycles and blind_in_flight are counts of 1 or more, recycle_window is seconds")
-        if leave not in (True, False, "auto"):
-            raise DeclarationError(f"leave={leave!r}: write True, False or 'auto'")
-        if isinstance(readiness, str) or not all(path.startswith("/") for path in readiness):
-            raise DeclarationError(f"readiness={readiness!r}: write paths, ('/readyz',)")
+        check_readiness(readiness)
+        if alarm is not None and not is_plain(alarm):
+            raise DeclarationError(f"alarm={alarm!r}: write a plain function that takes an Alarm")
+        if callable(priority) and not is_plain(priority):
+            raise DeclarationError(f"priority={priority!r}: write a plain function, nobody awaits what it returns")
+        if hard_limit and sys.platform != "linux":
+            raise DeclarationError("hard_limit=True needs Linux, where RLIMIT_DATA bounds all that a process allocates")
+        if thresholds is not None and not isinstance(thresholds, Thresholds):
+            raise DeclarationError(f"thresholds={thresholds!r}: write Thresholds(shed=Level(.80, .72, 8, 15))")
+        if limit is not None and reader is not None:
+            raise DeclarationError("limit= is for the guard's own reader; write reader=MemoryReader(budget=…)")
         budget = None if limit is None else parse_bytes(limit, "limit")
         self.thresholds = thresholds or Thresholds()
         self.reader = reader or MemoryReader(budget=budget)
-        self._check_limit(budget)
+        self.reader.check_budget()
         self._floor = parse_bytes(floor, "floor")
+        if budget is not None and self._floor >= budget:
+            raise DeclarationError(
+                f"floor={floor!r} is never counted as free, and limit={limit!r} is no more than that"
+            )
         self._reserve = parse_bytes(reserve, "reserve")
         self._fastest_growth = parse_bytes(fastest_growth, "fastest_growth")
-        self._least, self._most = least_interval, most_interval
         self._make_recycling: Callable[[], Recycling] = lambda: Recycling(
             leave=leave, recycles=recycles, window_seconds=recycle_window, drain_seconds=drain_seconds, clock=clock
         )
         self._hard_reserve = parse_bytes(hard_limit_reserve, "hard_limit_reserve") if hard_limit else 0
-        self._log = None if memory_log is None else MemoryLog(Path(memory_log))
+        self._log = None if memory_log is None else MemoryLog(memory_log)
         self._alarm = alarm
         self._clock = clock
         self.admission = Admission(
             Priorities(priority),
             self.thresholds,
             readiness=readiness,
-            blind_in_flight=blind_in_flight,
+            blind_in_flight=parse_count(blind_in_flight, "blind_in_flight"),
             clock=clock,
             chance=chance,
         )
@@ -161,6 +163,7 @@ class MemoryGuard:
         self.hard_limit: HardLimit | None = None
         self._growth = Growth()
         self._marks = Marks()
+        self._alarms = Alarms(self._alarm)
         self._unchanged: MemoryReading | None = None
         self._unique_at = float("-inf")
         self._told: set[str] = set()
@@ -168,6 +171,7 @@ class MemoryGuard:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_announced = False
+        self._departs_for: str | None = None
         self._ticks = 0
 
     @property
@@ -227,8 +231,7 @@ class MemoryGuard:
     def sample(self) -> Position:
         """Look once and act on it; what the thread does again and again."""
         at = self._clock()
-        mapped = self.hard_limit.mapped() if self.hard_limit is not None else 0
-        reading, problem = self._read()
+        reading, mapped, problem = self._read()
         if reading is None:
             self.problem = problem
             signal: Signal | Blank = Blank(at)
@@ -245,7 +248,7 @@ class MemoryGuard:
             )
             # At once: trimming may take a second, and a request 500 MiB in that time.
             if self.hard_limit is not None:
-                self.hard_limit.follow(self.outlook.headroom, mapped)
+                self.hard_limit.follow(self.outlook.headroom, mapped, reading.limit)
             signal = self.outlook.signal
         helps = reading is not None and self.trimmer.helps(at, reading.limit)
         may_leave = self._may_leave(at, signal, helps)
@@ -267,23 +270,31 @@ class MemoryGuard:
         if self.hard_limit is not None:
             self.hard_limit.open_reserve()
 
+    def ran_out(self, error: BaseException | None) -> bool:
+        """Whether it comes of a want of memory, which opens the reserve, or of a thread that had no room."""
+        if is_memory_error(error):
+            self.memory_ran_out()
+            return True
+        return is_thread_error(error)
+
     async def refuse_for_memory(self, scope: Scope, send: Send) -> None:
         """503 to the request that memory ran out for."""
-        self.memory_ran_out()
         await self.admission.refusal(scope, "memory_error").send(scope, send)
 
-    def _read(self) -> tuple[MemoryReading | None, str | None]:
+    def _read(self) -> tuple[MemoryReading | None, int, str | None]:
+        """The reading, what a hard limit counted before it, and why there is none."""
         try:
+            mapped = self.hard_limit.mapped() if self.hard_limit is not None else 0
             reading = self.reader.read()
         except UnreadableMemory as error:
-            return None, str(error)
+            return None, 0, str(error)
         except Exception as error:
             logger.exception("hotpath failed to read memory")
-            return None, repr(error)
+            return None, 0, repr(error)
         if self._unchanged is None or self._unchanged.usage != reading.usage:
             self._unchanged = reading
         problem = implausible(reading, self._unchanged)
-        return (None, problem) if problem is not None else (reading, None)
+        return (None, 0, problem) if problem is not None else (reading, mapped, None)
 
     def _publish(self, reading: MemoryReading | None) -> None:
         """Tell the admission, and the other workers."""
@@ -296,6 +307,7 @@ class MemoryGuard:
             self.outlook if reading is not None else None,
             limit=reading.limit if reading is not None else 0,
             used=reading.unreclaimable if reading is not None else 0,
+            own=reading.anonymous if reading is not None else 0,
             is_ready=is_ready,
         )
         if reading is not None:
@@ -307,7 +319,7 @@ class MemoryGuard:
         text = f"memory guard: {before.state.name} → {after.state.name} ({after.reason}); {self._situation()}"
         logger.log(logging.WARNING if grave else logging.INFO, "hotpath: %s", text)
         if grave:
-            self._raise_alarm(after.state.name.lower(), text)
+            self._alarms.tell(after.state.name.lower(), text)
         if after.state is State.NORMAL:
             self._told.clear()
             self.recycling.is_suppressed = False
@@ -315,7 +327,7 @@ class MemoryGuard:
             self.admission.is_leaving = True
             for call in self.on_leaving:
                 call()
-            self.recycling.depart(after.reason, loop=self._loop, in_flight=lambda: self.admission.in_flight)
+            self._departs_for = after.reason
 
     def _act(self, at: float, reading: MemoryReading | None) -> None:
         state = self.position.state
@@ -329,12 +341,14 @@ class MemoryGuard:
                 self.unique_bytes = self.reader.unique_bytes()
             except (HotpathError, OSError):
                 self.unique_bytes = None
-        slots = self.recycling.slots
-        if slots is not None:
-            unique = self.unique_bytes or (reading.resident if reading is not None else 0)
-            slots.beat(state=int(state), unique_bytes=unique, in_flight=self.admission.in_flight)
+        unique = self.unique_bytes or (reading.resident if reading is not None else 0)
+        self.recycling.beat(state=int(state), unique_bytes=unique, in_flight=self.admission.in_flight)
         if self.hard_limit is not None and self.outlook is not None:
             self._leave_for_reserve(at, self.hard_limit, self.outlook)
+        if self._departs_for is not None:
+            # Raises where there is no thread to be had, and is tried again with the next sample.
+            self.recycling.depart(self._departs_for, loop=self._loop, in_flight=lambda: self.admission.in_flight)
+            self._departs_for = None
         if self._log is not None and reading is not None:
             self._log.record(reading, state.name.lower())
 
@@ -357,21 +371,20 @@ class MemoryGuard:
         return found
 
     def _may_leave(self, at: float, signal: Signal | Blank, helps: bool) -> bool:
-        if self.position.state not in (State.SHED, State.BRAKE):
-            wanted = False
-        else:
-            wanted = is_due(self.position, signal, self.thresholds, trim_helps=helps)
-        if wanted:
+        if is_due(self.position, signal, self.thresholds, trim_helps=helps):
             return self._take_turn("deadline")
+        if self.state is State.DRAIN:
+            return False  # it keeps its turn until it is gone
         if self.hard_limit is None or not self.hard_limit.reserve_used:
             self.recycling.want(False)
         return False
 
     def _run(self, key: str) -> None:
-        # Here, not in start: a lock that another process holds must not stop the event loop.
-        self.recycling.join(key)
         while not self._stop.is_set():
             try:
+                # Here, not in start: a lock that another process holds must not stop the event loop.
+                if not self.recycling.has_joined and is_serving():
+                    self.recycling.join(key)
                 self.sample()
             except Exception:
                 logger.exception("hotpath: the memory guard failed; it goes on")
@@ -391,37 +404,33 @@ class MemoryGuard:
         if self._stop.is_set() or self._loop is None or self._loop.is_closed():
             return
         now = self._clock()
+        late = now - expected
+        self._loop.call_later(TICK_SECONDS, self._tick, now + TICK_SECONDS)
         # A peak that fades, since a scrape comes every 15 s and a blocked loop lasts less.
-        self.loop_lag_seconds = max(now - expected, 0.9 * self.loop_lag_seconds, 0.0)
-        if self.sample_age_seconds > max(STALLED_SECONDS, 3 * self._most) and self.state < State.DRAIN:
-            with self._lock:
-                before = self.position
-                blind = Position(State.BLIND, now, "stalled")
-                self.position = blind if before.state < State.DRAIN else before
-            self._publish(None)
-            self._entered(before, self.position)
+        self.loop_lag_seconds = max(late, 0.9 * self.loop_lag_seconds, 0.0)
+        # A loop that comes as late has seen nothing of the thread: both were stopped (SIGSTOP, a call that holds the
+        # interpreter's lock), and the next tick tells whether only one goes on.
+        if late < STALLED_SECONDS < self.sample_age_seconds > 3 * self._most and self.state < State.DRAIN:
+            self._go_blind(now)
         self._ticks += 1
         if self._ticks > 1:  # the first is while the server starts
             self._sign_of_life()
-        self._loop.call_later(TICK_SECONDS, self._tick, now + TICK_SECONDS)
+
+    def _go_blind(self, at: float) -> None:
+        with self._lock:
+            before = self.position
+            self.position = Position(State.BLIND, at, "stalled") if before.state < State.DRAIN else before
+        self._publish(None)
+        # Not in the loop: what the guard's thread hangs in may be the log.
+        told = (before, self.position)
+        threading.Thread(target=self._entered, args=told, name="hotpath-stalled", daemon=True).start()
 
     def _sign_of_life(self) -> None:
-        """What systemd waits for. uvicorn says when it listens; of another server it is not known."""
-        server = uvicorn_server()
-        if not self._is_announced and (server is None or server.started):
-            self._is_announced = True
-            notify("READY=1")
+        """What systemd waits for."""
+        if not self._is_announced and is_serving():
+            self._is_announced = notify("READY=1")
         if watchdog_seconds() is not None:
             notify("WATCHDOG=1")
-
-    def _check_limit(self, budget: int | None) -> None:
-        if budget is None:
-            return
-        try:
-            total, resident = self.reader.host_total(), self.reader.read().resident
-        except UnreadableMemory:
-            return  # said when it starts to sample: BLIND, with an alarm
-        check_budget(budget, host_total=total, resident=resident)
 
     def _find_shrinks(self) -> list[Shrink]:
         return [*(cache.shrink for cache in registered()), *self.shrinks]
@@ -446,22 +455,14 @@ class MemoryGuard:
         share = self.outlook.share if is_read and self.outlook is not None else None
         kind = self._marks.note(at, share)
         if kind is not None:
-            self._raise_alarm(kind, f"memory: {self._situation()}")
+            self._alarms.tell(kind, f"memory: {self._situation()}")
 
     def _tell(self, kind: str, text: str) -> None:
         """Once, until all is well again."""
         if kind not in self._told:
             self._told.add(kind)
             logger.error("hotpath: %s", text)
-            self._raise_alarm(kind, text)
-
-    def _raise_alarm(self, kind: str, text: str) -> None:
-        if self._alarm is None:
-            return
-        try:
-            self._alarm(Alarm(kind, text))
-        except Exception:
-            logger.exception("hotpath: alarm= failed")
+            self._alarms.tell(kind, text)
 
 
 _guards: weakref.WeakSet[MemoryGuard] = weakref.WeakSet()
@@ -470,9 +471,11 @@ _guards: weakref.WeakSet[MemoryGuard] = weakref.WeakSet()
 def _restart_after_fork() -> None:
     for guard in list(_guards):
         guard._lock = threading.Lock()
-        guard.admission.flights.clear()
+        guard.admission.restart()
         if guard.hard_limit is not None:
             guard.hard_limit.close()
+        if guard.recycling.slots is not None:
+            guard.recycling.slots.let_go()
         guard._set_unstarted()
 
 

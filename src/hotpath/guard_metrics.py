@@ -77,7 +77,7 @@ class GuardCollector(Collector):
         flights = GaugeMetricFamily("hotpath_requests_in_flight", "Requests in the app.", labels=["slot"])
         # The own values are newer than what the page says of this worker.
         found = {own: (int(guard.state), guard.unique_bytes or 0, guard.admission.in_flight)}
-        for worker in guard.recycling.slots.workers() if guard.recycling.slots is not None else ():
+        for worker in guard.recycling.workers():
             found.setdefault(str(worker.slot), (worker.state, worker.unique_bytes, worker.in_flight))
         for slot, (number, held, running) in found.items():
             unique.add_metric([slot], held)

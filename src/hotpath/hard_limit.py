@@ -9,26 +9,33 @@ from __future__ import annotations
 
 import os
 import resource
-import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+from hotpath.errors import UnreadableMemory
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_STATM = Path("/proc/self/statm")
 
 # A request with many small objects creeps along the limit for some tenths of a second before it gets its error, since
 # CPython asks malloc for what it got no arena for. The reserve is not for that one. Whoever is still there after a
 # second got an error that nobody told of, or goes on without.
 _NEAR_BYTES = 64 * _PAGE
 NEAR_SECONDS = 1.0
+# The reserve is meant for machines; of a small limit it takes no more than this share, or nobody gets anything.
+_RESERVE_SHARE = 0.15
 # What is left for the next one once the reserve is used: enough to say no with.
 LAST_BYTES = 1024 * 1024
 
 
 class HardLimit:
-    """Keeps the soft limit ``reserve_bytes`` below what fits. The reserve is opened once, by the first who hits it."""
+    """Keeps the soft limit ``reserve_bytes`` below what fits, 15 % of the group's limit at most. This reserve is opened
+    once, by the first who hits it.
+    """
 
     def __init__(self, reserve_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._reserve = reserve_bytes
+        self._wanted = self._reserve = reserve_bytes
         self._clock = clock
         self._near_since: float | None = None
         self._before, self._hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -39,17 +46,21 @@ class HardLimit:
         self.reserve_used = False
 
     def mapped(self) -> int:
-        """What the limit counts now, in bytes."""
-        if self._statm is None:
-            self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-        return int(os.pread(self._statm, 256, 0).split()[5]) * _PAGE
+        """What the limit counts now, in bytes. Raises ``UnreadableMemory``."""
+        try:
+            if self._statm is None:
+                self._statm = os.open(_STATM, os.O_RDONLY | os.O_CLOEXEC)
+            return int(os.pread(self._statm, 256, 0).split()[5]) * _PAGE
+        except OSError as error:
+            raise UnreadableMemory(_STATM, error.strerror or str(error)) from error
 
-    def follow(self, headroom: int, mapped_before: int) -> None:
-        """Let the process allocate ``headroom`` bytes more, less the reserve while that is closed.
+    def follow(self, headroom: int, mapped_before: int, limit: int) -> None:
+        """Let the process allocate ``headroom`` bytes more of ``limit``, less the reserve while that is closed.
 
         ``mapped_before`` is what ``mapped`` said before the headroom was looked at: with a later one, what a request
         allocates between the two would count as room.
         """
+        self._reserve = min(self._wanted, int(limit * _RESERVE_SHARE))
         mapped = min(mapped_before, self.mapped())
         now = self._clock()
         if self._soft is None or mapped <= self._soft - _NEAR_BYTES:
@@ -98,6 +109,16 @@ def is_memory_error(error: BaseException | None) -> bool:
     return False
 
 
-def handled_memory_error() -> bool:
-    """Whether the code that calls this handles a ``MemoryError``: frameworks send their 500 from where they catch."""
-    return is_memory_error(sys.exception())
+def is_thread_error(error: BaseException | None) -> bool:
+    """Whether there was no thread to be had.
+
+    Its stack counts when it is mapped, touched or not (8 MiB mostly), so forty that start between two samples have no
+    room where there is some for all that they will ever touch.
+    """
+    for _ in range(20):  # causes can go round in a circle
+        if error is None:
+            return False
+        if type(error) is RuntimeError and error.args == ("can't start new thread",):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -103,7 +103,7 @@ def _die_with(parent: int) -> None:
 
 
 def keep_descendants() -> None:
-    """Whatever is started from here on stays below this process, where it is counted and ended: daemons too, prctl(2)."""
+    """What is started from here on stays below this process, where it is counted and ended: daemons too, prctl(2)."""
     if _prctl is not None:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 

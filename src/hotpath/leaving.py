@@ -81,6 +81,12 @@ def uvicorn_server() -> Any:
     return server if type(server).__module__ == "uvicorn.server" else None
 
 
+def is_serving() -> bool:
+    """Whether the server takes requests. uvicorn says when it listens; of another one it is not known, so yes."""
+    server = uvicorn_server()
+    return server is None or bool(server.started)
+
+
 @dataclass(slots=True)
 class Departure:
     """Leaving, in a thread of its own. ``in_flight`` counts requests in the app; ``seconds`` is all the time there is.

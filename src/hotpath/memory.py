@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -124,7 +124,8 @@ class MemoryReader:
         Walks through all of its memory, milliseconds for a large one: ask every 10 s at most.
         """
         if not self._has_procfs:
-            return psutil.Process().memory_full_info().uss
+            with self._psutil():
+                return psutil.Process().memory_full_info().uss
         rollup = KernelFile(self._root / "proc/self/smaps_rollup")
         try:
             return parse_field(rollup.read(), b"Pss:", rollup.path)
@@ -134,12 +135,23 @@ class MemoryReader:
     def host_total(self) -> int:
         """The machine's memory in bytes. Raises ``UnreadableMemory``."""
         if not self._has_procfs:
-            return psutil.virtual_memory().total
+            with self._psutil():
+                return psutil.virtual_memory().total
         meminfo = KernelFile(self._meminfo.path)
         try:
             return _total(meminfo.read(), meminfo.path)
         finally:
             meminfo.close()
+
+    def check_budget(self) -> None:
+        """Raise ``DeclarationError`` for a budget that cannot work: above the machine, below what is used."""
+        if self._budget == NO_LIMIT:
+            return
+        try:
+            total, resident = self.host_total(), self.read().resident
+        except UnreadableMemory:
+            return  # said when it is sampled: BLIND, with an alarm
+        check_budget(self._budget, host_total=total, resident=resident)
 
     def oom_kills(self) -> int | None:
         """How many processes of the own group the kernel has killed for memory; ``None`` where it does not tell."""
@@ -167,16 +179,18 @@ class MemoryReader:
 
     def _read(self) -> MemoryReading:
         now = self._clock()
-        total, available, resident = self._read_process()
+        total, available, resident, anonymous = self._read_process()
         if now >= self._look_at:
             self._look()
             self._look_at = now + LOOK_SECONDS
         groups = self._groups
         if not groups.groups or (self._holds_others(total) and min(self._limits) >= total):
             usage = resident + self._read_children(now)
-            return MemoryReading(now, min(self._budget, total), usage, usage, available, resident, "process")
-        limit, usage, unreclaimable = self._nearest(total)
-        return MemoryReading(now, limit, usage, unreclaimable, available, resident, f"cgroup{groups.groups[0].version}")
+            limit, unreclaimable, source = min(self._budget, total), usage, "process"
+        else:
+            limit, usage, unreclaimable = self._nearest(total)
+            source = f"cgroup{groups.groups[0].version}"
+        return MemoryReading(now, limit, usage, unreclaimable, available, resident, anonymous, source)
 
     def _holds_others(self, total: int) -> bool:
         """Whether other programs are in the own group, which ``budget`` is not about; as the first reading found it."""
@@ -217,17 +231,29 @@ class MemoryReader:
                 found.append((bound, usage, stat.unreclaimable(usage)))
         return min(found, key=lambda one: one[0] - one[2])
 
-    def _read_process(self) -> tuple[int, int, int]:
-        """The machine's memory, what of it is available, and the resident size of this process, in bytes."""
+    def _read_process(self) -> tuple[int, int, int, int]:
+        """The machine's memory and what of it is available; the resident size of this process, and what of that is no
+        file's or shared, in bytes. psutil does not tell the last everywhere: all of it, then.
+        """
         if not self._has_procfs:
-            machine = psutil.virtual_memory()
-            return machine.total, machine.available, psutil.Process().memory_info().rss
+            with self._psutil():
+                machine, rss = psutil.virtual_memory(), psutil.Process().memory_info().rss
+            return machine.total, machine.available, rss, rss
         data, path = self._meminfo.read(), self._meminfo.path
-        pages = self._statm.read().split()
-        resident = parse_count(pages[1] if len(pages) > 1 else b"", self._statm.path) * self._page_size
+        # size, resident, shared … in pages: proc(5)
+        pages = [*self._statm.read().split(), b"", b"", b""]
+        resident, shared = (parse_count(count, self._statm.path) * self._page_size for count in pages[1:3])
         if resident == 0:
             raise UnreadableMemory(self._statm.path, "0 pages are resident, and yet this process lives")
-        return _total(data, path), parse_field(data, b"MemAvailable:", path), resident
+        return _total(data, path), parse_field(data, b"MemAvailable:", path), resident, max(0, resident - shared)
+
+    @contextlib.contextmanager
+    def _psutil(self) -> Iterator[None]:
+        """On Linux it reads /proc too, which may not be mounted; elsewhere a sandbox may forbid to ask."""
+        try:
+            yield
+        except (psutil.Error, OSError) as error:
+            raise UnreadableMemory(self._meminfo.path, f"is not there, and psutil failed: {error}") from error
 
     def _read_children(self, now: float) -> int:
         if now >= self._children_at:

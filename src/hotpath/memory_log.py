@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import logging
 import os
@@ -12,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hotpath.errors import DeclarationError
+from hotpath.flock import lock
 from hotpath.reading import MemoryReading
 
 COLUMNS = ("time", "pid", "state", "limit", "usage", "unreclaimable", "available", "resident", "source")
@@ -32,7 +32,7 @@ class MemoryLog:
 
     def __init__(
         self,
-        path: Path | str,
+        path: str | os.PathLike[str],
         *,
         every_seconds: float = 300.0,
         max_bytes: int = MAX_BYTES,
@@ -42,7 +42,11 @@ class MemoryLog:
         for name, value in (("every_seconds", every_seconds), ("max_bytes", max_bytes), ("keep", keep)):
             if value <= 0:
                 raise DeclarationError(f"memory log: {name}={value} has to be more than 0")
+        if not isinstance(path, str | os.PathLike):
+            raise DeclarationError(f"memory log: {path!r} is no path of a file")
         self.path = Path(path)
+        if self.path.exists() and not self.path.is_file():
+            raise DeclarationError(f"memory log: {self.path} is there and is no file; write the path of a CSV file")
         self._every_seconds = every_seconds
         self._max_bytes = max_bytes
         self._keep = keep
@@ -71,7 +75,7 @@ class MemoryLog:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 # One at a time, so that no two workers move the same file away. The lock ends with the descriptor.
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                lock(descriptor)
                 size = os.fstat(descriptor).st_size
                 if not self._is_still(descriptor):
                     continue

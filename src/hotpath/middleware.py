@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from hotpath.access import Observer, Watch, result_of
+from hotpath.callables import is_plain
 from hotpath.endpoints import held_back
 from hotpath.errors import DeclarationError
 from hotpath.guard import MemoryGuard
-from hotpath.hard_limit import handled_memory_error, is_memory_error
 from hotpath.keys import strip_root_path
 from hotpath.resolver import BYPASSED, PENDING, PENDING_STATUS, UNREADABLE, Miss, Pending, resolve, resolve_page
 from hotpath.site import Hotpath
@@ -67,9 +68,9 @@ class HotpathMiddleware:
             )
         if guard is not None and not isinstance(guard, MemoryGuard):
             raise DeclarationError(f"guard={guard!r}: write guard=MemoryGuard(limit='1500MiB')")
-        if bypass is not None and (not callable(bypass) or inspect.iscoroutinefunction(bypass)):
+        if bypass is not None and not is_plain(bypass):
             raise DeclarationError(f"bypass={bypass!r}: write a plain function that takes a scope and returns a bool")
-        if observe is not None and not _can_observe(observe):
+        if observe is not None and not is_plain(observe):
             raise DeclarationError(f"observe={observe!r}: write a plain function that takes a HotpathRequest")
         for told in held_back(app, hot.routes):
             logger.warning("hotpath: %s", told)
@@ -195,7 +196,8 @@ class HotpathMiddleware:
             if refused:
                 return
             if not begun and message["type"] == "http.response.start":
-                if message["status"] >= 500 and handled_memory_error():
+                # Frameworks send their 500 from where they catch.
+                if message["status"] >= 500 and guard.ran_out(sys.exception()):
                     refused = True
                     await guard.refuse_for_memory(scope, send)
                     return
@@ -208,10 +210,9 @@ class HotpathMiddleware:
             if type(error) is MemoryError:
                 # Before anything else: with not a byte left the next line fails, and CPython's handling of that too.
                 guard.memory_ran_out()
-            elif not is_memory_error(error):
+            elif not guard.ran_out(error):
                 raise
             if not refused:
-                guard.memory_ran_out()
                 if begun or scope["type"] != "http":
                     raise
                 refused = True
@@ -274,12 +275,6 @@ class HotpathMiddleware:
         self.internal_errors += 1
         if self.internal_errors == 1:
             logger.exception("hotpath failed on a request, which went to the app; later failures are only counted")
-
-
-def _can_observe(observe: object) -> bool:
-    """A coroutine function would be called and never awaited."""
-    called = getattr(observe, "__call__", None)  # noqa: B004  the method is looked into
-    return called is not None and not inspect.iscoroutinefunction(observe) and not inspect.iscoroutinefunction(called)
 
 
 def _is_wsgi(app: ASGIApp) -> bool:

@@ -10,9 +10,6 @@ import os
 import socket
 from collections.abc import Mapping
 
-# The manager reads its socket all the time; a thread that has better to do does not wait longer for it.
-SEND_SECONDS = 1.0
-
 
 def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> bool:
     """Send ``NAME=value`` lines to who started this service. ``False`` when nobody asked for it or nobody takes it."""
@@ -23,7 +20,7 @@ def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> bool:
         address = "\0" + address[1:]  # an abstract socket, without a file: unix(7)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.settimeout(SEND_SECONDS)
+            sender.setblocking(False)  # the event loop does not wait for a manager that has better to do
             sender.connect(address)
             sender.send("\n".join(lines).encode("utf-8"))
     except OSError:

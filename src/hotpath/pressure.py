@@ -41,6 +41,7 @@ class Level:
 
     def check(self, name: str) -> None:
         """Raise ``DeclarationError`` for numbers that cannot work; ``name`` is the option."""
+        _check_numbers(name, self.enter, self.leave, self.seconds_left, self.dwell_seconds)
         if not 0 < self.leave < self.enter <= 1:
             raise DeclarationError(
                 f"{name}: enter={self.enter:g} and leave={self.leave:g} are shares of the limit with 0 < leave < enter"
@@ -55,7 +56,8 @@ class Thresholds:
     """All numbers of the table. Raises ``DeclarationError`` where they are out of order.
 
     Coming back into a state within ``return_seconds`` of leaving it doubles its dwell time, up to
-    ``max_dwell_seconds``. BRAKE ends in DRAIN after ``brake_seconds``, SHED after ``shed_seconds``. Below the share
+    ``max_dwell_seconds``. BRAKE ends in DRAIN after ``brake_seconds``, SHED after ``shed_seconds``, or after
+    ``trimmed_seconds`` where trimming gives memory back again and again and it is not enough. Below the share
     ``exhaustion_from`` no time to exhaustion refuses anything, it only trims: growth there is as often a file that is
     written, or a cache that fills, as a leak.
     """
@@ -65,6 +67,7 @@ class Thresholds:
     brake: Level = Level(0.90, 0.82, 2.0, 15.0)
     brake_seconds: float = 20.0
     shed_seconds: float = 120.0
+    trimmed_seconds: float = 600.0
     return_seconds: float = 60.0
     max_dwell_seconds: float = 120.0
     exhaustion_from: float = 0.70
@@ -73,7 +76,10 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         for name in ("trim", "shed", "brake"):
-            getattr(self, name).check(name)
+            level = getattr(self, name)
+            if not isinstance(level, Level):
+                raise DeclarationError(f"{name}={level!r}: write Level(enter, leave, seconds_left, dwell_seconds)")
+            level.check(name)
         for low, high in (("trim", "shed"), ("shed", "brake")):
             below, above = getattr(self, low), getattr(self, high)
             if not (below.enter < above.enter and below.leave < above.leave):
@@ -86,7 +92,8 @@ class Thresholds:
                     f"{low} is entered {below.seconds_left:g} s before exhaustion and {high} {above.seconds_left:g} s;"
                     f" {low} has to come first"
                 )
-        for name in ("brake_seconds", "shed_seconds", "return_seconds", "max_dwell_seconds"):
+        for name in ("brake_seconds", "shed_seconds", "trimmed_seconds", "return_seconds", "max_dwell_seconds"):
+            _check_numbers(name, getattr(self, name))
             if not 0 < getattr(self, name) < inf:
                 raise DeclarationError(f"{name}={getattr(self, name)!r}: write seconds, more than 0")
         longest = max(level.dwell_seconds for level in self.levels)
@@ -94,15 +101,30 @@ class Thresholds:
             raise DeclarationError(
                 f"max_dwell_seconds={self.max_dwell_seconds:g} is below a state's own dwell time, {longest:g} s"
             )
+        if self.trimmed_seconds < self.shed_seconds:
+            raise DeclarationError(
+                f"trimmed_seconds={self.trimmed_seconds:g} is below shed_seconds={self.shed_seconds:g}: trimming that"
+                " helps puts the end of SHED off"
+            )
+        _check_numbers("exhaustion_from", self.exhaustion_from)
         if not 0 <= self.exhaustion_from <= 1:
             raise DeclarationError(f"exhaustion_from={self.exhaustion_from!r} is a share of the limit: write .70")
-        if self.bad_readings < 1 or self.good_readings < 1:
-            raise DeclarationError("bad_readings and good_readings count readings: write 1 or more")
+        for name in ("bad_readings", "good_readings"):
+            count = getattr(self, name)
+            _check_numbers(name, count)
+            if count < 1 or count != int(count):
+                raise DeclarationError(f"{name}={count!r} is no whole number of 1 or more")
 
     @property
     def levels(self) -> tuple[Level, Level, Level]:
         """Those of TRIM, SHED and BRAKE."""
         return self.trim, self.shed, self.brake
+
+
+def _check_numbers(name: str, *values: object) -> None:
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise DeclarationError(f"{name}: {value!r} is no number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,22 +245,23 @@ def _released(target: State) -> Callable[[Case], bool]:
     return lambda case: isinstance(case.signal, Signal) and released_to(case) == target
 
 
-def _deadline(state: State, seconds: Callable[[Thresholds], float], *, unless_trimmed: bool) -> Callable[[Case], bool]:
-    def holds(case: Case) -> bool:
-        return case.may_leave and _is_due(case, state, seconds(case.thresholds), unless_trimmed=unless_trimmed)
-
-    return holds
+def _deadline(state: State) -> Callable[[Case], bool]:
+    return lambda case: case.may_leave and _is_due(case, state)
 
 
-def _is_due(case: Case, state: State, seconds: float, *, unless_trimmed: bool) -> bool:
-    position = case.position
-    since = position.since if state is State.BRAKE else position.shedding_since
+def _is_due(case: Case, state: State) -> bool:
+    position, thresholds = case.position, case.thresholds
+    if state is State.BRAKE:
+        since: float | None = position.since
+        seconds = thresholds.brake_seconds
+    else:
+        since = position.shedding_since
+        seconds = thresholds.trimmed_seconds if case.trim_helps else thresholds.shed_seconds
     return (
         isinstance(case.signal, Signal)
         and position.calm_since[state - 1] is None
         and since is not None
         and case.signal.at - since >= seconds
-        and not (unless_trimmed and case.trim_helps)
     )
 
 
@@ -262,14 +285,6 @@ def _standing(thresholds: Thresholds, signal: Signal) -> State:
     return State.NORMAL
 
 
-def _brake_seconds(thresholds: Thresholds) -> float:
-    return thresholds.brake_seconds
-
-
-def _shed_seconds(thresholds: Thresholds) -> float:
-    return thresholds.shed_seconds
-
-
 def _rows() -> tuple[Row, ...]:
     rows = []
     for source in _SEEING:
@@ -291,7 +306,7 @@ def _rows() -> tuple[Row, ...]:
             State.DRAIN,
             "brake_deadline",
             "20 s in BRAKE",
-            _deadline(State.BRAKE, _brake_seconds, unless_trimmed=False),
+            _deadline(State.BRAKE),
         )
     )
     for source in (State.NORMAL, State.TRIM, State.SHED):
@@ -303,8 +318,8 @@ def _rows() -> tuple[Row, ...]:
             State.SHED,
             State.DRAIN,
             "shed_deadline",
-            "120 s of shedding that trimming did not help",
-            _deadline(State.SHED, _shed_seconds, unless_trimmed=True),
+            "120 s of shedding that trimming did not help, 600 s that it did not end",
+            _deadline(State.SHED),
         )
     )
     for source in (State.NORMAL, State.TRIM):
@@ -346,10 +361,8 @@ def is_due(position: Position, signal: Signal | Blank, thresholds: Thresholds, *
 
 
 def _is_over(case: Case) -> bool:
-    state, thresholds = case.position.state, case.thresholds
-    if state is State.BRAKE:
-        return _is_due(case, State.BRAKE, thresholds.brake_seconds, unless_trimmed=False)
-    return state is State.SHED and _is_due(case, State.SHED, thresholds.shed_seconds, unless_trimmed=True)
+    state = case.position.state
+    return state in (State.SHED, State.BRAKE) and _is_due(case, state)
 
 
 def drain(position: Position, at: float, reason: str) -> Position:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Mapping, MutableMapping
 from enum import IntEnum
 from typing import Any, Final
 
@@ -72,6 +72,16 @@ class Priorities:
                 return priority
         # A handshake has no method: what it opens stays, and takes memory as long as it does.
         return Priority.P2 if method in _READS else Priority.P3
+
+
+def check_readiness(paths: object) -> None:
+    """Raise ``DeclarationError`` for what is no collection of paths."""
+    if (
+        not isinstance(paths, Collection)
+        or isinstance(paths, str | bytes)
+        or not all(isinstance(path, str) and path.startswith("/") for path in paths)
+    ):
+        raise DeclarationError(f"readiness={paths!r}: write paths, ('/readyz',)")
 
 
 def local_path(scope: Scope) -> str:

@@ -38,6 +38,13 @@ def parse_whole_seconds(value: float | str, name: str) -> int:
     return int(number)
 
 
+def parse_count(value: int, name: str) -> int:
+    """A whole number of things, 1 or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise DeclarationError(f"{name}={value!r} is no whole number of 1 or more")
+    return value
+
+
 def _parse(value: float | str, name: str, units: dict[str, int], problem: str, least: float = 1e-9) -> float:
     number = math.nan
     if isinstance(value, str):

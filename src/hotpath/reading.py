@@ -24,6 +24,8 @@ class MemoryReading:
     """MemAvailable of the machine."""
     resident: int
     """Resident size of this process."""
+    anonymous: int
+    """The part of ``resident`` that no file is behind: what of it only this process can have made grow."""
     source: str
     """``"cgroup2"``, ``"cgroup1"`` or ``"process"``."""
 

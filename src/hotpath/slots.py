@@ -8,7 +8,6 @@ at a time leave to be started afresh.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import mmap
 import os
@@ -25,6 +24,7 @@ from typing import Any
 import psutil
 
 from hotpath.errors import UnusableSlots
+from hotpath.flock import lock, unlock
 
 # One page: 8 places for the token, 56 for workers, more than one machine's cores are used by.
 PAGE_BYTES = 4096
@@ -38,7 +38,8 @@ RECYCLE_APART_SECONDS = 60.0
 SETTLE_SECONDS = 2.0
 # A guard beats at least once a second: one that has been silent for so long holds nobody up, however large it is.
 SILENT_SECONDS = 15.0
-# Whoever has the token is gone after its drain (20 s). One that cannot leave keeps the others for no longer than this.
+# Whoever has the token is gone after its drain (20 s), and another one is in its place soon. One that cannot leave, or
+# is not replaced, keeps the others for no longer than this.
 HOLD_SECONDS = 120.0
 # Nobody asks how often somebody left for longer than this.
 FORGET_SECONDS = 3600.0
@@ -136,6 +137,7 @@ class WorkerSlots:
     """This process's view of the page that all workers of a service share.
 
     ``path`` comes from ``slots_path``; ``clock`` has to be one for all processes, as the monotonic clock is.
+    ``hold_seconds`` is how long the one whose turn it is keeps the others at most.
     Raises ``UnusableSlots`` where the page cannot be made or is somebody else's. Methods may be called from any
     thread; a forked child takes a slot of its own.
     """
@@ -144,11 +146,13 @@ class WorkerSlots:
         self,
         path: Path,
         *,
+        hold_seconds: float = HOLD_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         process_start: Callable[[int], int | None] = process_start,
         own_pid: Callable[[], int] = os.getpid,
     ) -> None:
         self.path = path
+        self._hold_seconds = hold_seconds
         self._clock = clock
         self._own_pid = own_pid
         self._process_start = process_start
@@ -157,6 +161,11 @@ class WorkerSlots:
         self._slot: int | None = None
         self._lock = threading.Lock()
         self._open()
+
+    @property
+    def slot(self) -> int | None:
+        """The number that this worker has, if it has one."""
+        return self._slot
 
     def take(self) -> int | None:
         """The slot of this process, a free one or a dead worker's if it has none yet; ``None`` when all are taken."""
@@ -189,8 +198,9 @@ class WorkerSlots:
                 _WISH.write(page, base, self._clock())
 
     def try_recycle(self) -> bool:
-        """Whether this worker may leave now: nobody else is leaving, the last one left a while ago, and of all that
-        want to and have been heard of lately it is the largest. Stays true until it has left or wants to no longer.
+        """Whether this worker may leave now: nobody else is leaving, the last one left a while ago and another is in
+        its place, and of all that want to and have been heard of lately this one is the largest. Stays true until it
+        has left or wants to no longer.
         """
         with self._locked() as page:
             now = self._clock()
@@ -199,10 +209,12 @@ class WorkerSlots:
             holder = _HOLDER.read(page, 0)
             if holder is not None and holder[:2] == self._identity:
                 return True
-            if holder is not None and self._lives(holder[0], holder[1]) and 0 <= now - holder[2] < HOLD_SECONDS:
+            if holder is not None and self._lives(holder[0], holder[1]) and 0 <= now - holder[2] < self._hold_seconds:
                 return False
             grants = self._grants(page)
             if any(0 <= now - at < RECYCLE_APART_SECONDS for at, _ in grants):
+                return False
+            if any(0 <= now - at < self._hold_seconds and self._worker(page, slot) is None for at, slot in grants):
                 return False
             if not self._is_next(page, now):
                 return False
@@ -235,10 +247,17 @@ class WorkerSlots:
                 with contextlib.suppress(OSError):
                     self.path.unlink()
         with self._lock:
-            self._let_go()
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Close the file and give nothing back: a forked child has the parent's open, and with it its lock."""
+        self._page = None  # not closed: another thread may be reading it
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def _open(self) -> mmap.mmap:
-        self._let_go()
+        self.let_go()
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(self.path, flags, 0o600)
@@ -267,12 +286,6 @@ class WorkerSlots:
         self._slot = None
         return page
 
-    def _let_go(self) -> None:
-        self._page = None  # not closed: another thread may be reading it
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
     def _follow(self) -> mmap.mmap:
         """The page; in a forked child, or when the file was taken away, the one where the others are now."""
         if self._own_pid() != self._pid:
@@ -300,16 +313,16 @@ class WorkerSlots:
         with self._lock:
             page = self._page if self._page is not None else self._open()
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+                lock(self._descriptor)
                 if not self._is_there():  # the last worker has ended while this one waited
                     page = self._open()
-                    fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+                    lock(self._descriptor)
             except OSError as error:
                 raise UnusableSlots(self.path, f"cannot be locked: {error.strerror or error}") from error
             try:
                 yield page
             finally:
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+                unlock(self._descriptor)
 
     def _take(self, page: mmap.mmap) -> int | None:
         owners = [_OWNER.read(page, _base(slot)) for slot in range(SLOTS)]

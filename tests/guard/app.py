@@ -2,7 +2,7 @@
 
 ``HOTPATH_GUARD_TEST`` is a JSON object: ``store``, ``guard`` (options of ``MemoryGuard``, null for none), ``levels``
 and ``times`` of its thresholds, ``tree`` to take the kernel's files from, ``ballast_mib`` to hold from the start,
-``apart_seconds`` between two recycles.
+``apart_seconds`` between two recycles, ``start_seconds`` that a worker takes to start.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         while True:
             message = await receive()
+            if message["type"] == "lifespan.startup":
+                await asyncio.sleep(SETTINGS.get("start_seconds", 0))
             await send({"type": message["type"] + ".complete"})
             if message["type"] == "lifespan.shutdown":
                 return

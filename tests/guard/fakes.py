@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hotpath.alarms import Alarm
 from hotpath.errors import UnreadableMemory
-from hotpath.guard import Alarm, MemoryGuard
+from hotpath.guard import MemoryGuard
 from hotpath.memory import MemoryReader
 from hotpath.pressure import State
 from hotpath.reading import MemoryReading
 from hotpath.testing import FakeClock
+from tests.guard.waiting import wait_until
 
 MIB = 1024 * 1024
 LIMIT = 1000 * MIB
@@ -25,11 +27,14 @@ class FakeReader(MemoryReader):
         self.used: int | None = 300 * MIB
         self.limit = LIMIT
         self.resident = 50 * MIB
+        # What this process holds of it; ``None``: all.
+        self.own: int | None = None
 
     def read(self) -> MemoryReading:
         if self.used is None:
             raise UnreadableMemory(Path("/planted"), "cannot be read")
-        return MemoryReading(self.clock(), self.limit, self.used, self.used, 8 * LIMIT, self.resident, "cgroup2")
+        own = self.used if self.own is None else self.own
+        return MemoryReading(self.clock(), self.limit, self.used, self.used, 8 * LIMIT, self.resident, own, "cgroup2")
 
     def unique_bytes(self) -> int:
         return self.resident
@@ -47,11 +52,17 @@ class Rigged:
     def __init__(self, **options: Any) -> None:
         self.clock = FakeClock(1000.0)
         self.reader = FakeReader(self.clock)
-        self.alarms: list[Alarm] = []
+        self._alarms: list[Alarm] = []
         self.chance = 0.5
         self.guard = MemoryGuard(
-            reader=self.reader, clock=self.clock, chance=lambda: self.chance, alarm=self.alarms.append, **options
+            reader=self.reader, clock=self.clock, chance=lambda: self.chance, alarm=self._alarms.append, **options
         )
+
+    @property
+    def alarms(self) -> list[Alarm]:
+        """All that were told, also those that a thread is about to tell."""
+        wait_until(lambda: not self.guard._alarms.is_telling, 30, "alarms are not told")
+        return self._alarms
 
     def see(self, share: float | None, *, samples: int = 1, seconds: float = 1.0) -> None:
         """Some samples with this share of the limit in use, so many seconds apart."""

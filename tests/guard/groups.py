@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -85,6 +86,12 @@ class Group:
         assert process.returncode == 0, f"ended with {process.returncode}: {err}"
         return out
 
+    def kill(self) -> None:
+        """Whoever is in it."""
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
 
 @contextlib.contextmanager
 def memory_group(limit: int | None = None, *, parent: Group | None = None) -> Iterator[Group]:
@@ -108,11 +115,9 @@ def memory_group(limit: int | None = None, *, parent: Group | None = None) -> It
 
 
 def _take_away(group: Group) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60  # what a killed process held is given back before it is gone
     while True:
-        for pid in group.pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, 9)
+        group.kill()
         try:
             group.directory.rmdir()
         except OSError:

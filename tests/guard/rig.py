@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -28,9 +28,12 @@ from hotpath.site import Hotpath
 from hotpath.slots import Worker, WorkerSlots, slots_path
 from tests.guard.groups import Group
 from tests.guard.load import Load
+from tests.guard.waiting import wait_until
 
 MIB = 1024 * 1024
-START_SECONDS = 40.0
+START_SECONDS = 60.0
+# Whatever comes at once here: a slow machine takes its time, and who waits goes on when it is there.
+SOON_SECONDS = 30.0
 APP = "tests.guard.app:application"
 UVICORN = (
     *("uvicorn", APP, "--port", "{port}", "--workers", "{workers}"),
@@ -52,7 +55,7 @@ class Rig:
     group: Group
     log: Path
 
-    def get(self, target: str, *, timeout: float = 10.0) -> Any:
+    def get(self, target: str, *, timeout: float = 30.0) -> Any:
         """The JSON that a target answers with. Raises ``OSError``, for a refusal too."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{target}", timeout=timeout) as answer:
             return json.load(answer)
@@ -60,7 +63,7 @@ class Rig:
     def status(self, target: str) -> int:
         """The status only."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{target}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{target}", timeout=30) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             error.close()
@@ -78,13 +81,17 @@ class Rig:
         found: dict[str, Any] = self.get("/livez")
         return found
 
-    def await_state(self, *states: str, seconds: float) -> float:
+    def await_state(self, *states: str, seconds: float = SOON_SECONDS) -> float:
         """Wait for one of ``states``; after how many seconds it was there."""
         started = time.monotonic()
         while (found := self.look())["state"] not in states:
             assert time.monotonic() - started < seconds, f"not {states}: {found}\n{self.said()}"
             time.sleep(0.05)
         return time.monotonic() - started
+
+    def await_sample(self) -> None:
+        """Wait until the guard has looked at memory; before that it lets everybody in."""
+        wait_until(lambda: self.look()["limit"] > 0, SOON_SECONDS, "nothing was read")
 
     def said(self) -> str:
         """The end of what the server wrote."""
@@ -112,7 +119,7 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        self._thread.join(10)
+        self._thread.join(30)
 
     def seconds_in(self) -> dict[str, float]:
         """How long each state was seen."""
@@ -165,15 +172,6 @@ def report(
     Path(directory, f"{test}-{suffix}.json").write_text(json.dumps(row, indent=1))
     if watch is not None:
         Path(directory, f"{test}-{suffix}-seen.json").write_text(json.dumps(watch.seen))
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> float:
-    """Wait for a condition; how long it took."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, what
-        time.sleep(0.05)
-    return time.monotonic() - started
 
 
 def workers_of(root: Path) -> tuple[Worker, ...]:

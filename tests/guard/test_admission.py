@@ -170,6 +170,77 @@ def test_growth_is_shared_among_those_that_run() -> None:
     assert costs.expected("GET /a", rigged.clock()) == pytest.approx(LIMIT // 10, rel=0.01)
 
 
+def test_what_another_process_of_the_group_takes_is_no_route_s_cost() -> None:
+    """Another worker's request, or a batch beside the server; and a file that is mapped is not the group's growth."""
+    rigged = at(0.30)
+    rigged.reader.own = 50 * MIB
+    rigged.see(0.31)
+    rigged.guard.admission.enter(http("/small"))
+    rigged.see(0.60)
+    costs = rigged.guard.admission.costs
+    assert len(costs) == 0
+    rigged.reader.own = 150 * MIB
+    rigged.see(0.61)
+    assert costs.expected("GET /small", rigged.clock()) == pytest.approx(100 * MIB, rel=0.01)
+    rigged.reader.own = 500 * MIB
+    rigged.see(0.62)
+    most = costs.expected("GET /small", rigged.clock())
+    assert most == pytest.approx(310 * MIB, rel=0.01), "no more than the group grew since it came"
+
+
+def test_a_stream_is_not_blamed_for_what_the_process_grows_by_while_it_is_open() -> None:
+    """Server-sent events stay for hours, and caches fill meanwhile."""
+    rigged = at(0.30)
+    admission = rigged.guard.admission
+    streams = [http("/events") for _ in range(3)]
+    for stream in streams:
+        admission.enter(stream)
+    rigged.see(0.30, samples=70)
+    for number in range(100):
+        rigged.see(0.30 + 0.3 * number / 100)
+    assert len(admission.costs) == 0
+    assert admission.in_flight == 3
+    request = http("/report")
+    admission.enter(request)
+    rigged.see(0.66)
+    rigged.see(0.67)
+    cost = admission.costs.expected("GET /report", rigged.clock())
+    assert cost == pytest.approx(73 * MIB, rel=0.05), "and shares with no request that does take something"
+
+
+def test_what_was_reserved_for_a_stream_is_not_kept_for_hours() -> None:
+    rigged = at(0.3)
+    admission = rigged.guard.admission
+    admission.costs.note("GET /events", 300 * MIB, rigged.clock())
+    streams = [http("/events") for _ in range(3)]
+    assert [admission.enter(stream) is None for stream in streams] == [True, True, False]
+    rigged.see(0.3, samples=61)
+    assert admission.enter(streams[2]) is None
+
+
+def test_streams_are_no_reason_to_refuse_while_blind() -> None:
+    rigged = at(0.3, blind_in_flight=2)
+    streams = [http("/events") for _ in range(5)]
+    for stream in streams:
+        assert rigged.guard.admission.enter(stream) is None
+    rigged.see(0.3, samples=61)
+    rigged.see(None, samples=3)
+    assert rigged.guard.state is State.BLIND
+    assert [status(rigged) for _ in range(3)] == [200] * 3
+
+
+def test_sockets_that_have_gone_are_counted_no_longer() -> None:
+    """Also where two instances with one guard stand behind each other, and each lets it in."""
+    rigged = at(0.3, blind_in_flight=2)
+    admission = rigged.guard.admission
+    sockets: list[dict[str, object]] = [{"type": "websocket", "path": "/live", "headers": []} for _ in range(5)]
+    for call in (admission.enter, admission.enter, admission.leave, admission.leave):
+        for socket in sockets:
+            call(socket)
+    rigged.see(None, samples=3)
+    assert [admission.enter(http()) is None for _ in range(3)] == [True, True, False]
+
+
 def test_fewer_requests_at_a_time_while_shedding_does_not_stop_the_growth() -> None:
     rigged = at(0.3, reserve="1MiB")
     rigged.chance = 0.999

@@ -14,7 +14,7 @@ from hotpath.exhaustion import Growth, implausible, look_ahead, next_sample_seco
 from hotpath.reading import MemoryReading
 
 MIB = 1024 * 1024
-READING = MemoryReading(0.0, 1000 * MIB, 500 * MIB, 400 * MIB, 4000 * MIB, 300 * MIB, "cgroup2")
+READING = MemoryReading(0.0, 1000 * MIB, 500 * MIB, 400 * MIB, 4000 * MIB, 300 * MIB, 250 * MIB, "cgroup2")
 
 
 def grown(*samples: tuple[float, int]) -> float:
@@ -98,6 +98,14 @@ def test_how_soon_to_look_again(headroom: int, seconds: float) -> None:
 def test_a_reading_that_cannot_be_true(changed: dict[str, int], said: str | None) -> None:
     problem = implausible(replace(READING, **changed), None)  # type: ignore[arg-type]
     assert (problem is None) if said is None else said in (problem or "")
+
+
+def test_a_count_that_stands_still_is_no_fault_while_only_what_is_shared_moves() -> None:
+    """A file that is mapped, and in the page cache already, is resident and costs the group nothing."""
+    assert implausible(replace(READING, resident=900 * MIB), READING) is None
+    grown = replace(READING, resident=400 * MIB, anonymous=350 * MIB)
+    assert "stands still" in (implausible(grown, READING) or "")
+    assert implausible(replace(grown, usage=READING.usage + 1), READING) is None
 
 
 def test_a_route_is_known_by_its_shape() -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from tests.guard.groups import memory_group, needs_groups
 from tests.guard.load import Load, Stream
-from tests.guard.rig import HOT, MIB, Watch, report, served, wait_until
+from tests.guard.rig import HOT, MIB, Watch, report, served
+from tests.guard.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, needs_groups]
 
@@ -43,7 +44,7 @@ def test_without_the_guard_this_load_is_a_kill(tmp_path: Path) -> None:
     with memory_group(256 * MIB) as group, served(tmp_path, group, guard=None) as rig:
         rig.get("/leak?mib=195")
         with Watch(rig) as watch, Load(rig.port, STREAMS) as load:
-            wait_until(lambda: not rig.is_alive(), 30, "it was not killed, so the test proves nothing")
+            wait_until(lambda: not rig.is_alive(), 90, "it was not killed, so the test proves nothing")
         report("05", load, watch, rig, guarded=False)
         assert group.oom_kills() > 0
 
@@ -52,7 +53,7 @@ def test_p0_and_p1_are_served(tmp_path: Path) -> None:
     guard = {"leave": False, "priority": {"/account/*": 1}}
     with memory_group(256 * MIB) as group, served(tmp_path, group, guard=guard) as rig:
         rig.get("/leak?mib=195")
-        rig.await_state("BRAKE", seconds=5)
+        rig.await_state("BRAKE")
         assert handshake(rig.port).startswith(b"HTTP/1.1 503"), "uvicorn offers websocket.http.response"
         with Watch(rig) as watch, Load(rig.port, STREAMS) as load:
             time.sleep(SECONDS)
@@ -62,7 +63,8 @@ def test_p0_and_p1_are_served(tmp_path: Path) -> None:
         for name in ("cold", "leak", "write"):
             assert load.count(name, 503) == load.count(name) > SECONDS, name
         assert not load.broken
-        assert {state for _, state, _ in watch.seen} == {"BRAKE"}
+        # "" is an answer that took more than a second.
+        assert {state for _, state, _ in watch.seen} - {""} == {"BRAKE"}
         refusal = load.refusals["cold"]
         assert refusal["retry-after"].isdigit()
         assert (refusal["connection"], refusal["cache-control"]) == ("close", "no-store")

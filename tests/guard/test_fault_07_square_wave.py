@@ -29,7 +29,7 @@ def test_a_swing_across_a_threshold(tmp_path: Path) -> None:
     ):
         with Watch(rig) as watch:
             rig.get("/leak?mib=70")  # above SHED's watermark, to begin with
-            rig.await_state("SHED", seconds=5)
+            rig.await_state("SHED")
             before = rig.look()["transitions"]
             until = time.monotonic() + SECONDS
             while time.monotonic() < until:

@@ -13,7 +13,8 @@ import pytest
 
 from tests.guard.groups import memory_group, needs_groups
 from tests.guard.load import Load, Stream
-from tests.guard.rig import HOT, MIB, Watch, report, served, wait_until, workers_of
+from tests.guard.rig import HOT, MIB, Watch, report, served, workers_of
+from tests.guard.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, needs_groups]
 
@@ -27,7 +28,7 @@ def test_two_recycles_and_no_more(tmp_path: Path) -> None:
         served(tmp_path, group, guard=GUARD, workers=2, times=TIMES, apart_seconds=2, ballast_mib=90) as rig,
     ):
         with Watch(rig) as watch, Load(rig.port, [Stream("hot", HOT[0], 30, 2), Stream("cold", "/cold", 10)]) as load:
-            wait_until(lambda: rig.look()["suppressed"] is True, 40, "nobody gave up")
+            wait_until(lambda: rig.look()["suppressed"] is True, 120, "nobody gave up")
             # The one that came last may still read its modules from a slow disk.
             wait_until(lambda: len(workers_of(tmp_path)) == 2, 60, "nobody came in the place of the second")
             time.sleep(5)  # more than twice the time between two of them, and nobody goes

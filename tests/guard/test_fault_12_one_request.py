@@ -9,7 +9,8 @@ import pytest
 
 from tests.guard.groups import memory_group, needs_groups
 from tests.guard.load import Load, Stream
-from tests.guard.rig import HOT, MIB, Watch, report, served, wait_until
+from tests.guard.rig import HOT, MIB, Watch, report, served
+from tests.guard.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, needs_groups]
 
@@ -21,6 +22,8 @@ def attack(root: Path, *, guarded: bool) -> tuple[int | None, int, Load]:
     guard = {"leave": False, "hard_limit": True} if guarded else None
     status: int | None = None
     with memory_group(256 * MIB) as group, served(root, group, guard=guard) as rig, Watch(rig) as watch:
+        if guarded:
+            rig.await_sample()
         time.sleep(0.5)
         with Load(rig.port, STREAMS) as load:
             try:
@@ -50,7 +53,7 @@ def test_millions_of_small_objects_fail_alone_too(tmp_path: Path) -> None:
     """They leave not a byte, so that nothing that answers for them may need one before the reserve is open."""
     guard = {"leave": False, "hard_limit": True}
     with memory_group(256 * MIB) as group, served(tmp_path, group, guard=guard) as rig:
-        time.sleep(0.5)
+        rig.await_sample()
         with Load(rig.port, STREAMS) as load:
             for _ in range(5):
                 status, headers = rig.refusal("/allocate-small?count=5000000")
@@ -66,10 +69,10 @@ def test_millions_of_small_objects_fail_alone_too(tmp_path: Path) -> None:
 def test_who_has_used_the_reserve_leaves_when_it_may(tmp_path: Path) -> None:
     guard = {"leave": True, "hard_limit": True, "drain_seconds": 2.0}
     with memory_group(256 * MIB) as group, served(tmp_path, group, guard=guard) as rig:
-        rig.await_state("NORMAL", seconds=5)
+        rig.await_sample()
         status, _ = rig.refusal("/allocate?mib=400")
         assert status == 503
-        wait_until(lambda: not rig.is_alive(), 15, "it did not leave")
+        wait_until(lambda: not rig.is_alive(), 60, "it did not leave")
         assert rig.process.returncode in (0, -15), rig.said()
         assert "→ DRAIN (reserve)" in rig.said()
         assert group.oom_kills() == 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
+import signal
 import socket
 import threading
 import time
@@ -12,13 +14,17 @@ from pathlib import Path
 
 import pytest
 
+from hotpath.alarms import Alarm, Alarms
 from hotpath.cache import LRUCache
-from hotpath.errors import DeclarationError
+from hotpath.errors import DeclarationError, UnusableSlots
 from hotpath.guard import TICK_SECONDS, MemoryGuard
 from hotpath.leaving import Departure, Surroundings
+from hotpath.memory import MemoryReader
 from hotpath.pressure import State
 from hotpath.slots import WorkerSlots
 from tests.guard.fakes import LIMIT, MIB, Rigged, state_of
+from tests.guard.locks import held
+from tests.guard.waiting import wait_until
 
 
 @pytest.mark.parametrize(
@@ -30,10 +36,28 @@ from tests.guard.fakes import LIMIT, MIB, Rigged, state_of
         ({"limit": "1MiB"}, "less than this process holds already"),
         ({"floor": "-1"}, "floor"),
         ({"least_interval": 2.0}, "0.01 ≤ least ≤ most ≤ 10"),
+        ({"least_interval": "soon"}, "least_interval='soon' is no number of seconds"),
+        ({"limit": True}, "no positive number"),
+        ({"limit": "1,5G"}, "limit='1,5G' is no positive number of bytes"),
+        ({"limit": "1500MiB", "floor": "1500MiB"}, "floor='1500MiB' is never counted as free"),
+        ({"limit": "1500MiB", "reader": MemoryReader()}, "write reader=MemoryReader"),
         ({"drain_seconds": 0}, "drain_seconds=0"),
-        ({"recycles": 0}, "counts of 1 or more"),
+        ({"drain_seconds": "2h"}, "drain_seconds='2h': an hour is the most"),
+        ({"recycles": 0}, "recycles=0 is no whole number of 1 or more"),
+        ({"recycles": 2.5}, "recycles=2.5 is no whole number"),
+        ({"recycles": "2"}, "recycles='2' is no whole number"),
+        ({"recycle_window": float("nan")}, "recycle_window=nan"),
+        ({"blind_in_flight": True}, "blind_in_flight=True is no whole number"),
+        ({"thresholds": 0.8}, "thresholds=0.8: write Thresholds"),
+        ({"alarm": "mail"}, "alarm='mail': write a plain function"),
+        ({"alarm": asyncio.sleep}, "write a plain function"),
+        ({"memory_log": 5}, "memory log: 5 is no path"),
+        ({"memory_log": "/dev"}, "/dev is there and is no file"),
         ({"leave": "perhaps"}, "True, False or 'auto'"),
         ({"readiness": "/readyz"}, "write paths"),
+        ({"readiness": None}, "write paths"),
+        ({"readiness": [b"/readyz"]}, "write paths"),
+        ({"priority": asyncio.sleep}, "write a plain function, nobody awaits"),
         ({"priority": {"/a*b": 1}}, "is no pattern"),
     ],
 )
@@ -139,10 +163,11 @@ def test_an_alarm_that_raises_stops_nothing(caplog: pytest.LogCaptureFixture) ->
     def broken(alarm: object) -> None:
         raise ZeroDivisionError
 
-    rigged.guard._alarm = broken
+    rigged.guard._alarms = Alarms(broken)
     rigged.see(0.95)
     assert rigged.guard.state is State.BRAKE
-    assert "alarm= failed" in caplog.text
+    wait_until(lambda: caplog.text.count("alarm= failed") == 2, 30, "brake and usage_90 are in the log")
+    assert not rigged.guard._alarms.is_telling
 
 
 def test_it_looks_more_often_the_less_is_left() -> None:
@@ -193,6 +218,128 @@ def test_it_leaves_once_when_its_turn_comes(tmp_path: Path, monkeypatch: pytest.
     leaving.guard.recycling.slots.release()
 
 
+def test_a_worker_that_drains_keeps_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes: given back, another could go meanwhile."""
+    leaving = Leaving(tmp_path, monkeypatch)
+    mine = leaving.guard.recycling.slots
+    assert mine is not None
+    leaving.rigged.see(0.95, samples=30)
+    assert leaving.guard.state is State.DRAIN
+    other = WorkerSlots(mine.path, clock=leaving.rigged.clock, own_pid=lambda: 1)
+    other.take()
+    other.want_recycle(True)
+    for _ in range(70):
+        leaving.rigged.see(0.95)
+        other.beat(state=3, unique_bytes=LIMIT, in_flight=0)
+        assert not other.try_recycle()
+    other.release()
+    mine.release()
+
+
+def test_leaving_is_tried_again_where_no_thread_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under a hard limit that was reached; otherwise it would refuse everything and never end."""
+    leaving = Leaving(tmp_path, monkeypatch)
+    begun: list[Departure] = []
+    tries: list[int] = []
+
+    def begin(departure: Departure) -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise RuntimeError("can't start new thread")
+        begun.append(departure)
+
+    monkeypatch.setattr(Departure, "start", begin)
+    leaving.rigged.see(0.95, samples=22)
+    assert state_of(leaving.guard) is State.BRAKE
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="new thread"):
+            leaving.rigged.see(0.95)
+        assert state_of(leaving.guard) is State.DRAIN
+        leaving.rigged.clock.advance(1)
+    leaving.rigged.see(0.95, samples=5)
+    assert len(begun) == 1
+    assert leaving.guard.recycling.begun == {"brake_deadline": 1}
+
+
+def test_slots_that_cannot_be_used_stop_no_state_and_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    leaving = Leaving(tmp_path, monkeypatch)
+    slots = leaving.guard.recycling.slots
+    assert slots is not None
+
+    def unusable(*_: object, **__: object) -> None:
+        raise UnusableSlots(slots.path, "cannot be locked: planted")
+
+    for name in ("beat", "want_recycle", "try_recycle", "recycles"):
+        monkeypatch.setattr(slots, name, unusable)
+    leaving.rigged.see(0.82, samples=3)
+    assert state_of(leaving.guard) is State.SHED
+    leaving.rigged.see(0.95, samples=30)
+    assert state_of(leaving.guard) is State.BRAKE
+    assert leaving.guard.position.overdue
+    assert "stuck" in [alarm.kind for alarm in leaving.rigged.alarms]
+    assert caplog.text.count("the other workers do not hear of this one") == 1
+    leaving.rigged.see(0.2, samples=20)
+    assert state_of(leaving.guard) is State.NORMAL
+
+
+def test_an_end_that_cannot_give_the_slot_back_is_an_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rigged = Rigged()
+    slots = WorkerSlots(tmp_path / "slots", clock=rigged.clock)
+    slots.take()
+    rigged.guard.recycling.slots = slots
+    with held(slots.path):
+        rigged.guard.close()
+    assert "the slot of this worker is not given back" in caplog.text
+    assert rigged.guard.recycling.slots is None
+
+
+def test_a_worker_without_a_slot_says_why_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leaving = Leaving(tmp_path, monkeypatch)
+    slots = leaving.guard.recycling.slots
+    assert slots is not None
+    monkeypatch.setattr(slots, "take", lambda: None)
+    slots.release()
+    leaving.rigged.see(0.95, samples=30)
+    assert leaving.guard.state is State.BRAKE
+    stuck = next(alarm for alarm in leaving.rigged.alarms if alarm.kind == "stuck")
+    assert "there are more workers than 56" in stuck.text
+
+
+def test_a_worker_joins_the_others_once_its_server_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serving = threading.Event()
+    monkeypatch.setattr("hotpath.guard.is_serving", serving.is_set)
+    guard = MemoryGuard(least_interval=0.01, most_interval=0.01)
+    guard.start(str(tmp_path))
+    try:
+        wait_until(lambda: guard.reading is not None, 30, "no sample")
+        time.sleep(0.1)
+        assert guard.recycling.slot is None
+        assert guard.recycling.obstacle == "it is still starting"
+        serving.set()
+        wait_until(lambda: guard.recycling.slot is not None, 30, "it did not join")
+    finally:
+        guard.close()
+
+
+def test_what_fails_while_it_joins_does_not_stop_the_sampling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> Surroundings:
+        raise AttributeError("another version of the server")
+
+    monkeypatch.setattr("hotpath.recycling.look_around", broken)
+    guard = MemoryGuard(least_interval=0.01, most_interval=0.01)
+    guard.start(str(tmp_path))
+    try:
+        wait_until(lambda: guard.reading is not None, 30, "no sample")
+    finally:
+        guard.close()
+    assert caplog.text.count("the memory guard failed") == 1
+    assert guard.recycling.obstacle == "it could not be found out who runs it"
+
+
 def test_two_recycles_without_calm_are_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leaving = Leaving(tmp_path, monkeypatch)
     slots = leaving.guard.recycling.slots
@@ -221,7 +368,7 @@ def test_recycles_that_were_followed_by_calm_do_not_count(tmp_path: Path, monkey
 def test_the_thread_samples_and_ends(tmp_path: Path) -> None:
     guard = MemoryGuard(most_interval=0.05)
     guard.start(str(tmp_path))
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while guard.reading is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -248,8 +395,104 @@ def test_a_guard_thread_that_hangs_is_seen_from_the_loop() -> None:
     assert rigged.guard.state is State.BLIND
     assert rigged.guard.position.reason == "stalled"
     assert rigged.guard.loop_lag_seconds == 0.0
+    wait_until(lambda: [alarm.kind for alarm in rigged.alarms] == ["blind"], 30, "no alarm")
     rigged.see(0.3, samples=3)
     assert state_of(rigged.guard) is State.NORMAL
+
+
+def test_an_alarm_that_hangs_holds_up_neither_the_guard_nor_the_event_loop() -> None:
+    rigged = Rigged()
+    released = threading.Event()
+    told: list[str] = []
+
+    def alarm(one: Alarm) -> None:
+        assert released.wait(60)
+        told.append(one.kind)
+
+    rigged.guard._alarms = Alarms(alarm)
+
+    async def main() -> None:
+        rigged.guard._loop = asyncio.get_running_loop()
+        rigged.clock.advance(6)
+        rigged.guard._tick(rigged.clock())
+
+    try:
+        rigged.see(0.82)
+        rigged.see(0.95)  # would not return
+        asyncio.run(main())
+        wait_until(lambda: len(rigged.guard._alarms._waiting) == 4, 30, "the stalled thread's is not among them")
+        assert sum(thread.name == "hotpath-alarm" for thread in threading.enumerate()) == 1
+    finally:
+        released.set()
+    wait_until(lambda: not rigged.guard._alarms.is_telling, 30, "they are not told")
+    assert told == ["shed", "usage_80", "brake", "usage_90", "blind"], "in their order"
+
+
+def test_an_alarm_without_a_thread_is_told_with_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    alarms = Alarms(lambda alarm: told.append(alarm.kind))
+
+    def full(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", full)
+        alarms.tell("shed", "first")
+    assert not told
+    alarms.tell("brake", "second")
+    wait_until(lambda: told == ["shed", "brake"], 30, "not told")
+
+
+def test_a_process_that_was_stopped_is_not_blind() -> None:
+    """SIGSTOP and SIGCONT: neither the loop nor the guard's thread was there, and nothing has grown."""
+    rigged = Rigged()
+    rigged.see(0.3, samples=8)
+
+    async def main() -> None:
+        rigged.guard._loop = asyncio.get_running_loop()
+        due = rigged.clock() + TICK_SECONDS
+        rigged.clock.advance(600)
+        rigged.guard._tick(due)
+        assert state_of(rigged.guard) is State.NORMAL
+        rigged.guard._tick(rigged.clock())  # and half a second later the thread has not looked either
+        assert state_of(rigged.guard) is State.BLIND
+
+    asyncio.run(main())
+    fresh = Rigged()
+    fresh.see(0.3, samples=8)
+    fresh.clock.advance(600)
+    fresh.see(0.6)
+    assert fresh.guard.outlook is not None
+    assert fresh.guard.outlook.growth <= 0.3 * LIMIT / 600
+    assert fresh.guard.state is State.NORMAL
+
+
+def test_a_tick_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    rigged = Rigged()
+    rigged.see(0.3)
+    monkeypatch.setattr("hotpath.guard.TICK_SECONDS", 0.01)
+    failed: list[dict[str, object]] = []
+    asked: list[bool] = []
+    enough = asyncio.Event()
+
+    def broken() -> bool:
+        asked.append(True)
+        if len(asked) == 3:
+            enough.set()
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("hotpath.guard.is_serving", broken)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: failed.append(context))
+        rigged.guard._follow(loop)
+        async with asyncio.timeout(30):
+            await enough.wait()
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert len(failed) >= 3
 
 
 def test_the_lag_of_the_loop_is_a_peak_that_fades() -> None:
@@ -265,20 +508,24 @@ def test_the_lag_of_the_loop_is_a_peak_that_fades() -> None:
 
 def test_a_forked_child_begins_anew() -> None:
     rigged = Rigged()
-    rigged.see(0.95)
+    rigged.see(0.3)
     rigged.guard.admission.enter({"type": "http", "method": "GET", "path": "/livez", "headers": []})
+    assert rigged.guard.admission.open is not None
+    rigged.see(0.71, samples=2)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         guard = rigged.guard
-        said = f"{guard.state.name} {guard.is_started} {guard.admission.in_flight}"
+        said = f"{guard.state.name} {guard.is_started} {guard.admission.in_flight} {guard.admission.open}"
         os.write(writing, said.encode())
         os._exit(0)
     os.close(writing)
-    assert os.read(reading, 100) == b"NORMAL False 0"
+    if not select.select([reading], [], [], 60)[0]:
+        os.kill(child, signal.SIGKILL)
+    assert os.read(reading, 100) == b"NORMAL False 0 None", "and its first request starts it"
     os.close(reading)
     os.waitpid(child, 0)
-    assert rigged.guard.state is State.BRAKE
+    assert rigged.guard.state is State.TRIM
 
 
 def test_memory_is_written_to_a_log(tmp_path: Path) -> None:
@@ -326,7 +573,7 @@ def test_systemd_hears_ready_watchdog_and_stopping_but_no_worker_stops_the_servi
 def test_systemd_hears_of_a_process_whose_event_loop_is_trios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service:
         service.bind(str(tmp_path / "notify"))
-        service.settimeout(5)
+        service.settimeout(30)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         monkeypatch.delenv("WATCHDOG_USEC", raising=False)
         guard = MemoryGuard(most_interval=0.05)

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,9 +26,11 @@ from hotpath.exposition import MetricsApp
 from hotpath.site import Hotpath
 from hotpath.slots import WorkerSlots
 from hotpath.testing import Response, asgi_get
+from tests.guard.ending import ended
 from tests.guard.fakes import LIMIT, MIB, Rigged, http
 from tests.guard.groups import memory_group, needs_groups
-from tests.guard.rig import served, wait_until
+from tests.guard.rig import served
+from tests.guard.waiting import wait_until
 
 NAMES = {
     "hotpath_memory_limit_bytes",
@@ -118,13 +119,13 @@ def test_before_the_first_sample_there_is_no_reading_and_no_error() -> None:
 def test_other_workers_are_told_by_slot(rigged: Rigged, tmp_path: Path) -> None:
     guard = rigged.guard
     guard.recycling.slots = WorkerSlots(tmp_path / "slots", clock=rigged.clock)
-    guard.recycling.slot = guard.recycling.slots.take()
+    guard.recycling.slots.take()
     rigged.see(0.95)
     other = "import sys, time; from pathlib import Path; from hotpath.slots import WorkerSlots\n"
     other += "slots = WorkerSlots(Path(sys.argv[1])); slots.take(); slots.beat(state=2, unique_bytes=7, in_flight=3)\n"
     other += "print(flush=True); time.sleep(60)"
-    process = subprocess.Popen([sys.executable, "-c", other, str(tmp_path / "slots")], stdout=subprocess.PIPE)
-    try:
+    command = [sys.executable, "-c", other, str(tmp_path / "slots")]
+    with ended(subprocess.Popen(command, stdout=subprocess.PIPE)) as process:
         assert process.stdout is not None
         process.stdout.readline()
         found = samples(scrape(MetricsApp(guard=guard)))
@@ -132,10 +133,18 @@ def test_other_workers_are_told_by_slot(rigged: Rigged, tmp_path: Path) -> None:
         assert found["hotpath_requests_in_flight", (("slot", "1"),)] == 3
         assert found["hotpath_guard_state", (("slot", "1"), ("state", "shed"))] == 1
         assert found["hotpath_guard_state", (("slot", "0"), ("state", "brake"))] == 1
-    finally:
-        process.kill()
-        process.communicate()
-        guard.recycling.slots.release()
+    guard.recycling.slots.release()
+
+
+def test_slots_that_cannot_be_used_cost_no_scrape(rigged: Rigged, tmp_path: Path) -> None:
+    slots = WorkerSlots(tmp_path / "slots", clock=rigged.clock)
+    slots.take()
+    rigged.guard.recycling.slots = slots
+    slots.path.unlink()
+    slots.path.symlink_to(tmp_path / "elsewhere")
+    found = samples(scrape(MetricsApp(guard=rigged.guard)))
+    assert found["hotpath_guard_state", (("slot", "0"), ("state", "brake"))] == 1
+    slots.let_go()
 
 
 def test_labels_are_bounded_whatever_is_asked(rigged: Rigged) -> None:
@@ -229,7 +238,9 @@ def test_promtool_has_no_complaint(rigged: Rigged, hot: Hotpath) -> None:
     cache: LRUCache[int, bytes] = LRUCache(max_entries=2, name="checked")
     cache[1] = b"x"
     scraped = scrape(MetricsApp(guard=rigged.guard, hot=hot)).body
-    checked = subprocess.run(["promtool", "check", "metrics"], input=scraped, capture_output=True, check=False)
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=scraped, capture_output=True, check=False, timeout=60
+    )
     assert (checked.stdout + checked.stderr).decode() == ""
     assert checked.returncode == 0
 
@@ -240,7 +251,7 @@ def test_promtool_has_no_complaint(rigged: Rigged, hot: Hotpath) -> None:
 def test_a_real_prometheus_scrapes_it_under_brake(tmp_path: Path) -> None:
     with memory_group(256 * MIB) as group, served(tmp_path, group, guard={"leave": False}) as rig:
         rig.get("/leak?mib=195")
-        rig.await_state("BRAKE", seconds=5)
+        rig.await_state("BRAKE")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -250,9 +261,7 @@ def test_a_real_prometheus_scrapes_it_under_brake(tmp_path: Path) -> None:
             f"scrape_configs: [{{job_name: hot, static_configs: [{{targets: ['127.0.0.1:{rig.port}']}}]}}]\n"
         )
         command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'tsdb'}"]
-        process = subprocess.Popen(
-            [*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        command.append(f"--web.listen-address=127.0.0.1:{port}")
 
         def value(query: str) -> list[Any]:
             try:
@@ -262,12 +271,8 @@ def test_a_real_prometheus_scrapes_it_under_brake(tmp_path: Path) -> None:
             except OSError:
                 return []
 
-        try:
-            wait_until(lambda: value('hotpath_guard_state{state="brake"}') == ["1"], 30, "nothing was scraped")
+        with ended(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), 120):
+            wait_until(lambda: value('hotpath_guard_state{state="brake"}') == ["1"], 60, "nothing was scraped")
             assert value("up") == ["1"]
             assert value("hotpath_memory_limit_bytes") == [str(256 * MIB)]
             assert value("hotpath_generation") == ["1"]
-            time.sleep(1)
-        finally:
-            process.terminate()
-            process.wait(10)

@@ -21,7 +21,7 @@ from hotpath.access import HotpathRequest
 from hotpath.batch import build
 from hotpath.errors import DeclarationError
 from hotpath.guard import MemoryGuard
-from hotpath.hard_limit import HardLimit, is_memory_error
+from hotpath.hard_limit import HardLimit, is_memory_error, is_thread_error
 from hotpath.middleware import HotpathMiddleware
 from hotpath.pressure import State, drain
 from hotpath.site import Hotpath
@@ -267,13 +267,19 @@ def test_a_framework_that_makes_it_a_500(hot: Hotpath, limited: Rigged, debug: b
     def runs_out(request: Request) -> PlainTextResponse:
         if request.url.path == "/memory":
             raise MemoryError
+        if request.url.path == "/threads":
+            raise RuntimeError("can't start new thread")
         if request.url.path == "/fails":
             raise RuntimeError("no database")
         return PlainTextResponse("fine")
 
     app = Starlette(routes=[Route("/{any}", runs_out)], debug=debug)
     middleware = HotpathMiddleware(app, hot=hot, guard=limited.guard)
+    assert limited.guard.hard_limit is not None
+    assert get(middleware, "/threads").status == 503, "forty threads at once have no room under the limit"
+    assert not limited.guard.hard_limit.reserve_used, "which is no reason to leave"
     assert get(middleware, "/memory").status == 503
+    assert limited.guard.hard_limit.reserve_used
     assert get(middleware, "/fine").body == b"fine"
     with pytest.raises(RuntimeError, match="no database"):
         get(middleware, "/fails")
@@ -286,6 +292,8 @@ def test_what_counts_as_running_out_of_memory() -> None:
     assert not is_memory_error(looped)
     assert not is_memory_error(None)
     assert is_memory_error(MemoryError())
+    assert not is_thread_error(looped)
+    assert not is_thread_error(None)
 
 
 def test_several_instances_share_one_guard_and_one_sampler(tmp_path: Path) -> None:

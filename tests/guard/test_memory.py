@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -50,6 +51,7 @@ def test_a_group_with_a_limit(tree: Tree) -> None:
         unreclaimable=200 * MIB,
         available=4096 * MIB,
         resident=50 * MIB,
+        anonymous=50 * MIB - 426 * PAGE,
         source=f"cgroup{tree.version}",
     )
     assert read(tree).left == 312 * MIB
@@ -205,6 +207,21 @@ def test_a_path_out_of_the_namespace_does_not_lead_out_of_the_mount(tree: Tree) 
     assert read(tree).limit == 512 * MIB
 
 
+@pytest.mark.parametrize(("top", "path"), [("/../..", "/"), ("/..", "/../app/worker"), ("/", "/../app")])
+def test_a_container_that_was_given_the_hosts_tree_finds_its_group_by_who_is_in_it(
+    tree: Tree, top: str, path: str
+) -> None:
+    """Its paths begin at its namespace, and the mount above it: ``docker run -v /sys/fs/cgroup:/sys/fs/cgroup``."""
+    tree.mounted(top, tree.point)
+    tree.joined(path)
+    tree.group("/app", limit=512 * MIB, usage=200 * MIB)
+    tree.group("/app/worker", usage=100 * MIB)
+    tree.group("/other", limit=64 * MIB)
+    tree.write(tree.point / "other/cgroup.procs", f"1\n{os.getpid()}0\n")
+    tree.write(tree.point / "app/worker/cgroup.procs", f"17\n{os.getpid()}\n")
+    assert (read(tree).limit, read(tree).usage) == (512 * MIB, 200 * MIB)
+
+
 def test_a_mount_that_shows_all_of_the_tree_is_taken_before_one_that_shows_a_part(tree: Tree) -> None:
     mountinfo = tree.root / "proc/self/mountinfo"
     whole = mountinfo.read_text()
@@ -255,6 +272,21 @@ def test_hybrid_the_tree_that_has_the_memory_controller_counts(tmp_path: Path) -
     tree.write(mountinfo, mountinfo.read_text() + "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n")
     (tree.root / "sys/fs/cgroup/unified/app").mkdir(parents=True)
     assert (read(tree).limit, read(tree).source) == (512 * MIB, "cgroup1")
+
+
+@pytest.mark.parametrize("where", ["/app", "/app/worker"])
+def test_what_throttles_is_a_limit_too(tmp_path: Path, where: str) -> None:
+    """``memory.high`` of version 2, ``MemoryHigh=`` of systemd."""
+    tree = Tree(tmp_path, 2)
+    tree.joined("/app/worker")
+    tree.group("/app", limit=512 * MIB, usage=300 * MIB)
+    tree.group("/app/worker", usage=200 * MIB)
+    for group in ("/app", "/app/worker"):
+        tree.write(tree.file(group, "high"), "max\n")
+    assert read(tree).limit == 512 * MIB
+    tree.write(tree.file(where, "high"), f"{320 * MIB}\n")
+    found = read(tree)
+    assert (found.limit, found.unreclaimable) == (320 * MIB, 300 * MIB if where == "/app" else 200 * MIB)
 
 
 def test_version_1_groups_that_do_not_count_those_below_them_bound_nothing(tmp_path: Path) -> None:
@@ -379,7 +411,7 @@ def test_elsewhere_than_on_linux_psutil_is_asked(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(psutil.Process, "memory_info", lambda self: SimpleNamespace(rss=70 * MIB))
     monkeypatch.setattr(psutil.Process, "memory_full_info", lambda self: SimpleNamespace(uss=60 * MIB))
     found = MemoryReader(root=tmp_path, clock=FakeClock(3.0), children=no_children)
-    assert found.read() == MemoryReading(3.0, TOTAL, 70 * MIB, 70 * MIB, 1000 * MIB, 70 * MIB, "process")
+    assert found.read() == MemoryReading(3.0, TOTAL, 70 * MIB, 70 * MIB, 1000 * MIB, 70 * MIB, 70 * MIB, "process")
     assert found.unique_bytes() == 60 * MIB
     assert found.host_total() == TOTAL
     assert found.oom_kills() is None
@@ -400,6 +432,21 @@ def usage(tree: Tree) -> Path:
 
 def stat(tree: Tree) -> Path:
     return tree.file("/app", "stat")
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("/proc/meminfo"), psutil.AccessDenied(1)])
+def test_nothing_to_ask_is_the_error_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """A chroot without /proc: BLIND, and no error when the guard is made."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("hotpath.memory.psutil", SimpleNamespace(virtual_memory=fail, Process=fail, Error=psutil.Error))
+    found = MemoryReader(root=tmp_path, budget=MIB)
+    for ask in (found.read, found.host_total, found.unique_bytes):
+        with pytest.raises(UnreadableMemory, match="psutil failed"):
+            ask()
+    found.check_budget()
 
 
 def proc(name: str) -> Callable[[Tree], Path]:

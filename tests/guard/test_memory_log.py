@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,11 @@ from hotpath.errors import DeclarationError
 from hotpath.memory_log import COLUMNS, MemoryLog
 from hotpath.reading import MemoryReading
 from hotpath.testing import FakeClock
-from tests.guard.locks import await_waiting, held, needs_locks
+from tests.guard.ending import ended
+from tests.guard.locks import held, patient
 
 READING = MemoryReading(
-    at=7.0, limit=1000, usage=800, unreclaimable=600, available=5000, resident=300, source="cgroup2"
+    at=7.0, limit=1000, usage=800, unreclaimable=600, available=5000, resident=300, anonymous=200, source="cgroup2"
 )
 
 
@@ -110,7 +112,7 @@ from hotpath.testing import FakeClock
 clock = FakeClock()
 log = MemoryLog(sys.argv[1], every_seconds=1, max_bytes=20_000, keep=50, clock=clock)
 for number in range(400):
-    assert log.record(MemoryReading(0.0, number, 0, 0, 0, 0, "process"), "NORMAL")
+    assert log.record(MemoryReading(0.0, number, 0, 0, 0, 0, 0, "process"), "NORMAL")
     clock.advance(1)
 """
 
@@ -118,8 +120,10 @@ for number in range(400):
 @pytest.mark.slow
 def test_several_workers_lose_no_line_of_each_other(tmp_path: Path) -> None:
     path = tmp_path / "memory.csv"
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path)]) for _ in range(4)]
-    assert [writer.wait(60) for writer in writers] == [0] * 4
+    with ExitStack() as stack:
+        command = [sys.executable, "-c", WRITER, str(path)]
+        writers = [stack.enter_context(ended(subprocess.Popen(command), 120)) for _ in range(4)]
+        assert [writer.wait(120) for writer in writers] == [0] * 4
     found = [row for file in tmp_path.iterdir() for row in rows(file)]
     assert {path.stat().st_size <= 20_000 for path in tmp_path.iterdir()} == {True}
     for writer in writers:
@@ -127,16 +131,29 @@ def test_several_workers_lose_no_line_of_each_other(tmp_path: Path) -> None:
         assert sorted(mine) == list(range(400))
 
 
-@needs_locks
+def test_a_lock_that_somebody_keeps_is_a_warning_and_holds_the_guard_up_for_a_second(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = FakeClock()
+    log = MemoryLog(tmp_path / "memory.csv", clock=clock)
+    assert log.record(READING, "NORMAL")
+    clock.advance(300)
+    with held(log.path), caplog.at_level(logging.WARNING):
+        assert not log.record(READING, "NORMAL")
+    assert "somebody else has had the lock for too long" in caplog.text
+    clock.advance(300)
+    assert log.record(READING, "NORMAL")
+
+
 def test_a_line_goes_to_the_new_file_when_another_worker_moves_the_old_one_away(tmp_path: Path) -> None:
     log = MemoryLog(tmp_path / "memory.csv")
     log.path.touch()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, patient() as waits:
         with held(log.path):
             recorded = pool.submit(log.record, READING, "NORMAL")
-            await_waiting(log.path)
+            assert waits.wait(30)
             log.path.rename(tmp_path / "memory.csv.1")
-        assert recorded.result(10)
+        assert recorded.result(60)
     assert len(rows(log.path)) == 1
     assert (tmp_path / "memory.csv.1").stat().st_size == 0
 

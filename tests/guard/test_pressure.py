@@ -147,8 +147,10 @@ def test_a_deadline_ends_in_drain_and_drain_in_nothing_else() -> None:
     assert (found[-1].since, found[-1].reason) == (120, "shed_deadline")
 
 
-def test_shedding_that_trimming_helps_has_no_deadline() -> None:
-    assert states(run([0.85] * 1000, may_leave=True, trim_helps=True)) == [State.NORMAL, State.SHED]
+def test_trimming_that_helps_puts_the_end_of_shedding_off_and_is_no_way_to_shed_for_ever() -> None:
+    found = run([0.85] * 1000, may_leave=True, trim_helps=True)
+    assert states(found) == [State.NORMAL, State.SHED, State.DRAIN]
+    assert (found[-1].since, found[-1].reason) == (600, "shed_deadline")
 
 
 def test_a_process_that_is_already_calm_is_not_drained_for_its_dwell_time() -> None:
@@ -213,8 +215,13 @@ def test_the_table_has_an_arrow_for_each_way_and_none_out_of_drain() -> None:
         ({"shed": Level(0.80, 0.72, 8, 0)}, "dwell_seconds are seconds"),
         ({"brake_seconds": 0}, "brake_seconds=0"),
         ({"shed_seconds": float("nan")}, "shed_seconds=nan"),
+        ({"trimmed_seconds": 60}, "is below shed_seconds=120"),
         ({"max_dwell_seconds": 5}, "below a state's own dwell time"),
-        ({"bad_readings": 0}, "write 1 or more"),
+        ({"bad_readings": 0}, "bad_readings=0 is no whole number"),
+        ({"good_readings": 2.5}, "good_readings=2.5 is no whole number"),
+        ({"shed": 0.8}, "shed=0.8: write Level"),
+        ({"shed": Level("0.80", 0.72, 8, 15)}, "shed: '0.80' is no number"),  # type: ignore[arg-type]
+        ({"brake_seconds": "20s"}, "brake_seconds: '20s' is no number"),
         ({"exhaustion_from": 70}, "is a share of the limit"),
     ],
 )
@@ -281,14 +288,14 @@ def test_without_pressure_every_state_is_left_for_normal(readings: list[object],
     assert not position.overdue
 
 
-@given(READINGS, st.floats(0.80, 1.2))
-def test_under_lasting_pressure_every_state_ends_in_drain(readings: list[object], share: float) -> None:
+@given(READINGS, st.floats(0.80, 1.2), st.booleans())
+def test_under_lasting_pressure_every_state_ends_in_drain(readings: list[object], share: float, helps: bool) -> None:
     found = positions(readings, may_leave=False)
     at, position = found[-1] if found else (0.0, Position())
-    end = at + DEFAULTS.shed_seconds + 5 + DEFAULTS.max_dwell_seconds
-    while at < end:
+    end = at + (DEFAULTS.trimmed_seconds if helps else DEFAULTS.shed_seconds) + 5 + DEFAULTS.max_dwell_seconds
+    while at < end and position.state is not State.DRAIN:
         at += 1
-        position = step(position, Signal(at, share), DEFAULTS, may_leave=True)
+        position = step(position, Signal(at, share), DEFAULTS, may_leave=True, trim_helps=helps)
     assert position.state is State.DRAIN
 
 

@@ -33,7 +33,8 @@ from hotpath.slots import (
 )
 from hotpath.testing import FakeClock
 from tests.faults.mounts import leave_bytes, needs_root, tmpfs
-from tests.guard.locks import await_waiting, held, needs_locks
+from tests.guard.ending import ended
+from tests.guard.locks import PATIENT_SECONDS, held, patient
 
 MIB = 1024 * 1024
 
@@ -41,8 +42,9 @@ MIB = 1024 * 1024
 class World:
     """Processes that live as long as the test says, beside one page."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, hold_seconds: float = HOLD_SECONDS) -> None:
         self.path = path
+        self.hold_seconds = hold_seconds
         self.clock = FakeClock(5_000.0)
         self.living: dict[int, int] = {}
         self.opened: list[WorkerSlots] = []
@@ -50,7 +52,13 @@ class World:
     def start(self, pid: int) -> WorkerSlots:
         """A process with this id, and a slot if there is one."""
         self.living[pid] = int(self.clock.now * 100) + pid
-        worker = WorkerSlots(self.path, clock=self.clock, process_start=self.living.get, own_pid=lambda: pid)
+        worker = WorkerSlots(
+            self.path,
+            hold_seconds=self.hold_seconds,
+            clock=self.clock,
+            process_start=self.living.get,
+            own_pid=lambda: pid,
+        )
         self.opened.append(worker)
         worker.take()
         return worker
@@ -241,7 +249,22 @@ def test_while_the_one_whose_turn_it_is_lives_nobody_else_goes(world: World) -> 
     wait(world, HOLD_SECONDS - 1, (small, 50), (large, 90))
     assert not small.try_recycle()
     del world.living[200]
+    world.start(300)
     assert small.try_recycle()
+
+
+def test_a_turn_can_be_held_for_longer_where_a_drain_takes_longer(tmp_path: Path) -> None:
+    world = World(tmp_path / "slots", hold_seconds=400)
+    small, large = world.start(100), world.start(200)
+    small.want_recycle(True)
+    large.want_recycle(True)
+    wait(world, SETTLE_SECONDS, (small, 50), (large, 90))
+    assert large.try_recycle()
+    wait(world, 399, (small, 50))
+    assert not small.try_recycle()
+    wait(world, 1, (small, 50))
+    assert small.try_recycle()
+    world.close()
 
 
 def test_one_that_has_its_turn_and_does_not_leave_holds_the_others_up_for_two_minutes(world: World) -> None:
@@ -250,6 +273,32 @@ def test_one_that_has_its_turn_and_does_not_leave_holds_the_others_up_for_two_mi
     large.want_recycle(True)
     wait(world, SETTLE_SECONDS, (small, 50), (large, 90))
     assert large.try_recycle()
+    wait(world, HOLD_SECONDS, (small, 50))
+    assert small.try_recycle()
+
+
+def test_nobody_goes_before_another_is_in_the_place_of_the_last_one(world: World) -> None:
+    """A fresh worker may take minutes to start, and the others carry its load."""
+    small, large = world.start(100), world.start(200)
+    small.want_recycle(True)
+    large.want_recycle(True)
+    wait(world, SETTLE_SECONDS, (small, 50), (large, 90))
+    assert large.try_recycle()
+    del world.living[200]
+    wait(world, RECYCLE_APART_SECONDS + 10, (small, 50))
+    assert not small.try_recycle()
+    fresh = world.start(300)
+    beat(fresh, 30)
+    assert small.try_recycle()
+
+
+def test_a_place_that_nobody_takes_holds_the_others_up_for_two_minutes(world: World) -> None:
+    small, large = world.start(100), world.start(200)
+    small.want_recycle(True)
+    large.want_recycle(True)
+    wait(world, SETTLE_SECONDS, (small, 50), (large, 90))
+    assert large.try_recycle()
+    del world.living[200]
     wait(world, HOLD_SECONDS, (small, 50))
     assert small.try_recycle()
 
@@ -400,30 +449,35 @@ def test_no_damaged_byte_is_taken_for_a_figure(world: World) -> None:
     assert len(seen) == 5  # whole, without what it said, without its wish, and gone: two workers or one
 
 
-@needs_locks
 @pytest.mark.parametrize("call", ["take()", "try_recycle()", "want_recycle(True)", "release()"])
 def test_slots_and_token_are_given_to_one_at_a_time(tmp_path: Path, call: str) -> None:
     path = tmp_path / "slots"
-    process = start(path, f"slots.{call}\nsay('done')")
-    try:
+    with ended(start(path, f"{SAY_THAT_IT_WAITS}slots.{call}\nsay('done')")) as process:
         WorkerSlots(path).take()
         with held(path):
             tell(process)
-            await_waiting(path)
+            assert hear(process) == "waits"
         assert hear(process) == "done"
-    finally:
-        end(process)
 
 
-@needs_locks
+def test_a_lock_that_somebody_keeps_is_an_error_within_a_second(world: World) -> None:
+    """A process that was stopped in the middle must not stop the guards of all others."""
+    worker = world.start(100)
+    with held(world.path), pytest.raises(UnusableSlots, match="somebody else has had the lock for too long"):
+        worker.want_recycle(True)
+    worker.want_recycle(True)
+    world.clock.advance(SETTLE_SECONDS)
+    assert worker.try_recycle()
+
+
 def test_one_that_waits_while_the_last_one_ends_is_where_the_others_are(world: World) -> None:
     worker = world.start(100)
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, patient() as waits:
         with held(world.path):
             taken = pool.submit(worker.take)
-            await_waiting(world.path)
+            assert waits.wait(30)
             world.path.unlink()
-        assert taken.result(10) == 0
+        assert taken.result(60) == 0
     assert [one.pid for one in world.start(200).workers()] == [100, 200]
 
 
@@ -510,6 +564,15 @@ def say(*words):
 """
 
 
+SAY_THAT_IT_WAITS = f"""
+import hotpath.flock
+def nap(seconds):
+    said.append(seconds) or say("waits") if not said else time.sleep(seconds)
+said = []
+hotpath.flock.LOCK_SECONDS, hotpath.flock.sleep = {PATIENT_SECONDS}, nap
+"""
+
+
 def start(path: Path, code: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", WORKER + code, str(path)],
@@ -530,11 +593,6 @@ def hear(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.communicate()
-
-
 @pytest.mark.slow
 def test_eight_processes_at_once_have_a_slot_each_and_one_token(tmp_path: Path) -> None:
     code = f"""
@@ -553,7 +611,7 @@ sys.stdin.readline()
     with ExitStack() as stack:
         processes = [start(path, code) for _ in range(8)]
         for process in processes:
-            stack.callback(end, process)
+            stack.enter_context(ended(process))
         for process in processes:
             tell(process)
         assert sorted(int(hear(process)) for process in processes) == list(range(8))
@@ -565,8 +623,8 @@ sys.stdin.readline()
 def test_a_killed_process_is_gone_even_before_its_parent_has_looked(tmp_path: Path) -> None:
     path = tmp_path / "slots"
     slots = WorkerSlots(path)
-    process = start(path, "slots.beat(state=0, unique_bytes=7, in_flight=0)\nsay('there')\nsys.stdin.readline()")
-    try:
+    code = "slots.beat(state=0, unique_bytes=7, in_flight=0)\nsay('there')\nsys.stdin.readline()"
+    with ended(start(path, code)) as process:
         tell(process)
         assert hear(process) == "there"
         assert [worker.pid for worker in slots.workers()] == [process.pid]
@@ -577,9 +635,7 @@ def test_a_killed_process_is_gone_even_before_its_parent_has_looked(tmp_path: Pa
         assert process_start(process.pid) is None
         assert Path(f"/proc/{process.pid}").exists()
         assert slots.take() == 0
-    finally:
-        end(process)
-        slots.release()
+    slots.release()
 
 
 def test_a_forked_child_takes_a_slot_of_its_own(tmp_path: Path) -> None:
@@ -596,8 +652,7 @@ sys.stdin.readline()
 """
     path = tmp_path / "slots"
     slots = WorkerSlots(path)
-    process = start(path, code)
-    try:
+    with ended(start(path, code)) as process:
         tell(process)
         lines = [hear(process), hear(process)]
         (child,) = (int(line.split()[1]) for line in lines if " " in line)
@@ -606,13 +661,11 @@ sys.stdin.readline()
             assert found == [(0, process.pid, 100), (1, child, 200)]
         finally:
             os.kill(child, signal.SIGKILL)
-    finally:
-        end(process)
-        slots.release()
+    slots.release()
 
 
 def test_process_start() -> None:
     assert process_start(os.getpid()) == process_start(os.getpid()) != process_start(1)
     with subprocess.Popen(["/bin/true"]) as process:
-        process.wait()
+        process.wait(60)
     assert process_start(process.pid) is None

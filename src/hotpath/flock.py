@@ -1,0 +1,35 @@
+"""flock(2) that does not wait for ever.
+
+Locks between workers are held for microseconds. Who has one for longer was stopped in the middle (SIGSTOP, a debugger),
+and must not stop those who wait for it too.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+from time import monotonic, sleep
+
+LOCK_SECONDS = 1.0
+_LOOK_SECONDS = 0.002
+
+
+def lock(descriptor: int) -> None:
+    """Have the lock of an open file; it ends with ``unlock`` or the descriptor. Raises ``OSError``, also for one that
+    cannot be had within ``LOCK_SECONDS``.
+    """
+    until = monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if monotonic() >= until:
+                raise TimeoutError(errno.ETIMEDOUT, "somebody else has had the lock for too long") from None
+            sleep(_LOOK_SECONDS)
+        else:
+            return
+
+
+def unlock(descriptor: int) -> None:
+    """Give it back."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
