@@ -246,12 +246,12 @@ def test_importing_hotpath_brings_in_no_framework_no_command_and_no_extra() -> N
     assert loaded_by("import hotpath") & NEVER_WITH_THE_ROOT == set()
 
 
-# 150 ms is the promise. On a machine where nothing else ran `import asyncio` took 28 ms of processor time; what slows one
-# slows the other.
-MOST_OF_ASYNCIO = 4.5
+# 150 ms is the promise, and no clock is as quick everywhere: with both cores busy `import asyncio` alone took 45 ms of
+# processor time, and hotpath with it 2.8 times that. A framework's application class would add another two.
+MOST_OF_ASYNCIO = 4.0
 
 
-def test_importing_hotpath_takes_less_than_150_ms_where_asyncio_takes_its_usual_share(tmp_path: Path) -> None:
+def test_importing_hotpath_takes_few_times_what_asyncio_takes(tmp_path: Path) -> None:
     compiled = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     compiled["PYTHONPYCACHEPREFIX"] = str(tmp_path)
 
