@@ -34,17 +34,19 @@ FILLS = {
 }
 
 # Pixels; as wide as a page of the documentation shows a picture without making its text smaller.
-WIDTH, HEIGHT = 800, 512
-CARD_WIDTH, CARD_HEIGHT, GAP, LEFT, TOP = 136, 138, 26, 8, 98
-BLIND_PLACE, BLIND_TOP, BLIND_HEIGHT = 2, 352, 84  # below the card of this place
+WIDTH = 800
+CARD_WIDTH, GAP, LEFT, TOP = 136, 26, 8, 98
+BELOW = 130  # from the cards to that of BLIND: the longest arc has room
+BLIND_PLACE = 2  # below the card of this place
 LINE_HEIGHT, LINE_CHARACTERS = 14, 20
+FIRST_LINE, LAST_LINE = 38, 12  # from the top of a card, and to its bottom
 ARROW_GAP = 15  # between two that begin or end at the same edge
 
 COLOURS = {"rise": "#b03030", "calm": "#2e7d32", "end": "#222222", "blind": "#6b6b6b"}
 LEGEND = {
     "rise": "memory gets short",
     "calm": "below “leave” for the dwell time",
-    "end": "the process leaves, when requests are finished or its time is out",
+    "end": "the process finishes requests and leaves",
     "blind": "readings fail, and are good again",
 }
 
@@ -71,12 +73,15 @@ def kind_of(arrow: Arrow) -> str:
 
 def draw() -> str:
     """The picture, as SVG."""
-    shapes = [*_chain_arrows(), *_blind_arrows()]
+    bottom = TOP + max(map(_height, CHAIN))
+    blind_top = bottom + BELOW
+    shapes = [*_chain_arrows(bottom), *_blind_arrows(bottom, blind_top)]
     for place, state in enumerate(CHAIN):
-        shapes += _card(state, _x(place), TOP, CARD_HEIGHT)
-    shapes += _card(State.BLIND, _x(BLIND_PLACE), BLIND_TOP, BLIND_HEIGHT)
+        shapes += _card(state, _x(place), TOP, bottom - TOP)
+    shapes += _card(State.BLIND, _x(BLIND_PLACE), blind_top, _height(State.BLIND))
+    height = blind_top + _height(State.BLIND) + LINE_HEIGHT * 2
     for place, (kind, told) in enumerate(LEGEND.items()):
-        y = HEIGHT - 16 - LINE_HEIGHT * 1.2 * (len(LEGEND) - 1 - place)
+        y = height - 16 - LINE_HEIGHT * 1.2 * (len(LEGEND) - 1 - place)
         shapes.append(_line(kind, f"M {LEFT} {y - 4:g} H {LEFT + 30}"))
         shapes.append(f'<text x="{LEFT + 40}" y="{y:g}">{escape(told)}</text>')
     heads = [
@@ -85,7 +90,7 @@ def draw() -> str:
         for kind, colour in COLOURS.items()
     ]
     root = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
         ' font-family="system-ui, sans-serif" font-size="11.5" fill="#222222">'
     )
     return "\n".join(
@@ -93,7 +98,7 @@ def draw() -> str:
             root,
             f"<title>The memory guard's states: {escape(_names(CHAIN))}, and BLIND</title>",
             f"<defs>{''.join(heads)}</defs>",
-            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
+            f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
             *shapes,
             "</svg>",
             "",
@@ -170,22 +175,29 @@ def _x(place: int) -> int:
     return LEFT + place * (CARD_WIDTH + GAP)
 
 
-def _card(state: State, x: float, y: float, height: float) -> list[str]:
+def _lines(state: State) -> list[str]:
+    """What stands in a card, as it is broken there."""
     told: list[str] = []
     for number, text in enumerate(_told_of(state)):
         is_another = number and not text.startswith(("from ", "left "))
         # A number stays beside its sign.
         kept = text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}").replace("< ", "<\N{NO-BREAK SPACE}")
         told += textwrap.wrap(f"or {kept}" if is_another else kept, LINE_CHARACTERS)
+    return told
+
+
+def _height(state: State) -> int:
+    return FIRST_LINE + LINE_HEIGHT * max(0, len(_lines(state)) - 1) + LAST_LINE
+
+
+def _card(state: State, x: int, y: int, height: int) -> list[str]:
     colours = f'fill="{FILLS[state]}" stroke="#555555"'
     shapes = [
-        f'<rect x="{x:g}" y="{y}" width="{CARD_WIDTH}" height="{height}" rx="7" {colours}/>',
-        f'<text x="{x + 9:g}" y="{y + 20}" font-size="14" font-weight="bold">{state.name}</text>',
+        f'<rect x="{x}" y="{y}" width="{CARD_WIDTH}" height="{height}" rx="7" {colours}/>',
+        f'<text x="{x + 9}" y="{y + 20}" font-size="14" font-weight="bold">{state.name}</text>',
     ]
-    for number, line in enumerate(told):
-        shapes.append(f'<text x="{x + 9:g}" y="{y + 38 + LINE_HEIGHT * number}">{escape(line)}</text>')
-    if 38 + LINE_HEIGHT * (len(told) - 1) > height - 4:
-        raise ValueError(f"the card of {state.name} is too small for {told}")
+    for number, line in enumerate(_lines(state)):
+        shapes.append(f'<text x="{x + 9}" y="{y + FIRST_LINE + LINE_HEIGHT * number}">{escape(line)}</text>')
     return shapes
 
 
@@ -198,7 +210,7 @@ def _line(kind: str, path: str, *, both: bool = False) -> str:
     )
 
 
-def _chain_arrows() -> list[str]:
+def _chain_arrows(bottom: int) -> list[str]:
     """Arcs: to the right above the cards, to the left below them, the longer around the shorter."""
     along = {arrow: kind_of(arrow) for arrow in arrows() if State.BLIND not in arrow}
     shapes = []
@@ -217,7 +229,7 @@ def _chain_arrows() -> list[str]:
         middle = CARD_WIDTH / 2
         x_start = _x(start) + middle + step * (middle - 12 - ARROW_GAP * leaving.index(length))
         x_end = _x(end) + middle - step * (middle - 12 - ARROW_GAP * coming.index(length))
-        y = TOP if is_right else TOP + CARD_HEIGHT
+        y = TOP if is_right else bottom
         bend = y + (-1 if is_right else 1) * (18 + 34 * length)
         shapes.append(_line(kind, f"M {x_start:g} {y} C {x_start:g} {bend} {x_end:g} {bend} {x_end:g} {y}"))
     return shapes
@@ -227,7 +239,7 @@ def _right(source: State, target: State) -> bool:
     return CHAIN.index(target) > CHAIN.index(source)
 
 
-def _blind_arrows() -> list[str]:
+def _blind_arrows(bottom: int, blind_top: int) -> list[str]:
     """One line for each card that BLIND is entered from or left for, with a head at each end that is led to."""
     found = {arrow for arrow in arrows() if State.BLIND in arrow}
     others = [state for state in CHAIN if (state, State.BLIND) in found or (State.BLIND, state) in found]
@@ -235,7 +247,7 @@ def _blind_arrows() -> list[str]:
     for place, state in enumerate(others):
         x = _x(CHAIN.index(state)) + CARD_WIDTH / 2
         x_blind = _x(BLIND_PLACE) + CARD_WIDTH * (place + 1) / (len(others) + 1)
-        down, up = f"{x:g} {TOP + CARD_HEIGHT}", f"{x_blind:g} {BLIND_TOP}"
+        down, up = f"{x:g} {bottom}", f"{x_blind:g} {blind_top}"
         both = {(state, State.BLIND), (State.BLIND, state)} <= found
         path = f"M {down} L {up}" if (state, State.BLIND) in found else f"M {up} L {down}"
         shapes.append(_line("blind", path, both=both))
