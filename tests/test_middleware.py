@@ -222,6 +222,31 @@ def test_a_rollback_shows_too(hot: Hotpath) -> None:
     assert get(middleware, "/r/kospi").header("x-hotpath-generation") == "1"
 
 
+def test_a_declared_route_that_the_generation_does_not_have_is_told_once_at_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    built, other = Hotpath(tmp_path / "hot"), Hotpath(tmp_path / "hot")
+    built.route("/a")(lambda: [1])
+    build(built)
+    for path in ("/a", "/b", "/c"):
+        other.route(path)(lambda: [1])
+
+    async def lifespan() -> None:
+        for _ in range(2):
+            await HotpathMiddleware(App(), hot=other)({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
+
+    asyncio.run(lifespan())
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "hotpath"]
+    assert "generation 1 has no page of '/b' and 1 more declared routes" in told
+    assert f"{__file__}:" in told
+    build(other)
+    caplog.clear()
+    asyncio.run(HotpathMiddleware(App(), hot=built)({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
+    assert caplog.records == []
+    for one in (built, other):
+        one.reader.close()
+
+
 def test_nothing_published_means_everything_goes_to_the_app(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     hot = Hotpath(tmp_path / "none", refresh=0.05)
     hot.route("/a")(lambda: [1])

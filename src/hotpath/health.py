@@ -75,7 +75,7 @@ class HealthEndpoints:
         """Why the process should get no traffic; empty when it should."""
         reader = self._hot.reader
         if not reader.started:
-            await run_in_thread(reader.start)
+            await run_in_thread(self._hot.start)
         reasons = []
         snapshot = self._hot.current()
         if snapshot.generation is None and not self._hot.directories:

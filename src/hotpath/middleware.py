@@ -251,7 +251,7 @@ class HotpathMiddleware:
         if self._guard is not None:
             self._start_guard(self._guard)
         try:
-            await run_in_thread(self._reader.start)
+            await run_in_thread(self.hot.start)
         except Exception:
             # A store that cannot be read must not keep the app from starting: every page is the app's then.
             self._report()

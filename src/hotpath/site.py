@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -41,6 +42,8 @@ DEFAULT_CDN_CACHE_CONTROL = "public, max-age=300, stale-while-revalidate=600, st
 # A nightly batch, and two hours for one that is late.
 DEFAULT_LIFETIME = "26h"
 
+logger = logging.getLogger("hotpath")
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -79,6 +82,7 @@ class Hotpath:
         self._cache_control = _required(check_field_value(cache_control, "cache_control"))
         self._cdn_cache_control = check_field_value(cdn_cache_control, "cdn_cache_control")
         self._directories: list[WatchedDirectory] = []
+        self._told_missing: list[Route] = []
         self._options = ReaderOptions(
             float(refresh), parse_bytes(max_body_bytes, "max_body_bytes"), generation_header, redirect_slashes
         )
@@ -208,6 +212,23 @@ class Hotpath:
     def current(self) -> Snapshot:
         """What this process serves now; empty before the first load."""
         return self.reader.snapshot
+
+    def start(self) -> None:
+        """Load what there is and keep it current, as the middleware does at start. Blocks while loading.
+
+        Where a generation is loaded that has no page of a declared route, the log says so once.
+        """
+        self.reader.start()
+        built = self.reader.built_routes
+        missing = [route for route in self.routes if route.path.text not in built] if built else []
+        if missing and self._told_missing != missing:
+            self._told_missing = missing
+            more = f" and {len(missing) - 1} more declared routes" if len(missing) > 1 else ""
+            logger.warning(
+                "hotpath: generation %s has no page of %r%s (%s), so the app answers; run 'hotpath build TARGET' with"
+                " the Hotpath object that declares it",
+                *(self.reader.snapshot.generation, missing[0].path.text, more, missing[0].where),
+            )
 
     @property
     def directories(self) -> tuple[WatchedDirectory, ...]:

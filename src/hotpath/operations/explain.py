@@ -40,6 +40,8 @@ class Explanation:
 def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Explanation:
     """Resolve ``url`` (a path, or a whole URL whose host does not matter) exactly as the middleware would."""
     parts = urlsplit(url)
+    if parts.path[:1] not in ("", "/") or not url:
+        return Explanation(url, False, f"a path begins with a slash; write '/{url}'")
     raw_path = (parts.path or "/").encode("utf-8")
     query = parts.query.encode("utf-8")
     reader = hot.reader
@@ -83,6 +85,11 @@ def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
         reasons.append(f"{same.decode()} is hot, keys differ by case (fold_case=True makes them one)")
     elif miss is OTHER_QUERY:
         reasons.append("write query=('name',) where it makes another page, or leave it out of the link")
+    elif declared is not None and declared not in reader.built_routes and reader.built_routes:
+        reasons.append(
+            f"{declared!r} is declared, and generation {reader.snapshot.generation} was built without it: run"
+            " 'hotpath build TARGET' with the Hotpath object that declares it"
+        )
     elif declared is not None:
         reasons.append(
             f"{declared!r} is declared and has no such item: is the value in each=, was the batch run since?"
