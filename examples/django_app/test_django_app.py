@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,42 @@ def test_the_project_passes_its_own_tests_and_checks(environment: dict[str, str]
     tested = manage(environment, "test", "-v0")
     assert tested.returncode == 0, tested.stderr
     assert "Ran 5 tests" in tested.stderr
+
+
+def test_a_hot_py_that_fails_and_a_setting_that_is_none_are_told_in_a_line(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    settings = "from mysite.settings import *\nINSTALLED_APPS = [*INSTALLED_APPS, 'broken']\nHOTPATH_STROE = 'x'\n"
+    Path(tmp_path, "wrong.py").write_text(settings)
+    Path(tmp_path, "broken").mkdir()
+    Path(tmp_path, "broken/__init__.py").touch()
+    Path(tmp_path, "broken/hot.py").write_text("import nowhere_at_all\n")
+    environment |= {"DJANGO_SETTINGS_MODULE": "wrong", "PYTHONPATH": str(tmp_path)}
+    for arguments, code in ((["hotpath", "build"], 2), (["check"], 1)):
+        done = manage(environment, *arguments)
+        assert done.returncode == code
+        told = f"{tmp_path}/broken/hot.py:1: a hot.py cannot be imported: ModuleNotFoundError: No module named"
+        assert told in done.stderr
+        assert "HOTPATH_STROE is no setting of hotpath" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+CALL = """
+import django
+from django.core.management import CommandError, call_command
+django.setup()
+call_command("hotpath", "pin", "1")
+try:
+    call_command("hotpath", "rollback", "--to", "77")
+except CommandError as error:
+    print(error.returncode, error)
+"""
+
+
+def test_the_command_can_be_called_from_code(project: dict[str, str]) -> None:
+    command = [sys.executable, "-c", CALL]
+    done = subprocess.run(command, cwd=HERE, env=project, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.splitlines() == ["generation 1 is pinned", "1 hotpath rollback ended with 1"], done.stderr
 
 
 CHECKS = (
@@ -130,13 +167,16 @@ def test_runserver_says_that_it_has_no_hot_pages(project: dict[str, str]) -> Non
         stderr=subprocess.PIPE,
         text=True,
     ) as server:
+        killer = threading.Timer(60, server.kill)  # one that says nothing is not waited for
+        killer.start()
         assert server.stderr is not None
         told = []
         for line in server.stderr:  # it serves from then on, or ends
             told.append(line)
             if "HINT" in line:
                 break
-        server.terminate()
+        server.kill()
+        killer.cancel()
     assert "hotpath.W004" in "".join(told)
     assert "uvicorn" in told[-1]
 
@@ -160,6 +200,10 @@ def port(project: dict[str, str], tmp_path: Path) -> Iterator[int]:
                 time.sleep(0.05)
         yield number
         server.terminate()
+        try:
+            server.wait(20)
+        finally:
+            server.kill()
 
 
 def get(port: int, path: str) -> tuple[int, str | None, bytes]:

@@ -70,6 +70,8 @@ def _find(target: str) -> object:
             names = _sites_in(module_name)
             hint = f"; it has {module_name}:{names[0]}" if names else "; write hot = Hotpath(…) in it"
             raise TargetError(target, f"{module_name} has no attribute {name!r}{hint}") from None
+        except Exception as error:  # one that is made when it is asked for: Django's, from settings that may be wrong
+            raise TargetError(target, f"{error}") from error
     return found
 
 

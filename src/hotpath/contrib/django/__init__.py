@@ -6,6 +6,7 @@ Add ``"hotpath.contrib.django"`` to ``INSTALLED_APPS``, declare hot pages in a `
 
 from __future__ import annotations
 
+import traceback
 from functools import cache
 from typing import Any
 
@@ -40,8 +41,8 @@ class DjangoHotpath(Hotpath):
     """The hot pages of a Django project, declared in the ``hot.py`` of its apps."""
 
     def plan(self) -> list[PlannedItem]:
-        """Every item the batch has to build. Raises ``DeclarationError``."""
-        discover()
+        """Every item the batch has to build. Raises ``DeclarationError``, also where a ``hot.py`` fails."""
+        discover_or_say()
         planned = super().plan()
         # The batch forks: a connection that ``each=`` opened must not be shared by two processes.
         connections.close_all()
@@ -51,6 +52,18 @@ class DjangoHotpath(Hotpath):
 def discover() -> None:
     """Import the ``hot.py`` of every installed app, once."""
     autodiscover_modules("hot")
+
+
+def discover_or_say() -> None:
+    """The same; ``DeclarationError`` with the line where an import fails, which a batch can tell people."""
+    try:
+        discover()
+    except (DeclarationError, ImproperlyConfigured):
+        raise
+    except Exception as error:  # a module may raise anything while it is imported
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        problem = f"a hot.py cannot be imported: {type(error).__name__}: {error}"
+        raise DeclarationError(problem, where=f"{frame.filename}:{frame.lineno}") from error
 
 
 @cache

@@ -20,12 +20,7 @@ from hotpath.middleware import HotpathMiddleware
 
 def check_setup(app_configs: Sequence[Any] | None, **options: Any) -> list[CheckMessage]:
     """Everything that can be seen without running a batch."""
-    found: list[CheckMessage] = []
-    known = {integration.STORE, *integration.OPTIONS}
-    for name in dir(settings):
-        if name.startswith(integration.PREFIX) and name not in known:
-            hint = f"There are {', '.join(sorted(known))}."
-            found.append(Error(f"{name} is no setting of hotpath.", hint=hint, id="hotpath.E001"))
+    found = check_settings()
     for entry in getattr(settings, "MIDDLEWARE", ()):
         if entry.startswith("hotpath."):
             found.append(
@@ -36,7 +31,7 @@ def check_setup(app_configs: Sequence[Any] | None, **options: Any) -> list[Check
                 )
             )
     try:
-        integration.discover()
+        integration.discover_or_say()
         hot = integration.site()
     except (ImproperlyConfigured, DeclarationError) as error:
         return [*found, Error(str(error), id="hotpath.E003")]
@@ -48,15 +43,6 @@ def check_setup(app_configs: Sequence[Any] | None, **options: Any) -> list[Check
                 id="hotpath.W001",
             )
         )
-    store = getattr(settings, integration.STORE, None)
-    if store is not None and not Path(store).is_absolute():
-        found.append(
-            Warning(
-                f"{integration.STORE} = {os.fspath(store)!r} depends on the directory a process is started in.",
-                hint=f"Write {integration.STORE} = BASE_DIR / {os.fspath(store)!r}.",
-                id="hotpath.W002",
-            )
-        )
     found += _check_application()
     if sys.argv[1:2] == ["runserver"] and "daphne" not in settings.INSTALLED_APPS:
         found.append(
@@ -64,6 +50,26 @@ def check_setup(app_configs: Sequence[Any] | None, **options: Any) -> list[Check
                 "runserver speaks WSGI and never asks asgi.py: no page is hot here.",
                 hint="To see hot pages run 'uvicorn mysite.asgi:application --reload', with your project for mysite.",
                 id="hotpath.W004",
+            )
+        )
+    return found
+
+
+def check_settings() -> list[CheckMessage]:
+    """What the settings alone show; said before each command too, which does not run Django's checks."""
+    found: list[CheckMessage] = []
+    known = {integration.STORE, *integration.OPTIONS}
+    for name in dir(settings):
+        if name.startswith(integration.PREFIX) and name not in known:
+            hint = f"There are {', '.join(sorted(known))}."
+            found.append(Error(f"{name} is no setting of hotpath.", hint=hint, id="hotpath.E001"))
+    store = getattr(settings, integration.STORE, None)
+    if isinstance(store, str | os.PathLike) and not Path(store).is_absolute():
+        found.append(
+            Warning(
+                f"{integration.STORE} = {os.fspath(store)!r} depends on the directory a process is started in.",
+                hint=f"Write {integration.STORE} = BASE_DIR / {os.fspath(store)!r}.",
+                id="hotpath.W002",
             )
         )
     return found
