@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -186,7 +187,7 @@ def test_importing_the_demo_needs_no_extra() -> None:
 
 
 @contextmanager
-def ending(process: subprocess.Popen[str]) -> Iterator[None]:
+def ending(process: subprocess.Popen[Any]) -> Iterator[None]:
     """Whatever fails, the demo ends, and its server with it; one that hangs is killed, so that nobody waits for it."""
     killer = threading.Timer(SECONDS, process.kill)
     killer.start()
@@ -257,7 +258,7 @@ def test_a_signal_while_the_data_are_made_leaves_nothing(scratch: Path) -> None:
 def test_a_server_that_will_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "STOP_SECONDS", 0.1)
     program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     with ending(process):
         assert process.stdout is not None
         process.stdout.readline()
