@@ -24,6 +24,7 @@ from hotpath.site import Hotpath
 from hotpath.testing import Response, asgi_get
 from tests.faults.sites import await_true
 from tests.hosts.apps import HOSTS, ROWS, declare
+from tests.servers.conftest import SERVERS, await_all, missing, start
 
 BODY = orjson.dumps(ROWS)
 PACKAGE = {"starlette_added": "starlette", "fastapi_added": "fastapi", "mounted": "starlette", "bare": "starlette"}
@@ -71,6 +72,20 @@ def prefix(host: str) -> str:
     return "/sub" if host == "mounted" else ""
 
 
+def over_the_wire(host: str, port: int) -> Ask:
+    def ask(path: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Response:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            connection.request(method, prefix(host) + path, headers={"Host": host, **(headers or {})})
+            answer = connection.getresponse()
+            fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.getheaders()]
+            return Response(answer.status, fields, answer.read())
+        finally:
+            connection.close()
+
+    return ask
+
+
 @pytest.fixture
 def on_a_server(host: str, store: Path, tmp_path: Path) -> Iterator[Ask]:
     with socket.socket() as free:
@@ -81,16 +96,7 @@ def on_a_server(host: str, store: Path, tmp_path: Path) -> Iterator[Ask]:
     with (tmp_path / "server.log").open("wb") as log:
         server = subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2], stdout=log, stderr=log)
 
-    def ask(path: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Response:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        try:
-            connection.request(method, prefix(host) + path, headers=dict(headers or {}))
-            answer = connection.getresponse()
-            fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.getheaders()]
-            return Response(answer.status, fields, answer.read())
-        finally:
-            connection.close()
-
+    ask = over_the_wire(host, port)
     try:
         deadline = time.monotonic() + 30
         while True:
@@ -104,7 +110,10 @@ def on_a_server(host: str, store: Path, tmp_path: Path) -> Iterator[Ask]:
         yield ask
     finally:
         server.terminate()
-        server.wait(20)
+        try:
+            server.wait(20)
+        finally:
+            server.kill()
 
 
 def hold(ask: Ask) -> None:
@@ -139,6 +148,35 @@ def test_every_host_on_a_real_server(on_a_server: Ask) -> None:
     hold(on_a_server)
     assert on_a_server("/boom").status == 500
     hold(on_a_server)
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(request: pytest.FixtureRequest, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a server that has all hosts that are here, told apart by ``Host``."""
+    name: str = request.param
+    absent = missing(name)
+    if absent:
+        pytest.skip(f"{', '.join(absent)} is not installed")
+    here = [one for one in HOSTS if importlib.util.find_spec(needed(one)) is not None]
+    log = tmp_path_factory.mktemp("server") / "log"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.servers.conftest.APP", "tests.hosts.apps:app")
+        patch.setenv("HOTPATH_TEST_HOST", ",".join(here))
+        patch.setenv("HOTPATH_TEST_STORE", str(store))
+        running = start(name, SERVERS[name], store, log)
+        try:
+            await_all({name: running})
+            yield running.port
+        finally:
+            running.stop()
+
+
+@pytest.mark.slow
+def test_every_host_on_every_server(server: int, host: str) -> None:
+    ask = over_the_wire(host, server)
+    hold(ask)
+    assert ask("/boom").status == 500
+    hold(ask)
 
 
 # What the host does with cold pages stays as it is, and the order for hot pages is the one the docs tell.
