@@ -87,6 +87,36 @@ def test_a_hot_py_that_fails_and_a_setting_that_is_none_are_told_in_a_line(
         assert "Traceback" not in done.stderr
 
 
+OUTSIDE = """
+from hotpath import MemoryGuard
+from hotpath.contrib.django import get_asgi_application, hot
+from hotpath.health import HealthEndpoints
+guard = MemoryGuard()
+seen = []
+application = HealthEndpoints(get_asgi_application(guard=guard, observe=seen.append), hot=hot, guard=guard)
+"""
+
+
+def test_the_middleware_has_its_options_and_what_stands_outside_of_it_is_no_fault(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    Path(tmp_path, "outside.py").write_text(OUTSIDE)
+    Path(tmp_path, "wrong.py").write_text("from mysite.settings import *\nASGI_APPLICATION = 'outside.application'\n")
+    environment |= {"DJANGO_SETTINGS_MODULE": "wrong", "PYTHONPATH": str(tmp_path)}
+    checked = manage(environment, "check", "--fail-level", "WARNING")
+    assert checked.returncode == 0, checked.stderr
+    ask = """
+import asyncio
+from outside import application, seen
+from hotpath.testing import asgi_get
+print(asyncio.run(asgi_get(application, "/nothing")).status, seen[0].result)
+"""
+    environment["PYTHONPATH"] += f"{os.pathsep}{HERE}"
+    command = [sys.executable, "-c", ask]
+    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "404 miss\n", done.stderr
+
+
 CALL = """
 import django
 from django.core.management import CommandError, call_command

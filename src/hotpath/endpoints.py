@@ -9,7 +9,7 @@ from typing import Any, get_args
 from hotpath.routes import Route
 
 # Middleware around middleware; more than anybody has.
-_MOST_LAYERS = 50
+MOST_LAYERS = 50
 
 
 def held_back(app: object, routes: Iterable[Route]) -> Iterator[str]:
@@ -31,7 +31,7 @@ def held_back(app: object, routes: Iterable[Route]) -> Iterator[str]:
 
 
 def _endpoints(app: object) -> Iterator[object]:
-    for _ in range(_MOST_LAYERS):
+    for _ in range(MOST_LAYERS):
         routes = getattr(app, "routes", None)
         if isinstance(routes, list):
             yield from routes

@@ -7,6 +7,7 @@ Add ``"hotpath.contrib.django"`` to ``INSTALLED_APPS``, declare hot pages in a `
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -16,8 +17,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.module_loading import autodiscover_modules
 
+from hotpath.access import Observer
 from hotpath.errors import DeclarationError
-from hotpath.middleware import HotpathMiddleware
+from hotpath.guard import MemoryGuard
+from hotpath.middleware import HotpathMiddleware, Scope
 from hotpath.routes import PlannedItem
 from hotpath.site import Hotpath
 
@@ -82,11 +85,19 @@ def site() -> DjangoHotpath:
         raise ImproperlyConfigured(f"{PREFIX}… in the settings: {error}") from error
 
 
-def get_asgi_application() -> HotpathMiddleware:
-    """Django's application behind the hot pages; what ``asgi.py`` calls ``application``."""
+def get_asgi_application(
+    *,
+    guard: MemoryGuard | None = None,
+    bypass: Callable[[Scope], bool] | None = None,
+    observe: Observer | None = None,
+) -> HotpathMiddleware:
+    """Django's application behind the hot pages; what ``asgi.py`` calls ``application``.
+
+    The options are those of ``HotpathMiddleware``.
+    """
     application = get_django_application()
     discover()
-    return HotpathMiddleware(application, hot=site())
+    return HotpathMiddleware(application, hot=site(), guard=guard, bypass=bypass, observe=observe)
 
 
 def __getattr__(name: str) -> Any:

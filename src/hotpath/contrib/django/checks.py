@@ -14,6 +14,7 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 
 import hotpath.contrib.django as integration
+from hotpath.endpoints import MOST_LAYERS
 from hotpath.errors import DeclarationError
 from hotpath.middleware import HotpathMiddleware
 
@@ -85,8 +86,11 @@ def _check_application() -> list[CheckMessage]:
         application = getattr(import_module(module), name)
     except Exception as error:  # an asgi.py may fail in any way, and the check has to say which
         return [Error(f"ASGI_APPLICATION = {path!r} cannot be imported: {error!r}", id="hotpath.E004")]
-    if isinstance(application, HotpathMiddleware):
-        return []
+    inner = application
+    for _ in range(MOST_LAYERS):  # what stands outside of hotpath keeps what it wraps in ``app``
+        if isinstance(inner, HotpathMiddleware):
+            return []
+        inner = getattr(inner, "app", None)
     return [
         Warning(
             f"ASGI_APPLICATION = {path!r} is a {type(application).__name__}: every page is Django's.",
