@@ -67,9 +67,9 @@ class HotpathMiddleware:
             )
         if guard is not None and not isinstance(guard, MemoryGuard):
             raise DeclarationError(f"guard={guard!r}: write guard=MemoryGuard(limit='1500MiB')")
-        if bypass is not None and (not callable(bypass) or inspect.iscoroutinefunction(bypass)):
+        if bypass is not None and not _is_plain(bypass):
             raise DeclarationError(f"bypass={bypass!r}: write a plain function that takes a scope and returns a bool")
-        if observe is not None and not _can_observe(observe):
+        if observe is not None and not _is_plain(observe):
             raise DeclarationError(f"observe={observe!r}: write a plain function that takes a HotpathRequest")
         for told in held_back(app, hot.routes):
             logger.warning("hotpath: %s", told)
@@ -276,10 +276,10 @@ class HotpathMiddleware:
             logger.exception("hotpath failed on a request, which went to the app; later failures are only counted")
 
 
-def _can_observe(observe: object) -> bool:
-    """A coroutine function would be called and never awaited."""
-    called = getattr(observe, "__call__", None)  # noqa: B004  the method is looked into
-    return called is not None and not inspect.iscoroutinefunction(observe) and not inspect.iscoroutinefunction(called)
+def _is_plain(function: object) -> bool:
+    """A coroutine function would be called and never awaited; as an answer its coroutine would always count as true."""
+    called = getattr(function, "__call__", None)  # noqa: B004  the method is looked into
+    return called is not None and not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(called)
 
 
 def _is_wsgi(app: ASGIApp) -> bool:

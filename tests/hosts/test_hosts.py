@@ -252,6 +252,34 @@ def test_what_stands_outside_of_hotpath_sees_hot_pages_and_what_stands_inside_do
         assert answer.header("access-control-allow-origin") == ("https://a.example" if innermost else None)
 
 
+def test_a_guard_of_identity_keeps_a_hot_page_only_from_outside_or_by_bypass(hot: Hotpath) -> None:
+    """As docs/how-to/put-it-around-your-app.md tells: from inside it is never asked."""
+    from starlette.middleware.base import BaseHTTPMiddleware
+    from starlette.responses import PlainTextResponse
+
+    from tests.hosts.apps import _fastapi
+
+    async def only_with_a_token(request: Any, call_next: Any) -> Any:
+        if "authorization" not in request.headers:
+            return PlainTextResponse("who?", 401)
+        return await call_next(request)
+
+    def ask(app: Any, path: str, *fields: tuple[bytes, bytes]) -> int:
+        return asyncio.run(asgi_get(app, path, headers=[(b"host", b"h"), *fields])).status
+
+    token = (b"authorization", b"Bearer x")
+    inside = _fastapi()
+    inside.add_middleware(BaseHTTPMiddleware, dispatch=only_with_a_token)
+    wrapped = HotpathMiddleware(inside, hot=hot)
+    assert [ask(wrapped, "/hot"), ask(wrapped, "/cold"), ask(wrapped, "/cold", token)] == [200, 401, 200]
+    outside = _fastapi()
+    outside.add_middleware(HotpathMiddleware, hot=hot)
+    outside.add_middleware(BaseHTTPMiddleware, dispatch=only_with_a_token)
+    assert [ask(outside, "/hot"), ask(outside, "/hot", token)] == [401, 200]
+    passed = HotpathMiddleware(inside, hot=hot, bypass=lambda scope: True)
+    assert ask(passed, "/hot") == 401
+
+
 def test_a_host_that_raises_on_lifespan_still_has_its_hot_pages(hot: Hotpath) -> None:
     pytest.importorskip("django")
     app = HOSTS["django"](hot)
