@@ -95,6 +95,20 @@ MISTAKES = [
         folder="elsewhere",
     ),
     Mistake(
+        "the store in a home directory",
+        "build myapp:hot",
+        "hotpath: myapp:hot: {here}/myapp.py:3: root='~/hot' would be a directory of just this name; write "
+        "Hotpath(Path('~/hot').expanduser())",
+        changed('"var/hot"', '"~/hot"'),
+    ),
+    Mistake(
+        "a variable that is not set",
+        "build myapp:hot",
+        "hotpath: myapp:hot: {here}/myapp.py:4: root=None is no directory; write where generations live, "
+        "Hotpath('var/hot')",
+        "import os\n" + changed('"var/hot"', 'os.environ.get("A_STORE_THAT_NOBODY_SET")'),
+    ),
+    Mistake(
         "the decorator without a path",
         "build myapp:hot",
         "hotpath: myapp:hot: {here}/myapp.py:5: @hot.route stands without a path; write @hot.route('/path')",

@@ -76,7 +76,7 @@ class Hotpath:
             raise DeclarationError(
                 f"refresh={refresh!r}: write the seconds between two looks at the store, 0.01 to 3600"
             )
-        self.store = Store(root, keep=keep)
+        self.store = Store(_directory(root), keep=keep)
         self.routes: list[Route] = []
         self._lifetime_seconds = parse_whole_seconds(lifetime, "lifetime")
         self._cache_control = _required(check_field_value(cache_control, "cache_control"))
@@ -299,6 +299,17 @@ def _names(names: Iterable[str], option: str) -> tuple[str, ...]:
     if isinstance(names, str):
         raise DeclarationError(f"{option}={names!r} is text; write {option}=({names!r},)")
     return tuple(names)
+
+
+def _directory(root: str | os.PathLike[str]) -> str:
+    """The path of a store as it was meant, or ``DeclarationError``: what a shell would expand, nobody does here."""
+    path = os.fspath(root) if isinstance(root, str | os.PathLike) else None
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise DeclarationError(f"root={root!r} is no directory; write where generations live, Hotpath('var/hot')")
+    if path[0] in "~$":
+        how = f"Path({path!r}).expanduser()" if path[0] == "~" else f"os.path.expandvars({path!r})"
+        raise DeclarationError(f"root={path!r} would be a directory of just this name; write Hotpath({how})")
+    return path
 
 
 def _required(value: str | None) -> str:
