@@ -348,6 +348,8 @@ def test_wrong_arguments_fail_when_constructed(hot: Hotpath) -> None:
         HotpathMiddleware(App(), hot="var/hot")  # type: ignore[arg-type]
     with pytest.raises(DeclarationError, match="no ASGI application"):
         HotpathMiddleware(None, hot=hot)  # type: ignore[arg-type]
+    with pytest.raises(DeclarationError, match=r"is a class; write HotpathMiddleware\(App\(…\), hot=hot\)"):
+        HotpathMiddleware(App, hot=hot)  # type: ignore[arg-type]
 
     async def always(scope: Scope) -> bool:
         return False

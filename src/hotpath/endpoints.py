@@ -1,4 +1,4 @@
-"""What a framework would still do with what an endpoint returns, where its function is a hot route too."""
+"""What a framework does that a hot page has nothing of: with what an endpoint returns, and before it asks us."""
 
 from __future__ import annotations
 
@@ -28,6 +28,15 @@ def held_back(app: object, routes: Iterable[Route]) -> Iterator[str]:
                 " all that the function returns; let the hot route have a function of its own that returns only that"
                 f" ({route.where})"
             )
+
+
+def asked_late(app: object) -> Iterator[str]:
+    """Where the framework asks its middleware after its router, that pages without a route of its own are lost."""
+    if type(app).__module__.startswith("litestar.middleware."):
+        yield (
+            "Litestar asks its middleware after its router: a hot page without a route of Litestar's is a 404, and HEAD"
+            " a 405; write app = HotpathMiddleware(Litestar(…), hot=hot) instead of middleware=[…]"
+        )
 
 
 def _endpoints(app: object) -> Iterator[object]:

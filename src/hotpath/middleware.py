@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from hotpath.access import Observer, Watch, result_of
-from hotpath.endpoints import held_back
+from hotpath.endpoints import asked_late, held_back
 from hotpath.errors import DeclarationError
 from hotpath.guard import MemoryGuard
 from hotpath.hard_limit import handled_memory_error, is_memory_error
@@ -71,8 +71,10 @@ class HotpathMiddleware:
             raise DeclarationError(f"bypass={bypass!r}: write a plain function that takes a scope and returns a bool")
         if observe is not None and not _is_plain(observe):
             raise DeclarationError(f"observe={observe!r}: write a plain function that takes a HotpathRequest")
-        for told in held_back(app, hot.routes):
-            logger.warning("hotpath: %s", told)
+        if isinstance(app, type) and not hasattr(app, "__await__"):
+            raise DeclarationError(f"app={app!r} is a class; write HotpathMiddleware({app.__name__}(…), hot=hot)")
+        for told in (*held_back(app, hot.routes), *asked_late(app)):
+            hot.tell(told)
         self.app = app
         self.hot = hot
         self.internal_errors = 0

@@ -82,7 +82,7 @@ class Hotpath:
         self._cache_control = _required(check_field_value(cache_control, "cache_control"))
         self._cdn_cache_control = check_field_value(cdn_cache_control, "cdn_cache_control")
         self._directories: list[WatchedDirectory] = []
-        self._told_missing: list[Route] = []
+        self._told: set[str] = set()
         self._options = ReaderOptions(
             float(refresh), parse_bytes(max_body_bytes, "max_body_bytes"), generation_header, redirect_slashes
         )
@@ -221,14 +221,19 @@ class Hotpath:
         self.reader.start()
         built = self.reader.built_routes
         missing = [route for route in self.routes if route.path.text not in built] if built else []
-        if missing and self._told_missing != missing:
-            self._told_missing = missing
+        if missing:
             more = f" and {len(missing) - 1} more declared routes" if len(missing) > 1 else ""
-            logger.warning(
-                "hotpath: generation %s has no page of %r%s (%s), so the app answers; run 'hotpath build TARGET' with"
-                " the Hotpath object that declares it",
-                *(self.reader.snapshot.generation, missing[0].path.text, more, missing[0].where),
+            self.tell(
+                f"generation {self.reader.snapshot.generation} has no page of {missing[0].path.text!r}{more}"
+                f" ({missing[0].where}), so the app answers; run 'hotpath build TARGET' with the Hotpath object that"
+                " declares it"
             )
+
+    def tell(self, problem: str) -> None:
+        """A warning in the log, once however many middlewares find it."""
+        if problem not in self._told:
+            self._told.add(problem)
+            logger.warning("hotpath: %s", problem)
 
     @property
     def directories(self) -> tuple[WatchedDirectory, ...]:

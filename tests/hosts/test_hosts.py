@@ -298,8 +298,10 @@ def test_a_host_that_raises_on_lifespan_still_has_its_hot_pages(hot: Hotpath) ->
     assert asyncio.run(start_and_ask()).body == BODY
 
 
-def test_litestar_builds_the_class_for_each_route_and_all_share_one_site(hot: Hotpath) -> None:
-    """Registered inside, hotpath is asked after Litestar's router: GET works, HEAD is the router's 405 already."""
+def test_litestar_builds_the_class_for_each_route_and_all_share_one_site(
+    hot: Hotpath, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Registered inside, hotpath is asked after Litestar's router, and says so: GET works, HEAD is a 405 already."""
     pytest.importorskip("litestar")
     from litestar import Litestar, get
     from litestar.middleware import DefineMiddleware
@@ -321,6 +323,9 @@ def test_litestar_builds_the_class_for_each_route_and_all_share_one_site(hot: Ho
     assert asyncio.run(asgi_get(app, "/hot")).body == BODY
     assert asyncio.run(asgi_get(app, "/cold")).body == b"cold"
     assert asyncio.run(asgi_get(app, "/hot", method="HEAD")).status == 405
+    assert asyncio.run(asgi_get(app, "/sub/hot")).status == 404
+    told = [record.getMessage() for record in caplog.records if "after its router" in record.getMessage()]
+    assert len(told) == 1
     assert len(built) > 1
     assert {id(one.hot.current()) for one in built} == {id(hot.current())}
 
