@@ -247,6 +247,18 @@ def test_a_declared_route_that_the_generation_does_not_have_is_told_once_at_star
         one.reader.close()
 
 
+def test_a_directory_without_a_file_is_told_at_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    hot = Hotpath(tmp_path / "hot")
+    hot.directory("/gone/{n}", tmp_path / "gone/{n}.json")
+    hot.directory("/there/{n}", tmp_path / "there/{n}.json")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/a.json").write_text("[1]")
+    asyncio.run(HotpathMiddleware(App(), hot=hot)({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith(f"hotpath: no file is {tmp_path}/gone/{{n}}.json, so the app answers '/gone/{{n}}'")
+    hot.reader.close()
+
+
 def test_nothing_published_means_everything_goes_to_the_app(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     hot = Hotpath(tmp_path / "none", refresh=0.05)
     hot.route("/a")(lambda: [1])

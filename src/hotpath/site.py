@@ -207,6 +207,8 @@ class Hotpath:
 
     def plan(self) -> list[PlannedItem]:
         """Every item the batch has to build. Raises ``DeclarationError`` before any function is run."""
+        if self._directories and not self.routes:
+            raise DeclarationError("only directories are declared: their files are served as they are, without a build")
         return plan(self.routes)
 
     def current(self) -> Snapshot:
@@ -216,7 +218,8 @@ class Hotpath:
     def start(self) -> None:
         """Load what there is and keep it current, as the middleware does at start. Blocks while loading.
 
-        Where a generation is loaded that has no page of a declared route, the log says so once.
+        Where a generation is loaded that has no page of a declared route, or a directory has no file, the log says so
+        once.
         """
         self.reader.start()
         built = self.reader.built_routes
@@ -228,6 +231,10 @@ class Hotpath:
                 f" ({missing[0].where}), so the app answers; run 'hotpath build TARGET' with the Hotpath object that"
                 " declares it"
             )
+
+        for directory in self._directories:
+            if problem := directory.nothing_found():
+                self.tell(problem)
 
     def tell(self, problem: str) -> None:
         """A warning in the log, once however many middlewares find it."""
