@@ -97,8 +97,8 @@ MISTAKES = [
     Mistake(
         "files in another folder",
         "explain myapp:hot /indices/kospi",
-        "  no item of the current generation has this key; no file is {here}/elsewhere/indices/{{name}}.json, so the app "
-        "answers '/indices/{{name}}' (a relative path counts from the working directory; Path(__file__).parent / '…'"
+        "  no item of the current generation has this key; no file is {here}/elsewhere/indices/{{name}}.json, so the "
+        "app answers '/indices/{{name}}' (a relative path counts from the working directory; Path(__file__).parent / '…'"
         " does not)",
         GOOD + '\nhot.directory("/indices/{name}", "indices/{name}.json")\n',
         exit_code=1,
