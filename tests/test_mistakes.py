@@ -98,8 +98,8 @@ MISTAKES = [
         "files in another folder",
         "explain myapp:hot /indices/kospi",
         "  no item of the current generation has this key; no file is {here}/elsewhere/indices/{{name}}.json, so the "
-        "app answers '/indices/{{name}}' (a relative path counts from the working directory; Path(__file__).parent / '…'"
-        " does not)",
+        "app answers '/indices/{{name}}' (a relative path counts from the working directory; "
+        "Path(__file__).parent / '…' does not)",
         GOOD + '\nhot.directory("/indices/{name}", "indices/{name}.json")\n',
         exit_code=1,
         folder="elsewhere",
