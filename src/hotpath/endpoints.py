@@ -15,8 +15,14 @@ MOST_LAYERS = 50
 def held_back(app: object, routes: Iterable[Route]) -> Iterator[str]:
     """For each hot route whose function is an endpoint of ``app`` with a ``response_model``: that it is not applied.
 
-    FastAPI leaves fields out and gives them other names by it. A hot page is what the function returns.
+    FastAPI leaves fields out and gives them other names by it. A hot page is what the function returns. And of
+    Litestar, which asks its middleware after its router: that pages without a route of its own are lost.
     """
+    if type(app).__module__.startswith("litestar.middleware."):
+        yield (
+            "Litestar asks its middleware after its router: a hot page without a route of Litestar's is a 404, and HEAD"
+            " a 405; write app = HotpathMiddleware(Litestar(…), hot=hot) instead of middleware=[…]"
+        )
     functions = {id(route.function): route for route in routes}
     for endpoint in _endpoints(app):
         route = functions.get(id(getattr(endpoint, "endpoint", None)))
@@ -28,15 +34,6 @@ def held_back(app: object, routes: Iterable[Route]) -> Iterator[str]:
                 " all that the function returns; let the hot route have a function of its own that returns only that"
                 f" ({route.where})"
             )
-
-
-def asked_late(app: object) -> Iterator[str]:
-    """Where the framework asks its middleware after its router, that pages without a route of its own are lost."""
-    if type(app).__module__.startswith("litestar.middleware."):
-        yield (
-            "Litestar asks its middleware after its router: a hot page without a route of Litestar's is a 404, and HEAD"
-            " a 405; write app = HotpathMiddleware(Litestar(…), hot=hot) instead of middleware=[…]"
-        )
 
 
 def _endpoints(app: object) -> Iterator[object]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from hotpath.access import Observer, Watch, result_of
-from hotpath.endpoints import asked_late, held_back
+from hotpath.endpoints import held_back
 from hotpath.errors import DeclarationError
 from hotpath.guard import MemoryGuard
 from hotpath.hard_limit import handled_memory_error, is_memory_error
@@ -60,6 +60,8 @@ class HotpathMiddleware:
             raise DeclarationError(f"hot={hot!r}: give the Hotpath object that declares the routes")
         if not callable(app):
             raise DeclarationError(f"app={app!r} is no ASGI application")
+        if isinstance(app, type) and not hasattr(app, "__await__"):
+            raise DeclarationError(f"app={app!r} is a class; write HotpathMiddleware({app.__name__}(…), hot=hot)")
         if _is_wsgi(app):
             raise DeclarationError(
                 f"app={app!r} takes two arguments, as a WSGI application does; write "
@@ -67,13 +69,11 @@ class HotpathMiddleware:
             )
         if guard is not None and not isinstance(guard, MemoryGuard):
             raise DeclarationError(f"guard={guard!r}: write guard=MemoryGuard(limit='1500MiB')")
-        if bypass is not None and not _is_plain(bypass):
+        if bypass is not None and (not callable(bypass) or inspect.iscoroutinefunction(bypass)):
             raise DeclarationError(f"bypass={bypass!r}: write a plain function that takes a scope and returns a bool")
-        if observe is not None and not _is_plain(observe):
+        if observe is not None and not _can_observe(observe):
             raise DeclarationError(f"observe={observe!r}: write a plain function that takes a HotpathRequest")
-        if isinstance(app, type) and not hasattr(app, "__await__"):
-            raise DeclarationError(f"app={app!r} is a class; write HotpathMiddleware({app.__name__}(…), hot=hot)")
-        for told in (*held_back(app, hot.routes), *asked_late(app)):
+        for told in held_back(app, hot.routes):
             hot.tell(told)
         self.app = app
         self.hot = hot
@@ -278,10 +278,10 @@ class HotpathMiddleware:
             logger.exception("hotpath failed on a request, which went to the app; later failures are only counted")
 
 
-def _is_plain(function: object) -> bool:
-    """A coroutine function would be called and never awaited; as an answer its coroutine would always count as true."""
-    called = getattr(function, "__call__", None)  # noqa: B004  the method is looked into
-    return called is not None and not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(called)
+def _can_observe(observe: object) -> bool:
+    """A coroutine function would be called and never awaited."""
+    called = getattr(observe, "__call__", None)  # noqa: B004  the method is looked into
+    return called is not None and not inspect.iscoroutinefunction(observe) and not inspect.iscoroutinefunction(called)
 
 
 def _is_wsgi(app: ASGIApp) -> bool:
