@@ -12,7 +12,7 @@ BENCHMARKS = $(filter-out %/peers.py %/regression.py,$(shell grep -ls '^if __nam
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help venv demo test slow compiled bench lint format types docs versions clean
+.PHONY: help venv demo test slow compiled bench lint format types docs wheel versions clean
 
 help: ## say what can be made
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -50,6 +50,9 @@ types: venv ## mypy, strict
 
 docs: venv ## build the documentation into build/site; warnings are errors
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet && echo "docs: build/site/index.html"
+
+wheel: venv ## build and install the wheel, run tests of it with src out of reach
+	@tools/try_wheel $(ARGS)
 
 versions: venv ## run the tests with each other supported Python that is here
 	@tools/try_versions $(ARGS)

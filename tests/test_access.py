@@ -456,6 +456,29 @@ def test_a_forked_child_writes_its_own_lines_and_python_ends_with_all_written(tm
     assert written[0][1] != written[1][1] == written[2][1]
 
 
+def test_python_ends_also_where_nobody_reads_the_lines(tmp_path: Path) -> None:
+    program = f"""
+        import logging, sys, threading, time
+        from hotpath.access import AccessLog, HotpathRequest
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+        AccessLog.close.__defaults__ = (0.5,)
+        log = AccessLog()
+        PATH = "/" + "x" * 900
+        for _ in range(200): log({EVENT})  # three times what a pipe holds
+        time.sleep(0.2)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert process.wait(SECONDS) == 0
+    finally:
+        process.kill()
+        said = process.communicate(timeout=SECONDS)
+    assert said[1] == b""
+    assert 10 < len(said[0].splitlines()) < 200
+
+
 SITE = """
 import logging
 from hotpath import Hotpath, HotpathMiddleware

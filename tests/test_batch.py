@@ -54,6 +54,17 @@ def body(store: Store, file: str) -> bytes:
     return (store.root / "current" / file).read_bytes()
 
 
+def test_routes_that_nobody_declares_any_more_are_a_warning_once(hot: Hotpath, tmp_path: Path) -> None:
+    for path in ("/a", "/b", "/c", "/d", "/e"):
+        hot.route(path)(lambda: [1])
+    assert build(hot).warnings == ()
+    other = Hotpath(tmp_path / "hot")
+    other.route("/e")(lambda: [1])
+    (warning,) = build(other).warnings
+    assert warning.startswith("'/a', '/b', '/c' …: built last time and declared no more")
+    assert build(other).warnings == ()
+
+
 def test_sync_and_async_functions_are_run_and_published(hot: Hotpath) -> None:
     @hot.route("/sync/{n}", each={"n": [1, 2]})
     def sync(n: int) -> dict[str, int]:

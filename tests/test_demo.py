@@ -14,14 +14,18 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hotpath.operations import demo
 from hotpath.operations.crawl import Answer, Crawler, Seen, percentile
 from hotpath.operations.demo_report import PlainLines, Row, Terminal, problems, screen_for
+
+# What a demo that was started may take before it is killed.
+SECONDS = 120.0
 
 SP500 = Path(__file__).resolve().parents[2] / "shared" / "data" / "sp500-financials.csv"
 
@@ -183,13 +187,19 @@ def test_importing_the_demo_needs_no_extra() -> None:
 
 
 @contextmanager
-def ending(process: subprocess.Popen[str]) -> Iterator[None]:
-    """Whatever fails, the demo ends, and its server with it."""
+def ending(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """Whatever fails, the demo ends, and its server with it; one that hangs is killed, so that nobody waits for it."""
+    killer = threading.Timer(SECONDS, process.kill)
+    killer.start()
     with process:
         try:
             yield
         finally:
             process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            process.kill()
+            killer.cancel()
 
 
 @pytest.mark.slow
@@ -248,7 +258,8 @@ def test_a_signal_while_the_data_are_made_leaves_nothing(scratch: Path) -> None:
 def test_a_server_that_will_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "STOP_SECONDS", 0.1)
     program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    with ending(process):
         assert process.stdout is not None
         process.stdout.readline()
         demo._end(process)

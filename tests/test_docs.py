@@ -20,6 +20,7 @@ import pytest
 
 from hotpath import Hotpath, HotpathMiddleware, MemoryGuard
 from hotpath.cli import main as command
+from tools.first_ten_minutes import files
 
 ROOT = Path(__file__).parents[1]
 SECONDS_FOR_A_DOCUMENT = 60
@@ -229,7 +230,8 @@ def test_no_block_goes_by_another_name(document: Path) -> None:
 def test_the_files_of_the_first_ten_minutes_are_a_django_site(tmp_path: Path) -> None:
     pytest.importorskip("django")
     text = (ROOT / "docs" / "how-to" / "first-ten-minutes.md").read_text(encoding="utf-8").partition("## Django")[2]
-    declared, asgi = ("\n".join(block.lines) for block in split(text)[0] if block.language == "python")
+    assert set(files()) == {"app.py", "site1/hot.py", "site1/urls.py", "site1/asgi.py"}
+    declared, urls, asgi = ("\n".join(block.lines) for block in split(text)[0] if block.language == "python")
     site = tmp_path / "site1"
     site.mkdir()
     settings = (
@@ -238,13 +240,15 @@ def test_the_files_of_the_first_ten_minutes_are_a_django_site(tmp_path: Path) ->
         'INSTALLED_APPS = ["hotpath.contrib.django", "site1"]',
         'HOTPATH_STORE = BASE_DIR / "var/hot"',
         'SECRET_KEY = "for a test"',
+        'ROOT_URLCONF = "site1.urls"',
+        'ALLOWED_HOSTS = ["*"]',
     )
-    files = {"__init__": "", "settings": "\n".join(settings), "hot": declared, "asgi": asgi}
-    for name, content in files.items():
+    written = {"__init__": "", "settings": "\n".join(settings), "hot": declared, "urls": urls, "asgi": asgi}
+    for name, content in written.items():
         (site / f"{name}.py").write_text(content, encoding="utf-8")
     ask = (
         "import asyncio; from site1.asgi import application; from hotpath.testing import asgi_get;"
-        "print(asyncio.run(asgi_get(application, '/rankings/kospi')).status)"
+        "print(*(asyncio.run(asgi_get(application, path)).status for path in ('/rankings/kospi', '/stocks/X')))"
     )
     django = ["-m", "django", "hotpath", "build", "--settings", "site1.settings", "--pythonpath", "."]
     for arguments in (django, ["-c", ask]):
@@ -252,7 +256,7 @@ def test_the_files_of_the_first_ten_minutes_are_a_django_site(tmp_path: Path) ->
             [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stderr
-    assert done.stdout == "200\n"
+    assert done.stdout == "200 500\n"
 
 
 def _names_of(called: Callable[..., object]) -> set[str]:

@@ -45,7 +45,34 @@ def test_the_site_builds_without_a_warning_and_has_every_name(tmp_path: Path) ->
     # Of a module its own heading is left out, and what is in it has to be there.
     missing = [name for name in names() if f'id="{name}"' not in page and f'id="{name}.' not in page]
     assert missing == []
-    assert 'class="mermaid"' in (tmp_path / "site" / "explanation" / "guard.html").read_text("utf-8")
+    assert 'src="guard-states.svg"' in (tmp_path / "site" / "explanation" / "guard.html").read_text("utf-8")
+    assert fetched(tmp_path / "site") == []
+
+
+def fetched(site: Path) -> list[str]:
+    """What a browser would get from elsewhere to show a page; mermaid is named by its class, the theme fetches it."""
+    found = []
+    for page in [*site.rglob("*.html"), *site.rglob("*.css")]:
+        text = page.read_text("utf-8")
+        found += re.findall(r"<(?:script|link|img|iframe|source)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*", text)
+        found += re.findall(r"(?:@import\s*|url\()[\"']?(?:https?:)?//\S*|class=\"mermaid\"", text)
+    return found
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        '<script src="https://cdn.example/x.js"></script>',
+        '<link rel="stylesheet" href="//fonts.example/x.css">',
+        '<pre class="mermaid">',
+        "<style>@import url(https://fonts.example/x.css)</style>",
+    ],
+)
+def test_what_a_page_would_fetch_is_found(tmp_path: Path, planted: str) -> None:
+    (tmp_path / "page.html").write_text(f'<a href="https://example.org">x</a> {planted}', "utf-8")
+    assert fetched(tmp_path)
+    (tmp_path / "page.html").write_text('<a href="https://example.org">x</a> <img src="x.svg">', "utf-8")
+    assert fetched(tmp_path) == []
 
 
 @pytest.mark.slow

@@ -99,8 +99,38 @@ def test_ready_when_every_critical_page_was_really_fetched_once(app: App, hot: H
     assert app.asked == asked
 
 
+def test_critical_pages_are_asked_as_the_site_that_is_named_and_with_the_state_of_the_lifespan(hot: Hotpath) -> None:
+    build(hot)
+    scopes = []
+
+    async def strict(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        is_right = scope["scheme"] == "https" and (b"host", b"example.org:8443") in scope["headers"]
+        await send({"type": "http.response.start", "status": 200 if is_right else 400, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    pool = object()
+    for base_url, status in (("https://example.org:8443/", 200), ("http://localhost", 503)):
+        endpoints = HealthEndpoints(HotpathMiddleware(strict, hot=hot), hot=hot, critical=("/cold",), base_url=base_url)
+        state = {"pool": pool}
+        assert asyncio.run(asgi_get(endpoints, "/readyz", state=state)).status == status
+        assert scopes[-1]["state"]["pool"] is pool
+        scopes[-1]["state"]["own"] = 1
+        assert state == {"pool": pool}
+    asyncio.run(endpoints.reasons())
+    assert "state" not in scopes[-1]
+
+
 @pytest.mark.parametrize(
-    "options", [{"critical": "/a"}, {"critical": ["a"]}, {"liveness": "healthz"}, {"liveness": "/x", "readiness": "/x"}]
+    "options",
+    [
+        {"critical": "/a"},
+        {"critical": ["a"]},
+        {"liveness": "healthz"},
+        {"liveness": "/x", "readiness": "/x"},
+        {"base_url": "example.org"},
+        {"base_url": "https://example.org/below"},
+    ],
 )
 def test_what_cannot_work_is_refused(app: App, hot: Hotpath, options: dict[str, Any]) -> None:
     with pytest.raises(DeclarationError):

@@ -222,6 +222,43 @@ def test_a_rollback_shows_too(hot: Hotpath) -> None:
     assert get(middleware, "/r/kospi").header("x-hotpath-generation") == "1"
 
 
+def test_a_declared_route_that_the_generation_does_not_have_is_told_once_at_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    built, other = Hotpath(tmp_path / "hot"), Hotpath(tmp_path / "hot")
+    built.route("/a")(lambda: [1])
+    build(built)
+    for path in ("/a", "/b", "/c"):
+        other.route(path)(lambda: [1])
+
+    async def lifespan() -> None:
+        for _ in range(2):
+            await HotpathMiddleware(App(), hot=other)({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
+
+    asyncio.run(lifespan())
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "hotpath"]
+    assert "generation 1 has no page of '/b' and 1 more declared routes" in told
+    assert f"{__file__}:" in told
+    build(other)
+    caplog.clear()
+    asyncio.run(HotpathMiddleware(App(), hot=built)({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
+    assert caplog.records == []
+    for one in (built, other):
+        one.reader.close()
+
+
+def test_a_directory_without_a_file_is_told_at_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    hot = Hotpath(tmp_path / "hot")
+    hot.directory("/gone/{n}", tmp_path / "gone/{n}.json")
+    hot.directory("/there/{n}", tmp_path / "there/{n}.json")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/a.json").write_text("[1]")
+    asyncio.run(HotpathMiddleware(App(), hot=hot)({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith(f"hotpath: no file is {tmp_path}/gone/{{n}}.json, so the app answers '/gone/{{n}}'")
+    hot.reader.close()
+
+
 def test_nothing_published_means_everything_goes_to_the_app(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     hot = Hotpath(tmp_path / "none", refresh=0.05)
     hot.route("/a")(lambda: [1])
@@ -323,6 +360,8 @@ def test_wrong_arguments_fail_when_constructed(hot: Hotpath) -> None:
         HotpathMiddleware(App(), hot="var/hot")  # type: ignore[arg-type]
     with pytest.raises(DeclarationError, match="no ASGI application"):
         HotpathMiddleware(None, hot=hot)  # type: ignore[arg-type]
+    with pytest.raises(DeclarationError, match=r"is a class; write HotpathMiddleware\(App\(…\), hot=hot\)"):
+        HotpathMiddleware(App, hot=hot)  # type: ignore[arg-type]
 
     async def always(scope: Scope) -> bool:
         return False

@@ -65,6 +65,19 @@ MISTAKES = [
         "hotpath: myap:hot: there is no module 'myap' in {here} or on sys.path",
     ),
     Mistake(
+        "the file in another directory as TARGET",
+        "build ../myapp.py:hot",
+        "hotpath: ../myapp.py:hot: expected module:attribute; write myapp:hot, in the directory ..",
+        folder="elsewhere",
+    ),
+    Mistake(
+        "modules that import each other",
+        "build myapp:hot",
+        "hotpath: myapp:hot: importing myapp failed at {here}/myapp.py:1: ImportError: cannot import name 'hot' from "
+        "partially initialized module 'myapp'",
+        "from myapp import hot\n" + GOOD,
+    ),
+    Mistake(
         "the batch was never run",
         "explain myapp:hot /top/kospi",
         "  {here}/var/hot: nothing is published here yet; run 'hotpath build TARGET' first (a relative path "
@@ -80,6 +93,30 @@ MISTAKES = [
         exit_code=1,
         first=("build myapp:hot",),
         folder="elsewhere",
+    ),
+    Mistake(
+        "files in another folder",
+        "explain myapp:hot /indices/kospi",
+        "  no item of the current generation has this key; no file is {here}/elsewhere/indices/{{name}}.json, so the "
+        "app answers '/indices/{{name}}' (a relative path counts from the working directory; "
+        "Path(__file__).parent / '…' does not)",
+        GOOD + '\nhot.directory("/indices/{name}", "indices/{name}.json")\n',
+        exit_code=1,
+        folder="elsewhere",
+    ),
+    Mistake(
+        "the store in a home directory",
+        "build myapp:hot",
+        "hotpath: myapp:hot: {here}/myapp.py:3: root='~/hot' would be a directory of just this name; write "
+        "Hotpath(Path('~/hot').expanduser())",
+        changed('"var/hot"', '"~/hot"'),
+    ),
+    Mistake(
+        "a variable that is not set",
+        "build myapp:hot",
+        "hotpath: myapp:hot: {here}/myapp.py:4: root=None is no directory; write where generations live, "
+        "Hotpath('var/hot')",
+        "import os\n" + changed('"var/hot"', 'os.environ.get("A_STORE_THAT_NOBODY_SET")'),
     ),
     Mistake(
         "the decorator without a path",
@@ -113,6 +150,31 @@ MISTAKES = [
         "build myapp:hot",
         "'/top/{{other}}' is declared twice, first at {here}/myapp.py:5; remove one",
         GOOD + '\n@hot.route("/top/{other}", each={"other": ["a"]})\ndef again(other):\n    return 1\n',
+    ),
+    Mistake(
+        "two objects with one store",
+        "build myapp:other",
+        "warning: '/top/{{market}}': built last time and declared no more, so the app answers; where that is not "
+        "meant, is there another Hotpath object with this store? each needs a store of its own",
+        GOOD + '\nother = Hotpath("var/hot")\n\n@other.route("/about")\ndef about():\n    return {"a": 1}\n',
+        exit_code=0,
+        first=("build myapp:hot",),
+    ),
+    Mistake(
+        "a function of each= that is async",
+        "build myapp:hot",
+        "hotpath: myapp:hot: {here}/myapp.py:7: each=markets is async; write a plain function: def, not async def",
+        changed('{"market": ["kospi", "nyse"]}', "markets").replace(
+            "@hot", 'async def markets():\n    return [{"market": "kospi"}]\n@hot'
+        ),
+    ),
+    Mistake(
+        "a response instead of data",
+        "build myapp:hot",
+        "FAILED /top/kospi: the function returned a JSONResponse; return the data of the page, not a response: hotpath "
+        "makes the response (media_type= and headers= of the route are for what it says)",
+        "from starlette.responses import JSONResponse\n" + changed('{"market": market}', 'JSONResponse({"a": market})'),
+        exit_code=1,
     ),
     Mistake(
         "what JSON does not have",
@@ -165,6 +227,22 @@ MISTAKES = [
         first=("build myapp:hot",),
     ),
     Mistake(
+        "a route that was declared after the last build",
+        "explain myapp:other /about",
+        "  no item of the current generation has this key; '/about' is declared, and generation 1 was built without it"
+        ": run 'hotpath build TARGET' with the Hotpath object that declares it",
+        GOOD + '\nother = Hotpath("var/hot")\n\n@other.route("/about")\ndef about():\n    return {"a": 1}\n',
+        exit_code=1,
+        first=("build myapp:hot",),
+    ),
+    Mistake(
+        "a path without its first slash",
+        "explain myapp:hot top/kospi",
+        "  a path begins with a slash; write '/top/kospi'",
+        exit_code=1,
+        first=("build myapp:hot",),
+    ),
+    Mistake(
         "a query parameter that makes another page",
         "explain myapp:hot /top/kospi?page=2",
         "  the query holds a parameter that the route does not declare with query=(…); write query=('name',) "
@@ -205,16 +283,17 @@ Command = Callable[[Path, str], Result]
 
 
 @pytest.fixture
-def hotpath(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+def hotpath(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
     """Runs a command line in a folder, in this process; what is printed is in ``output``."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def call(folder: Path, command: str) -> Result:
         monkeypatch.chdir(folder)
-        monkeypatch.delitem(sys.modules, "myapp", raising=False)
+        sys.modules.pop("myapp", None)
         return CliRunner().invoke(main, command.split())
 
-    return call
+    yield call
+    sys.modules.pop("myapp", None)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda one: one.name)
@@ -225,7 +304,7 @@ def test_what_is_printed_says_what_to_write(mistake: Mistake, tmp_path: Path, ho
         assert hotpath(tmp_path, command).exit_code == 0
     done = hotpath(tmp_path / mistake.folder, mistake.command)
     assert mistake.told.format(here=tmp_path) in done.output
-    assert isinstance(done.exception, SystemExit), done.exception
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     assert done.exit_code == mistake.exit_code
 
 

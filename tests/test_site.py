@@ -23,6 +23,19 @@ def keys(hot: Hotpath) -> list[str]:
     return [item.key for item in hot.plan()]
 
 
+def test_directories_alone_need_no_batch(tmp_path: Path) -> None:
+    hot = Hotpath(tmp_path)
+    hot.directory("/a/{n}", "a/{n}.json")
+    with pytest.raises(DeclarationError, match="without a build"):
+        hot.plan()
+
+
+@pytest.mark.parametrize("root", ["", "a\0b", None, 7, b"hot", "~/hot", "$HOME/hot"])
+def test_a_root_that_cannot_be_meant_is_refused(root: Any) -> None:
+    with pytest.raises(DeclarationError, match="root="):
+        Hotpath(root)
+
+
 def test_a_product_of_lists(hot: Hotpath) -> None:
     @hot.route("/rankings/{market}/{metric}", each={"market": ["kospi", "nyse"], "metric": ["pe", "pb"]})
     def rankings(market: str, metric: str) -> None: ...

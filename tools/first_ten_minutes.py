@@ -3,13 +3,14 @@
     python tools/first_ten_minutes.py            FastAPI and Django
     python tools/first_ten_minutes.py django     only that
 
-Writes the files a user would write, runs the commands a user would run, and stops at the first that does not do what
-the documents say. Needs an index to install from; traffic is to this machine only.
+Writes the files that docs/how-to/first-ten-minutes.md shows, runs its commands, and stops at the first that does not do
+what it says. Needs an index to install from; traffic is to this machine only.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -24,51 +25,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 300
 
-FASTAPI_APP = """\
-from fastapi import FastAPI
-from hotpath import Hotpath, HotpathMiddleware, MemoryGuard
+PAGE = ROOT / "docs/how-to/first-ten-minutes.md"
 
-hot = Hotpath("var/hot")
-api = FastAPI()
-BROKEN = False
 
-@api.get("/rankings/{market}")
-@hot.route("/rankings/{market}", each={"market": ["kospi", "nyse"]}, records="items")
-def rankings(market: str):
-    return {"market": market, "items": [{"ticker": "005930"}]}
-
-@api.get("/stocks/{ticker}")
-def stock(ticker: str):
-    raise RuntimeError("the database is gone")
-
-app = HotpathMiddleware(api, hot=hot, guard=MemoryGuard())
-"""
-
-DJANGO_HOT = """\
-from hotpath.contrib.django import hot
-
-@hot.route("/rankings/{market}", each={"market": ["kospi", "nyse"]}, records="items")
-def rankings(market):
-    return {"market": market, "items": [{"ticker": "005930"}]}
-"""
-
-DJANGO_URLS = """\
-from django.urls import path
-
-def stock(request, ticker):
-    raise RuntimeError("the database is gone")
-
-urlpatterns = [path("stocks/<ticker>", stock)]
-"""
-
-DJANGO_ASGI = """\
-import os
-
-from hotpath.contrib.django import get_asgi_application
-
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "site1.settings")
-application = get_asgi_application()
-"""
+def files() -> dict[str, str]:
+    """The Python files of the page, by the name that stands above each."""
+    found = re.findall(r"`([\w/]+\.py)`:\n\n(?:<!--.*?-->\n)?```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    return dict(found)
 
 
 @dataclass
@@ -151,7 +114,7 @@ def answer(port: int, path: str, until: float = 0.0) -> int:
 
 def fastapi(way: Path10, wheel: Path) -> None:
     way.step("a virtual environment, pip install", lambda: way.install(wheel, "cli,server", "fastapi"))
-    way.step("write app.py, 19 lines", lambda: way.write("app.py", FASTAPI_APP))
+    way.step("write app.py", lambda: way.write("app.py", files()["app.py"]))
     way.step("hotpath build app:hot", lambda: way.run("hotpath", "build", "app:hot"))
     way.step("uvicorn app:app; /rankings/kospi is 200 while the app fails", lambda: way.serve_and_break("app:app"))
     way.step(
@@ -169,11 +132,10 @@ def django(way: Path10, wheel: Path) -> None:
             "INSTALLED_APPS = [", 'INSTALLED_APPS = [\n    "hotpath.contrib.django",\n    "site1",', 1
         )
         settings.write_text(text + '\nHOTPATH_STORE = BASE_DIR / "var/hot"\n', "utf-8")
-        way.write("site1/hot.py", DJANGO_HOT)
-        way.write("site1/urls.py", DJANGO_URLS)
-        way.write("site1/asgi.py", DJANGO_ASGI)
+        for name in ("site1/hot.py", "site1/urls.py", "site1/asgi.py"):
+            way.write(name, files()[name])
 
-    way.step("three lines of settings, hot.py, asgi.py", declare)
+    way.step("three lines of settings, hot.py, urls.py, asgi.py", declare)
     way.step("manage.py check", lambda: way.run("python", "manage.py", "check"))
     way.step("manage.py hotpath build", lambda: way.run("python", "manage.py", "hotpath", "build"))
     way.step(

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,72 @@ def test_the_project_passes_its_own_tests_and_checks(environment: dict[str, str]
     tested = manage(environment, "test", "-v0")
     assert tested.returncode == 0, tested.stderr
     assert "Ran 5 tests" in tested.stderr
+
+
+def test_a_hot_py_that_fails_and_a_setting_that_is_none_are_told_in_a_line(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    settings = "from mysite.settings import *\nINSTALLED_APPS = [*INSTALLED_APPS, 'broken']\nHOTPATH_STROE = 'x'\n"
+    Path(tmp_path, "wrong.py").write_text(settings)
+    Path(tmp_path, "broken").mkdir()
+    Path(tmp_path, "broken/__init__.py").touch()
+    Path(tmp_path, "broken/hot.py").write_text("import nowhere_at_all\n")
+    environment |= {"DJANGO_SETTINGS_MODULE": "wrong", "PYTHONPATH": str(tmp_path)}
+    for arguments, code in ((["hotpath", "build"], 2), (["check"], 1)):
+        done = manage(environment, *arguments)
+        assert done.returncode == code
+        told = f"{tmp_path}/broken/hot.py:1: a hot.py cannot be imported: ModuleNotFoundError: No module named"
+        assert told in done.stderr
+        assert "HOTPATH_STROE is no setting of hotpath" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+OUTSIDE = """
+from hotpath import MemoryGuard
+from hotpath.contrib.django import get_asgi_application, hot
+from hotpath.health import HealthEndpoints
+guard = MemoryGuard()
+seen = []
+application = HealthEndpoints(get_asgi_application(guard=guard, observe=seen.append), hot=hot, guard=guard)
+"""
+
+
+def test_the_middleware_has_its_options_and_what_stands_outside_of_it_is_no_fault(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    Path(tmp_path, "outside.py").write_text(OUTSIDE)
+    Path(tmp_path, "wrong.py").write_text("from mysite.settings import *\nASGI_APPLICATION = 'outside.application'\n")
+    environment |= {"DJANGO_SETTINGS_MODULE": "wrong", "PYTHONPATH": str(tmp_path)}
+    checked = manage(environment, "check", "--fail-level", "WARNING")
+    assert checked.returncode == 0, checked.stderr
+    ask = """
+import asyncio
+from outside import application, seen
+from hotpath.testing import asgi_get
+print(asyncio.run(asgi_get(application, "/nothing")).status, seen[0].result)
+"""
+    environment["PYTHONPATH"] += f"{os.pathsep}{HERE}"
+    command = [sys.executable, "-c", ask]
+    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "404 miss\n", done.stderr
+
+
+CALL = """
+import django
+from django.core.management import CommandError, call_command
+django.setup()
+call_command("hotpath", "pin", "1")
+try:
+    call_command("hotpath", "rollback", "--to", "77")
+except CommandError as error:
+    print(error.returncode, error)
+"""
+
+
+def test_the_command_can_be_called_from_code(project: dict[str, str]) -> None:
+    command = [sys.executable, "-c", CALL]
+    done = subprocess.run(command, cwd=HERE, env=project, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.splitlines() == ["generation 1 is pinned", "1 hotpath rollback ended with 1"], done.stderr
 
 
 CHECKS = (
@@ -130,13 +197,16 @@ def test_runserver_says_that_it_has_no_hot_pages(project: dict[str, str]) -> Non
         stderr=subprocess.PIPE,
         text=True,
     ) as server:
+        killer = threading.Timer(60, server.kill)  # one that says nothing is not waited for
+        killer.start()
         assert server.stderr is not None
         told = []
         for line in server.stderr:  # it serves from then on, or ends
             told.append(line)
             if "HINT" in line:
                 break
-        server.terminate()
+        server.kill()
+        killer.cancel()
     assert "hotpath.W004" in "".join(told)
     assert "uvicorn" in told[-1]
 
@@ -160,6 +230,10 @@ def port(project: dict[str, str], tmp_path: Path) -> Iterator[int]:
                 time.sleep(0.05)
         yield number
         server.terminate()
+        try:
+            server.wait(20)
+        finally:
+            server.kill()
 
 
 def get(port: int, path: str) -> tuple[int, str | None, bytes]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -197,8 +198,15 @@ class AccessLog:
         self._closing.set()
         self._wake.set()
         thread.join(timeout_seconds)
-        atexit.unregister(self.close)
+        atexit.unregister(self._end)
         self._make_thread()
+
+    def _end(self) -> None:
+        """Python ends. What a handler hangs in must not keep the process from ending too."""
+        thread = self._thread
+        self.close()
+        if thread is not None and thread.is_alive():
+            _leave_what_hangs()
 
     def forget(self) -> None:
         """In a forked child, which has the object and not the thread: what waits is the parent's to write."""
@@ -220,7 +228,7 @@ class AccessLog:
                 target=self._run, args=(self._wake, self._closing), name="hotpath-access", daemon=True
             )
             self._thread.start()
-            atexit.register(self.close)
+            atexit.register(self._end)
 
     def _run(self, wake: threading.Event, closing: threading.Event) -> None:
         while not closing.is_set():
@@ -261,6 +269,23 @@ def _forget_after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+def _leave_what_hangs() -> None:
+    """Python flushes every handler and both standard streams at its end, and would wait for the locks of one that
+    hangs: a pipe that nobody reads, a disk that is gone. What those still hold is lost either way."""
+    logger: logging.Logger | None = access_logger
+    while logger is not None:
+        for handler in logger.handlers:
+            if handler.lock is not None and not handler.lock.acquire(blocking=False):
+                handler.createLock()
+                handler.flush = handler.close = lambda: None  # type: ignore[method-assign]
+                for name in ("stdout", "stderr"):
+                    if getattr(handler, "stream", None) is getattr(sys, name):
+                        setattr(sys, name, None)
+            elif handler.lock is not None:
+                handler.lock.release()
+        logger = logger.parent if logger.propagate else None
 
 
 def encode(line: _Line) -> str:

@@ -57,6 +57,9 @@ KEEP_BEGINNING = 200
 # What a run took over must not look new for longer than a nightly batch's pages may.
 RETRY_SECONDS = 24 * 3600
 
+# Of the routes that a warning is about.
+TELL_ROUTES = 3
+
 # Building a page twice to see whether it is the same is not worth more than this.
 TWICE_SECONDS = 5.0
 
@@ -336,6 +339,7 @@ class _Run:
         if reason:
             self._keep({**record, "outcome": FAILED, "reason": reason})
             raise BuildFailed(self.failures, len(self.planned), reason)
+        self.warnings += self._no_longer_declared()
         verdict = judge_run(self.hot.store, record)
         self.warnings += verdict.warnings
         record["findings"] = verdict.findings
@@ -355,6 +359,19 @@ class _Run:
             time.monotonic() - self.started,
             path,
         )
+
+    def _no_longer_declared(self) -> list[str]:
+        """Who takes a route out of the code means it; two ``Hotpath`` objects with one store is a mistake."""
+        previous, declared = self.stage.previous, {route.path.text for route in self.hot.routes}
+        gone = sorted({policy.route for policy in previous.head.policies} - declared) if previous else []
+        if not gone:
+            return []
+        named = ", ".join(map(repr, gone[:TELL_ROUTES])) + " …" * (len(gone) > TELL_ROUTES)
+        warning = (
+            f"{named}: built last time and declared no more, so the app answers; where that is not meant, is there"
+            " another Hotpath object with this store? each needs a store of its own"
+        )
+        return [warning]
 
     def _too_many(self, max_failures: float) -> str | None:
         """Why nothing is published, where too much failed."""

@@ -228,6 +228,16 @@ class WatchedDirectory:
         freshness = Freshness(modified + self.policy.lifetime_seconds, now)
         return make_page(item, None, freshness, bodies, generation_header=False, now=now)
 
+    def nothing_found(self) -> str | None:
+        """That no file is there now, for people; ``None`` where one is."""
+        pattern = glob.escape(self.files.render(dict.fromkeys(self.files.names, "\0"))).replace("\0", "*")
+        if self.pages or next(glob.iglob(pattern), None) is not None:  # noqa: PTH207 (as above)
+            return None
+        return (
+            f"no file is {self.files.text}, so the app answers {self.path.text!r} (a relative path counts from the"
+            " working directory; Path(__file__).parent / '…' does not)"
+        )
+
     def _tell(self, name: str, problem: str) -> None:
         """Once for a file until it is good again, not at every look."""
         if name not in self._told:

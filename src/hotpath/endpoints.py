@@ -1,4 +1,4 @@
-"""What a framework would still do with what an endpoint returns, where its function is a hot route too."""
+"""What a framework does that a hot page has nothing of: with what an endpoint returns, and before it asks us."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from typing import Any, get_args
 from hotpath.routes import Route
 
 # Middleware around middleware; more than anybody has.
-_MOST_LAYERS = 50
+MOST_LAYERS = 50
 
 
 def held_back(app: object, routes: Iterable[Route]) -> Iterator[str]:
     """For each hot route whose function is an endpoint of ``app`` with a ``response_model``: that it is not applied.
 
-    FastAPI leaves fields out and gives them other names by it. A hot page is what the function returns.
+    FastAPI leaves fields out and gives them other names by it. A hot page is what the function returns. And of
+    Litestar, which asks its middleware after its router: that pages without a route of its own are lost.
     """
+    if type(app).__module__.startswith("litestar.middleware."):
+        yield (
+            "Litestar asks its middleware after its router: a hot page without a route of Litestar's is a 404, and HEAD"
+            " a 405; write app = HotpathMiddleware(Litestar(…), hot=hot) instead of middleware=[…]"
+        )
     functions = {id(route.function): route for route in routes}
     for endpoint in _endpoints(app):
         route = functions.get(id(getattr(endpoint, "endpoint", None)))
@@ -31,7 +37,7 @@ def held_back(app: object, routes: Iterable[Route]) -> Iterator[str]:
 
 
 def _endpoints(app: object) -> Iterator[object]:
-    for _ in range(_MOST_LAYERS):
+    for _ in range(MOST_LAYERS):
         routes = getattr(app, "routes", None)
         if isinstance(routes, list):
             yield from routes

@@ -61,6 +61,8 @@ class HotpathMiddleware:
             raise DeclarationError(f"hot={hot!r}: give the Hotpath object that declares the routes")
         if not callable(app):
             raise DeclarationError(f"app={app!r} is no ASGI application")
+        if isinstance(app, type) and not hasattr(app, "__await__"):
+            raise DeclarationError(f"app={app!r} is a class; write HotpathMiddleware({app.__name__}(…), hot=hot)")
         if _is_wsgi(app):
             raise DeclarationError(
                 f"app={app!r} takes two arguments, as a WSGI application does; write "
@@ -73,7 +75,7 @@ class HotpathMiddleware:
         if observe is not None and not is_plain(observe):
             raise DeclarationError(f"observe={observe!r}: write a plain function that takes a HotpathRequest")
         for told in held_back(app, hot.routes):
-            logger.warning("hotpath: %s", told)
+            hot.tell(told)
         self.app = app
         self.hot = hot
         self.internal_errors = 0
@@ -252,7 +254,7 @@ class HotpathMiddleware:
         if self._guard is not None:
             self._start_guard(self._guard)
         try:
-            await run_in_thread(self._reader.start)
+            await run_in_thread(self.hot.start)
         except Exception:
             # A store that cannot be read must not keep the app from starting: every page is the app's then.
             self._report()

@@ -42,6 +42,12 @@ def encode_payload(value: object, media_type: str) -> bytes:
         return body
     if value is None:
         raise ItemError("the function returned None; return the data of the page")
+    # Starlette's, FastAPI's, Django's and Quart's: what a framework sends is no data of a page.
+    if hasattr(value, "status_code") and hasattr(value, "headers"):
+        raise ItemError(
+            f"the function returned a {type(value).__name__}; return the data of the page, not a response: hotpath"
+            " makes the response (media_type= and headers= of the route are for what it says)"
+        )
     if not is_json(media_type):
         raise ItemError(f"the function returned a {type(value).__name__} for {media_type}; return str or bytes")
     try:

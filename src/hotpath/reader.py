@@ -117,6 +117,11 @@ class Reader:
         return [*self._lines]
 
     @property
+    def built_routes(self) -> frozenset[str]:
+        """The routes that the generation was built with; empty where none is loaded."""
+        return frozenset(policy.route for policy in self._head.policies) if self._head else frozenset()
+
+    @property
     def body_bytes(self) -> int:
         """Bytes that loaded pages account for."""
         return self._resident_bytes

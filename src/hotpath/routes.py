@@ -187,6 +187,11 @@ def check_route(route: Route) -> None:
     given: tuple[str, ...] | None = None
     if route.each is None:
         given = ()
+    elif inspect.iscoroutinefunction(route.each) or inspect.isasyncgenfunction(route.each):
+        raise DeclarationError(
+            f"each={getattr(route.each, '__name__', route.each)} is async; write a plain function: def, not async def",
+            where=route.where,
+        )
     elif isinstance(route.each, Mapping):
         given = tuple(route.each)
         for name, values in route.each.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -41,6 +42,8 @@ DEFAULT_CDN_CACHE_CONTROL = "public, max-age=300, stale-while-revalidate=600, st
 # A nightly batch, and two hours for one that is late.
 DEFAULT_LIFETIME = "26h"
 
+logger = logging.getLogger("hotpath")
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -73,12 +76,13 @@ class Hotpath:
             raise DeclarationError(
                 f"refresh={refresh!r}: write the seconds between two looks at the store, 0.01 to 3600"
             )
-        self.store = Store(root, keep=keep)
+        self.store = Store(_directory(root), keep=keep)
         self.routes: list[Route] = []
         self._lifetime_seconds = parse_whole_seconds(lifetime, "lifetime")
         self._cache_control = _required(check_field_value(cache_control, "cache_control"))
         self._cdn_cache_control = check_field_value(cdn_cache_control, "cdn_cache_control")
         self._directories: list[WatchedDirectory] = []
+        self._told: set[str] = set()
         self._options = ReaderOptions(
             float(refresh), parse_bytes(max_body_bytes, "max_body_bytes"), generation_header, redirect_slashes
         )
@@ -203,11 +207,40 @@ class Hotpath:
 
     def plan(self) -> list[PlannedItem]:
         """Every item the batch has to build. Raises ``DeclarationError`` before any function is run."""
+        if self._directories and not self.routes:
+            raise DeclarationError("only directories are declared: their files are served as they are, without a build")
         return plan(self.routes)
 
     def current(self) -> Snapshot:
         """What this process serves now; empty before the first load."""
         return self.reader.snapshot
+
+    def start(self) -> None:
+        """Load what there is and keep it current, as the middleware does at start. Blocks while loading.
+
+        Where a generation is loaded that has no page of a declared route, or a directory has no file, the log says so
+        once.
+        """
+        self.reader.start()
+        built = self.reader.built_routes
+        missing = [route for route in self.routes if route.path.text not in built] if built else []
+        if missing:
+            more = f" and {len(missing) - 1} more declared routes" if len(missing) > 1 else ""
+            self.tell(
+                f"generation {self.reader.snapshot.generation} has no page of {missing[0].path.text!r}{more}"
+                f" ({missing[0].where}), so the app answers; run 'hotpath build TARGET' with the Hotpath object that"
+                " declares it"
+            )
+
+        for directory in self._directories:
+            if problem := directory.nothing_found():
+                self.tell(problem)
+
+    def tell(self, problem: str) -> None:
+        """A warning in the log, once however many middlewares find it."""
+        if problem not in self._told:
+            self._told.add(problem)
+            logger.warning("hotpath: %s", problem)
 
     @property
     def directories(self) -> tuple[WatchedDirectory, ...]:
@@ -278,6 +311,17 @@ def _names(names: Iterable[str], option: str) -> tuple[str, ...]:
     if isinstance(names, str):
         raise DeclarationError(f"{option}={names!r} is text; write {option}=({names!r},)")
     return tuple(names)
+
+
+def _directory(root: str | os.PathLike[str]) -> str:
+    """The path of a store as it was meant, or ``DeclarationError``: what a shell would expand, nobody does here."""
+    path = os.fspath(root) if isinstance(root, str | os.PathLike) else None
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise DeclarationError(f"root={root!r} is no directory; write where generations live, Hotpath('var/hot')")
+    if path[0] in "~$":
+        how = f"Path({path!r}).expanduser()" if path[0] == "~" else f"os.path.expandvars({path!r})"
+        raise DeclarationError(f"root={path!r} would be a directory of just this name; write Hotpath({how})")
+    return path
 
 
 def _required(value: str | None) -> str:

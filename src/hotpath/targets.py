@@ -47,9 +47,9 @@ def _find(target: str) -> object:
             target, "this is a directory, and what is declared has to be known; write app:hot, or as yours is"
         )
     if not colon or not module_name or not attributes:
-        raise TargetError(target, f"expected module:attribute; write {_as_module(module_name) or 'myapp'}:hot")
+        raise TargetError(target, f"expected module:attribute; {_as_written(module_name, 'hot')}")
     if module_name != _as_module(module_name):
-        raise TargetError(target, f"expected module:attribute; write {_as_module(module_name)}:{attributes}")
+        raise TargetError(target, f"expected module:attribute; {_as_written(module_name, attributes)}")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -70,13 +70,22 @@ def _find(target: str) -> object:
             names = _sites_in(module_name)
             hint = f"; it has {module_name}:{names[0]}" if names else "; write hot = Hotpath(…) in it"
             raise TargetError(target, f"{module_name} has no attribute {name!r}{hint}") from None
+        except Exception as error:  # one that is made when it is asked for: Django's, from settings that may be wrong
+            raise TargetError(target, f"{error}") from error
     return found
 
 
+def _as_written(name: str, attributes: str) -> str:
+    """What to write for a path: ``./site/app.py`` is the module ``site.app``, and elsewhere ``app`` in its folder."""
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts:
+        return f"write {_as_module(path.name)}:{attributes}, in the directory {path.parent}"
+    return f"write {_as_module(name) or 'myapp'}:{attributes}"
+
+
 def _as_module(name: str) -> str:
-    """The module that a path means: ``./site/app.py`` is ``site.app``."""
     name = name.removesuffix(".py")
-    return ".".join(part for part in Path(name).parts if part not in ("/", "..")) if os.sep in name else name
+    return ".".join(Path(name).parts) if os.sep in name else name
 
 
 def _set_up_django(target: str) -> None:

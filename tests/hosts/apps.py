@@ -1,7 +1,8 @@
 """Each host with the same three cold pages, and hotpath around it as that host's users would put it there.
 
-``/cold`` says so, ``/boom`` raises, and POST to ``/hot`` is the host's own. ``HOTPATH_TEST_STORE`` names the store, for
-a server that runs one of these.
+``/cold`` says so, ``/boom`` raises, and POST to ``/hot`` is the host's own. For a server that runs one of these,
+``HOTPATH_TEST_STORE`` names the store and ``HOTPATH_TEST_HOST`` which; several, with commas between, are told apart by
+the request's ``Host``.
 """
 
 from __future__ import annotations
@@ -164,6 +165,23 @@ HOSTS: dict[str, Callable[[Hotpath], App]] = {
     )
 }
 
+
+def by_name(apps: dict[str, App]) -> App:
+    """One of several, by the name that the client asked for. None of them gets a lifespan."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError(scope["type"])
+        name = dict(scope["headers"])[b"host"].decode("ascii").partition(":")[0]
+        await apps[name](scope, receive, send)
+
+    return app
+
+
 # What a server is told to run: ``tests.hosts.apps:app``.
 if "HOTPATH_TEST_HOST" in os.environ:
-    app = HOSTS[os.environ["HOTPATH_TEST_HOST"]](declare(os.environ["HOTPATH_TEST_STORE"]))
+    made = {
+        name: HOSTS[name](declare(os.environ["HOTPATH_TEST_STORE"]))
+        for name in os.environ["HOTPATH_TEST_HOST"].split(",")
+    }
+    app = next(iter(made.values())) if len(made) == 1 else by_name(made)

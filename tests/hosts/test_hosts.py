@@ -24,6 +24,7 @@ from hotpath.site import Hotpath
 from hotpath.testing import Response, asgi_get
 from tests.faults.sites import await_true
 from tests.hosts.apps import HOSTS, ROWS, declare
+from tests.servers.conftest import SERVERS, await_all, missing, start
 
 BODY = orjson.dumps(ROWS)
 PACKAGE = {"starlette_added": "starlette", "fastapi_added": "fastapi", "mounted": "starlette", "bare": "starlette"}
@@ -71,6 +72,20 @@ def prefix(host: str) -> str:
     return "/sub" if host == "mounted" else ""
 
 
+def over_the_wire(host: str, port: int) -> Ask:
+    def ask(path: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Response:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            connection.request(method, prefix(host) + path, headers={"Host": host, **(headers or {})})
+            answer = connection.getresponse()
+            fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.getheaders()]
+            return Response(answer.status, fields, answer.read())
+        finally:
+            connection.close()
+
+    return ask
+
+
 @pytest.fixture
 def on_a_server(host: str, store: Path, tmp_path: Path) -> Iterator[Ask]:
     with socket.socket() as free:
@@ -81,16 +96,7 @@ def on_a_server(host: str, store: Path, tmp_path: Path) -> Iterator[Ask]:
     with (tmp_path / "server.log").open("wb") as log:
         server = subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2], stdout=log, stderr=log)
 
-    def ask(path: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Response:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        try:
-            connection.request(method, prefix(host) + path, headers=dict(headers or {}))
-            answer = connection.getresponse()
-            fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.getheaders()]
-            return Response(answer.status, fields, answer.read())
-        finally:
-            connection.close()
-
+    ask = over_the_wire(host, port)
     try:
         deadline = time.monotonic() + 30
         while True:
@@ -104,7 +110,10 @@ def on_a_server(host: str, store: Path, tmp_path: Path) -> Iterator[Ask]:
         yield ask
     finally:
         server.terminate()
-        server.wait(20)
+        try:
+            server.wait(20)
+        finally:
+            server.kill()
 
 
 def hold(ask: Ask) -> None:
@@ -139,6 +148,35 @@ def test_every_host_on_a_real_server(on_a_server: Ask) -> None:
     hold(on_a_server)
     assert on_a_server("/boom").status == 500
     hold(on_a_server)
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(request: pytest.FixtureRequest, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a server that has all hosts that are here, told apart by ``Host``."""
+    name: str = request.param
+    absent = missing(name)
+    if absent:
+        pytest.skip(f"{', '.join(absent)} is not installed")
+    here = [one for one in HOSTS if importlib.util.find_spec(needed(one)) is not None]
+    log = tmp_path_factory.mktemp("server") / "log"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.servers.conftest.APP", "tests.hosts.apps:app")
+        patch.setenv("HOTPATH_TEST_HOST", ",".join(here))
+        patch.setenv("HOTPATH_TEST_STORE", str(store))
+        running = start(name, SERVERS[name], store, log)
+        try:
+            await_all({name: running})
+            yield running.port
+        finally:
+            running.stop()
+
+
+@pytest.mark.slow
+def test_every_host_on_every_server(server: int, host: str) -> None:
+    ask = over_the_wire(host, server)
+    hold(ask)
+    assert ask("/boom").status == 500
+    hold(ask)
 
 
 # What the host does with cold pages stays as it is, and the order for hot pages is the one the docs tell.
@@ -214,6 +252,34 @@ def test_what_stands_outside_of_hotpath_sees_hot_pages_and_what_stands_inside_do
         assert answer.header("access-control-allow-origin") == ("https://a.example" if innermost else None)
 
 
+def test_a_guard_of_identity_keeps_a_hot_page_only_from_outside_or_by_bypass(hot: Hotpath) -> None:
+    """As docs/how-to/put-it-around-your-app.md tells: from inside it is never asked."""
+    from starlette.middleware.base import BaseHTTPMiddleware
+    from starlette.responses import PlainTextResponse
+
+    from tests.hosts.apps import _fastapi
+
+    async def only_with_a_token(request: Any, call_next: Any) -> Any:
+        if "authorization" not in request.headers:
+            return PlainTextResponse("who?", 401)
+        return await call_next(request)
+
+    def ask(app: Any, path: str, *fields: tuple[bytes, bytes]) -> int:
+        return asyncio.run(asgi_get(app, path, headers=[(b"host", b"h"), *fields])).status
+
+    token = (b"authorization", b"Bearer x")
+    inside = _fastapi()
+    inside.add_middleware(BaseHTTPMiddleware, dispatch=only_with_a_token)
+    wrapped = HotpathMiddleware(inside, hot=hot)
+    assert [ask(wrapped, "/hot"), ask(wrapped, "/cold"), ask(wrapped, "/cold", token)] == [200, 401, 200]
+    outside = _fastapi()
+    outside.add_middleware(HotpathMiddleware, hot=hot)
+    outside.add_middleware(BaseHTTPMiddleware, dispatch=only_with_a_token)
+    assert [ask(outside, "/hot"), ask(outside, "/hot", token)] == [401, 200]
+    passed = HotpathMiddleware(inside, hot=hot, bypass=lambda scope: True)
+    assert ask(passed, "/hot") == 401
+
+
 def test_a_host_that_raises_on_lifespan_still_has_its_hot_pages(hot: Hotpath) -> None:
     pytest.importorskip("django")
     app = HOSTS["django"](hot)
@@ -232,8 +298,10 @@ def test_a_host_that_raises_on_lifespan_still_has_its_hot_pages(hot: Hotpath) ->
     assert asyncio.run(start_and_ask()).body == BODY
 
 
-def test_litestar_builds_the_class_for_each_route_and_all_share_one_site(hot: Hotpath) -> None:
-    """Registered inside, hotpath is asked after Litestar's router: GET works, HEAD is the router's 405 already."""
+def test_litestar_builds_the_class_for_each_route_and_all_share_one_site(
+    hot: Hotpath, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Registered inside, hotpath is asked after Litestar's router, and says so: GET works, HEAD is a 405 already."""
     pytest.importorskip("litestar")
     from litestar import Litestar, get
     from litestar.middleware import DefineMiddleware
@@ -255,6 +323,9 @@ def test_litestar_builds_the_class_for_each_route_and_all_share_one_site(hot: Ho
     assert asyncio.run(asgi_get(app, "/hot")).body == BODY
     assert asyncio.run(asgi_get(app, "/cold")).body == b"cold"
     assert asyncio.run(asgi_get(app, "/hot", method="HEAD")).status == 405
+    assert asyncio.run(asgi_get(app, "/sub/hot")).status == 404
+    told = [record.getMessage() for record in caplog.records if "after its router" in record.getMessage()]
+    assert len(told) == 1
     assert len(built) > 1
     assert {id(one.hot.current()) for one in built} == {id(hot.current())}
 

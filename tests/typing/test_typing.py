@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -41,9 +43,19 @@ def pyright(folder: Path, cache: Path) -> subprocess.CompletedProcess[str]:
 
 
 def run(program: list[str], arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*program, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=SECONDS
-    )
+    """With an end, whatever it has started: pyright is node, and fetches itself with npm. 124: it took too long."""
+    command = [*program, *arguments]
+    pipes = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=folder, stdout=pipes, stderr=pipes, text=True, start_new_session=True
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate(timeout=SECONDS)
+            return subprocess.CompletedProcess(command, 124, out, err)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 Check = Callable[[Path, Path], subprocess.CompletedProcess[str]]

@@ -40,6 +40,8 @@ class Explanation:
 def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Explanation:
     """Resolve ``url`` (a path, or a whole URL whose host does not matter) exactly as the middleware would."""
     parts = urlsplit(url)
+    if parts.path[:1] not in ("", "/") or not url:
+        return Explanation(url, False, f"a path begins with a slash; write '/{url}'")
     raw_path = (parts.path or "/").encode("utf-8")
     query = parts.query.encode("utf-8")
     reader = hot.reader
@@ -73,7 +75,7 @@ def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
         return "; ".join(reasons)
     text = canonical.decode("ascii")
     declared = next((r.path.text for r in hot.routes if matches_path(r.path, text)), None)
-    declared = declared or next((d.path.text for d in hot.directories if matches_path(d.path, text)), None)
+    watched = next((d for d in hot.directories if matches_path(d.path, text)), None)
     keys = hot.reader.keys
     other = canonical.rstrip(b"/") if canonical.endswith(b"/") else canonical + b"/"
     same = next((key for key in keys if key.lower() == canonical.lower() and key != canonical), None)
@@ -83,6 +85,16 @@ def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
         reasons.append(f"{same.decode()} is hot, keys differ by case (fold_case=True makes them one)")
     elif miss is OTHER_QUERY:
         reasons.append("write query=('name',) where it makes another page, or leave it out of the link")
+    elif declared is None and watched is not None:
+        there = (
+            f"{watched.path.text!r} is declared for the files {watched.files.text}, and there is no valid one for it"
+        )
+        reasons.append(watched.nothing_found() or there)
+    elif declared is not None and declared not in reader.built_routes and reader.built_routes:
+        reasons.append(
+            f"{declared!r} is declared, and generation {reader.snapshot.generation} was built without it: run"
+            " 'hotpath build TARGET' with the Hotpath object that declares it"
+        )
     elif declared is not None:
         reasons.append(
             f"{declared!r} is declared and has no such item: is the value in each=, was the batch run since?"

@@ -6,6 +6,8 @@ Add ``"hotpath.contrib.django"`` to ``INSTALLED_APPS``, declare hot pages in a `
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -15,8 +17,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.module_loading import autodiscover_modules
 
+from hotpath.access import Observer
 from hotpath.errors import DeclarationError
-from hotpath.middleware import HotpathMiddleware
+from hotpath.guard import MemoryGuard
+from hotpath.middleware import HotpathMiddleware, Scope
 from hotpath.routes import PlannedItem
 from hotpath.site import Hotpath
 
@@ -40,8 +44,8 @@ class DjangoHotpath(Hotpath):
     """The hot pages of a Django project, declared in the ``hot.py`` of its apps."""
 
     def plan(self) -> list[PlannedItem]:
-        """Every item the batch has to build. Raises ``DeclarationError``."""
-        discover()
+        """Every item the batch has to build. Raises ``DeclarationError``, also where a ``hot.py`` fails."""
+        discover_or_say()
         planned = super().plan()
         # The batch forks: a connection that ``each=`` opened must not be shared by two processes.
         connections.close_all()
@@ -51,6 +55,18 @@ class DjangoHotpath(Hotpath):
 def discover() -> None:
     """Import the ``hot.py`` of every installed app, once."""
     autodiscover_modules("hot")
+
+
+def discover_or_say() -> None:
+    """The same; ``DeclarationError`` with the line where an import fails, which a batch can tell people."""
+    try:
+        discover()
+    except (DeclarationError, ImproperlyConfigured):
+        raise
+    except Exception as error:  # a module may raise anything while it is imported
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        problem = f"a hot.py cannot be imported: {type(error).__name__}: {error}"
+        raise DeclarationError(problem, where=f"{frame.filename}:{frame.lineno}") from error
 
 
 @cache
@@ -69,11 +85,19 @@ def site() -> DjangoHotpath:
         raise ImproperlyConfigured(f"{PREFIX}… in the settings: {error}") from error
 
 
-def get_asgi_application() -> HotpathMiddleware:
-    """Django's application behind the hot pages; what ``asgi.py`` calls ``application``."""
+def get_asgi_application(
+    *,
+    guard: MemoryGuard | None = None,
+    bypass: Callable[[Scope], bool] | None = None,
+    observe: Observer | None = None,
+) -> HotpathMiddleware:
+    """Django's application behind the hot pages; what ``asgi.py`` calls ``application``.
+
+    The options are those of ``HotpathMiddleware``.
+    """
     application = get_django_application()
     discover()
-    return HotpathMiddleware(application, hot=site())
+    return HotpathMiddleware(application, hot=site(), guard=guard, bypass=bypass, observe=observe)
 
 
 def __getattr__(name: str) -> Any:

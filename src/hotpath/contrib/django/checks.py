@@ -14,18 +14,14 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 
 import hotpath.contrib.django as integration
+from hotpath.endpoints import MOST_LAYERS
 from hotpath.errors import DeclarationError
 from hotpath.middleware import HotpathMiddleware
 
 
 def check_setup(app_configs: Sequence[Any] | None, **options: Any) -> list[CheckMessage]:
     """Everything that can be seen without running a batch."""
-    found: list[CheckMessage] = []
-    known = {integration.STORE, *integration.OPTIONS}
-    for name in dir(settings):
-        if name.startswith(integration.PREFIX) and name not in known:
-            hint = f"There are {', '.join(sorted(known))}."
-            found.append(Error(f"{name} is no setting of hotpath.", hint=hint, id="hotpath.E001"))
+    found = check_settings()
     for entry in getattr(settings, "MIDDLEWARE", ()):
         if entry.startswith("hotpath."):
             found.append(
@@ -36,7 +32,7 @@ def check_setup(app_configs: Sequence[Any] | None, **options: Any) -> list[Check
                 )
             )
     try:
-        integration.discover()
+        integration.discover_or_say()
         hot = integration.site()
     except (ImproperlyConfigured, DeclarationError) as error:
         return [*found, Error(str(error), id="hotpath.E003")]
@@ -48,15 +44,6 @@ def check_setup(app_configs: Sequence[Any] | None, **options: Any) -> list[Check
                 id="hotpath.W001",
             )
         )
-    store = getattr(settings, integration.STORE, None)
-    if store is not None and not Path(store).is_absolute():
-        found.append(
-            Warning(
-                f"{integration.STORE} = {os.fspath(store)!r} depends on the directory a process is started in.",
-                hint=f"Write {integration.STORE} = BASE_DIR / {os.fspath(store)!r}.",
-                id="hotpath.W002",
-            )
-        )
     found += _check_application()
     if sys.argv[1:2] == ["runserver"] and "daphne" not in settings.INSTALLED_APPS:
         found.append(
@@ -64,6 +51,26 @@ def check_setup(app_configs: Sequence[Any] | None, **options: Any) -> list[Check
                 "runserver speaks WSGI and never asks asgi.py: no page is hot here.",
                 hint="To see hot pages run 'uvicorn mysite.asgi:application --reload', with your project for mysite.",
                 id="hotpath.W004",
+            )
+        )
+    return found
+
+
+def check_settings() -> list[CheckMessage]:
+    """What the settings alone show; said before each command too, which does not run Django's checks."""
+    found: list[CheckMessage] = []
+    known = {integration.STORE, *integration.OPTIONS}
+    for name in dir(settings):
+        if name.startswith(integration.PREFIX) and name not in known:
+            hint = f"There are {', '.join(sorted(known))}."
+            found.append(Error(f"{name} is no setting of hotpath.", hint=hint, id="hotpath.E001"))
+    store = getattr(settings, integration.STORE, None)
+    if isinstance(store, str | os.PathLike) and not Path(store).is_absolute():
+        found.append(
+            Warning(
+                f"{integration.STORE} = {os.fspath(store)!r} depends on the directory a process is started in.",
+                hint=f"Write {integration.STORE} = BASE_DIR / {os.fspath(store)!r}.",
+                id="hotpath.W002",
             )
         )
     return found
@@ -79,8 +86,11 @@ def _check_application() -> list[CheckMessage]:
         application = getattr(import_module(module), name)
     except Exception as error:  # an asgi.py may fail in any way, and the check has to say which
         return [Error(f"ASGI_APPLICATION = {path!r} cannot be imported: {error!r}", id="hotpath.E004")]
-    if isinstance(application, HotpathMiddleware):
-        return []
+    inner = application
+    for _ in range(MOST_LAYERS):  # what stands outside of hotpath keeps what it wraps in ``app``
+        if isinstance(inner, HotpathMiddleware):
+            return []
+        inner = getattr(inner, "app", None)
     return [
         Warning(
             f"ASGI_APPLICATION = {path!r} is a {type(application).__name__}: every page is Django's.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -19,6 +20,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Take all there is: the ``hotpath`` command knows its own options."""
         parser.add_argument("action", nargs="?", help="build, status, rollback …; without one, all are listed")
+        parser.add_argument("arguments", nargs=argparse.REMAINDER, help="as the hotpath command has them")
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Pass the arguments on as they are; Django's own parser would take those it knows."""
@@ -28,20 +30,23 @@ class Command(BaseCommand):
         done.add_argument("--pythonpath")
         self.run_hotpath(done.parse_known_args(argv[2:])[1])
 
-    def handle(self, *args: Any, action: str | None = None, **options: Any) -> None:
-        """For ``call_command("hotpath", "build")``."""
-        status = self.run_hotpath([*filter(None, [action]), *args], leave=False)
+    def handle(self, *args: Any, action: str | None = None, arguments: Sequence[str] = (), **options: Any) -> None:
+        """For ``call_command("hotpath", "build", "--quiet")``."""
+        status = self.run_hotpath([*filter(None, [action]), *arguments], leave=False)
         if status:
             raise CommandError(f"hotpath {action} ended with {status}", returncode=status)
 
     def run_hotpath(self, arguments: list[str], *, leave: bool = True) -> int:
         """Run the command; its exit code, where it does not ``leave`` with it."""
         from hotpath.cli import main
+        from hotpath.contrib.django.checks import check_settings
 
         command = main.commands.get(arguments[0]) if arguments else None
         # Some work on something else than a site: no target is put in.
         if command is not None and command.params and any(one.name == "target" for one in command.params):
             arguments = [arguments[0], TARGET, *arguments[1:]]
+            for found in check_settings():
+                self.stderr.write(f"warning: {found.msg} {found.hint}")
         try:
             main.main(arguments or ["--help"], prog_name="manage.py hotpath", standalone_mode=True)
         except SystemExit as ended:
