@@ -38,6 +38,7 @@ ROWS = {
     "14": r"faults\.test_row_14",
     "15": r"faults\.test_row_15",
     "16": r"test_(quarantine|isolation)\.",
+    "any": r"faults\.test_any_order\.",
     "files": r"test_directory_rewrites\.",
     "bugs": r"crash\.test_planted\.",
 }

@@ -340,7 +340,12 @@ class Reader:
 
     def _older_page(self, key: str, newest: int, now: float) -> Page | None:
         """The newest valid page of a key in the generations before, whose number it then carries."""
-        for sequence in reversed(self._store.sequences()):
+        try:
+            sequences = self._store.sequences()
+        except (StoreError, OSError) as error:  # one page less, and no generation that cannot be loaded
+            self._note_passing(error)
+            return None
+        for sequence in reversed(sequences):
             if sequence >= newest:
                 continue
             manifest = self._older_manifest(sequence)

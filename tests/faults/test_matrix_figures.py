@@ -25,6 +25,7 @@ OTHERS = {
     "3": "crash.test_power_loss.test_a_power_loss_that_drops_and_keeps_by_chance",
     "5": "crash.test_errors.test_x",
     "16": "test_quarantine.test_x",
+    "any": "faults.test_any_order.test_x",
     "files": "test_directory_rewrites.test_x",
     "bugs": "crash.test_planted.test_x",
     **{str(number): f"faults.test_row_{number:02}_x.test_x" for number in (4, 6, 7, 8, 9, 10, 12, 13, 14, 15)},

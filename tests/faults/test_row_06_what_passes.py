@@ -150,6 +150,26 @@ def test_a_generation_without_its_files_is_looked_for_in_the_one_before_at_once(
     assert disk.manifests < 10, "not once for every page"
 
 
+@pytest.mark.usefixtures("at_once")
+def test_one_bad_page_where_older_generations_cannot_be_listed_costs_no_other_page(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a directory that the web user may pass and not list, or with no descriptor left."""
+    publish(store, a=b"[2]", b=b"[2]")
+    (store.files_path(2) / "a.json").write_bytes(b"[")
+
+    def fail() -> list[int]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(store.generations_path))
+
+    hot = Hotpath(store.root, refresh=3600)
+    monkeypatch.setattr(hot.store, "sequences", fail)
+    hot.reader.refresh()
+    assert [get(hot, "/a").status, get(hot, "/b").body] == [APP_STATUS, b"[2]"]
+    monkeypatch.undo()
+    monkeypatch.setattr(reader, "LOOK_AGAIN_SECONDS", 0.0)
+    assert get(hot, "/a").body == b"[1]"
+
+
 def test_a_page_that_is_kept_from_before_goes_on_to_age(tmp_path: Path) -> None:
     clock = FakeClock()
     hot = Hotpath(tmp_path / "hot", lifetime="1h", refresh=3600)
