@@ -322,7 +322,7 @@ def test_one_that_is_kept_locked_is_told_once_and_then_at_once(
                     snapshot.open(),
                 ):
                     pass
-            assert time.monotonic() - started < 0.3
+            assert time.monotonic() - started < 3, "20 times 0.3 s are 6"
 
 
 def test_one_whose_writer_was_killed_is_told_and_left_as_it_is(database: Path, tmp_path: Path) -> None:

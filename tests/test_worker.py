@@ -214,7 +214,7 @@ ENDS = [
 def test_one_that_ends_badly(hot: Hotpath, end: Callable[[], Any], said: str) -> None:
     started = time.monotonic()
     assert said in problem(alone(hot, end, timeout_seconds=2.0))
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 def test_a_crash_is_told_with_the_line(hot: Hotpath) -> None:

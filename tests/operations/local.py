@@ -121,6 +121,7 @@ def raw_server(talk: Callable[[socket.socket], None]) -> Iterator[int]:
                 connection, _ = listener.accept()
             except OSError:
                 return
+            connection.settimeout(2 * SECONDS)  # also where the client never goes
             held.append(connection)
             threading.Thread(target=one, args=(connection,), daemon=True).start()
 

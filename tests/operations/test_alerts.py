@@ -139,14 +139,13 @@ def test_whatever_a_way_raises_is_a_warning_without_its_text(store: Store) -> No
 
 def test_dead_ways_are_waited_for_at_once_and_do_not_keep_the_others(store: Store) -> None:
     good = Pigeon("good")
+    all_at_once = threading.Barrier(3)
 
     def slow(name: str) -> Pigeon:
-        return Pigeon(name, problem="not done within 0.5 s", meanwhile=lambda: time.sleep(0.5))
+        return Pigeon(name, problem="not done within 10 s", meanwhile=lambda: all_at_once.wait(60))
 
-    started = time.monotonic()
     warnings = Alerts([slow("one"), slow("two"), slow("three"), good]).wrong(store, *WRONG)
-    assert time.monotonic() - started < 1.4
-    assert len(warnings) == 3
+    assert warnings == [f"alert not sent: {name}: not done within 10 s" for name in ("one", "two", "three")]
     assert len(good.sent) == 1
 
 
@@ -179,17 +178,15 @@ def test_an_event_loop_goes_on_meanwhile(store: Store) -> None:
     """Called by way of a thread, as the documents say, it leaves the loop alone for all of a dead server's timeout."""
     with raw_server(hang) as port:
         alerts = Alerts([Mail("127.0.0.1", ("a@b.c",), "a@b.c", port=port, tls="none", timeout_seconds=0.5)])
-        gaps: list[float] = []
+        ticks: list[float] = []
 
         async def main() -> list[str]:
             async with anyio.create_task_group() as tasks:
 
                 async def tick() -> None:
-                    last = time.monotonic()
                     while True:
                         await anyio.sleep(0.01)
-                        gaps.append(time.monotonic() - last)
-                        last = time.monotonic()
+                        ticks.append(time.monotonic())
 
                 tasks.start_soon(tick)
                 warnings = await anyio.to_thread.run_sync(lambda: alerts.wrong(store, *WRONG))
@@ -198,8 +195,7 @@ def test_an_event_loop_goes_on_meanwhile(store: Store) -> None:
 
         (warning,) = anyio.run(main)
     assert "not done within 0.5 s" in warning
-    assert sum(gaps) > 0.4
-    assert max(gaps) < 0.25
+    assert len(ticks) > 5, "a loop that waits has one before, and one after"
 
 
 def test_a_run_pings_and_alerts(store: Store, clock: FakeClock) -> None:
