@@ -76,3 +76,24 @@ def test_it_says_what_failed_in_the_last_run(tmp_path: Path) -> None:
     assert told[-5].startswith("last run: failed, 5 of 10 items failed; that is more than may fail")
     assert told[-1] == "    … and 2 more, see runs/"
     assert status(hot.store).as_dict()["last_run"]["outcome"] == "failed"  # type: ignore[index]
+
+
+def test_a_site_of_watched_directories_alone_is_not_degraded(tmp_path: Path) -> None:
+    (tmp_path / "kospi.json").write_text("[1]")
+    hot = Hotpath(tmp_path / "hot")
+    hot.directory("/indices/{name}", str(tmp_path / "{name}.json"))
+    found = status(hot)
+    assert (found.degraded, found.serving, found.is_hot) == (None, None, True)
+    assert f"watching {tmp_path}/{{name}}.json for /indices/{{name}}: 1 file" in lines(found)
+    assert [one["count"] for one in found.as_dict()["directories"]] == [1]  # type: ignore[attr-defined]
+    (tmp_path / "kospi.json").unlink()
+    found = status(hot)
+    assert not found.is_hot
+    assert "serving nothing: every hot page goes to the app" in lines(found)
+
+
+def test_routes_beside_a_directory_still_want_a_build(tmp_path: Path) -> None:
+    hot = Hotpath(tmp_path / "hot")
+    hot.directory("/indices/{name}", str(tmp_path / "{name}.json"))
+    hot.route("/a")(lambda: [1])
+    assert "hotpath build" in str(status(hot).degraded)

@@ -47,7 +47,7 @@ from hotpath.publish import Published
 from hotpath.quantities import human_bytes, parse_seconds
 from hotpath.quarantine import approve as approve_generation
 from hotpath.store import Store
-from hotpath.targets import load, load_store, load_validator
+from hotpath.targets import load, load_site_or_store, load_store, load_validator
 
 
 class _Group(click.Group):
@@ -174,12 +174,12 @@ def build(
 @JSON
 def status(target: str, as_json: bool) -> None:
     """Say which generation is served, which others there are, and how old they are."""
-    found = status_operation.status(load_store(target))
+    found = status_operation.status(load_site_or_store(target))
     if as_json:
         print_json(found.as_dict())
     else:
         say(*status_operation.lines(found))
-    if found.serving is None:
+    if not found.is_hot:
         raise SystemExit(1)
 
 

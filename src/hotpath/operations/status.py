@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hotpath.errors import HotpathError, NothingPublished, StoreError
 from hotpath.quantities import human_bytes, human_seconds
 from hotpath.quarantine import problems_of
 from hotpath.runs import PUBLISHED, last_run
+from hotpath.site import Hotpath
 from hotpath.store import Store
 
 # Of the report of a run, what a script would ask first; the whole is in ``runs/``.
@@ -34,11 +35,20 @@ class GenerationStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class DirectoryStatus:
+    """One watched directory: its pages, their files, and how many of these there are."""
+
+    path: str
+    files: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoreStatus:
     """The state of a store; ``degraded`` says why another generation than the wanted one is served.
 
     ``quarantined`` has the problems of each generation that failed validation, ``last_run`` the report of the last
-    batch, where there was one.
+    batch, where there was one. ``directories`` are those of the site, where one was asked for.
     """
 
     root: str
@@ -47,6 +57,12 @@ class StoreStatus:
     generations: tuple[GenerationStatus, ...]
     quarantined: Mapping[int, Sequence[str]]
     last_run: Mapping[str, Any] | None
+    directories: tuple[DirectoryStatus, ...] = ()
+
+    @property
+    def is_hot(self) -> bool:
+        """Whether any page is."""
+        return self.serving is not None or any(one.count for one in self.directories)
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
@@ -70,16 +86,24 @@ class StoreStatus:
                 {"generation": sequence, "problems": list(problems)} for sequence, problems in self.quarantined.items()
             ],
             "last_run": {name: self.last_run.get(name) for name in _OF_A_RUN} if self.last_run else None,
+            "directories": [asdict(one) for one in self.directories],
         }
 
 
-def status(store: Store) -> StoreStatus:
-    """Look at a store; changes nothing. Raises ``StoreError`` where this user may not."""
-    with store.explained():
-        return _status(store)
+def status(site: Hotpath | Store) -> StoreStatus:
+    """Look at a store, and at the directories of a site; changes nothing.
+
+    Raises ``StoreError`` where this user may not.
+    """
+    if isinstance(site, Store):
+        with site.explained():
+            return _status(site)
+    directories = tuple(DirectoryStatus(one.path.text, one.files.text, one.count()) for one in site.directories)
+    with site.store.explained():
+        return _status(site.store, directories, has_routes=bool(site.routes))
 
 
-def _status(store: Store) -> StoreStatus:
+def _status(store: Store, directories: tuple[DirectoryStatus, ...] = (), *, has_routes: bool = True) -> StoreStatus:
     serving = degraded = None
     pinned = current = None
     try:
@@ -87,7 +111,9 @@ def _status(store: Store) -> StoreStatus:
         os.close(choice.descriptor)
         serving, degraded = choice.sequence, choice.degraded
     except NothingPublished as error:
-        degraded = f"{error.problem}; {error.fix}"
+        # A site of watched directories alone never publishes.
+        if has_routes or not directories:
+            degraded = f"{error.problem}; {error.fix}"
     problems = []
     for name in ("pin_path", "current_path"):
         try:
@@ -137,7 +163,7 @@ def _status(store: Store) -> StoreStatus:
         run = last_run(store)
     except (StoreError, OSError) as error:
         run, degraded = None, degraded or str(error)
-    return StoreStatus(str(store.root), serving, degraded, tuple(generations), quarantined, run)
+    return StoreStatus(str(store.root), serving, degraded, tuple(generations), quarantined, run, directories)
 
 
 def _why(store: Store, sequence: int) -> list[str]:
@@ -150,10 +176,13 @@ def _why(store: Store, sequence: int) -> list[str]:
 def lines(found: StoreStatus) -> list[str]:
     """The status as a person reads it."""
     told = [f"store {found.root}"]
-    if found.serving is None:
-        told.append("serving nothing: every hot page goes to the app")
-    else:
+    if found.serving is not None:
         told.append(f"serving generation {found.serving}")
+    elif not found.is_hot:
+        told.append("serving nothing: every hot page goes to the app")
+    told += [
+        f"watching {one.files} for {one.path}: {one.count} file{'s' * (one.count != 1)}" for one in found.directories
+    ]
     if found.degraded:
         told.append(f"DEGRADED: {found.degraded}")
     for one in found.generations:
