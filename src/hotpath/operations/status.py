@@ -144,26 +144,28 @@ def _status(store: Store, directories: tuple[DirectoryStatus, ...] = (), *, has_
             )
             if holds
         ]
-        try:
-            manifest = store.read_manifest(sequence)
-        except (HotpathError, OSError) as error:
-            generations.append(GenerationStatus(sequence, None, None, None, tuple(state), problem=str(error)))
-            continue
-        size = sum(one.length for item in manifest.items.values() for one in item.representations)
-        # A clock that went back must not give a negative age.
-        now, created = int(store.clock()), manifest.head.created
-        stale = sum(
-            now > (created if item.stale_since is None else item.stale_since) + item.policy.lifetime_seconds
-            for item in manifest.items.values()
-        )
-        age = max(0, now - created)
-        generations.append(GenerationStatus(sequence, age, len(manifest.items), size, tuple(state), stale))
+        generations.append(_look_at(store, sequence, tuple(state)))
     quarantined = {sequence: _why(store, sequence) for sequence in reversed(store.quarantined())}
     try:
         run = last_run(store)
     except (StoreError, OSError) as error:
         run, degraded = None, degraded or str(error)
     return StoreStatus(str(store.root), serving, degraded, tuple(generations), quarantined, run, directories)
+
+
+def _look_at(store: Store, sequence: int, state: tuple[str, ...]) -> GenerationStatus:
+    try:
+        manifest = store.read_manifest(sequence)
+    except (HotpathError, OSError) as error:
+        return GenerationStatus(sequence, None, None, None, state, problem=str(error))
+    size = sum(one.length for item in manifest.items.values() for one in item.representations)
+    # A clock that went back must not give a negative age.
+    now, created = int(store.clock()), manifest.head.created
+    stale = sum(
+        now > (created if item.stale_since is None else item.stale_since) + item.policy.lifetime_seconds
+        for item in manifest.items.values()
+    )
+    return GenerationStatus(sequence, max(0, now - created), len(manifest.items), size, state, stale)
 
 
 def _why(store: Store, sequence: int) -> list[str]:
