@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import median
 
 import pytest
 
@@ -25,5 +24,6 @@ def test_the_parents_limit_and_a_change_of_it(tmp_path: Path) -> None:
         for limit in (192 * MIB, 96 * MIB, 160 * MIB, 112 * MIB):
             parent.set_limit(limit)
             took.append(wait_until(lambda: rig.look()["limit"] == limit, 30, "the change is not seen"))  # noqa: B023
-        report("03", None, None, rig, note=f"seen after {median(took):.2f} s")
-        assert median(took) <= 1.1, "a second, and a tenth for the test to ask; a busy machine may stop one for longer"
+        took.sort()
+        report("03", None, None, rig, note=f"seen after {took[-1]:.2f} s at most")
+        assert took[-2] <= 1.1, "a second, and a tenth for the test to ask; a busy machine may stop one for longer"

@@ -41,6 +41,9 @@ def test_shared_pages_count_once(tmp_path: Path) -> None:
         assert added > LIMIT, "the sizes do not add up to the limit, so the test proves nothing"
         assert share < 0.70
         assert len({worker.pid for worker in workers}) == 4
-        assert {state for _, state, _ in watch.seen} <= {"NORMAL", "TRIM", ""}
+        # "" is an answer that took more than a second.
+        seen = {state for _, state, _ in watch.seen} - {""}
+        assert seen
+        assert seen <= {"NORMAL", "TRIM"}
         assert rig.look()["state"] in {"NORMAL", "TRIM"}
         assert load.count("cold", 200) == load.count("cold") > 0

@@ -195,6 +195,15 @@ def wait(world: World, seconds: float, *workers: tuple[WorkerSlots, int]) -> Non
             beat(worker, mebibytes)
 
 
+def two_who_want_to_go(world: World) -> tuple[WorkerSlots, WorkerSlots]:
+    """A small one and a large one, and it is known of both."""
+    small, large = world.start(100), world.start(200)
+    small.want_recycle(True)
+    large.want_recycle(True)
+    wait(world, SETTLE_SECONDS, (small, 50), (large, 90))
+    return small, large
+
+
 def test_nobody_leaves_who_did_not_ask(world: World) -> None:
     worker = world.start(100)
     wait(world, 100, (worker, 50))
@@ -226,10 +235,7 @@ def test_of_two_of_the_same_size_one_goes(world: World) -> None:
 
 
 def test_the_next_one_goes_a_minute_later(world: World) -> None:
-    small, large = world.start(100), world.start(200)
-    small.want_recycle(True)
-    large.want_recycle(True)
-    wait(world, SETTLE_SECONDS, (small, 50), (large, 90))
+    small, large = two_who_want_to_go(world)
     assert large.try_recycle()
     wait(world, 5, (small, 50))
     del world.living[200]
@@ -241,10 +247,7 @@ def test_the_next_one_goes_a_minute_later(world: World) -> None:
 
 
 def test_while_the_one_whose_turn_it_is_lives_nobody_else_goes(world: World) -> None:
-    small, large = world.start(100), world.start(200)
-    small.want_recycle(True)
-    large.want_recycle(True)
-    wait(world, SETTLE_SECONDS, (small, 50), (large, 90))
+    small, large = two_who_want_to_go(world)
     assert large.try_recycle()
     wait(world, HOLD_SECONDS - 1, (small, 50), (large, 90))
     assert not small.try_recycle()
@@ -255,10 +258,7 @@ def test_while_the_one_whose_turn_it_is_lives_nobody_else_goes(world: World) -> 
 
 def test_a_turn_can_be_held_for_longer_where_a_drain_takes_longer(tmp_path: Path) -> None:
     world = World(tmp_path / "slots", hold_seconds=400)
-    small, large = world.start(100), world.start(200)
-    small.want_recycle(True)
-    large.want_recycle(True)
-    wait(world, SETTLE_SECONDS, (small, 50), (large, 90))
+    small, large = two_who_want_to_go(world)
     assert large.try_recycle()
     wait(world, 399, (small, 50))
     assert not small.try_recycle()
@@ -268,10 +268,7 @@ def test_a_turn_can_be_held_for_longer_where_a_drain_takes_longer(tmp_path: Path
 
 
 def test_one_that_has_its_turn_and_does_not_leave_holds_the_others_up_for_two_minutes(world: World) -> None:
-    small, large = world.start(100), world.start(200)
-    small.want_recycle(True)
-    large.want_recycle(True)
-    wait(world, SETTLE_SECONDS, (small, 50), (large, 90))
+    small, large = two_who_want_to_go(world)
     assert large.try_recycle()
     wait(world, HOLD_SECONDS, (small, 50))
     assert small.try_recycle()
@@ -279,10 +276,7 @@ def test_one_that_has_its_turn_and_does_not_leave_holds_the_others_up_for_two_mi
 
 def test_nobody_goes_before_another_is_in_the_place_of_the_last_one(world: World) -> None:
     """A fresh worker may take minutes to start, and the others carry its load."""
-    small, large = world.start(100), world.start(200)
-    small.want_recycle(True)
-    large.want_recycle(True)
-    wait(world, SETTLE_SECONDS, (small, 50), (large, 90))
+    small, large = two_who_want_to_go(world)
     assert large.try_recycle()
     del world.living[200]
     wait(world, RECYCLE_APART_SECONDS + 10, (small, 50))
@@ -293,10 +287,7 @@ def test_nobody_goes_before_another_is_in_the_place_of_the_last_one(world: World
 
 
 def test_a_place_that_nobody_takes_holds_the_others_up_for_two_minutes(world: World) -> None:
-    small, large = world.start(100), world.start(200)
-    small.want_recycle(True)
-    large.want_recycle(True)
-    wait(world, SETTLE_SECONDS, (small, 50), (large, 90))
+    small, large = two_who_want_to_go(world)
     assert large.try_recycle()
     del world.living[200]
     wait(world, HOLD_SECONDS, (small, 50))
@@ -304,10 +295,7 @@ def test_a_place_that_nobody_takes_holds_the_others_up_for_two_minutes(world: Wo
 
 
 def test_one_that_wants_to_no_longer_gives_its_turn_back_but_not_its_minute(world: World) -> None:
-    small, large = world.start(100), world.start(200)
-    small.want_recycle(True)
-    large.want_recycle(True)
-    wait(world, SETTLE_SECONDS, (small, 50), (large, 90))
+    small, large = two_who_want_to_go(world)
     assert large.try_recycle()
     large.want_recycle(False)
     assert not large.try_recycle()
