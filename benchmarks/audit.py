@@ -30,7 +30,7 @@ from typing import Any
 from benchmarks.harness import machine, print_facts, print_table, write_json
 from hotpath.audit import growth
 from hotpath.audit.findings import Finding
-from hotpath.operations.audit import Audit, audit
+from hotpath.audit.report import Audit, audit
 
 CONTAINERS = 200_000
 

@@ -34,11 +34,10 @@ import orjson
 
 from benchmarks.harness import machine, print_facts, print_table, write_json
 from hotpath import Hotpath
-from hotpath.batch import build, sqlite_snapshot
-from hotpath.codings import available, encode_all
-from hotpath.disk import Disk
-from hotpath.manifest import SUFFIXES
-from hotpath.worker import Limits
+from hotpath.batch.pool import Limits
+from hotpath.batch.run import build, sqlite_snapshot
+from hotpath.pages.codings import SUFFIXES, available, encode_all
+from hotpath.store.disk import Disk
 
 ROWS = 24
 WORKERS = (1, 2)

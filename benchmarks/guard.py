@@ -36,9 +36,9 @@ from benchmarks.plain import constant
 from benchmarks.sample import COLD_PATH, HOST, PATH, ASGIApp, browser_headers, publish
 from benchmarks.timing import Case, Figure, Rounds, measure
 from hotpath import HotpathMiddleware
-from hotpath.guard import MemoryGuard
-from hotpath.pressure import Level, Thresholds
-from hotpath.refusal import Refusals
+from hotpath.guard.guard import MemoryGuard
+from hotpath.guard.refusal import Refusals
+from hotpath.guard.states import Level, Thresholds
 from hotpath.testing import asgi_get
 
 # So low that any process is in BRAKE from its first sample on.

@@ -23,9 +23,9 @@ import psutil
 
 from benchmarks.harness import machine, print_facts, print_table, write_json
 from benchmarks.timing import SLOW, Figure
-from hotpath.cgroups import find_groups
-from hotpath.memory import MemoryReader
-from hotpath.slots import WorkerSlots
+from hotpath.guard.cgroups import find_groups
+from hotpath.guard.memory import MemoryReader
+from hotpath.guard.worker_slots import WorkerSlots
 from hotpath.testing import FakeClock
 
 FLOOR = "the kernel alone"

@@ -27,7 +27,7 @@ from benchmarks.plain import constant
 from benchmarks.sample import HOST, declare_items, item_path
 from benchmarks.timing import Case, measure
 from hotpath import Hotpath, HotpathMiddleware
-from hotpath.batch import build
+from hotpath.batch.run import build
 
 COUNTS = (10, 1_000, 100_000)
 TICK_SECONDS = 0.001

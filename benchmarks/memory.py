@@ -32,8 +32,8 @@ from benchmarks.plain import constant
 from benchmarks.sample import HOST, Message, declare_items, item_path
 from benchmarks.timing import make_scope
 from hotpath import Hotpath, HotpathMiddleware
-from hotpath.batch import build
-from hotpath.quantities import human_bytes, parse_bytes
+from hotpath.batch.run import build
+from hotpath.options import human_bytes, parse_bytes
 
 POPULAR_REQUESTS = 0.9
 WORKERS = 8

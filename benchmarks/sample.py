@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hotpath import Hotpath
-from hotpath.batch import build
+from hotpath.batch.run import build
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -26,9 +26,9 @@ from typing import Any
 
 from benchmarks.harness import machine, print_facts, print_table, write_json
 from hotpath import Store
-from hotpath.disk import FILE_MODE, Disk
-from hotpath.manifest import Policy
-from hotpath.publish import Published, staging
+from hotpath.pages.policy import Policy
+from hotpath.store.disk import FILE_MODE, Disk
+from hotpath.store.publish import Published, staging
 
 MEDIA_TYPES = {"one": "application/octet-stream", "all": "application/json"}
 SMALL = (300, 4096)

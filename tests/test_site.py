@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from hotpath import routes
 from hotpath.errors import DeclarationError
+from hotpath.pages import routes
 from hotpath.site import Hotpath
 
 

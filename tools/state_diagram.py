@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
-from hotpath.pressure import TABLE, State, Thresholds
+from hotpath.guard.states import TABLE, State, Thresholds
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "explanation" / "guard.md"
 PICTURE = DOCUMENT.with_name("guard-states.svg")

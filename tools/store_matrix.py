@@ -1,7 +1,8 @@
 """Write the figures of the store's fault matrix into docs/reference/fault-matrix.md, from what its tests counted.
 
 python -m pytest -m "slow or not slow" -o junit_family=xunit1 --junitxml=build/store.xml \\
-    tests/crash tests/faults tests/test_quarantine.py tests/test_isolation.py tests/test_directory_rewrites.py
+    tests/store/crash tests/store/faults tests/store/test_quarantine.py tests/process/test_fork.py \\
+    tests/serving/test_watched_rewrites.py
 python tools/store_matrix.py build/store.xml
 
 A test that looks at many situations says how many with ``record_property("cases", …)``; any other is one. "Wrong" are

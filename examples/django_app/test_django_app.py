@@ -90,7 +90,7 @@ def test_a_hot_py_that_fails_and_a_setting_that_is_none_are_told_in_a_line(
 OUTSIDE = """
 from hotpath import MemoryGuard
 from hotpath.contrib.django import get_asgi_application, hot
-from hotpath.health import HealthEndpoints
+from hotpath.asgi.health import HealthEndpoints
 guard = MemoryGuard()
 seen = []
 application = HealthEndpoints(get_asgi_application(guard=guard, observe=seen.append), hot=hot, guard=guard)
@@ -137,7 +137,7 @@ def test_the_command_can_be_called_from_code(project: dict[str, str]) -> None:
 
 CHECKS = (
     ("HOTPATH_KEPE = 3", "hotpath.E001", "HOTPATH_KEEP"),
-    ('MIDDLEWARE = ["hotpath.middleware.HotpathMiddleware"]', "hotpath.E002", "get_asgi_application"),
+    ('MIDDLEWARE = ["hotpath.asgi.middleware.HotpathMiddleware"]', "hotpath.E002", "get_asgi_application"),
     ("HOTPATH_KEEP = 0", "hotpath.E003", "keep"),
     ('ASGI_APPLICATION = "nowhere.application"', "hotpath.E004", "nowhere"),
     ('INSTALLED_APPS = ["hotpath.contrib.django"]\nROOT_URLCONF = "wrong"\nurlpatterns = []', "hotpath.W001", "hot.py"),

@@ -1,12 +1,13 @@
 """Keep a site's most important pages at 200 OK while the backend behind them leaks, restarts or dies."""
 
-from hotpath.cache import LRUCache, TTLCache
+from hotpath.asgi.middleware import HotpathMiddleware
+from hotpath.caching.lru import LRUCache
+from hotpath.caching.memoize import cached
+from hotpath.caching.ttl import TTLCache
 from hotpath.errors import HotpathError
-from hotpath.guard import MemoryGuard
-from hotpath.memoize import cached
-from hotpath.middleware import HotpathMiddleware
+from hotpath.guard.guard import MemoryGuard
 from hotpath.site import Hotpath
-from hotpath.store import Store
+from hotpath.store.store import Store
 
 __all__ = [
     "Hotpath",

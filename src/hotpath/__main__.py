@@ -1,5 +1,5 @@
 """``python -m hotpath`` is the ``hotpath`` command."""
 
-from hotpath.cli import main
+from hotpath.cli.commands import main
 
 main(prog_name="hotpath")

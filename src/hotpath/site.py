@@ -9,38 +9,35 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hotpath.directory import WatchedDirectory
 from hotpath.errors import DeclarationError
-from hotpath.keys import Template, parse_file_template, parse_path_template
-from hotpath.manifest import Policy
-from hotpath.quantities import parse_bytes, parse_seconds, parse_whole_seconds
-from hotpath.reader import Reader, ReaderOptions
-from hotpath.routes import (
+from hotpath.options import parse_bytes, parse_seconds, parse_whole_seconds
+from hotpath.pages.keys import Template, parse_file_template, parse_path_template
+from hotpath.pages.policy import (
+    DEFAULT_CACHE_CONTROL,
+    DEFAULT_CDN_CACHE_CONTROL,
+    DEFAULT_LIFETIME,
+    Policy,
+    check_field_value,
+    check_headers,
+    default_media_type,
+    with_charset,
+)
+from hotpath.pages.routes import (
     MAX_BYTES,
     Each,
     Expectations,
     PlannedItem,
     Route,
     check_expectations,
-    check_field_value,
-    check_headers,
     check_route,
     default_file,
-    default_media_type,
     location_of,
     plan,
-    with_charset,
 )
-from hotpath.snapshot import Snapshot
-from hotpath.store import DEFAULT_KEEP, Store
-
-# A night's data shows within minutes, and a cache outlives a dead origin by a week. Never with s-maxage: it implies
-# proxy-revalidate, which forbids a shared cache to serve stale (RFC 9111 §5.2.2.10).
-DEFAULT_CACHE_CONTROL = "public, max-age=60, stale-while-revalidate=600, stale-if-error=604800"
-DEFAULT_CDN_CACHE_CONTROL = "public, max-age=300, stale-while-revalidate=600, stale-if-error=604800"
-
-# A nightly batch, and two hours for one that is late.
-DEFAULT_LIFETIME = "26h"
+from hotpath.serving.reader import Reader, ReaderOptions
+from hotpath.serving.snapshot import Snapshot
+from hotpath.serving.watched import WatchedDirectory
+from hotpath.store.store import DEFAULT_KEEP, Store
 
 logger = logging.getLogger("hotpath")
 

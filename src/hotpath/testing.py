@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hotpath.asgi_client import Response, asgi_get
+from hotpath.asgi.client import Response, asgi_get
 
 
 class FakeClock:

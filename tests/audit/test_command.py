@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotpath.audit.findings import Pattern, Unread
+from hotpath.audit.report import MAX_FILE_BYTES, audit
 from hotpath.audit.source import File, read_source
-from hotpath.cli import main
+from hotpath.cli.commands import main
 from hotpath.errors import NothingToAudit
-from hotpath.operations.audit import MAX_FILE_BYTES, audit
 
 GROWS = "SEEN = {}\n\ndef f(key):\n    SEEN[key] = work(key)\n"
 QUIET = "def f(key):\n    return key\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hotpath.audit.findings import Pattern
-from hotpath.operations.audit import Audit, audit
+from hotpath.audit.report import Audit, audit
 
 GROWS = "SEEN = {}\n\ndef f(key):\n    SEEN[key] = work(key)\n"
 

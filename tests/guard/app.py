@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-import hotpath.slots
+from hotpath.asgi.middleware import HotpathMiddleware
 from hotpath.errors import HotpathError
-from hotpath.exposition import MetricsApp
-from hotpath.guard import MemoryGuard
-from hotpath.memory import MemoryReader
-from hotpath.middleware import HotpathMiddleware
-from hotpath.pressure import Level, Thresholds
+from hotpath.guard import worker_slots
+from hotpath.guard.guard import MemoryGuard
+from hotpath.guard.memory import MemoryReader
+from hotpath.guard.states import Level, Thresholds
+from hotpath.metrics.app import MetricsApp
 from hotpath.site import Hotpath
 
 MIB = 1024 * 1024
@@ -37,7 +37,7 @@ def make_guard() -> MemoryGuard | None:
     options = SETTINGS["guard"]
     if options is None:
         return None
-    hotpath.slots.RECYCLE_APART_SECONDS = SETTINGS.get("apart_seconds", hotpath.slots.RECYCLE_APART_SECONDS)
+    worker_slots.RECYCLE_APART_SECONDS = SETTINGS.get("apart_seconds", worker_slots.RECYCLE_APART_SECONDS)
     numbers: dict[str, Any] = {name: Level(*four) for name, four in SETTINGS.get("levels", {}).items()}
     if "tree" in SETTINGS:
         options = {**options, "reader": MemoryReader(root=Path(SETTINGS["tree"]))}

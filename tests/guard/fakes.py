@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hotpath.alarms import Alarm
 from hotpath.errors import UnreadableMemory
-from hotpath.guard import MemoryGuard
-from hotpath.memory import MemoryReader
-from hotpath.pressure import State
-from hotpath.reading import MemoryReading
+from hotpath.guard.alarms import Alarm
+from hotpath.guard.guard import MemoryGuard
+from hotpath.guard.memory import MemoryReader
+from hotpath.guard.outlook import MemoryReading
+from hotpath.guard.states import State
 from hotpath.testing import FakeClock
 from tests.guard.waiting import wait_until
 

@@ -35,5 +35,8 @@ def patient() -> Iterator[threading.Event]:
         waits.set()
         time.sleep(seconds)
 
-    with mock.patch("hotpath.flock.LOCK_SECONDS", PATIENT_SECONDS), mock.patch("hotpath.flock.sleep", nap):
+    with (
+        mock.patch("hotpath.process.lock.LOCK_SECONDS", PATIENT_SECONDS),
+        mock.patch("hotpath.process.lock.sleep", nap),
+    ):
         yield waits

@@ -23,9 +23,9 @@ from typing import Any, Self
 
 import pytest
 
-from hotpath.batch import build
+from hotpath.batch.run import build
+from hotpath.guard.worker_slots import Worker, WorkerSlots, slots_path
 from hotpath.site import Hotpath
-from hotpath.slots import Worker, WorkerSlots, slots_path
 from tests.guard.groups import Group
 from tests.guard.load import Load
 from tests.guard.waiting import wait_until

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hotpath.admission import CLOSES_PER_SECOND, body_length, chances
-from hotpath.exhaustion import Outlook
-from hotpath.pressure import State, Thresholds, drain
+from hotpath.guard.admission import CLOSES_PER_SECOND, body_length, chances
+from hotpath.guard.outlook import Outlook
+from hotpath.guard.states import State, Thresholds, drain
 from tests.guard.fakes import LIMIT, MIB, Rigged, http
 
 BODY = (b"content-length", b"10")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hotpath.guard import STALLED_SECONDS
+from hotpath.guard.guard import STALLED_SECONDS
 from tests.guard.groups import memory_group, needs_groups
 from tests.guard.rig import MIB, Rig, report, served
 from tests.guard.waiting import wait_until

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hotpath.pressure import State
+from hotpath.guard.states import State
 from tests.guard.groups import memory_group, needs_groups
 from tests.guard.load import Load, Stream
 from tests.guard.rig import HOT, MIB, Watch, report, served, workers_of

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hotpath.guard import Alarm, MemoryGuard
-from hotpath.memory import MemoryReader
-from hotpath.pressure import State
+from hotpath.guard.guard import Alarm, MemoryGuard
+from hotpath.guard.memory import MemoryReader
+from hotpath.guard.states import State
 from hotpath.testing import FakeClock
 from tests.guard.fakes import state_of
 from tests.guard.groups import memory_group, needs_groups

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from hotpath.alarms import Alarm, Alarms
-from hotpath.cache import LRUCache
+from hotpath.caching.lru import LRUCache
 from hotpath.errors import DeclarationError, UnusableSlots
-from hotpath.guard import TICK_SECONDS, MemoryGuard
-from hotpath.leaving import Departure, Surroundings
-from hotpath.memory import MemoryReader
-from hotpath.pressure import State
-from hotpath.slots import WorkerSlots
+from hotpath.guard.alarms import Alarm, Alarms
+from hotpath.guard.departure import Departure, Surroundings
+from hotpath.guard.guard import TICK_SECONDS, MemoryGuard
+from hotpath.guard.memory import MemoryReader
+from hotpath.guard.states import State
+from hotpath.guard.worker_slots import WorkerSlots
 from tests.guard.fakes import LIMIT, MIB, Rigged, state_of
 from tests.guard.locks import held
 from tests.guard.waiting import wait_until
@@ -309,7 +309,7 @@ def test_a_worker_without_a_slot_says_why_it_stays(tmp_path: Path, monkeypatch: 
 
 def test_a_worker_joins_the_others_once_its_server_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     serving = threading.Event()
-    monkeypatch.setattr("hotpath.guard.is_serving", serving.is_set)
+    monkeypatch.setattr("hotpath.guard.guard.is_serving", serving.is_set)
     guard = MemoryGuard(least_interval=0.01, most_interval=0.01)
     guard.start(str(tmp_path))
     try:
@@ -329,7 +329,7 @@ def test_what_fails_while_it_joins_does_not_stop_the_sampling(
     def broken() -> Surroundings:
         raise AttributeError("another version of the server")
 
-    monkeypatch.setattr("hotpath.recycling.look_around", broken)
+    monkeypatch.setattr("hotpath.guard.recycling.look_around", broken)
     guard = MemoryGuard(least_interval=0.01, most_interval=0.01)
     guard.start(str(tmp_path))
     try:
@@ -470,7 +470,7 @@ def test_a_process_that_was_stopped_is_not_blind() -> None:
 def test_a_tick_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     rigged = Rigged()
     rigged.see(0.3)
-    monkeypatch.setattr("hotpath.guard.TICK_SECONDS", 0.01)
+    monkeypatch.setattr("hotpath.guard.guard.TICK_SECONDS", 0.01)
     failed: list[dict[str, object]] = []
     asked: list[bool] = []
     enough = asyncio.Event()
@@ -481,7 +481,7 @@ def test_a_tick_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> N
             enough.set()
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("hotpath.guard.is_serving", broken)
+    monkeypatch.setattr("hotpath.guard.guard.is_serving", broken)
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA cou
 
 START = """
 import resource
-from hotpath.hard_limit import HardLimit
+from hotpath.guard.hard_limit import HardLimit
 from hotpath.testing import FakeClock
 MIB = 2**20
 before = resource.getrlimit(resource.RLIMIT_DATA)

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from hotpath.errors import DeclarationError, UnreadableMemory
-from hotpath.memory import CHILDREN_SECONDS, LOOK_SECONDS, MemoryReader, MemoryReading, check_budget
+from hotpath.guard.memory import CHILDREN_SECONDS, LOOK_SECONDS, MemoryReader, MemoryReading, check_budget
 from hotpath.testing import FakeClock
 from tests.guard.trees import HUGE, MIB, PAGE, Tree, meminfo
 
@@ -441,7 +441,9 @@ def test_nothing_to_ask_is_the_error_too(tmp_path: Path, monkeypatch: pytest.Mon
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("hotpath.memory.psutil", SimpleNamespace(virtual_memory=fail, Process=fail, Error=psutil.Error))
+    monkeypatch.setattr(
+        "hotpath.guard.memory.psutil", SimpleNamespace(virtual_memory=fail, Process=fail, Error=psutil.Error)
+    )
     found = MemoryReader(root=tmp_path, budget=MIB)
     for ask in (found.read, found.host_total, found.unique_bytes):
         with pytest.raises(UnreadableMemory, match="psutil failed"):

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from hotpath.errors import DeclarationError
-from hotpath.memory_log import COLUMNS, MemoryLog
-from hotpath.reading import MemoryReading
+from hotpath.guard.memory_log import COLUMNS, MemoryLog
+from hotpath.guard.outlook import MemoryReading
 from hotpath.testing import FakeClock
 from tests.guard.ending import ended
 from tests.guard.locks import held, patient
@@ -106,8 +106,8 @@ def test_what_cannot_be_written_is_a_warning_and_tried_again(tmp_path: Path, cap
 
 WRITER = """
 import sys
-from hotpath.memory_log import MemoryLog
-from hotpath.reading import MemoryReading
+from hotpath.guard.memory_log import MemoryLog
+from hotpath.guard.outlook import MemoryReading
 from hotpath.testing import FakeClock
 clock = FakeClock()
 log = MemoryLog(sys.argv[1], every_seconds=1, max_bytes=20_000, keep=50, clock=clock)

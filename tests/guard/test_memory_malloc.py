@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from hotpath import malloc
-from hotpath.malloc import trim_malloc
+from hotpath.guard import trimming as malloc
+from hotpath.guard.trimming import trim_malloc
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def _looked_up_again() -> Iterator[None]:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_what_is_left_between_living_blocks_goes_back() -> None:
     code = """
-from hotpath.malloc import trim_malloc
+from hotpath.guard.trimming import trim_malloc
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096

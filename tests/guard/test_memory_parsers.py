@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hotpath.cgroups import (
+from hotpath.errors import UnreadableMemory
+from hotpath.guard.cgroups import (
     NO_LIMIT,
     Membership,
     Mount,
@@ -23,8 +24,7 @@ from hotpath.cgroups import (
     parse_mounts,
     parse_stat,
 )
-from hotpath.errors import UnreadableMemory
-from hotpath.memory import MemoryReader
+from hotpath.guard.memory import MemoryReader
 from tests.guard.trees import MIB, PAGE, Tree
 
 PATH = Path("/sys/fs/cgroup/file")

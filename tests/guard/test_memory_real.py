@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hotpath.memory import MemoryReader, children_bytes
+from hotpath.guard.memory import MemoryReader, children_bytes
 from tests.guard.ending import ended
 from tests.guard.groups import Group, memory_group, needs_groups
 
@@ -22,7 +22,7 @@ MIB = 1024 * 1024
 START = """
 import json, os, sys, time
 from dataclasses import asdict
-from hotpath.memory import MemoryReader
+from hotpath.guard.memory import MemoryReader
 reader = MemoryReader()
 def say(**more):
     line = json.dumps({**asdict(reader.read()), "kills": reader.oom_kills(), **more})
@@ -119,7 +119,7 @@ def test_a_file_in_the_page_cache_that_is_mapped_is_no_growth_and_no_fault(tmp_p
     (tmp_path / "model").write_bytes(bytes(60 * MIB))
     code = """
 import mmap
-from hotpath.exhaustion import implausible
+from hotpath.guard.outlook import implausible
 with open(sys.argv[1], "rb") as file:
     while file.read(2**20):
         pass

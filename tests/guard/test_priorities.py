@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hotpath.errors import DeclarationError
-from hotpath.priorities import Priorities, Priority
+from hotpath.guard.priorities import Priorities, Priority
 from tests.guard.fakes import http
 
 P0, P1, P2, P3 = Priority

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hotpath.refusal import MAX_RETRY_SECONDS, Refusals, wants_problem
+from hotpath.guard.refusal import MAX_RETRY_SECONDS, Refusals, wants_problem
 from tests.guard.fakes import http
 
 

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.slow, needs_groups]
 
 CODE = """
 import json, time
-from hotpath.cache import LRUCache, TTLCache
+from hotpath.caching.lru import LRUCache; from hotpath.caching.ttl import TTLCache
 from hotpath.guard import MemoryGuard
 MIB = 1024 * 1024
 guard = MemoryGuard(leave=False)

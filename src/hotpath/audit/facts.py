@@ -6,7 +6,7 @@ import ast
 import re
 from dataclasses import dataclass, field, replace
 
-from hotpath.audit.keys import Origin, is_imported, origin
+from hotpath.audit.origins import Origin, is_imported, origin
 from hotpath.audit.scopes import Container, Scope, class_container, class_of, elsewhere, find, terminal
 from hotpath.audit.walk import Grow, Shrink, Walk
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from hotpath.audit.facts import Facts, Growth, Held, Target
 from hotpath.audit.findings import CACHES, Finding, Level, Pattern
-from hotpath.audit.keys import Origin
+from hotpath.audit.origins import Origin
 from hotpath.audit.replacements import replacement
 from hotpath.audit.source import File
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from hotpath.audit.caches import cache_findings
-from hotpath.audit.comments import MARK, Silence, decoded, silences
+from hotpath.audit.cache_calls import cache_findings
 from hotpath.audit.facts import Facts, facts
 from hotpath.audit.findings import Finding, Pattern, Unread
+from hotpath.audit.silences import MARK, Silence, decoded, silences
 from hotpath.audit.walk import Walk, walk
 
 

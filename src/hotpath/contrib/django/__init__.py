@@ -17,12 +17,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.module_loading import autodiscover_modules
 
-from hotpath.access import Observer
+from hotpath.asgi.access_log import Observer
+from hotpath.asgi.middleware import HotpathMiddleware
 from hotpath.errors import DeclarationError
-from hotpath.guard import MemoryGuard
-from hotpath.middleware import HotpathMiddleware, Scope
-from hotpath.routes import PlannedItem
+from hotpath.guard.guard import MemoryGuard
+from hotpath.pages.routes import PlannedItem
 from hotpath.site import Hotpath
+from hotpath.types import Scope
 
 PREFIX = "HOTPATH_"
 

@@ -14,9 +14,9 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 
 import hotpath.contrib.django as integration
-from hotpath.endpoints import MOST_LAYERS
+from hotpath.asgi.frameworks import MOST_LAYERS
+from hotpath.asgi.middleware import HotpathMiddleware
 from hotpath.errors import DeclarationError
-from hotpath.middleware import HotpathMiddleware
 
 
 def check_setup(app_configs: Sequence[Any] | None, **options: Any) -> list[CheckMessage]:

@@ -38,7 +38,7 @@ class Command(BaseCommand):
 
     def run_hotpath(self, arguments: list[str], *, leave: bool = True) -> int:
         """Run the command; its exit code, where it does not ``leave`` with it."""
-        from hotpath.cli import main
+        from hotpath.cli.commands import main
         from hotpath.contrib.django.checks import check_settings
 
         command = main.commands.get(arguments[0]) if arguments else None

@@ -1,0 +1,315 @@
+"""What happened to each request, for those who want to see it: one event, and an access line made of it.
+
+Servers and frameworks log what reaches the app; a hot request never does. ``observe=`` of the middleware is told of
+every HTTP request, hot or not.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, Protocol
+from urllib.parse import quote
+
+import orjson
+
+from hotpath.errors import DeclarationError
+from hotpath.serving.resolver import BYPASSED, UNREADABLE, Miss
+from hotpath.serving.snapshot import Answer, NotModified, Redirect, Refuse
+
+Result = Literal["hit", "not_modified", "redirect", "refused", "miss", "bypass", "unreadable", "shed", "error"]
+
+access_logger = logging.getLogger("hotpath.access")
+logger = logging.getLogger("hotpath")
+
+# Lines that wait to be written; beyond it they are dropped and counted. About 2 MB at most of usual paths.
+MAX_WAITING: Final = 8192
+# What a client can make a line hold.
+MAX_PATH: Final = 1000
+# The thread lets lines gather for so long, so that it does not take the interpreter from the loop for each of them.
+GATHER_SECONDS: Final = 0.02
+# How often dropped lines are told of.
+REPORT_SECONDS: Final = 60.0
+CLOSE_SECONDS: Final = 5.0
+
+_CODING: Final = b"content-encoding"
+_GENERATION: Final = b"x-hotpath-generation"
+
+
+@dataclass(frozen=True, slots=True)
+class HotpathRequest:
+    """One HTTP request that the middleware is done with.
+
+    ``time`` is when it came, in seconds since the epoch; ``microseconds`` how long it took until its last byte was
+    given to the server. ``path`` is as the client wrote it, without the query. ``status`` is ``None`` when nothing was
+    sent. ``body_bytes`` are those of the body, as encoded by ``coding``.
+
+    ``result`` says who answered. hotpath: ``hit`` (200 and 206), ``not_modified`` (304), ``redirect`` (308),
+    ``refused`` (406, 412, 416). The app: ``miss``, ``bypass``, ``unreadable`` (a hot page whose bytes cannot be
+    read), or ``error`` when it raised or was cancelled. The memory guard: ``shed``.
+
+    ``generation`` is the one that answered, where the answer says it: ``None`` for what comes from the app or from a
+    watched directory, and with ``generation_header=False``. ``headers`` are the request's fields, for trace contexts.
+    """
+
+    time: float
+    method: str
+    path: str
+    status: int | None
+    result: Result
+    generation: int | None
+    body_bytes: int
+    microseconds: float
+    coding: str
+    headers: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)
+
+
+class Observer(Protocol):
+    """What ``observe=`` takes: called once for each request, between two requests of the event loop, so be quick."""
+
+    def __call__(self, request: HotpathRequest, /) -> object:
+        """What it returns is not looked at; what it raises is logged once and breaks no answer."""
+
+
+class Watch:
+    """Stands where ``send`` does for one request, and knows afterwards what was sent."""
+
+    __slots__ = ("_began", "_scope", "_send", "_started", "body_bytes", "headers", "result", "status")
+
+    def __init__(self, scope: MutableMapping[str, Any], send: Callable[[Any], Awaitable[None]]) -> None:
+        self._scope = scope
+        self._send = send
+        self._started = time.time()
+        self._began = time.perf_counter_ns()
+        self.result: Result = "error"
+        self.status: int | None = None
+        self.headers: Sequence[tuple[bytes, bytes]] = ()
+        self.body_bytes = 0
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = message.get("headers", ())
+        elif message["type"] == "http.response.body":
+            self.body_bytes += len(message.get("body", b""))
+        await self._send(message)
+
+    def request(self) -> HotpathRequest:
+        """The event, as of now."""
+        taken = time.perf_counter_ns() - self._began
+        coding, generation = "identity", None
+        for name, value in self.headers:
+            if name == _CODING:
+                coding = value.decode("latin-1")
+            elif name == _GENERATION and self.result in _OF_A_GENERATION:
+                generation = int(value)
+        scope = self._scope
+        raw_path = scope.get("raw_path")
+        return HotpathRequest(
+            time=self._started,
+            method=scope["method"],
+            path=raw_path.decode("latin-1") if raw_path else quote(scope["path"]),
+            status=self.status,
+            result=self.result,
+            generation=generation,
+            body_bytes=self.body_bytes if scope["method"] != "HEAD" else 0,
+            microseconds=taken / 1000,
+            coding=coding,
+            headers=scope["headers"],
+        )
+
+
+_OF_A_GENERATION: Final = frozenset(("hit", "not_modified", "refused"))
+
+
+def result_of(answer: Answer | Miss) -> Result:
+    """What the resolver found, in one word."""
+    if isinstance(answer, Miss):
+        return "bypass" if answer is BYPASSED else "unreadable" if answer is UNREADABLE else "miss"
+    if isinstance(answer, NotModified):
+        return "not_modified"
+    if isinstance(answer, Redirect):
+        return "redirect"
+    return "refused" if isinstance(answer, Refuse) else "hit"
+
+
+# What waits to be written: the fields of a line, short enough that a full queue is no danger to memory.
+_Line = tuple[float, str, str, int | None, Result, int | None, int, float, str]
+
+
+class AccessLog:
+    """An access line for each request: ``HotpathMiddleware(app, hot=hot, observe=AccessLog())``.
+
+    Each line is a JSON object, logged at INFO to the logger ``hotpath.access`` by a thread of its own: a handler that
+    hangs never stops a request. At most ``max_waiting`` lines wait; further ones are dropped, counted in ``dropped``,
+    and told of in the logger ``hotpath``. Raises ``DeclarationError``.
+    """
+
+    def __init__(self, *, max_waiting: int = MAX_WAITING, clock: Callable[[], float] = time.monotonic) -> None:
+        if not isinstance(max_waiting, int) or max_waiting < 1:
+            raise DeclarationError(f"max_waiting={max_waiting!r}: write how many lines may wait, 1 or more")
+        self.dropped = 0
+        self._max_waiting = max_waiting
+        self._clock = clock
+        self._waiting: deque[_Line] = deque()
+        self._told = 0
+        self._tell_at = float("-inf")
+        self._has_failed = False
+        self._make_thread()
+        _logs.add(self)
+
+    def __call__(self, request: HotpathRequest, /) -> None:
+        """Take the event; the line is written a little later."""
+        if len(self._waiting) >= self._max_waiting:
+            self.dropped += 1
+            return
+        self._waiting.append(
+            (
+                request.time,
+                request.method[:MAX_PATH],
+                request.path[:MAX_PATH],
+                request.status,
+                request.result,
+                request.generation,
+                request.body_bytes,
+                request.microseconds,
+                request.coding[:MAX_PATH],
+            )
+        )
+        if not self._wake.is_set():
+            if self._thread is None:
+                self._start()
+            self._wake.set()
+
+    def close(self, timeout_seconds: float = CLOSE_SECONDS) -> None:
+        """Write what waits and end the thread; runs by itself when Python ends. A later request starts it again."""
+        thread = self._thread
+        if thread is None:
+            return
+        self._closing.set()
+        self._wake.set()
+        thread.join(timeout_seconds)
+        atexit.unregister(self._end)
+        self._make_thread()
+
+    def _end(self) -> None:
+        """Python ends. What a handler hangs in must not keep the process from ending too."""
+        thread = self._thread
+        self.close()
+        if thread is not None and thread.is_alive():
+            _leave_what_hangs()
+
+    def forget(self) -> None:
+        """In a forked child, which has the object and not the thread: what waits is the parent's to write."""
+        self._waiting.clear()
+        self._make_thread()
+
+    def _make_thread(self) -> None:
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is not None:
+                return
+            _warn_if_silent()
+            self._thread = threading.Thread(
+                target=self._run, args=(self._wake, self._closing), name="hotpath-access", daemon=True
+            )
+            self._thread.start()
+            atexit.register(self._end)
+
+    def _run(self, wake: threading.Event, closing: threading.Event) -> None:
+        while not closing.is_set():
+            wake.wait()
+            closing.wait(GATHER_SECONDS)
+            wake.clear()
+            self._write()
+        self._tell_at = float("-inf")
+        self._write()
+
+    def _write(self) -> None:
+        while self._waiting:
+            line = self._waiting.popleft()
+            try:
+                access_logger.info("%s", encode(line))
+            except Exception:
+                # A filter or a formatter of the user's.
+                if not self._has_failed:
+                    logger.exception("an access line could not be logged; later failures are passed over")
+                self._has_failed = True
+        now = self._clock()
+        if self.dropped > self._told and now >= self._tell_at:
+            logger.warning(
+                "%d access lines were dropped: the handlers of %r are slower than requests come",
+                self.dropped - self._told,
+                access_logger.name,
+            )
+            self._told, self._tell_at = self.dropped, now + REPORT_SECONDS
+
+
+_logs: weakref.WeakSet[AccessLog] = weakref.WeakSet()
+
+
+def _forget_after_fork() -> None:
+    for log in list(_logs):
+        log.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+def _leave_what_hangs() -> None:
+    """Python flushes every handler and both standard streams at its end, and would wait for the locks of one that
+    hangs: a pipe that nobody reads, a disk that is gone. What those still hold is lost either way."""
+    logger: logging.Logger | None = access_logger
+    while logger is not None:
+        for handler in logger.handlers:
+            if handler.lock is not None and not handler.lock.acquire(blocking=False):
+                handler.createLock()
+                handler.flush = handler.close = lambda: None  # type: ignore[method-assign]
+                for name in ("stdout", "stderr"):
+                    if getattr(handler, "stream", None) is getattr(sys, name):
+                        setattr(sys, name, None)
+            elif handler.lock is not None:
+                handler.lock.release()
+        logger = logger.parent if logger.propagate else None
+
+
+def encode(line: _Line) -> str:
+    """One line: JSON, the time in UTC."""
+    at, method, path, status, result, generation, size, microseconds, coding = line
+    fields = {
+        "time": datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "method": method,
+        "path": path,
+        "status": status,
+        "result": result,
+        "generation": generation,
+        "bytes": size,
+        "microseconds": round(microseconds, 1),
+        "coding": coding,
+    }
+    return orjson.dumps(fields).decode("utf-8")
+
+
+def _warn_if_silent() -> None:
+    """Logging is silent below WARNING until it is told otherwise, and nobody would know why there is no line."""
+    if not access_logger.isEnabledFor(logging.INFO) or not access_logger.hasHandlers():
+        logger.warning(
+            "AccessLog writes to the logger %r at INFO, which goes nowhere now;"
+            " write logging.basicConfig(level=logging.INFO), or give that logger a level and a handler",
+            access_logger.name,
+        )

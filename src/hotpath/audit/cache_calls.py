@@ -1,0 +1,199 @@
+"""Caches that are told to have no maximum: functools, async_lru, cachetools."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+
+from hotpath.audit.findings import Finding, Level, Pattern
+from hotpath.audit.origins import CLASS_RECEIVERS, Origin, is_enumeration, of_parameter
+from hotpath.audit.scopes import Scope, argument, container_kind, dotted, is_infinite, terminal
+from hotpath.audit.walk import Walk
+
+_CACHETOOLS = frozenset(
+    f"cachetools.{name}" for name in "Cache LRUCache LFUCache FIFOCache RRCache MRUCache TTLCache TLRUCache".split()
+)
+_CACHETOOLS_FUNC = frozenset(f"cachetools.func.{name}_cache" for name in "lru lfu fifo rr mru ttl".split())
+_LRU = frozenset({"functools.lru_cache", "asyncstdlib.lru_cache"})
+_ENDLESS = frozenset({"functools.cache", "asyncstdlib.cache"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Cached:
+    """A function behind a cache without a maximum."""
+
+    said: str  # how the code says it
+    pattern: Pattern
+
+
+def cache_findings(path: str, lines: list[str], walk: Walk) -> list[Finding]:
+    """Decorators and calls in ``walk`` that make a cache without a maximum."""
+    found: list[Finding] = []
+    decorators: set[int] = set()
+    for outer, inner in walk.functions:
+        node = inner.node
+        assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for decorator in node.decorator_list:
+            cached = _cached(decorator, walk.imports)
+            if cached is not None:
+                decorators.update(id(part) for part in ast.walk(decorator))
+                told = _judge_function(outer, inner)
+                if told is not None:
+                    why, level = told
+                    covered = range(decorator.lineno, node.body[0].lineno)
+                    found.append(
+                        Finding(
+                            path,
+                            decorator.lineno,
+                            cached.pattern,
+                            inner.name,
+                            f"{cached.said} on {inner.name}(): {why}",
+                            _instead_of_decorator(inner),
+                            level,
+                            text=lines[decorator.lineno - 1].strip(),
+                            lines=frozenset(covered),
+                            function=inner.name,
+                            arguments=_places(inner),
+                        )
+                    )
+    for scope, call in walk.caching:
+        if id(call) not in decorators:
+            found += _of_call(path, lines, scope, call, walk)
+    return found
+
+
+def _cached(node: ast.expr, imports: dict[str, str]) -> _Cached | None:
+    """What a decorator, or the function part of a call, makes of a function; None for what has a maximum."""
+    call = node if isinstance(node, ast.Call) else None
+    name = dotted(call.func if call else node, imports) or ""
+    if name in _ENDLESS:
+        return _Cached(f"{name.rpartition('.')[2]} without a maximum", Pattern.UNBOUNDED_CACHE)
+    if call is None:
+        return None
+    if name in _LRU and _says_none(call, imports):
+        return _Cached("lru_cache(maxsize=None)", Pattern.UNBOUNDED_CACHE)
+    if name == "async_lru.alru_cache" and _says_none(call, imports):
+        timed = argument(call, len(call.args), "ttl") is not None
+        said = "alru_cache(maxsize=None)" + (
+            " with a ttl bounds the age of results and not their number;" if timed else ""
+        )
+        return _Cached(said, Pattern.UNBOUNDED_ALRU_CACHE)
+    if name in _CACHETOOLS_FUNC and _says_none(call, imports):
+        return _Cached(f"{name}(maxsize=None)", Pattern.UNBOUNDED_CACHETOOLS)
+    if name in ("cachetools.cached", "cachetools.cachedmethod"):
+        cache = argument(call, 0, "cache")
+        if container_kind(cache, imports) is not None:
+            return _Cached(f"{name} over a plain dict", Pattern.UNBOUNDED_CACHETOOLS)
+    return None
+
+
+def _says_none(call: ast.Call, imports: dict[str, str]) -> bool:
+    """``maxsize`` is None or infinite; left out, it is bounded by default."""
+    given = call.args[0] if call.args else None
+    for keyword in call.keywords:
+        given = keyword.value if keyword.arg == "maxsize" else given
+    if isinstance(given, ast.Constant):
+        return given.value is None
+    return is_infinite(given, imports)
+
+
+def _judge_function(outer: Scope, inner: Scope) -> tuple[str, Level] | None:
+    """Why a cache around ``inner`` grows. None where it ends with the call that made it, or has one entry."""
+    params = dict(inner.params)
+    owner = inner.method_of
+    of_instance = False
+    if owner is not None and inner.receiver is not None:
+        receiver = inner.receiver
+        params.pop(receiver)
+        of_class = any(terminal(one) == "classmethod" for one in getattr(inner.node, "decorator_list", ()))
+        of_class = of_class or receiver in CLASS_RECEIVERS
+        of_instance = not of_class and not is_enumeration(owner.name, owner)
+    if outer.kind == "function" and inner.name not in outer.returned:
+        return None
+    if of_instance:
+        instances = "its key holds self, so no instance is ever freed"
+        return (instances + (", and it keeps a result for every set of arguments" if params else "")), Level.WARNING
+    if not params:
+        return None
+    from_data = [name for name, arg in params.items() if _origin(arg, inner) is Origin.DATA]
+    if not from_data:
+        return "its arguments are classes, functions or flags: as many as the code has", Level.NOTE
+    shown = ", ".join(from_data[:3])
+    return f"it keeps a result for every {shown} it was ever called with", Level.WARNING
+
+
+def _places(inner: Scope) -> tuple[int | str, ...]:
+    """Of the arguments that come from data."""
+    return tuple(
+        each
+        for place, (name, arg) in enumerate(inner.params.items())
+        if _origin(arg, inner) is Origin.DATA
+        for each in (place, name)
+    )
+
+
+def _origin(arg: ast.arg, inner: Scope) -> Origin:
+    if isinstance(arg.annotation, ast.Name) and is_enumeration(arg.annotation.id, inner):
+        return Origin.CODE
+    return of_parameter(arg)
+
+
+def _instead_of_decorator(inner: Scope) -> str:
+    if inner.method_of is not None or isinstance(inner.node, ast.AsyncFunctionDef):
+        return "@cached(max_entries=1024)  # from hotpath import cached; keeps no instance alive"
+    return "@lru_cache(maxsize=1024)  # or @cached(max_entries=1024, ttl=300), from hotpath import cached"
+
+
+def _of_call(path: str, lines: list[str], scope: Scope, call: ast.Call, walk: Walk) -> list[Finding]:
+    """``LRUCache(maxsize=inf)``, ``lru_cache(None)(function)``, ``cache(function)``."""
+    name = dotted(call.func, walk.imports) or ""
+    text = lines[call.lineno - 1].strip()
+    covered = frozenset(range(call.lineno, (call.end_lineno or call.lineno) + 1))
+    if name in _CACHETOOLS:
+        sized = argument(call, 0, "maxsize")
+        if not is_infinite(sized, walk.imports):
+            return []
+        short = name.rpartition(".")[2]
+        timed = short in ("TTLCache", "TLRUCache")
+        why = f"{short} with an infinite maxsize never evicts" + (
+            ": until its time has passed, everything stays" if timed else ""
+        )
+        instead = f"{short}(maxsize=1024{', ttl=300' if timed else ''})"
+        return [Finding(path, call.lineno, Pattern.UNBOUNDED_CACHETOOLS, short, why, instead, text=text, lines=covered)]
+    wrapped = _cached(call.func, walk.imports) if isinstance(call.func, ast.Call) else None
+    if wrapped is None and name in _ENDLESS:
+        wrapped = _cached(call, walk.imports)
+    if wrapped is None or not call.args or isinstance(call.args[0], ast.Starred):
+        return []
+    function = _function(call.args[0], scope, walk)
+    if function is not None:
+        told = _judge_function(function.parent or scope, function) if scope.kind != "function" else None
+        if told is None:
+            return []
+        why, level = told
+    elif scope.kind == "function":
+        return []  # a cache made in a call and of something unknown: most end with the call
+    else:
+        why, level = "it keeps a result for every set of arguments; what those are is not in this file", Level.NOTE
+    shown = terminal(call.args[0]) or "it"
+    return [
+        Finding(
+            path,
+            call.lineno,
+            wrapped.pattern,
+            shown,
+            f"{wrapped.said} around {shown}: {why}",
+            f"lru_cache(maxsize=1024)({shown})",
+            level,
+            text=text,
+            lines=covered,
+        )
+    ]
+
+
+def _function(node: ast.expr, scope: Scope, walk: Walk) -> Scope | None:
+    if isinstance(node, ast.Lambda):
+        return next((one for one in walk.scopes if one.node is node), None)
+    if isinstance(node, ast.Name):
+        return scope.functions.get(node.id) or walk.module.functions.get(node.id)
+    return None

@@ -1,0 +1,106 @@
+"""What each run of the batch found, kept beside the generations: for the baseline, for ``--retry-failed``, for people.
+
+One JSON file a run, accepted or not. They are facts for the next run to look at; nothing that is served depends on
+them, so one that cannot be read is passed over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from hotpath.errors import StoreError, UnsafePath
+from hotpath.store.directories import is_made, make
+from hotpath.store.store import Store
+
+# Thirty nights for the baseline, and a month more for a person who asks what changed since. Who builds every hour has
+# the newest of each day too. What was refused is kept apart: a job that fails again and again wears no baseline out.
+KEEP_RUNS = 60
+_DAY = 24 * 3600
+_REFUSED = ".refused.json"
+
+# A later version may mean other things by the same words.
+FORMAT = 1
+
+PUBLISHED, QUARANTINED, FAILED = "published", "quarantined", "failed"
+
+
+def runs_path(store: Store) -> Path:
+    """Where the runs are: ``<sequence>-<time>.json``, by the sequence that the run got or would have got.
+
+    What was not published ends in ``.refused.json``.
+    """
+    return store.root / "runs"
+
+
+def write_run(store: Store, record: Mapping[str, Any]) -> Path:
+    """Keep one run: ``sequence``, ``time`` (seconds since the epoch), ``outcome``, and whatever else; mappings as JSON.
+
+    The lock must be held.
+    """
+    disk, directory = store.disk, runs_path(store)
+    if directory.is_symlink():
+        raise UnsafePath("this is a symbolic link, expected a directory", path=directory, fix="remove it")
+    if not is_made(directory):
+        make(disk, directory)
+    name = f"{record['sequence']:08d}-{record['time']}"
+    ending = ".json" if record["outcome"] == PUBLISHED else _REFUSED
+    path = directory / f"{name}{ending}"
+    number = 1
+    while path.exists():  # two runs in one second
+        number += 1
+        path = directory / f"{name}-{number}{ending}"
+    line = orjson.dumps({"format": FORMAT, **record}, default=dict, option=orjson.OPT_APPEND_NEWLINE)
+    disk.write_new(path, line)
+    disk.sync_file(path)
+    for old in _worn_out(_paths(store)):
+        disk.unlink(old)
+    return path
+
+
+def _worn_out(paths: list[Path]) -> list[Path]:
+    """Of all runs, the oldest first, those that are not kept."""
+    refused = [path for path in paths if path.name.endswith(_REFUSED)]
+    accepted = [path for path in paths if not path.name.endswith(_REFUSED)]
+    newest_of_a_day = {_order(path)[1] // _DAY: path for path in accepted}
+    kept = {*refused[-KEEP_RUNS:], *accepted[-KEEP_RUNS:], *[*newest_of_a_day.values()][-KEEP_RUNS:]}
+    return [path for path in paths if path not in kept]
+
+
+def newest_runs(store: Store) -> Iterator[dict[str, Any]]:
+    """Every run that can be read, the newest first. Raises ``StoreError`` at one that a newer version has written."""
+    for path in reversed(_paths(store)):
+        try:
+            record = orjson.loads(store.disk.read(path))
+        except (OSError, StoreError, ValueError):
+            continue
+        if not isinstance(record, dict) or not isinstance(record.get("time"), int):
+            continue
+        if record.get("format", FORMAT) != FORMAT:
+            raise StoreError(
+                f"this report has the format {record['format']} of a newer hotpath; this one reads {FORMAT}",
+                path=path,
+                fix="run that version; or move the newer reports away, and nights are compared with the older ones",
+            )
+        yield record
+
+
+def last_run(store: Store) -> dict[str, Any] | None:
+    """The newest run of all."""
+    return next(newest_runs(store), None)
+
+
+def _paths(store: Store) -> list[Path]:
+    # No glob, which passes over a directory that cannot be read: nights nobody looked at are not none.
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return sorted((path for path in runs_path(store).iterdir() if path.match("????????-*.json")), key=_order)
+    return []
+
+
+def _order(path: Path) -> tuple[int, ...]:
+    """Sequence, time, and number where there was another one."""
+    return tuple(int(part) if part.isdigit() else 0 for part in path.name.partition(".")[0].split("-"))

@@ -1,0 +1,133 @@
+"""Whether what a run has built is plausible beside the runs that were accepted before."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import orjson
+
+from hotpath.batch.packing import Packer
+from hotpath.batch.plausibility import DAY, Finding, Metrics, Rules, Run, judge
+from hotpath.batch.reports import PUBLISHED, QUARANTINED, newest_runs
+from hotpath.errors import IsolatedFailure, StoreError
+from hotpath.pages.keys import Template, matches_path, parse_path_template
+from hotpath.process.fork import run_isolated
+from hotpath.store.store import Store
+
+# Comparing ten thousand items with thirty nights takes seconds. With more items only the newest runs are compared item
+# by item, and their routes with all.
+MAX_ITEMS_WITH_HISTORY = 10_000
+
+# Of failures, and of warnings, so many are kept: nobody reads more, and a column that is lost in each of ten thousand
+# items is a hundred thousand.
+MAX_FINDINGS = 500
+
+JUDGE_SECONDS = 300.0
+JUDGE_MEMORY_BYTES = 1024 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``problems`` keep a run from being published, ``warnings`` are told; ``findings`` are both, as JSON has them."""
+
+    problems: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    findings: Sequence[Mapping[str, Any]] = ()
+
+
+def judge_run(store: Store, record: Mapping[str, Any], rules: Rules | None = None) -> Verdict:
+    """Compare a run, as ``runs`` has it, with the accepted ones, in a process of its own.
+
+    A comparison that cannot be made is a problem too: what was not looked at is not plausible.
+    """
+    rules = rules or Rules()
+
+    def compare() -> list[tuple[list[dict[str, Any]], int]]:
+        failures: list[dict[str, Any]] = []
+        warnings: list[dict[str, Any]] = []
+        counts = Counter[bool]()
+        routes = {_subject(route) for route in record["routes"]}
+        for finding in judge(_run_of(record), accepted_runs(store, record["time"], rules), rules):
+            kept = failures if finding.fails else warnings
+            counts[finding.fails] += 1
+            if len(kept) < MAX_FINDINGS or finding.subject in routes:
+                kept.append(asdict(finding))
+        return [(failures, counts[True]), (warnings, counts[False])]
+
+    try:
+        found = run_isolated(compare, timeout_seconds=JUDGE_SECONDS, memory_bytes=JUDGE_MEMORY_BYTES)
+    except IsolatedFailure as failure:
+        return Verdict(problems=[f"the comparison with earlier runs {failure}"])
+    problems, warnings = (_told(kept, count) for kept, count in found)
+    return Verdict(problems, warnings, [facts for kept, _ in found for facts in kept])
+
+
+def _told(kept: Sequence[Mapping[str, Any]], count: int) -> list[str]:
+    more = [f"and {count - len(kept):,} more like these"] if count > len(kept) else []
+    return [str(Finding(**facts)) for facts in kept] + more
+
+
+def accepted_runs(store: Store, at: int, rules: Rules) -> list[Run]:
+    """What a run at ``at`` is compared with, the newest first: published, not rolled back from, not older than the
+    window, and nothing from before the last approval."""
+    bad, approved = store.bad(), _approved(store)
+    runs: list[Run] = []
+    packed = Packer()
+    for record in newest_runs(store):
+        # Also where an older one comes later: a clock that was wrong for one run hides no other.
+        if not at - rules.window_days * DAY <= record["time"] <= at + DAY:
+            continue
+        sequence, outcome = record.get("sequence"), record.get("outcome")
+        is_approved = outcome == QUARANTINED and sequence in approved
+        if sequence in bad or not (outcome == PUBLISHED or is_approved):
+            continue
+        many = len(record.get("items", ())) > MAX_ITEMS_WITH_HISTORY
+        run = _run_of(record, with_items=not many or len(runs) < rules.cold_runs)
+        runs.append(replace(run, subjects={key: packed(facts) for key, facts in run.subjects.items()}))
+        if is_approved:
+            break
+    return runs
+
+
+def _run_of(record: Mapping[str, Any], *, with_items: bool = True) -> Run:
+    routes = {_subject(route): counts for route, counts in record["routes"].items()}
+    if not with_items:
+        return Run(record["time"], routes)
+    # What was carried forward was not made in this run.
+    items: dict[str, Metrics] = {key: facts for key, facts in record["items"].items() if "carried" not in facts}
+    carried = frozenset(record["items"]) - items.keys()
+    return Run(record["time"], items | routes, _Kept(carried, tuple(map(parse_path_template, record["routes"]))))
+
+
+def _subject(route: str) -> str:
+    return f"route {route}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What a run did not make and has not lost: what it carried forward, and pages whose route is declared no more.
+
+    Who takes a route out of the code means it; who has a page less of a route that is there may have lost it.
+    """
+
+    carried: frozenset[str]
+    declared: tuple[Template, ...]
+
+    def __contains__(self, subject: object) -> bool:
+        path = str(subject).partition("?")[0]
+        return subject in self.carried or not any(matches_path(template, path) for template in self.declared)
+
+
+def _approved(store: Store) -> set[int]:
+    approved: set[int] = set()
+    with contextlib.suppress(OSError, StoreError):
+        for line in store.disk.read(store.history_path).splitlines():
+            with contextlib.suppress(ValueError):
+                event = orjson.loads(line)
+                if isinstance(event, dict) and event.get("event") == "approve":
+                    approved.add(int(event["sequence"]))
+    return approved

@@ -1,0 +1,216 @@
+"""Entries that end after a time, too."""
+
+from __future__ import annotations
+
+import heapq
+import random
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hotpath.caching.lru import _MISSING, DEFAULT_ENTRIES, LRUCache
+from hotpath.caching.mapping import K, V
+from hotpath.caching.sizing import Sizer
+from hotpath.errors import DeclarationError
+
+# Expired entries that one call takes out at most.
+SWEEP_ENTRIES = 16
+
+
+SWEEP_SECONDS = 1.0
+
+
+# Into so many steps a lifetime is divided; what has expired is let go of so much later at most.
+TICKS = 64
+
+
+class TTLCache(LRUCache[K, V]):
+    """An ``LRUCache`` whose entries end after ``ttl`` seconds too, as ``cachetools.TTLCache`` and safe for threads.
+
+    ``jitter`` shortens each lifetime by up to that share, so that what came together does not end together. ``clock``
+    gives seconds and never goes back. What has expired is never returned; reads and writes take it out, a few each.
+    Raises ``DeclarationError``.
+    """
+
+    def __init__(
+        self,
+        max_entries: int | None = DEFAULT_ENTRIES,
+        ttl: float = 600.0,
+        max_bytes: int | None = None,
+        *,
+        jitter: float = 0.0,
+        sizer: Sizer | None = None,
+        name: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        _check_ttl(ttl)
+        if not 0 <= jitter < 1:
+            raise DeclarationError(f"jitter={jitter!r}: write a share of the lifetime, 0.1 say")
+        super().__init__(max_entries, max_bytes, sizer=sizer, name=name)
+        self.ttl = ttl
+        self._jitter = jitter
+        self._clock = clock
+        self._chance = chance
+        # What is held of a key is its value and when it ends.
+        self._data: OrderedDict[K, Any] = OrderedDict()
+        self._touch = self._data.move_to_end
+        # The keys by when they end, in ticks, and a heap of those ticks: eight bytes an entry. A key that was stored
+        # anew or taken out meanwhile is passed over.
+        self._tick = ttl / TICKS
+        self._ending: dict[int, list[K]] = {}
+        self._ticks: list[int] = []
+        self._queued = 0
+        self._sweep_at = clock() + SWEEP_SECONDS
+
+    def __getitem__(self, key: K) -> V:
+        now = self._clock()
+        try:
+            value, ends = self._data[key]
+            if ends > now:
+                self._touch(key)
+                self.hits += 1
+                if now > self._sweep_at:
+                    self._sweep(now)
+                return value  # type: ignore[no-any-return]
+        except KeyError:
+            pass
+        self.misses += 1
+        self._sweep(now)
+        return self.__missing__(key)
+
+    def get(self, key: K, default: Any = None) -> Any:
+        """The value, which counts as a use; ``default`` where there is none that has not expired."""
+        now = self._clock()
+        try:
+            value, ends = self._data[key]
+            if ends > now:
+                self._touch(key)
+                self.hits += 1
+                if now > self._sweep_at:
+                    self._sweep(now)
+                return value
+        except KeyError:
+            pass
+        self.misses += 1
+        self._sweep(now)
+        return default
+
+    def __contains__(self, key: object) -> bool:
+        held = self._data.get(key)  # type: ignore[arg-type]  # any key may be asked for
+        return held is not None and held[1] > self._clock()
+
+    def __len__(self) -> int:
+        self.expire()
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[K]:
+        """The keys of this moment that have not expired."""
+        self.expire()
+        return super().__iter__()
+
+    def set(self, key: K, value: V, ttl: float | None = None) -> None:
+        """Store with a lifetime of its own: a negative result, say, shorter than the others."""
+        if ttl is not None:
+            _check_ttl(ttl)
+        now = self._clock()
+        self._sweep(now)
+        lifetime = self.ttl if ttl is None else ttl
+        if self._jitter:
+            lifetime *= 1 - self._jitter * self._chance()
+        held = (value, now + lifetime)
+        with self._lock:
+            if self.max_bytes is None:
+                super().__setitem__(key, held)  # type: ignore[assignment]  # the base holds what it is given
+            else:
+                self._store(key, value, held)
+            self._queue(key, now + lifetime)
+            if self._queued > 2 * len(self._data) + 64:
+                self._forget_queue()
+                for one, (_, ends) in self._data.items():
+                    self._queue(one, ends)
+
+    def _queue(self, key: K, ends: float) -> None:
+        tick = int(ends / self._tick)
+        keys = self._ending.get(tick)
+        if keys is None:
+            keys = self._ending[tick] = []
+            heapq.heappush(self._ticks, tick)
+        keys.append(key)
+        self._queued += 1
+
+    def _forget_queue(self) -> None:
+        self._ending.clear()
+        self._ticks.clear()
+        self._queued = 0
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self.set(key, value)
+
+    def setdefault(self, key: K, default: Any = None) -> Any:
+        """The value, or ``default``, which is then stored."""
+        with self._lock:
+            value = self.get(key, _MISSING)
+            if value is not _MISSING:
+                return value
+            self.set(key, default)
+            return default
+
+    def _take(self, key: K) -> Any:
+        held = super()._take(key)
+        return held if held is _MISSING else held[0] if held[1] > self._clock() else _MISSING
+
+    def _evict(self) -> tuple[K, V]:
+        key, held = super()._evict()
+        return key, held[0]  # type: ignore[index]
+
+    def popitem(self) -> tuple[K, V]:
+        """Take out what was used least recently of what has not expired."""
+        self.expire()
+        return super().popitem()
+
+    def clear(self) -> None:
+        """Take everything out."""
+        with self._lock:
+            self._forget_queue()
+            super().clear()
+
+    def expire(self, now: float | None = None) -> list[tuple[K, V]]:
+        """Take out everything that has expired by now, and return it, as cachetools does."""
+        now = self._clock() if now is None else now
+        with self._lock:
+            gone = self._sweep(now, sys.maxsize)
+            for key in self._ending.get(int(now / self._tick), ()):
+                held = self._data.get(key)
+                if held is not None and held[1] <= now:
+                    LRUCache._take(self, key)
+                    gone.append((key, held[0]))
+        return gone
+
+    def _sweep(self, now: float, most: int = SWEEP_ENTRIES) -> list[tuple[K, V]]:
+        """Take out what ended before the tick of ``now``."""
+        self._sweep_at = now + SWEEP_SECONDS
+        gone: list[tuple[K, V]] = []
+        this = int(now / self._tick)
+        if not self._ticks or self._ticks[0] >= this:
+            return gone
+        with self._lock:
+            while self._ticks and (tick := self._ticks[0]) < this and len(gone) < most:
+                keys = self._ending[tick]
+                while keys and len(gone) < most:
+                    key = keys.pop()
+                    self._queued -= 1
+                    held = self._data.get(key)
+                    if held is not None and int(held[1] / self._tick) <= tick:
+                        LRUCache._take(self, key)
+                        gone.append((key, held[0]))
+                if not keys:
+                    del self._ending[heapq.heappop(self._ticks)]
+        return gone
+
+
+def _check_ttl(ttl: float) -> None:
+    if not isinstance(ttl, int | float) or not 0 < ttl < float("inf"):
+        raise DeclarationError(f"ttl={ttl!r}: write the seconds that an entry lives, more than 0")

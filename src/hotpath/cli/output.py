@@ -1,0 +1,126 @@
+"""What the commands share: their arguments, and how they print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hotpath.batch.pool import Limits
+from hotpath.batch.run import DEFAULT_MAX_FAILURES, failure_facts
+from hotpath.errors import BuildFailed, DeclarationError, HotpathError, Implausible, PublicAnswerWrong
+from hotpath.ops.alerts.alerts import Alerts
+from hotpath.ops.alerts.environment import alerts_from_environment
+from hotpath.options import parse_bytes, parse_seconds
+
+# In the context that all commands share: whether --json was given, and whether an object was printed.
+_WANTED, _PRINTED = "hotpath.json.wanted", "hotpath.json.printed"
+
+# What an error calls its facts, and what they are called for scripts.
+_NAMES: dict[type[HotpathError], dict[str, str]] = {
+    Implausible: {"sequence": "quarantined"},
+    PublicAnswerWrong: {"sequence": "generation", "target": "rolled_back_to"},
+}
+
+
+def _note_json(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    context.meta[_WANTED] = value
+    return value
+
+
+JSON = click.option(
+    "--json", "as_json", is_flag=True, is_eager=True, callback=_note_json, help="Print one JSON object, for scripts."
+)
+TARGET = click.argument("target")
+STORE = click.argument("target", metavar="TARGET|STORE")
+
+
+_BATCH = (
+    click.option("--memory", default="512MiB", show_default=True, help="What each item may allocate."),
+    click.option("--timeout", default="60s", show_default=True, help="What each item may take, unless its route says."),
+    click.option("--workers", default=1, show_default=True, help="How many items are run at once."),
+    click.option(
+        "--max-failures",
+        default=DEFAULT_MAX_FAILURES,
+        show_default=True,
+        help="The share of items that may fail and keep their last good bytes; one always may, unless this is 0.",
+    ),
+)
+
+
+def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of whatever runs the batch: ``memory``, ``timeout``, ``workers``, ``max_failures``."""
+    for option in reversed(_BATCH):
+        command = option(command)
+    return command
+
+
+def limits_of(memory: str, timeout: str, workers: int) -> Limits:
+    """What these options say. Raises ``DeclarationError``."""
+    return Limits(
+        memory_bytes=parse_bytes(memory, "--memory"),
+        timeout_seconds=parse_seconds(timeout, "--timeout"),
+        workers=workers,
+    )
+
+
+def alerts_if(wanted: bool) -> Alerts:
+    """The alerts of the environment where ``--alert`` was given, else none. Raises ``DeclarationError``."""
+    alerts = alerts_from_environment() if wanted else Alerts()
+    if wanted and not alerts:
+        raise DeclarationError("--alert: no way is configured; set HOTPATH_ALERT_WEBHOOK, HOTPATH_ALERT_MAIL_TO …")
+    return alerts
+
+
+def say(*lines: str) -> None:
+    """Lines on stdout."""
+    for line in lines:
+        click.echo(line)
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Warnings on stderr."""
+    for warning in warnings:
+        _complain(f"warning: {warning}")
+
+
+def _complain(line: str) -> None:
+    """On stderr; where nobody can be told any more, the exit code says it."""
+    with suppress(OSError):
+        click.echo(line, err=True)
+
+
+def print_json(value: object) -> None:
+    """One object on stdout."""
+    click.get_current_context().meta[_PRINTED] = True
+    click.echo(json.dumps(value))
+
+
+def print_error(context: click.Context, error: HotpathError) -> None:
+    """One line on stderr; with ``--json`` the facts on stdout too, where the command has printed no object."""
+    _complain(f"hotpath: {error}")
+    if context.meta.get(_WANTED) and not context.meta.get(_PRINTED):
+        click.echo(json.dumps(_facts(error)))
+
+
+def _facts(error: HotpathError) -> dict[str, object]:
+    names = _NAMES.get(type(error), {})
+    facts: dict[str, object] = {
+        "problem": str(error).partition("\n")[0],
+        "kind": type(error).__name__,
+        "exit_code": error.exit_code,
+    }
+    if isinstance(error, BuildFailed | Implausible):
+        facts["generation"] = None
+    for name, held in vars(error).items():
+        value = str(held) if isinstance(held, Path) else held
+        is_plain = value is None or isinstance(value, str | int | float)
+        if is_plain or (isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)):
+            facts[names.get(name, name)] = value
+    if isinstance(error, BuildFailed):
+        facts["failures"] = [failure_facts(failure, ()) for failure in error.failures]
+    return facts

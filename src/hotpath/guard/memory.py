@@ -1,0 +1,269 @@
+"""How much memory there is, how much of it is used, and how much of that could be had back.
+
+Raw usage is no signal: a group whose process wrote files stands at 80 % with nothing resident, since page cache counts
+until the kernel needs the room. What counts is what the kernel cannot take back, beside the smallest limit that holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+from hotpath.errors import DeclarationError, UnreadableMemory
+from hotpath.guard.cgroups import (
+    NO_GROUPS,
+    NO_LIMIT,
+    Groups,
+    KernelFile,
+    count_oom_kills,
+    find_groups,
+    parse_count,
+    parse_field,
+    parse_limit,
+    parse_stat,
+)
+from hotpath.guard.outlook import MemoryReading
+from hotpath.options import human_bytes
+
+__all__ = ["MemoryReader", "MemoryReading", "check_budget", "children_bytes"]
+
+# Limits and the own group are looked at again after this time. With samples at most 1 s apart, a change is then seen
+# within a second whatever their interval is.
+LOOK_SECONDS = 0.5
+
+# Finding all children costs a walk through /proc and a walk through the memory of each.
+CHILDREN_SECONDS = 10.0
+
+
+def check_budget(budget: int, *, host_total: int, resident: int) -> None:
+    """Raise ``DeclarationError`` for a budget that cannot work, all in bytes: above the machine, below what is used."""
+    if budget > host_total:
+        raise DeclarationError(
+            f"limit={budget} ({human_bytes(budget)}) is more than this machine has, {human_bytes(host_total)}; "
+            "write less than that, or leave limit out: then the control group's limit or the machine's memory counts"
+        )
+    if budget <= resident:
+        raise DeclarationError(
+            f"limit={budget} ({human_bytes(budget)}) is less than this process holds already, "
+            f"{human_bytes(resident)}: everything would be refused from the start; write a limit well above that"
+        )
+
+
+def children_bytes() -> int:
+    """What the processes below this one hold for themselves (PSS, so that shared pages count once), in bytes."""
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                memory = child.memory_full_info()
+                total += getattr(memory, "pss", memory.uss)
+    return total
+
+
+class MemoryReader:
+    """Reads memory again and again, with the kernel's files kept open.
+
+    ``budget`` is a limit in bytes on top of those of the kernel; it bounds the whole group, so all workers in it
+    together. ``root`` is where ``proc`` and the control groups are, for tests; ``children`` tells what the processes
+    below this one hold. ``read`` is for one thread at a time, the other methods for any. A forked child goes on with
+    its own files. Memory that was swapped out is not in ``usage``, but where version 1 limits memory and swap together.
+
+    Where no group counts this process, or only one without any limit in which other programs are too (a login session,
+    or a group that holds more than twice ``budget`` from the start), the process and those below it are counted.
+    """
+
+    def __init__(
+        self,
+        *,
+        budget: int | None = None,
+        root: Path = Path("/"),
+        clock: Callable[[], float] = time.monotonic,
+        page_size: int | None = None,
+        children: Callable[[], int] = children_bytes,
+    ) -> None:
+        if budget is not None and budget <= 0:
+            raise DeclarationError(f"budget={budget} is no positive number of bytes")
+        self._budget = NO_LIMIT if budget is None else budget
+        self._is_shared: bool | None = None
+        self._root = root
+        self._clock = clock
+        self._page_size = page_size or os.sysconf("SC_PAGE_SIZE")
+        self._children = children
+        self._membership = KernelFile(root / "proc/self/cgroup")
+        self._meminfo = KernelFile(root / "proc/meminfo")
+        self._statm = KernelFile(root / "proc/self/statm")
+        self._has_procfs = self._meminfo.path.exists()
+        self._has_groups = self._membership.path.exists()
+        self._pid = os.getpid()
+        self._forget()
+
+    def read(self) -> MemoryReading:
+        """One reading. Raises ``UnreadableMemory`` when something cannot be read, or says what cannot be."""
+        if os.getpid() != self._pid:
+            self.close()
+            self._pid = os.getpid()
+        try:
+            return self._read()
+        except UnreadableMemory:
+            # The group may have been moved, and the old one removed, since it was looked for.
+            self.close()
+        try:
+            return self._read()
+        except UnreadableMemory:
+            self.close()
+            raise
+
+    def unique_bytes(self) -> int:
+        """What this process holds, with its share of what it shares (PSS); USS elsewhere than on Linux. In bytes.
+
+        Walks through all of its memory, milliseconds for a large one: ask every 10 s at most.
+        """
+        if not self._has_procfs:
+            with self._psutil():
+                return psutil.Process().memory_full_info().uss
+        rollup = KernelFile(self._root / "proc/self/smaps_rollup")
+        try:
+            return parse_field(rollup.read(), b"Pss:", rollup.path)
+        finally:
+            rollup.close()
+
+    def host_total(self) -> int:
+        """The machine's memory in bytes. Raises ``UnreadableMemory``."""
+        if not self._has_procfs:
+            with self._psutil():
+                return psutil.virtual_memory().total
+        meminfo = KernelFile(self._meminfo.path)
+        try:
+            return _total(meminfo.read(), meminfo.path)
+        finally:
+            meminfo.close()
+
+    def check_budget(self) -> None:
+        """Raise ``DeclarationError`` for a budget that cannot work: above the machine, below what is used."""
+        if self._budget == NO_LIMIT:
+            return
+        try:
+            total, resident = self.host_total(), self.read().resident
+        except UnreadableMemory:
+            return  # said when it is sampled: BLIND, with an alarm
+        check_budget(self._budget, host_total=total, resident=resident)
+
+    def oom_kills(self) -> int | None:
+        """How many processes of the own group the kernel has killed for memory; ``None`` where it does not tell."""
+        membership = KernelFile(self._membership.path)
+        try:
+            return count_oom_kills(find_groups(self._root, membership.read(), membership.path))
+        except UnreadableMemory:
+            return None
+        finally:
+            membership.close()
+
+    def close(self) -> None:
+        """Let go of all files; a later ``read`` opens them again."""
+        self._groups.close()
+        for file in (self._membership, self._meminfo, self._statm):
+            file.close()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._groups: Groups = NO_GROUPS
+        self._limits: tuple[int, ...] = ()
+        self._seen: bytes | None = None
+        self._look_at = self._children_at = float("-inf")
+        self._below = 0
+
+    def _read(self) -> MemoryReading:
+        now = self._clock()
+        total, available, resident, anonymous = self._read_process()
+        if now >= self._look_at:
+            self._look()
+            self._look_at = now + LOOK_SECONDS
+        groups = self._groups
+        if not groups.groups or (self._holds_others(total) and min(self._limits) >= total):
+            usage = resident + self._read_children(now)
+            limit, unreclaimable, source = min(self._budget, total), usage, "process"
+        else:
+            limit, usage, unreclaimable = self._nearest(total)
+            source = f"cgroup{groups.groups[0].version}"
+        return MemoryReading(now, limit, usage, unreclaimable, available, resident, anonymous, source)
+
+    def _holds_others(self, total: int) -> bool:
+        """Whether other programs are in the own group, which ``budget`` is not about; as the first reading found it."""
+        if self._is_shared is None:
+            self._is_shared = self._groups.is_login
+            if not self._is_shared and self._budget < total:
+                limit, _, unreclaimable = self._nearest(total)
+                self._is_shared = limit == self._budget and unreclaimable > 2 * limit
+        return self._is_shared
+
+    def _look(self) -> None:
+        """Find the own group again if it is another one, and read all limits again."""
+        if self._has_groups:
+            membership = self._membership.read()
+            if membership != self._seen:
+                self._groups.close()
+                self._groups = NO_GROUPS
+                self._groups = find_groups(self._root, membership, self._membership.path)
+                self._seen = membership
+                self._is_shared = None
+        self._limits = tuple(parse_limit(group.limit.read(), group.limit.path) for group in self._groups.groups)
+
+    def _nearest(self, total: int) -> tuple[int, int, int]:
+        """Limit, usage and unreclaimable of what has least left.
+
+        The own group is also bound by the budget, by the machine's memory, and by the limit of a group above that
+        cannot be seen from here, which version 1 tells. A group above without a limit bounds nothing.
+        """
+        own = self._groups.groups[0]
+        found = []
+        for group, limit in zip(self._groups.groups, self._limits, strict=True):
+            if group is own or limit < total:
+                usage = parse_count(group.usage.read(), group.usage.path)
+                if usage == 0:
+                    raise UnreadableMemory(group.usage.path, "0 bytes are used, and yet this process lives")
+                stat = parse_stat(group.stat.read(), group.version, group.stat.path)
+                bound = min(limit, total, self._budget, stat.inherited_limit) if group is own else limit
+                found.append((bound, usage, stat.unreclaimable(usage)))
+        return min(found, key=lambda one: one[0] - one[2])
+
+    def _read_process(self) -> tuple[int, int, int, int]:
+        """The machine's memory and what of it is available; the resident size of this process, and what of that is no
+        file's or shared, in bytes. psutil does not tell the last everywhere: all of it, then.
+        """
+        if not self._has_procfs:
+            with self._psutil():
+                machine, rss = psutil.virtual_memory(), psutil.Process().memory_info().rss
+            return machine.total, machine.available, rss, rss
+        data, path = self._meminfo.read(), self._meminfo.path
+        # size, resident, shared … in pages: proc(5)
+        pages = [*self._statm.read().split(), b"", b"", b""]
+        resident, shared = (parse_count(count, self._statm.path) * self._page_size for count in pages[1:3])
+        if resident == 0:
+            raise UnreadableMemory(self._statm.path, "0 pages are resident, and yet this process lives")
+        return _total(data, path), parse_field(data, b"MemAvailable:", path), resident, max(0, resident - shared)
+
+    @contextlib.contextmanager
+    def _psutil(self) -> Iterator[None]:
+        """On Linux it reads /proc too, which may not be mounted; elsewhere a sandbox may forbid to ask."""
+        try:
+            yield
+        except (psutil.Error, OSError) as error:
+            raise UnreadableMemory(self._meminfo.path, f"is not there, and psutil failed: {error}") from error
+
+    def _read_children(self, now: float) -> int:
+        if now >= self._children_at:
+            self._below = self._children()
+            self._children_at = now + CHILDREN_SECONDS
+        return self._below
+
+
+def _total(meminfo: bytes, path: Path) -> int:
+    total = parse_field(meminfo, b"MemTotal:", path)
+    if total == 0:
+        raise UnreadableMemory(path, "a machine of 0 bytes")
+    return total

@@ -1,0 +1,120 @@
+"""What Prometheus scrapes of a memory guard: the memory of the group, and each worker by its slot.
+
+Slots are numbers from 0 on that a dead worker's successor takes over, so a label has few values however often workers
+are replaced. What all workers write into the page they share is told of all of them; counters only of the worker that
+is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from hotpath.guard.guard import MemoryGuard
+from hotpath.guard.states import State
+
+_STATES = tuple(State)
+
+
+class GuardCollector(Collector):
+    """Give it to a registry: ``registry.register(GuardCollector(guard))``. Nothing waits for the guard's thread."""
+
+    def __init__(self, guard: MemoryGuard) -> None:
+        self._guard = guard
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: a registry then does not collect before the guard has started."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics of this moment. Before the first sample only those that have a value."""
+        yield from self._memory()
+        yield from self._workers()
+        yield from self._counters()
+
+    def _memory(self) -> Iterator[Metric]:
+        guard = self._guard
+        reading, outlook = guard.reading, guard.outlook
+        if reading is not None and outlook is not None:
+            for name, text, value in (
+                ("memory_limit_bytes", "The limit that is nearest to being reached.", reading.limit),
+                ("memory_usage_bytes", "What the kernel counts, page cache too.", reading.usage),
+                ("memory_unreclaimable_bytes", "What the kernel cannot take back.", reading.unreclaimable),
+                ("memory_headroom_bytes", "What may still be allocated.", outlook.headroom),
+                ("memory_growth_bytes_per_second", "Median growth of the last samples.", outlook.growth),
+                (
+                    "memory_time_to_exhaustion_seconds",
+                    "When memory ends at the present growth; +Inf when it does not.",
+                    outlook.seconds_left,
+                ),
+            ):
+                yield GaugeMetricFamily(f"hotpath_{name}", text, value=value)
+        yield GaugeMetricFamily(
+            "hotpath_guard_sample_age_seconds",
+            "How old the newest sample is; 5 and more: the guard does not see.",
+            value=guard.sample_age_seconds,
+        )
+        kills = guard.reader.oom_kills()
+        if kills is not None:
+            yield CounterMetricFamily(
+                "hotpath_cgroup_oom_kills", "Processes of the control group that the kernel has killed.", value=kills
+            )
+
+    def _workers(self) -> Iterator[Metric]:
+        guard, own = self._guard, own_slot(self._guard)
+        resident = GaugeMetricFamily("hotpath_worker_resident_bytes", "Resident size of a worker.", labels=["slot"])
+        if guard.reading is not None:
+            resident.add_metric([own], guard.reading.resident)
+        unique = GaugeMetricFamily(
+            "hotpath_worker_unique_bytes", "What a worker holds, with its share of what is shared.", labels=["slot"]
+        )
+        state = GaugeMetricFamily(
+            "hotpath_guard_state", "1 for the state that the guard of a worker is in.", labels=["slot", "state"]
+        )
+        flights = GaugeMetricFamily("hotpath_requests_in_flight", "Requests in the app.", labels=["slot"])
+        # The own values are newer than what the page says of this worker.
+        found = {own: (int(guard.state), guard.unique_bytes or 0, guard.admission.in_flight)}
+        for worker in guard.recycling.workers():
+            found.setdefault(str(worker.slot), (worker.state, worker.unique_bytes, worker.in_flight))
+        for slot, (number, held, running) in found.items():
+            unique.add_metric([slot], held)
+            flights.add_metric([slot], running)
+            for one in _STATES:
+                state.add_metric([slot, one.name.lower()], float(one == number))
+        lag = GaugeMetricFamily(
+            "hotpath_event_loop_lag_seconds", "How late the event loop was lately; a peak that fades.", labels=["slot"]
+        )
+        lag.add_metric([own], guard.loop_lag_seconds)
+        yield from (resident, unique, state, flights, lag)
+
+    def _counters(self) -> Iterator[Metric]:
+        guard, own = self._guard, own_slot(self._guard)
+        transitions = CounterMetricFamily(
+            "hotpath_guard_transitions", "Changes of the guard's state.", labels=["slot", "from", "to", "reason"]
+        )
+        for (before, after, reason), count in list(guard.transitions.items()):
+            transitions.add_metric([own, before.name.lower(), after.name.lower(), reason], count)
+        shed = CounterMetricFamily(
+            "hotpath_requests_shed", "Requests that the guard refused.", labels=["slot", "priority", "reason"]
+        )
+        for (priority, reason), count in list(guard.admission.shed.items()):
+            shed.add_metric([own, priority, reason], count)
+        released = CounterMetricFamily(
+            "hotpath_guard_released_bytes", "Memory that trimming gave back.", labels=["slot", "method"]
+        )
+        for method, count in guard.trimmer.released_bytes.items():
+            released.add_metric([own, method], count)
+        recycles = CounterMetricFamily(
+            "hotpath_worker_recycles", "Times that this worker left for a fresh one.", labels=["slot", "reason"]
+        )
+        for reason, count in list(guard.recycling.begun.items()):
+            recycles.add_metric([own, reason], count)
+        yield from (transitions, shed, released, recycles)
+
+
+def own_slot(guard: MemoryGuard) -> str:
+    """The label of this worker."""
+    return str(guard.recycling.slot) if guard.recycling.slot is not None else "none"

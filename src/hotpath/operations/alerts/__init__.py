@@ -1,1 +1,0 @@
-"""Tell people that a batch failed, still fails, or works again, by whatever way they have configured."""

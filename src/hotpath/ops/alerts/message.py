@@ -1,0 +1,91 @@
+"""What an alert says, and which failures are the same one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hotpath.errors import BuildFailed, Implausible, NothingToRetry, PublicAnswerWrong, StoreBusy, StoreError
+from hotpath.options import human_seconds
+
+FAILED, REMINDER, RESOLVED, TEST = "failed", "reminder", "resolved", "test"
+
+_WORDS = {FAILED: "FAILED", REMINDER: "STILL FAILING", RESOLVED: "resolved", TEST: "test"}
+
+_NAMES = (
+    (BuildFailed, "failed"),
+    (Implausible, "quarantined"),
+    (PublicAnswerWrong, "public"),
+    (StoreError, "store"),
+    (KeyboardInterrupt, "interrupted"),
+)
+
+# What a mail program shows of a subject, and what a person reads of a list at night; the log has all of it.
+MAX_SUMMARY = 150
+MAX_DETAILS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One alert. ``site`` says whose it is, ``kind`` names the failure (``build.quarantined``).
+
+    ``seconds`` is how long it has lasted, 0 for a new one; ``time`` is seconds since the epoch.
+    """
+
+    site: str
+    event: str
+    kind: str
+    summary: str
+    time: int
+    details: tuple[str, ...] = ()
+    seconds: int = 0
+
+    @property
+    def subject(self) -> str:
+        """One line."""
+        since = f" since {human_seconds(self.seconds)}" if self.event == REMINDER else ""
+        return f"hotpath {self.site}: {_WORDS[self.event]}{since}: {' '.join(self.summary.split())[:MAX_SUMMARY]}"
+
+    @property
+    def text(self) -> str:
+        """The whole message as plain text."""
+        lines = [self.subject, ""]
+        if self.event == RESOLVED and self.seconds:
+            lines += [f"It had failed for {human_seconds(self.seconds)}.", ""]
+        lines += [f"  {detail}" for detail in self.details[:MAX_DETAILS]]
+        if len(self.details) > MAX_DETAILS:
+            lines.append(f"  … and {len(self.details) - MAX_DETAILS} more")
+        return "\n".join([*lines, "", f"({self.kind})", ""])
+
+    def as_dict(self) -> dict[str, object]:
+        """As a webhook gets it."""
+        return {
+            "site": self.site,
+            "event": self.event,
+            "kind": self.kind,
+            "summary": self.summary,
+            "details": list(self.details[:MAX_DETAILS]),
+            "seconds": self.seconds,
+            "time": self.time,
+            "text": self.text,
+        }
+
+
+def kind_of(error: BaseException, area: str = "build") -> str | None:
+    """The kind of a failure: the same one is told once. ``None`` for what is none, as that another run is at it."""
+    if isinstance(error, StoreBusy | NothingToRetry):
+        return None
+    for kind, name in _NAMES:
+        if isinstance(error, kind):
+            return f"{area}.{name}"
+    return f"{area}.error"
+
+
+def details_of(error: BaseException) -> tuple[str, ...]:
+    """What a person needs to know of a failure, a line for each item or rule."""
+    if isinstance(error, BuildFailed):
+        return tuple(str(failure) for failure in error.failures)
+    if isinstance(error, Implausible):
+        return (*error.problems, f"see {error.path}")
+    if isinstance(error, PublicAnswerWrong):
+        return tuple(error.problems)
+    return ()

@@ -1,0 +1,87 @@
+"""Which alerts were sent by which way and are not resolved yet: ``alerts.jsonl`` in the store's root.
+
+A line is added and none is ever changed, so a process that is killed leaves at most one line that cannot be read.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from hotpath.errors import StoreError
+from hotpath.ops.alerts.message import FAILED, REMINDER, RESOLVED
+from hotpath.store.store import Store
+
+# Another process that is just sending holds the file for as long as that takes; then two alerts beat none.
+WAIT_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """An alert that a way has delivered: first and last, in seconds since the epoch."""
+
+    first: int
+    last: int
+
+
+# By kind of failure, then by way.
+Open = Mapping[str, Mapping[str, Sent]]
+
+
+def alerts_path(store: Store) -> Path:
+    return store.root / "alerts.jsonl"
+
+
+def read_open(store: Store) -> Open:
+    """What is still open. Raises ``OSError`` or ``StoreError`` where that cannot be read."""
+    try:
+        lines = store.disk.read(alerts_path(store)).splitlines()
+    except FileNotFoundError:
+        return {}
+    found: dict[str, dict[str, Sent]] = {}
+    for line in lines:
+        try:
+            record = orjson.loads(line)
+            at, event, kind, way = record["time"], record["event"], record["kind"], record["way"]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            continue  # torn by a kill or a full disk
+        ways = found.setdefault(kind, {})
+        if event == RESOLVED:
+            ways.pop(way, None)
+        elif event in (FAILED, REMINDER):
+            ways[way] = Sent(ways[way].first if way in ways else at, at)
+    return {kind: ways for kind, ways in found.items() if ways}
+
+
+def append(store: Store, records: Sequence[tuple[str, str, str]], now: int) -> None:
+    """Note deliveries: (event, kind, way) each. Raises ``OSError`` or ``StoreError``."""
+    path = alerts_path(store)
+    data = b"".join(
+        orjson.dumps({"time": now, "event": event, "kind": kind, "way": way}) + b"\n" for event, kind, way in records
+    )
+    store.disk.append(path, data)
+    store.disk.sync_file(path)
+
+
+@contextmanager
+def held(store: Store, monotonic: float = WAIT_SECONDS) -> Iterator[None]:
+    """One process at a time looks, sends and notes. Goes on without, where the store cannot be written."""
+    descriptor = None
+    try:
+        descriptor = store.disk.open_lock(alerts_path(store))
+        until = time.monotonic() + monotonic
+        while not store.disk.try_lock(descriptor) and time.monotonic() < until:
+            time.sleep(0.05)
+    except (OSError, StoreError):
+        pass  # whoever notes the delivery says so
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)

@@ -1,0 +1,43 @@
+"""An alert as JSON, POSTed to a URL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from hotpath.errors import Unreachable
+from hotpath.ops.alerts.message import Message
+from hotpath.ops.http import parse_url, post
+from hotpath.ops.secret import Secret, shown
+
+TIMEOUT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """POST each alert to ``url``; any 2xx is a delivery. Raises ``DeclarationError``."""
+
+    url: Secret
+    timeout_seconds: float = TIMEOUT_SECONDS
+
+    def __post_init__(self) -> None:
+        parse_url(self.url.reveal(), "the webhook", secret=True)
+
+    @property
+    def name(self) -> str:
+        return f"webhook {shown(self.url.reveal())}"
+
+    def send(self, message: Message) -> str | None:
+        """Deliver. Raises ``Unreachable``."""
+        place = shown(self.url.reveal())
+        reply = post(
+            self.url.reveal(),
+            orjson.dumps(message.as_dict()),
+            {"Content-Type": "application/json"},
+            timeout_seconds=self.timeout_seconds,
+            shown=place,
+        )
+        if not 200 <= reply.status < 300:
+            raise Unreachable(place, f"it answered {reply.status}")
+        return None

@@ -1,0 +1,328 @@
+"""What is wrong with the public answers of one page, beside what was published: values in, values out."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from hotpath.batch.measure import measure
+from hotpath.errors import ItemError
+from hotpath.pages.payload import is_json
+from hotpath.pages.routes import Expectations
+from hotpath.store.manifest import Item
+
+# An answer made this long before the pointer moved may still have come after it: clocks differ, and a server follows
+# within a second or two.
+SLACK_SECONDS = 10
+
+EXTRA_BYTES = 1024 * 1024
+
+_CACHES = ("cf-cache-status", "cdn-cache", "x-cache-status", "x-cache")
+_DIRECTIVE = re.compile(r"([a-z-]+)\s*=\s*\"?(\d+)")
+_TTL = re.compile(r"\bttl=(-?\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One answer as it came; header names are in lower case. ``status`` is 0 and ``problem`` says why where none did.
+
+    ``is_whole`` is false where there was more than was read.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    seconds: float
+    is_whole: bool = True
+    problem: str | None = None
+
+    @property
+    def generation(self) -> str | None:
+        """The generation it says it is of."""
+        return self.headers.get("x-hotpath-generation")
+
+    @property
+    def age(self) -> int | None:
+        """Seconds since a cache stored it (RFC 9111 §5.1); ``None`` where no cache says so."""
+        value = self.headers.get("age", "").strip()
+        return int(value) if value.isascii() and value.isdigit() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page to be asked for: its public URL, its item, and what its route holds a payload to, where that is known."""
+
+    url: str
+    item: Item
+    expects: Expectations | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What the answers are compared with.
+
+    ``at`` is when ``generation`` became the one to serve, ``now`` when the answers came (seconds since the epoch).
+    ``bad`` are the generations that a rollback marked; ``digest_in`` gives the SHA-256 that a key had in another
+    generation, where that is still there. ``says_generation`` is whether an answer has to say which it is of.
+    """
+
+    generation: int
+    at: float
+    now: float
+    bad: Mapping[int, str]
+    digest_in: Callable[[int, str], bytes | None]
+    says_generation: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One thing that is wrong with one URL. ``why`` is what it probably means."""
+
+    url: str
+    what: str
+    expected: str
+    found: str
+    why: str | None = None
+
+    def __str__(self) -> str:
+        why = f" ({self.why})" if self.why else ""
+        return f"{self.url}: {self.what}: expected {self.expected}, found {self.found}{why}"
+
+    def as_dict(self) -> dict[str, object]:
+        """For ``--json``."""
+        return {
+            "url": self.url,
+            "what": self.what,
+            "expected": self.expected,
+            "found": self.found,
+            "why": self.why,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """``failures`` are wrong, ``notes`` are worth knowing."""
+
+    failures: tuple[Failure, ...]
+    notes: tuple[str, ...] = ()
+
+
+def judge(
+    page: Page,
+    identity: Heard,
+    gzipped: Heard,
+    head: Heard,
+    published: Published,
+    *,
+    edge: bool,
+    max_seconds: float | None,
+) -> Judgement:
+    """Judge the three answers of a page: to a GET that takes no coding, to one that takes gzip, and to HEAD.
+
+    With ``edge``, an older generation is right as long as a cache may keep what it stored before the current one.
+    """
+    failures: list[Failure] = []
+    notes: list[str] = []
+    for what, heard in (("GET", identity), ("GET with gzip", gzipped), ("HEAD", head)):
+        if what == "GET" or heard.status != identity.status:  # the same of all three is one failure
+            failures += _unanswered(page, what, heard)
+        if max_seconds is not None and heard.status and heard.seconds > max_seconds:
+            failures.append(Failure(page.url, f"{what}: time", f"at most {max_seconds:g} s", f"{heard.seconds:.2f} s"))
+    if identity.status == 200:
+        _judge_get(page, "GET", identity, published, edge, failures, notes)
+    if gzipped.status == 200:
+        _judge_get(page, "GET with gzip", gzipped, published, edge, failures, notes)
+    if identity.status == head.status == 200:
+        _judge_head(page, identity, head, failures)
+    # The same words of two answers are one failure.
+    return Judgement(tuple(dict.fromkeys(failures)), tuple(dict.fromkeys(notes)))
+
+
+def edge_status(headers: Mapping[str, str]) -> str | None:
+    """What a cache on the way says of the answer, ``HIT`` say; ``None`` where none says anything."""
+    for name in _CACHES:
+        if value := headers.get(name, "").strip():
+            return value.split(",")[-1].split(" from ")[0].strip().upper()
+    for member in headers.get("cache-status", "").split(","):
+        cache, _, parameters = member.strip().partition(";")
+        if cache and cache.strip().lower() != "hotpath":
+            words = parameters.replace(" ", "").split(";")
+            return "HIT" if "hit" in words else "MISS"
+    return None
+
+
+def lifetime_seconds(item: Item) -> int:
+    """How long a cache may answer with a copy: the ``max-age`` it goes by, and ``stale-while-revalidate`` on top."""
+    policy = item.policy
+    field = (policy.cdn_cache_control or policy.cache_control).lower()
+    found = {name: int(seconds) for name, seconds in _DIRECTIVE.findall(field)}
+    return found.get("s-maxage", found.get("max-age", 0)) + found.get("stale-while-revalidate", 0)
+
+
+def most_bytes(item: Item) -> int:
+    """How much of an answer is looked at: a page of another night may be larger, one without an end is only wrong."""
+    return 2 * item.identity.length + EXTRA_BYTES
+
+
+def unpacked(body: bytes, max_bytes: int) -> bytes | None:
+    """A gzip body decoded, at most one byte more than ``max_bytes``; ``None`` where it is no whole gzip."""
+    decoder = zlib.decompressobj(wbits=31)
+    try:
+        data = decoder.decompress(body, max_bytes + 1)
+    except zlib.error:
+        return None
+    return data if decoder.eof or len(data) > max_bytes else None
+
+
+def _unanswered(page: Page, what: str, heard: Heard) -> list[Failure]:
+    if heard.status == 200:
+        return []
+    if not heard.status:
+        return [Failure(page.url, f"{what}: status", "200", heard.problem or "no answer")]
+    why = None
+    if location := heard.headers.get("location"):
+        why = f"redirects are not followed; it leads to {location}: give the base URL that answers itself"
+    elif heard.generation is None and heard.status == 404:
+        why = "the app answered, not hotpath: it does not serve this generation, or under another path"
+    return [Failure(page.url, f"{what}: status", "200", str(heard.status), why)]
+
+
+def _judge_get(
+    page: Page,
+    what: str,
+    heard: Heard,
+    published: Published,
+    edge: bool,
+    failures: list[Failure],
+    notes: list[str],
+) -> None:
+    """One GET that was answered with 200: coding, generation, bytes, rows."""
+    coding = heard.headers.get("content-encoding", "identity").strip().lower() or "identity"
+    body: bytes | None = heard.body
+    if coding == "gzip":
+        body = unpacked(heard.body, most_bytes(page.item)) if heard.is_whole else None
+    elif coding != "identity":
+        failures.append(
+            Failure(
+                page.url, f"{what}: coding", "gzip or none", coding, "it was not in Accept-Encoding (RFC 9110 §12.5.3)"
+            )
+        )
+        return
+    if what == "GET" and coding != "identity":
+        failures.append(Failure(page.url, f"{what}: coding", "none", coding, "Accept-Encoding was identity"))
+    has_gzip = any(one.coding == "gzip" for one in page.item.representations)
+    if what != "GET" and coding == "identity" and has_gzip:
+        notes.append(f"{page.url}: gzip was asked for and there is one, the answer came without")
+    if body is None:
+        failures.append(Failure(page.url, f"{what}: coding", "gzip that decodes to the page", "no whole gzip"))
+        return
+    digest = hashlib.sha256(body).digest()
+    other = _other_generation(page, heard, digest, published, edge)
+    if isinstance(other, str):
+        notes.append(other)
+        return
+    if other is not None:
+        failures.append(other)
+        if digest == published.digest_in(_number(heard.generation) or 0, page.item.key):
+            return  # the bytes of that generation: said already
+    if digest != page.item.identity.sha256:
+        failures.append(
+            Failure(
+                page.url,
+                "content",
+                f"{page.item.identity.length} bytes, sha256 {page.item.identity.sha256.hex()[:16]}…",
+                f"{len(body)} bytes{'' if heard.is_whole else ' and more'}, sha256 {digest.hex()[:16]}…",
+            )
+        )
+    failures += _wrong_rows(page, body)
+    if (left := _time_left(heard)) is not None and left < 0:
+        notes.append(f"{page.url}: {-left} s past its lifetime; it is served all the same")
+
+
+def _other_generation(
+    page: Page, heard: Heard, digest: bytes, published: Published, edge: bool
+) -> Failure | str | None:
+    """What is to say of an answer that is not of the current generation; text where that is all right."""
+    said = heard.generation
+    expected = str(published.generation)
+    if said == expected or (said is None and not published.says_generation):
+        return None
+    if said is None:
+        why = "the app answered and not hotpath, or a cache takes X-Hotpath-Generation away"
+        return Failure(page.url, "generation", expected, "none", why)
+    number = _number(said)
+    age, lifetime = heard.age, lifetime_seconds(page.item)
+    is_copy_from_before = age is not None and published.now - age <= published.at + SLACK_SECONDS
+    if number is not None and number in published.bad:
+        why = f"generation {number} is marked bad ({published.bad[number]}); purge the edge"
+    elif age is None:
+        why = "no cache says that it stored this (no Age): a server that does not follow the store"
+    elif not is_copy_from_before:
+        why = f"stored {age} s ago, after generation {expected} was published: the origin still answered {said}"
+    elif age > lifetime:
+        why = f"a copy that is {age} s old, and a cache may keep it for {lifetime} s; purge the edge"
+    elif not edge:
+        why = f"a copy that a cache stored {age} s ago; with --edge this is right until it is {lifetime} s old"
+    elif number is not None and digest in (page.item.identity.sha256, published.digest_in(number, page.item.key)):
+        return (
+            f"{page.url}: a copy of generation {said} at the edge, {age} s old;"
+            f" right for {lifetime - age} s more, or until it is purged"
+        )
+    else:
+        why = "a copy at the edge whose bytes are neither those of its generation nor of the current one"
+    return Failure(page.url, "generation", expected, said, why)
+
+
+def _wrong_rows(page: Page, body: bytes) -> list[Failure]:
+    """Whether the rows of a payload are as many as were published, and no required field is null."""
+    expects = page.expects
+    if expects is None or expects.records is None or not is_json(page.item.policy.media_type):
+        return []
+    wanted = (page.item.metrics or {}).get("rows")
+    required = f", {', '.join(expects.required)} never null" if expects.required else ""
+    expected = f"{wanted if wanted is not None else f'at least {expects.min_rows}'} rows in {expects.records}{required}"
+    try:
+        rows = measure(
+            orjson.loads(body),
+            records=expects.records,
+            required=expects.required,
+            row_key=None,
+            source_time=None,
+            min_rows=expects.min_rows,
+            before=None,
+        )["rows"]
+    except orjson.JSONDecodeError as error:
+        return [Failure(page.url, "rows", expected, f"no JSON ({error})")]
+    except ItemError as error:
+        return [Failure(page.url, "rows", expected, error.problem)]
+    if wanted is not None and rows != wanted:
+        return [Failure(page.url, "rows", expected, f"{rows} rows")]
+    return []
+
+
+def _judge_head(page: Page, identity: Heard, head: Heard, failures: list[Failure]) -> None:
+    if head.generation != identity.generation:
+        return  # a copy of another generation: said of the GET
+    length, expected = head.headers.get("content-length", ""), str(len(identity.body))
+    is_coded = "content-encoding" in head.headers or "content-encoding" in identity.headers
+    if length not in ("", expected) and not is_coded:
+        failures.append(Failure(page.url, "HEAD: length", expected, length, "RFC 9110 §9.3.2"))
+    mine, theirs = head.headers.get("etag"), identity.headers.get("etag")
+    if mine is not None and theirs is not None and mine != theirs:
+        failures.append(Failure(page.url, "HEAD: ETag", theirs, mine, "RFC 9110 §9.3.2"))
+
+
+def _number(generation: str | None) -> int | None:
+    return int(generation) if generation and generation.isascii() and generation.isdigit() else None
+
+
+def _time_left(heard: Heard) -> int | None:
+    for member in heard.headers.get("cache-status", "").split(","):
+        if member.strip().startswith("hotpath;") and (found := _TTL.search(member)):
+            return int(found[1]) - (heard.age or 0)
+    return None

@@ -1,0 +1,388 @@
+"""``hotpath check``: ask the public endpoints as a crawler would, and compare with what was published."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
+
+from hotpath.errors import DeclarationError, HotpathError, Unreachable
+from hotpath.ops.answers import Failure, Heard, Judgement, Page, Published, edge_status, judge, most_bytes
+from hotpath.ops.crawler import percentile
+from hotpath.ops.explain import explain
+from hotpath.ops.http import Client, parse_url
+from hotpath.site import Hotpath
+from hotpath.store.manifest import Manifest
+from hotpath.store.store import Store
+
+# A page of each route is asked for in any case; so many more say whether it is all of them or one.
+DEFAULT_SAMPLE = 20
+
+# A server follows a publish within a second or two; so long a wrong answer is asked for again.
+DEFAULT_WAIT_SECONDS = 10.0
+PAUSE_SECONDS = 0.5
+
+DEFAULT_TIMEOUT_SECONDS = 5.0
+
+# A crawler's politeness: enough to be done in seconds, too little to be a load.
+DEFAULT_CONCURRENCY = 4
+
+# When the first so many pages all get no answer at all, the others are not waited for.
+GIVE_UP_AFTER = 8
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    """How much is asked, and how. ``sample`` pages are asked for beside the critical ones, all with ``everything``.
+
+    ``edge`` says that a cache stands in front, whose copies may be older. A wrong answer is asked for again for
+    ``wait_seconds``. With ``max_seconds`` a slower answer is wrong. Raises ``DeclarationError``.
+    """
+
+    sample: int = DEFAULT_SAMPLE
+    everything: bool = False
+    edge: bool = False
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    wait_seconds: float = DEFAULT_WAIT_SECONDS
+    concurrency: int = DEFAULT_CONCURRENCY
+    max_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.sample < 0:
+            raise DeclarationError(f"sample={self.sample}: write how many pages to ask for, 0 or more")
+        if not 1 <= self.concurrency <= 64:
+            raise DeclarationError(f"concurrency={self.concurrency}: write how many to ask at once, 1 to 64")
+        for name in ("timeout_seconds", "max_seconds"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise DeclarationError(f"{name}={value:g}: write a number of seconds above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What the public endpoints answered, beside generation ``generation``.
+
+    ``asked`` of ``pages`` were asked for, ``critical`` of them are critical; ``answered`` got an answer below 500;
+    ``again`` answers were right only when they were asked for again. ``seconds`` are the times of all answers, ``edge``
+    counts what a cache said of them.
+    """
+
+    base_url: str
+    generation: int
+    pages: int
+    asked: int
+    answered: int
+    critical: int
+    again: int
+    failures: tuple[Failure, ...]
+    notes: tuple[str, ...]
+    seconds: tuple[float, ...] = field(repr=False)
+    slowest: str | None
+    edge: Mapping[str, int]
+
+    @property
+    def is_right(self) -> bool:
+        return not self.failures
+
+    def as_dict(self) -> dict[str, object]:
+        """For ``--json``. Times are in milliseconds."""
+        return {
+            "right": self.is_right,
+            "base_url": self.base_url,
+            "generation": self.generation,
+            "pages": self.pages,
+            "asked": self.asked,
+            "answered": self.answered,
+            "critical": self.critical,
+            "asked_again": self.again,
+            "failures": [failure.as_dict() for failure in self.failures],
+            "notes": list(self.notes),
+            "latency_ms": {
+                name: round(percentile(self.seconds, share) * 1e3, 1)
+                for name, share in (("median", 0.5), ("p99", 0.99), ("slowest", 1.0))
+            }
+            if self.seconds
+            else None,
+            "slowest": self.slowest,
+            "edge": dict(self.edge),
+        }
+
+
+@dataclass(slots=True)
+class _Asked:
+    """The three answers of one page."""
+
+    identity: Heard
+    gzipped: Heard
+    head: Heard
+
+    @property
+    def all(self) -> tuple[Heard, Heard, Heard]:
+        return self.identity, self.gzipped, self.head
+
+
+def public_base(base_url: str, name: str = "--base-url") -> str:
+    """A base URL without the slash at its end. Raises ``DeclarationError`` that says what to write for ``name``."""
+    parts = parse_url(base_url, name, secret="@" in base_url)
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise DeclarationError(
+            f"{name}: write what stands before the path of every page, https://example.org; no user, no query"
+        )
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def check(
+    site: Hotpath | Store,
+    base_url: str,
+    options: CheckOptions | None = None,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> CheckReport:
+    """Ask ``base_url`` for the pages that ``site`` has published. Changes nothing.
+
+    A ``Hotpath`` knows which pages are critical and what a payload has to hold; with a ``Store`` only the manifest is
+    compared with. Pages of watched directories are in no manifest and are not asked for. Blocks; an event loop calls
+    it by way of a thread. Raises ``NothingPublished``, ``DeclarationError``.
+    """
+    options = options or CheckOptions()
+    base_url = public_base(base_url)
+    store = site.store if isinstance(site, Hotpath) else site
+    until = monotonic() + options.wait_seconds
+    first_wrong = None
+    while True:
+        plan = _plan(site, store, base_url, options)
+        asked = _ask_all(plan.pages, base_url, options)
+        wrong = _wrong(plan, asked, store, options)
+        first_wrong = len(wrong) if first_wrong is None else max(first_wrong, len(wrong))
+        while wrong and monotonic() < until and plan.generation == store.chosen_sequence():
+            sleep(PAUSE_SECONDS)
+            asked |= _ask_all([page for page in plan.pages if page.url in wrong], base_url, options)
+            wrong = _wrong(plan, asked, store, options)
+        if not wrong or monotonic() >= until:
+            return _report(plan, asked, store, base_url, options, first_wrong - len(wrong))
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    generation: int
+    at: float
+    total: int
+    critical: int
+    pages: Sequence[Page]
+    says_generation: bool | None
+    bad: Mapping[int, str]
+
+
+def _plan(site: Hotpath | Store, store: Store, base_url: str, options: CheckOptions) -> _Plan:
+    generation = store.chosen_sequence()
+    pinned = store.pointer(store.pin_path)
+    moved = store.pin_path if pinned and pinned.sequence == generation else store.current_path
+    manifest = store.read_manifest(generation)
+    expects = {route.path.text: route.expects for route in site.routes} if isinstance(site, Hotpath) else {}
+    keys: dict[str, list[str]] = {}
+    critical = []
+    for key, item in manifest.items.items():
+        if item.policy.route in expects and expects[item.policy.route].critical:
+            critical.append(key)
+        else:
+            keys.setdefault(item.policy.route, []).append(key)
+    chosen = critical + _sampled(keys, options, seed=f"{generation} {store.clock()}")
+    items = [manifest.items[key] for key in chosen]
+    pages = [Page(base_url + item.key, item, expects.get(item.policy.route)) for item in items]
+    says = None
+    if isinstance(site, Hotpath) and chosen:
+        answer = explain(site, chosen[0])
+        says = any(name == "x-hotpath-generation" for name, _ in answer.headers) if answer.hot else None
+    try:
+        at = moved.stat().st_mtime
+    except OSError:
+        at = manifest.head.created
+    return _Plan(generation, at, len(manifest.items), len(critical), pages, says, _marks(store))
+
+
+def _marks(store: Store) -> Mapping[int, str]:
+    try:
+        return store.bad()
+    except (HotpathError, OSError):
+        return {}
+
+
+def _sampled(keys: Mapping[str, Sequence[str]], options: CheckOptions, seed: str) -> list[str]:
+    """Pages of every route in turn, other ones at each run."""
+    dice = random.Random(seed)
+    shuffled = [dice.sample(list(group), len(group)) for group in keys.values()]
+    total = sum(map(len, shuffled))
+    wanted = total if options.everything else min(total, max(options.sample, len(shuffled)))
+    chosen: list[str] = []
+    turn = 0
+    while len(chosen) < wanted:
+        chosen += [group[turn] for group in shuffled if turn < len(group)][: wanted - len(chosen)]
+        turn += 1
+    return chosen
+
+
+def _ask_all(pages: Sequence[Page], base_url: str, options: CheckOptions) -> dict[str, _Asked]:
+    """The answers by URL. A server that answers nothing at all is not asked for every page."""
+    local = threading.local()
+    clients: list[Client] = []
+    answered = threading.Event()
+    silent = Counter[str]()
+
+    def ask(page: Page) -> tuple[str, _Asked]:
+        if not answered.is_set() and silent["pages"] >= GIVE_UP_AFTER:
+            given_up = Heard(0, {}, b"", 0.0, problem=f"not asked: {GIVE_UP_AFTER} pages before got no answer")
+            return page.url, _Asked(given_up, given_up, given_up)
+        if not hasattr(local, "client"):
+            local.client = Client(base_url, timeout_seconds=options.timeout_seconds, shown=base_url)
+            clients.append(local.client)
+        found = _ask(local.client, page)
+        if any(heard.status for heard in found.all):
+            answered.set()
+        else:
+            silent["pages"] += 1
+        return page.url, found
+
+    try:
+        with ThreadPoolExecutor(max_workers=options.concurrency, thread_name_prefix="hotpath-check") as workers:
+            return dict(workers.map(ask, pages))
+    finally:
+        for client in clients:
+            client.close()
+
+
+def _ask(client: Client, page: Page) -> _Asked:
+    parts = urlsplit(page.url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    most = most_bytes(page.item)
+
+    def heard(method: str, accept: str) -> Heard:
+        try:
+            reply = client.ask(method, target, {"Accept-Encoding": accept}, max_bytes=most)
+        except Unreachable as error:
+            return Heard(0, {}, b"", 0.0, problem=error.problem)
+        headers: dict[str, str] = {}
+        for name, value in reply.headers:
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        return Heard(reply.status, headers, reply.body, reply.seconds, reply.is_whole)
+
+    identity = heard("GET", "identity")
+    if not identity.status:
+        return _Asked(identity, identity, identity)
+    return _Asked(identity, heard("GET", "gzip"), heard("HEAD", "identity"))
+
+
+def _judgements(
+    plan: _Plan, asked: Mapping[str, _Asked], store: Store, options: CheckOptions
+) -> list[tuple[Page, Judgement]]:
+    heard = [answer for found in asked.values() for answer in found.all]
+    says = plan.says_generation
+    if says is None:
+        says = any(answer.generation is not None for answer in heard)
+    digests = _Digests(store)
+    published = Published(plan.generation, plan.at, store.clock(), plan.bad, digests, says)
+    return [
+        (
+            page,
+            judge(
+                page,
+                asked[page.url].identity,
+                asked[page.url].gzipped,
+                asked[page.url].head,
+                published,
+                edge=options.edge,
+                max_seconds=options.max_seconds,
+            ),
+        )
+        for page in plan.pages
+    ]
+
+
+def _wrong(plan: _Plan, asked: Mapping[str, _Asked], store: Store, options: CheckOptions) -> set[str]:
+    return {page.url for page, judgement in _judgements(plan, asked, store, options) if judgement.failures}
+
+
+def _report(
+    plan: _Plan, asked: Mapping[str, _Asked], store: Store, base_url: str, options: CheckOptions, again: int
+) -> CheckReport:
+    judged = _judgements(plan, asked, store, options)
+    notes = [note for _, judgement in judged for note in judgement.notes]
+    answers = [(answer, url) for url, found in asked.items() for answer in found.all if answer.status]
+    if answers and all(answer.generation is None for answer, _ in answers):
+        notes.append(
+            "no answer says its generation (generation_header=False, or a cache takes it away); the bytes were compared"
+        )
+    return CheckReport(
+        base_url=base_url,
+        generation=plan.generation,
+        pages=plan.total,
+        asked=len(plan.pages),
+        answered=sum(0 < found.identity.status < 500 for found in asked.values()),
+        critical=plan.critical,
+        again=again,
+        failures=tuple(failure for _, judgement in judged for failure in judgement.failures),
+        notes=tuple(notes),
+        seconds=tuple(answer.seconds for answer, _ in answers),
+        slowest=max(answers, key=lambda pair: pair[0].seconds)[1] if answers else None,
+        edge=Counter(status for answer, _ in answers if (status := edge_status(answer.headers)))
+        if options.edge
+        else {},
+    )
+
+
+class _Digests:
+    """The digest a key had in another generation of the store, where that can still be read."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._manifests: dict[int, Manifest | None] = {}
+
+    def __call__(self, generation: int, key: str) -> bytes | None:
+        if generation not in self._manifests:
+            try:
+                self._manifests[generation] = self._store.read_manifest(generation)
+            except (HotpathError, OSError):
+                self._manifests[generation] = None
+        manifest = self._manifests[generation]
+        item = manifest.items.get(key) if manifest else None
+        return item.identity.sha256 if item else None
+
+
+def lines(found: CheckReport, most: int = 20) -> list[str]:
+    """The report as a person reads it: what is wrong in the same way is told once, ``most`` kinds at most."""
+    critical = f", {found.critical} of them critical" if found.critical else ""
+    told = [
+        f"{found.base_url}: {found.asked} of {found.pages} pages asked for{critical}, generation {found.generation}"
+    ]
+    if found.seconds:
+        median, late, slowest = (percentile(found.seconds, share) * 1e3 for share in (0.5, 0.99, 1.0))
+        told.append(
+            f"  answered in {median:.0f} ms (median), 99 % in {late:.0f} ms, {found.slowest} in {slowest:.0f} ms"
+        )
+    if found.edge:
+        told.append("  edge: " + ", ".join(f"{status} {count}" for status, count in sorted(found.edge.items())))
+    alike: dict[Failure, list[str]] = {}
+    for failure in found.failures:
+        alike.setdefault(replace(failure, url=""), []).append(failure.url)
+    for failure, urls in list(alike.items())[:most]:
+        more = f" and {len(urls) - 1} more" if len(urls) > 1 else ""
+        told += [
+            f"WRONG {urls[0]}{more}: {failure.what}",
+            f"      expected {failure.expected}",
+            f"      found    {failure.found}" + (f"; {failure.why}" if failure.why else ""),
+        ]
+    if len(alike) > most:
+        told.append(f"… and {len(alike) - most} more kinds (--json has all)")
+    told += [f"note: {note}" for note in found.notes[:most]]
+    if len(found.notes) > most:
+        told.append(f"… and {len(found.notes) - most} more notes")
+    if found.again:
+        told.append(f"{found.again} were right only when asked again")
+    wrong = len({failure.url for failure in found.failures})
+    told.append(f"{wrong} of {found.asked} pages are WRONG" if wrong else "every answer is what was published")
+    return told

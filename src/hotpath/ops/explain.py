@@ -1,0 +1,119 @@
+"""``hotpath explain TARGET URL``: which key, which file, which headers, and why not hot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from hotpath.pages.keys import canonical_path, matches_path
+from hotpath.serving.resolver import OTHER_QUERY, UNREADABLE, Miss, find_key, resolve_page
+from hotpath.site import Hotpath
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a GET of a URL would get from this site's store at this moment."""
+
+    url: str
+    hot: bool
+    reason: str
+    key: str | None = None
+    file: str | None = None
+    route: str | None = None
+    status: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        """For ``--json``."""
+        return {
+            "url": self.url,
+            "hot": self.hot,
+            "reason": self.reason,
+            "key": self.key,
+            "file": self.file,
+            "route": self.route,
+            "status": self.status,
+            "headers": [list(pair) for pair in self.headers],
+        }
+
+
+def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Explanation:
+    """Resolve ``url`` (a path, or a whole URL whose host does not matter) exactly as the middleware would."""
+    parts = urlsplit(url)
+    if parts.path[:1] not in ("", "/") or not url:
+        return Explanation(url, False, f"a path begins with a slash; write '/{url}'")
+    raw_path = (parts.path or "/").encode("utf-8")
+    query = parts.query.encode("utf-8")
+    reader = hot.reader
+    for _ in hot.directories:
+        reader.refresh()  # a file has to be seen twice before it counts
+    reader.refresh()
+    headers = [(b"accept-encoding", accept_encoding.encode("latin-1", "replace"))] if accept_encoding else []
+    found = find_key(reader.snapshot, raw_path, query)
+    if isinstance(found, Miss):
+        return Explanation(url, False, _why_not(hot, raw_path, found))
+    page = reader.load_page(found) if isinstance(found, bytes) else None
+    answer = resolve_page(page, "GET", headers) if page is not None else found
+    if isinstance(answer, bytes):
+        return Explanation(url, False, _why_not(hot, raw_path, UNREADABLE), key=answer.decode("ascii"))
+    fields = answer.headers + answer.freshness.headers
+    told = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in fields)
+    if page is None:
+        return Explanation(url, True, "the page has another slash at its end", status=answer.status, headers=told)
+    file = str(hot.store.files_path(page.generation) / page.file) if page.generation else page.file
+    source = f"generation {page.generation}" if page.generation else "a watched file"
+    return Explanation(url, True, f"served from {source}", page.key, file, page.policy.route, answer.status, told)
+
+
+def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
+    reader = hot.reader
+    if reader.snapshot.generation is None and not hot.directories:
+        return reader.degraded or "nothing is published yet"
+    reasons = [miss.reason]
+    canonical = canonical_path(raw_path)
+    if canonical is None:
+        return "; ".join(reasons)
+    text = canonical.decode("ascii")
+    declared = next((r.path.text for r in hot.routes if matches_path(r.path, text)), None)
+    watched = next((d for d in hot.directories if matches_path(d.path, text)), None)
+    keys = hot.reader.keys
+    other = canonical.rstrip(b"/") if canonical.endswith(b"/") else canonical + b"/"
+    same = next((key for key in keys if key.lower() == canonical.lower() and key != canonical), None)
+    if other in keys:
+        reasons.append(f"{other.decode()} is hot, a slash at the end makes another key (redirect_slashes=True helps)")
+    elif same is not None:
+        reasons.append(f"{same.decode()} is hot, keys differ by case (fold_case=True makes them one)")
+    elif miss is OTHER_QUERY:
+        reasons.append("write query=('name',) where it makes another page, or leave it out of the link")
+    elif declared is None and watched is not None:
+        there = (
+            f"{watched.path.text!r} is declared for the files {watched.files.text}, and there is no valid one for it"
+        )
+        reasons.append(watched.nothing_found() or there)
+    elif declared is not None and declared not in reader.built_routes and reader.built_routes:
+        reasons.append(
+            f"{declared!r} is declared, and generation {reader.snapshot.generation} was built without it: run"
+            " 'hotpath build TARGET' with the Hotpath object that declares it"
+        )
+    elif declared is not None:
+        reasons.append(
+            f"{declared!r} is declared and has no such item: is the value in each=, was the batch run since?"
+        )
+    else:
+        known = ", ".join([repr(r.path.text) for r in hot.routes] + [repr(d.path.text) for d in hot.directories][:8])
+        reasons.append(f"no declared route has this shape (declared: {known})")
+    return "; ".join(reasons)
+
+
+def lines(found: Explanation) -> list[str]:
+    """The explanation as a person reads it."""
+    told = [f"{found.url}: {'hot' if found.hot else 'not hot, the app answers'}", f"  {found.reason}"]
+    told += [
+        f"  {name:<7}{value}"
+        for name, value in (("route", found.route), ("key", found.key), ("file", found.file))
+        if value
+    ]
+    if found.status is not None:
+        told.append(f"  HTTP {found.status}")
+    told += [f"    {name}: {value}" for name, value in found.headers]
+    return told

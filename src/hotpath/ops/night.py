@@ -1,0 +1,97 @@
+"""A night's work: run the batch, ask the public endpoints, go back where they are wrong, and tell people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hotpath.batch.run import Report
+from hotpath.errors import PublicAnswerWrong, StoreError
+from hotpath.ops.alerts.alerts import Alerts
+from hotpath.ops.check import CheckOptions, CheckReport, check
+from hotpath.process.signals import uninterrupted
+from hotpath.site import Hotpath
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """What a night did; ``check`` where the public endpoints were asked. ``warnings`` are of the alerts."""
+
+    report: Report
+    check: CheckReport | None
+    warnings: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """For ``--json``."""
+        told = self.report.as_dict()
+        if self.check is not None:
+            told["check"] = self.check.as_dict()
+        told["alert_warnings"] = list(self.warnings)
+        return told
+
+
+def run_night(
+    hot: Hotpath,
+    build: Callable[[], Report],
+    *,
+    alerts: Alerts,
+    check_url: str | None = None,
+    options: CheckOptions | None = None,
+    warn: Callable[[str], Any],
+) -> Night:
+    """``build``, then check ``check_url``; a generation that the public gets wrong is rolled back from at once.
+
+    ``warn`` is told of alerts that did not get through, also where the night fails. Raises what ``build`` raises, and
+    ``PublicAnswerWrong``; each is alerted of first. A generation that is not served since another is pinned is alerted
+    of too.
+    """
+    warnings: list[str] = []
+    try:
+        warnings += alerts.started()
+        report = build()
+        found = check(hot, check_url, options) if check_url is not None else None
+        if found is not None and not found.is_right:
+            _go_back(hot, report.published.sequence, found)
+        serving = hot.store.chosen_sequence()
+    # A machine without memory raises what is not ours, a supervisor sends SIGTERM: nobody must be left without word.
+    except (Exception, KeyboardInterrupt) as error:
+        for warning in (*warnings, *alerts.failed(hot.store, error)):
+            warn(warning)
+        raise
+    published = report.published.sequence
+    summary = f"generation {published} is published: {report.published.items} items"
+    if serving == published:
+        warnings += alerts.resolved(hot.store, "pin", summary)
+    else:
+        kept = f"generation {published} is published, but {serving} is pinned and stays served until 'hotpath unpin'"
+        warnings += [kept, *alerts.wrong(hot.store, "pin.holds", kept)]
+        summary = kept
+    if report.failures:
+        details = [str(failure) for failure in report.failures]
+        kept = f"{len(report.failures)} items failed, {len(report.carried)} keep their last good bytes"
+        warnings += alerts.wrong(hot.store, "items.failed", kept, details)
+    else:
+        warnings += alerts.resolved(hot.store, "items", summary)
+    warnings += alerts.succeeded(hot.store, summary)
+    return Night(report, found, tuple(warnings))
+
+
+def _go_back(hot: Hotpath, sequence: int, found: CheckReport) -> None:
+    """Roll back from a generation that the public sees wrong, where it is to blame, and say so by raising.
+
+    Without a pin: the next generation may be served, unless it is wrong as well.
+    """
+    problems = [str(failure) for failure in found.failures]
+    target, kept = None, None
+    if found.generation != sequence:
+        kept = f"it is pinned, and {sequence} is published beside it"
+    elif not found.answered:
+        kept = "the site does not answer at all, which is no fault of the generation"
+    else:
+        try:
+            with uninterrupted():
+                _, target = hot.store.rollback(reason=f"the public endpoints were wrong: {problems[0]}", pin=False)
+        except StoreError as error:
+            kept = str(error)
+    raise PublicAnswerWrong(found.base_url, found.generation, target, problems, kept)

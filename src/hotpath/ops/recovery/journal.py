@@ -1,0 +1,102 @@
+"""The journal of recoveries: ``recover.jsonl`` in the store's root, a line for each thing a recovery did.
+
+A line is added and none is ever changed. What a person sees as the checklist is read from here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from hotpath.errors import StoreBusy
+from hotpath.process.fork import LOCK_DESCRIPTORS
+from hotpath.store.store import Store
+
+BEGIN, DOING, DONE, SKIPPED, FAILED, END = "begin", "doing", "done", "skipped", "failed", "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line. ``recovery`` numbers the recoveries; ``step`` is empty in the lines that begin and end one.
+
+    ``told`` is for people, ``next_step`` what to do about a failure, ``facts`` what a later run has to know.
+    """
+
+    time: int
+    recovery: int
+    state: str
+    step: str = ""
+    told: str = ""
+    next_step: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the line has it, and ``--json``."""
+        return {
+            "time": self.time,
+            "recovery": self.recovery,
+            "state": self.state,
+            "step": self.step,
+            "told": self.told,
+            "next_step": self.next_step,
+            "facts": dict(self.facts),
+        }
+
+
+class Journal:
+    """The journal of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @property
+    def path(self) -> Path:
+        return self._store.root / "recover.jsonl"
+
+    def last(self) -> list[Entry]:
+        """The entries of the newest recovery, oldest first; a line that was torn by a kill is passed over."""
+        entries = self._entries()
+        return [entry for entry in entries if entry.recovery == entries[-1].recovery]
+
+    def append(self, entry: Entry) -> None:
+        """Write one line, and have it on the disk before anything goes on. Raises ``StoreError``."""
+        disk = self._store.disk
+        with self._store.explained():
+            data = orjson.dumps(entry.as_dict()) + b"\n"
+            disk.append(self.path, data)
+            disk.sync_file(self.path)
+            disk.sync_directory(self._store.root)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """One recovery at a time. Raises ``StoreBusy`` at once where another one is at it."""
+        with self._store.explained():
+            descriptor = self._store.disk.open_lock(self.path)
+        # The batch's workers are forked from here and must not keep it when this process is gone.
+        LOCK_DESCRIPTORS.add(descriptor)
+        try:
+            if not self._store.disk.try_lock(descriptor):
+                raise StoreBusy(path=self.path, pid=None)
+            yield
+        finally:
+            LOCK_DESCRIPTORS.discard(descriptor)
+            os.close(descriptor)
+
+    def _entries(self) -> Sequence[Entry]:
+        try:
+            lines = self._store.disk.read(self.path).splitlines()
+        except FileNotFoundError:
+            return []
+        found = []
+        for line in lines:
+            try:
+                found.append(Entry(**orjson.loads(line)))
+            except (orjson.JSONDecodeError, TypeError):
+                continue
+        return found

@@ -1,0 +1,111 @@
+"""``hotpath warm``: fetch the critical pages of a fresh deploy until all answer 200, or the time is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import orjson
+
+from hotpath.errors import DeclarationError, Unreachable
+from hotpath.ops.http import Client, parse_url
+
+CONCURRENCY = 8
+DEADLINE_SECONDS = 60.0
+MAX_BODY_BYTES = 64 * 1024 * 1024
+
+# Between two tries of one page.
+PAUSE_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Warmed:
+    """One page: its last ``status`` (None where there was no answer), how often it was asked, how long it took."""
+
+    url: str
+    status: int | None
+    tries: int
+    seconds: float
+    problem: str | None
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether it was 200."""
+        return self.status == 200
+
+    def as_dict(self) -> dict[str, object]:
+        """For ``--json``."""
+        return {
+            "url": self.url,
+            "status": self.status,
+            "tries": self.tries,
+            "seconds": round(self.seconds, 3),
+            "problem": self.problem,
+        }
+
+
+def warm(
+    urls: Sequence[str], *, concurrency: int = CONCURRENCY, deadline_seconds: float = DEADLINE_SECONDS
+) -> list[Warmed]:
+    """Ask every URL until it is 200, at most ``concurrency`` at a time and ``deadline_seconds`` in all.
+
+    Raises ``DeclarationError`` for what is no URL.
+    """
+    if not urls:
+        raise DeclarationError("nothing to warm; write the URLs of the pages that have to stand")
+    if not 1 <= concurrency <= 64 or not deadline_seconds > 0:
+        raise DeclarationError("concurrency is 1 to 64, and the deadline is in seconds, more than 0")
+    for url in urls:
+        parse_url(url, "URL")
+    deadline = time.monotonic() + deadline_seconds
+    with ThreadPoolExecutor(concurrency, thread_name_prefix="hotpath-warm") as pool:
+        return list(pool.map(lambda url: _warm_one(url, deadline), urls))
+
+
+def _warm_one(url: str, deadline: float) -> Warmed:
+    parts = parse_url(url, "URL")
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    started = time.monotonic()
+    status: int | None = None
+    problem: str | None = "there was no time left"
+    tries = 0
+    while (left := deadline - time.monotonic()) > 0:
+        tries += 1
+        client = Client(url, timeout_seconds=left, shown=url)
+        try:
+            reply = client.ask("GET", target, max_bytes=MAX_BODY_BYTES)
+            status = reply.status
+            problem = None if status == 200 else f"answered {status}{_why(reply.body)}"
+        except Unreachable as error:
+            status, problem = None, str(error).removeprefix(f"{url}: ")
+        finally:
+            client.close()
+        if status == 200:
+            break
+        time.sleep(min(PAUSE_SECONDS, max(0.0, deadline - time.monotonic())))
+    return Warmed(url, status, tries, time.monotonic() - started, problem)
+
+
+def _why(body: bytes) -> str:
+    """What ``Health`` says of a process that is not ready; nothing for any other answer."""
+    try:
+        told = orjson.loads(body)["reasons"]
+    except (orjson.JSONDecodeError, TypeError, KeyError, IndexError):
+        return ""
+    reasons = [one for one in told if isinstance(one, str)] if isinstance(told, list) else []
+    # What comes from a network is not printed as it is: it could steer the terminal.
+    return "".join(f"; {''.join(filter(str.isprintable, reason))[:200]}" for reason in reasons[:5])
+
+
+def lines(found: Sequence[Warmed]) -> list[str]:
+    """As a person reads it."""
+    told = []
+    for one in found:
+        state = "warm" if one.is_warm else f"NOT WARM: {one.problem}"
+        tries = f" after {one.tries} tries" if one.tries > 1 else ""
+        told.append(f"{one.url}  {state}{tries}, {one.seconds:.2f} s")
+    cold = sum(not one.is_warm for one in found)
+    told.append(f"{len(found) - cold} of {len(found)} warm")
+    return told

@@ -1,0 +1,82 @@
+"""Sizes and durations as people write and read them: ``"64MiB"``, ``"1.5G"``, ``"26h"``."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+
+from hotpath.errors import DeclarationError
+
+_NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+
+# KiB, MiB … are powers of 1024 (IEC 80000-13). So are K, M, G alone, as systemd, nginx and the JVM read them; KB, MB …
+# are powers of 1000 (SI), since a disk's label says so.
+_BYTES = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgt", start=1):
+    _BYTES |= {_letter: 1024**_power, f"{_letter}ib": 1024**_power, f"{_letter}b": 1000**_power}
+
+_EXAMPLES_OF_SECONDS = "seconds: 3600, '90s', '10m', '26h' or '7d'"
+_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def parse_bytes(value: int | str, name: str) -> int:
+    """A number of bytes from an int or from text like ``"64MiB"``. ``name`` is the option, for the error."""
+    examples = "bytes: 67108864, '64MiB' or '64M' (both 1024-based), '64MB' (1000-based)"
+    return max(1, int(_parse(value, name, _BYTES, f"no positive number of {examples}")))
+
+
+def parse_seconds(value: float | str, name: str, *, least: float = 1e-3) -> float:
+    """Seconds, ``least`` or more, from a number or from text like ``"26h"`` or ``"0.5s"``."""
+    return _parse(value, name, _SECONDS, f"no number of {_EXAMPLES_OF_SECONDS}", least)
+
+
+def parse_whole_seconds(value: float | str, name: str) -> int:
+    """Whole seconds, 1 or more, from a number or from text like ``"26h"``."""
+    number = _parse(value, name, _SECONDS, f"no whole number of {_EXAMPLES_OF_SECONDS}", 1)
+    if number != int(number):
+        raise DeclarationError(f"{name}={value!r} is no whole number of {_EXAMPLES_OF_SECONDS}")
+    return int(number)
+
+
+def parse_count(value: int, name: str) -> int:
+    """A whole number of things, 1 or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise DeclarationError(f"{name}={value!r} is no whole number of 1 or more")
+    return value
+
+
+def _parse(value: float | str, name: str, units: dict[str, int], problem: str, least: float = 1e-9) -> float:
+    number = math.nan
+    if isinstance(value, str):
+        found = _NUMBER.fullmatch(value)
+        if found and found.group(2).lower() in units:
+            number = float(found.group(1)) * units[found.group(2).lower()]
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        number = value
+    if not (least <= number < math.inf):
+        raise DeclarationError(f"{name}={value!r} is {problem}")
+    return number
+
+
+def human_bytes(count: float) -> str:
+    """``12.3 KiB``."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def human_seconds(seconds: int) -> str:
+    """``3 h``: the largest unit that gives at least two of it."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def is_plain(given: object) -> bool:
+    """Whether it can be called and returns its result; a coroutine function would be called and never awaited."""
+    called = getattr(given, "__call__", None)  # noqa: B004  the method is looked into
+    return called is not None and not inspect.iscoroutinefunction(given) and not inspect.iscoroutinefunction(called)

@@ -1,0 +1,1 @@
+"""What a hot page is: its key, its policy, its bytes."""

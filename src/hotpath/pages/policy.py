@@ -1,0 +1,120 @@
+"""How a page goes over the wire: its media type, its header fields, how long it is fresh."""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from hotpath.errors import DeclarationError
+
+# A night's data shows within minutes, and a cache outlives a dead origin by a week. Never with s-maxage: it implies
+# proxy-revalidate, which forbids a shared cache to serve stale (RFC 9111 §5.2.2.10).
+DEFAULT_CACHE_CONTROL = "public, max-age=60, stale-while-revalidate=600, stale-if-error=604800"
+
+
+DEFAULT_CDN_CACHE_CONTROL = "public, max-age=300, stale-while-revalidate=600, stale-if-error=604800"
+
+
+# A nightly batch, and two hours for one that is late.
+DEFAULT_LIFETIME = "26h"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What all items of one route have in common on the wire.
+
+    ``lifetime_seconds`` is how long an item counts as fresh (``ttl`` of RFC 9211); ``query`` and ``fold_case`` say how
+    a request becomes a key; ``headers`` are static response fields.
+    """
+
+    route: str
+    media_type: str
+    cache_control: str
+    cdn_cache_control: str | None
+    lifetime_seconds: int
+    query: tuple[str, ...] = ()
+    fold_case: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+_BAD_IN_FIELD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
+
+
+# Fields that hotpath makes itself, with the option that decides about each.
+_OWN_FIELDS = {
+    "cache-control": "cache_control=",
+    "cdn-cache-control": "cdn_cache_control=",
+    "content-type": "media_type=",
+    "vary": "query= (a hot page never varies by a request field other than Accept-Encoding)",
+    "set-cookie": "nothing: a hot page is public and the same for everybody",
+    **dict.fromkeys(
+        (
+            *("content-length", "content-encoding", "content-range", "etag", "last-modified", "cache-status", "date"),
+            "x-hotpath-generation",
+        ),
+        "nothing: hotpath makes it from the bytes",
+    ),
+    **dict.fromkeys(("connection", "transfer-encoding", "keep-alive", "upgrade"), "nothing: it is the server's"),
+}
+
+
+# What ``mimetypes`` calls an encoding is no Content-Encoding here: these bytes are what the client asked for.
+_PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
+
+
+@cache
+def _types() -> mimetypes.MimeTypes:
+    # Python's own table, without the system's files: a media type must not depend on the machine the batch ran on. Made
+    # when it is asked for, since mimetypes reads those files all the same.
+    return mimetypes.MimeTypes()
+
+
+def default_media_type(path: str) -> str:
+    """By the ending of the path, as ``mimetypes`` has it; JSON where there is none."""
+    return _media_type(path, otherwise="application/json")
+
+
+def file_media_type(name: str) -> str:
+    """Of a file that exists, whose ending says what is in it: no JSON where it says something unknown."""
+    return _media_type(name, otherwise="application/octet-stream" if "." in name else "application/json")
+
+
+def _media_type(path: str, *, otherwise: str) -> str:
+    guessed, packed = _types().guess_type(path.rpartition("/")[2] or "index.json")
+    if packed:  # data.csv.gz is an archive that holds CSV, and no CSV
+        return _PACKED.get(packed, "application/octet-stream")
+    return with_charset(guessed or otherwise)
+
+
+def with_charset(media_type: str) -> str:
+    """Text without a charset is UTF-8; everything else stays as it is."""
+    if media_type.startswith("text/") and "charset" not in media_type:
+        return f"{media_type}; charset=utf-8"
+    return media_type
+
+
+def check_headers(headers: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
+    """Static response fields, fit to be sent (RFC 9110 §5.1, §5.5). Raises ``DeclarationError``."""
+    checked = []
+    for name, value in (headers or {}).items():
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+            raise DeclarationError(f"headers={{{name!r}: …}}: this is no field name; write letters, digits and '-'")
+        if name.lower() in _OWN_FIELDS:
+            raise DeclarationError(f"headers={{{name!r}: …}}: use {_OWN_FIELDS[name.lower()]}")
+        if not isinstance(value, str) or _BAD_IN_FIELD_VALUE.search(value) or value != value.strip():
+            raise DeclarationError(f"headers={{{name!r}: {value!r}}}: write one line of Latin-1 text")
+        checked.append((name, value))
+    return tuple(checked)
+
+
+def check_field_value(value: str | None, name: str) -> str | None:
+    """A field value given as an option. Raises ``DeclarationError``."""
+    if value is not None and (not isinstance(value, str) or not value.strip() or _BAD_IN_FIELD_VALUE.search(value)):
+        raise DeclarationError(f"{name}={value!r}: write one line of text like 'public, max-age=60'")
+    return value

@@ -1,0 +1,1 @@
+"""What the kernel does to a process: fork, signals, locks."""

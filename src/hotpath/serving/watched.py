@@ -1,0 +1,300 @@
+"""Hot pages from plain files that another program writes, in place or not: only whole, settled, valid bytes count.
+
+What is guaranteed, with a look every half second (``reader.DIRECTORY_REFRESH_SECONDS``):
+
+- A file is taken when three looks in a row, ``UNCHANGED_SECONDS`` or more from the first to the last, find the same
+  inode, size and times, the second and the third read the same bytes, and these parse as what the page is. So a change
+  shows one to one and a half seconds after the last write; later where the process does not get to run, or loads a
+  generation of very many pages meanwhile. A file that nobody has written to for ``SETTLED_SECONDS`` when it is first
+  seen, as at start, is taken at once.
+- Until then, and when the file is empty, torn or invalid, the last good bytes stay, however long that lasts.
+- A writer that pauses in the middle of a file for less than ``UNCHANGED_SECONDS`` is waited for. After a longer pause
+  what is there counts as the file: torn JSON is refused even then, but half of a text, or of a number, is none that
+  anybody could tell. Bytes that are changed through mmap(2) change no time at once, so nothing is promised for them.
+- A file that two looks in a row do not find is a miss: the app is asked. Where a directory cannot be listed (too many
+  open files, rights, a disk), nothing is missing: the last good bytes stay.
+- At most ``MAX_FILES`` files of at most ``routes.MAX_BYTES`` each are looked at, and no more bytes of them kept in
+  memory than ``max_body_bytes`` of the site: they are all held there, and a look at each costs some 6 µs.
+
+A writer that wants certainty writes another name in the same directory (one that the pattern does not match) and
+renames it over the old one: then every state that can be seen is whole.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+
+from hotpath.errors import DeclarationError, UnsafePath
+from hotpath.pages.codings import available, encode_all
+from hotpath.pages.keys import Template, make_key, parameter_text
+from hotpath.pages.payload import unfit_bytes
+from hotpath.pages.policy import Policy
+from hotpath.pages.routes import MAX_BYTES
+from hotpath.serving.snapshot import Freshness, Page, make_page
+from hotpath.store.disk import Disk
+from hotpath.store.manifest import Item, Representation
+
+logger = logging.getLogger("hotpath")
+
+# A file whose time is older than this was not touched between two looks, so it need not be seen twice.
+SETTLED_SECONDS = 2.0
+
+# How long the same file has to be found: two looks of half a second, less what a clock that is being set may take off.
+UNCHANGED_SECONDS = 0.9
+
+# A look at so many takes an eighth of a core.
+MAX_FILES = 10_000
+
+# The line of a key that has none in a manifest: such a page is always in memory.
+_IN_MEMORY = b""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the last look at a file found, ``since`` when; ``digest`` of its first reading since it last changed.
+
+    ``is_judged`` once it was decided whether these bytes are a page: they are not read again.
+    """
+
+    signature: tuple[int, int, int, int]
+    since: float
+    digest: bytes | None
+    is_judged: bool = False
+
+
+class WatchedDirectory:
+    """The files of one ``hot.directory`` declaration, looked at by ``poll``."""
+
+    def __init__(
+        self, path: Template, files: Template, policy: Policy, *, max_body_bytes: int, disk: Disk | None = None
+    ) -> None:
+        self.path = path
+        self.files = files
+        self.policy = policy
+        self.pages: Mapping[bytes, Page] = {}
+        self._max_body_bytes = max_body_bytes
+        self._disk = disk or Disk()
+        pattern = files.render(dict.fromkeys(files.names, "\0"))
+        self._pattern = glob.escape(pattern).replace("\0", "*")
+        self._listed: set[str] = set()
+        self._troubles: set[str] = set()
+        self._keys: dict[str, str | None] = {}
+        self._seen: dict[str, _Seen] = {}
+        self._waiting: set[str] = set()  # files there was no room for
+        self._missing: set[str] = set()
+        self._told: set[str] = set()
+
+    def poll(self, now: float) -> bool:
+        """Look at every file once; whether ``pages`` was replaced. ``now`` is seconds since the epoch."""
+        pages = dict(self.pages)
+        by_file = {page.file: key for key, page in pages.items()}
+        room: int | None = None
+        told, self._troubles = self._troubles, set()
+        present = self._present()
+        for name, key in present.items():
+            served = pages.get(key)
+            page = self._look(name, key, served, now)
+            if page is None:
+                continue
+            if room is None:
+                room = self._max_body_bytes - sum(map(_bytes_of, pages.values()))
+            left = room - _bytes_of(page) + (_bytes_of(served) if served else 0)
+            if left < 0:
+                self._tell(name, f"has no room: the directory holds more than max_body_bytes={self._max_body_bytes:,}")
+                self._waiting.add(name)
+                continue
+            room = left
+            pages[key] = page
+        for name, key in by_file.items():
+            # A program that removes and writes anew leaves a short gap, so a file has to be missing twice.
+            if name not in present and self._is_gone(name):
+                if name in self._missing:
+                    if pages[key].file == name:  # not another file's, whose name is the same with its case folded
+                        del pages[key]
+                    self._seen.pop(name, None)
+                    for waiting in self._waiting:
+                        self._seen.pop(waiting, None)
+                    self._waiting.clear()
+                self._missing ^= {name}
+            else:
+                self._missing.discard(name)
+        for name in self._seen.keys() - present.keys() - by_file.keys():
+            del self._seen[name]  # gone before it was ever served
+        for trouble in sorted(self._troubles - told):
+            logger.warning("hot directory: %s: %s", self._pattern, trouble)
+        changed = pages != self.pages
+        self.pages = pages
+        return changed
+
+    def _is_gone(self, name: str) -> bool:
+        """Whether a file that was served is served no more, since it is not among those that were listed."""
+        if name in self._listed:
+            return True  # another file has its key, or there are too many
+        try:
+            os.lstat(name)
+            os.scandir(Path(name).parent).close()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError as error:  # glob passes over what it cannot list
+            self._troubles.add(f"{error}; the last good bytes stay")
+        return False
+
+    def _present(self) -> dict[str, bytes]:
+        names = glob.glob(self._pattern)  # noqa: PTH207 (an absolute pattern, which Path.glob refuses)
+        self._listed = set(names)
+        if len(names) > MAX_FILES:
+            self._tell(self._pattern, f"matches {len(names):,} files, and only the first {MAX_FILES:,} are served")
+        # The key of a name is made once: it costs more than the look.
+        before, self._keys = self._keys, {}
+        found: dict[str, bytes] = {}
+        first_names: dict[str, str] = {}
+        for name in sorted(names)[:MAX_FILES]:
+            key = self._keys[name] = before[name] if name in before else self._key_of(name)
+            if key is None:
+                continue
+            first = first_names.setdefault(key, name)
+            if first != name:
+                self._tell(name, f"has the key of {first} ({key}); rename one of them")
+                self._seen.pop(name, None)  # looked at anew when the other is gone
+                continue
+            found[name] = key.encode("ascii")
+        return found
+
+    def _key_of(self, name: str) -> str | None:
+        values = self.files.match(name)
+        if values is None:
+            return None
+        try:
+            return make_key(
+                self.path, (), {n: parameter_text(v) for n, v in values.items()}, fold_case=self.policy.fold_case
+            )
+        except (ValueError, DeclarationError) as error:
+            self._tell(name, f"cannot be a hot page: {error}")
+            return None
+
+    def _look(self, name: str, key: bytes, page: Page | None, now: float) -> Page | None:
+        """The new page of a file, or ``None`` where what is served stays."""
+        try:
+            found = os.lstat(name)  # no Path: of ten thousand looks that would be the half
+            signature = _signature(found)
+            seen = self._seen.get(name)
+            if seen is None or seen.signature != signature:
+                seen = _Seen(signature, now, None)
+                self._seen[name] = seen
+                self._waiting.discard(name)
+                if now - found.st_mtime < SETTLED_SECONDS:
+                    return None
+            elif seen.is_judged:
+                return None  # nothing new
+            if found.st_size > MAX_BYTES:
+                self._tell(name, f"has {found.st_size:,} bytes, and a hot page at most {MAX_BYTES:,}")
+                return None
+            data = self._disk.read(Path(name))
+            if _signature(os.lstat(name)) != signature:
+                return None  # it was written to meanwhile
+        except (OSError, UnsafePath) as error:
+            self._tell(name, f"cannot be read: {error}")
+            return None
+        digest = hashlib.sha256(data).digest()
+        if seen.digest != digest:
+            self._seen[name] = _Seen(signature, seen.since, digest)
+            if now - found.st_mtime < SETTLED_SECONDS:
+                return None  # the second reading comes with the next look
+        elif 0 <= now - seen.since < UNCHANGED_SECONDS and now - found.st_mtime < SETTLED_SECONDS:
+            return None  # looks that come faster than usual make nothing older
+        self._seen[name] = _Seen(signature, seen.since, digest, is_judged=True)
+        problem = unfit_bytes(data, self.policy.media_type)
+        if problem:
+            self._tell(name, f"{problem}; the last good bytes stay")
+            return None
+        self._told.discard(name)
+        if page is not None and page.digests[0] == digest:
+            return None
+        return self._page(name, key.decode("ascii"), data, digest, int(found.st_mtime), now)
+
+    def _page(self, name: str, key: str, data: bytes, digest: bytes, modified: int, now: float) -> Page:
+        bodies = {"identity": data, **encode_all(data, self.policy.media_type, available())}
+        representations = [Representation("identity", name, len(data), digest)]
+        for coding, body in bodies.items():
+            if coding != "identity":
+                representations.append(Representation(coding, "", len(body), hashlib.sha256(body).digest()))
+        item = Item(key, self.policy, tuple(representations), modified)
+        freshness = Freshness(modified + self.policy.lifetime_seconds, now)
+        return make_page(item, None, freshness, bodies, generation_header=False, now=now)
+
+    def count(self) -> int:
+        """How many files there are now to look at."""
+        return min(MAX_FILES, sum(1 for _ in glob.iglob(self._pattern)))  # noqa: PTH207 (as above)
+
+    def nothing_found(self) -> str | None:
+        """That no file is there now, for people; ``None`` where one is."""
+        if self.pages or self.count():
+            return None
+        return (
+            f"no file is {self.files.text}, so the app answers {self.path.text!r} (a relative path counts from the"
+            " working directory; Path(__file__).parent / '…' does not)"
+        )
+
+    def _tell(self, name: str, problem: str) -> None:
+        """Once for a file until it is good again, not at every look."""
+        if name not in self._told:
+            if len(self._told) >= MAX_FILES:
+                self._told.clear()
+            self._told.add(name)
+            logger.warning("hot directory: %s %s", name, problem)
+
+
+class Overlay:
+    """The pages of all directories, in front of those of the generation that have the same keys."""
+
+    def __init__(self, directories: Sequence[WatchedDirectory]) -> None:
+        self._directories = directories
+        self._keys: AbstractSet[bytes] = frozenset()
+        # Lines of the generation that something stands in front of: they are back when the file is gone.
+        self._covered: dict[bytes, bytes] = {}
+
+    def poll(self, now: float) -> bool:
+        """Look at every file once, and at how old each page is; whether any page is another."""
+        changed = [directory.poll(now) for directory in self._directories]
+        for directory in self._directories:
+            for page in directory.pages.values():
+                page.freshness.update(now)
+        return any(changed)
+
+    def forget(self) -> None:
+        """There is another generation, whose lines nothing was laid over yet."""
+        self._covered.clear()
+        self._keys = frozenset()
+
+    def lay(self, lines: dict[bytes, bytes]) -> tuple[Mapping[bytes, Page], AbstractSet[bytes]]:
+        """Put the keys of all pages among ``lines``; returns the pages, and the keys whose pages are gone."""
+        pages = {key: page for directory in self._directories for key, page in directory.pages.items()}
+        gone = self._keys - pages.keys()
+        for key in gone:
+            line = self._covered.pop(key, None)
+            if line is None:
+                lines.pop(key, None)
+            else:
+                lines[key] = line
+        for key in pages:
+            if line := lines.get(key):
+                self._covered[key] = line
+            lines[key] = _IN_MEMORY
+        self._keys = pages.keys()
+        return pages, gone
+
+
+def _bytes_of(page: Page) -> int:
+    return sum(map(len, page.bodies.values()))
+
+
+def _signature(found: os.stat_result) -> tuple[int, int, int, int]:
+    # The time of the last change too: unlike that of the last write nobody can set it back.
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size

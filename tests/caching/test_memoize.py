@@ -1,0 +1,536 @@
+"""``cached``: one call for each key, stale values where that is better, and nobody who waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import inspect
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from hotpath.caching.memoize import cached
+from hotpath.caching.single_flight import AsyncSingleFlight, SingleFlight
+from hotpath.errors import DeclarationError
+from hotpath.testing import FakeClock
+
+
+def counting(**options: Any) -> tuple[Any, list[int]]:
+    calls: list[int] = []
+
+    @cached(**options)
+    def double(n: int) -> int:
+        calls.append(n)
+        return n * 2
+
+    return double, calls
+
+
+def test_a_value_is_made_once() -> None:
+    double, calls = counting(max_entries=2)
+    assert [double(1), double(1), double(2), double(n=1)] == [2, 2, 4, 2]
+    assert calls == [1, 2, 1], "by name is another key, as functools has it"
+    assert double.cache_info()[:4] == (1, 3, 2, 2)
+    assert double.invalidate(2)
+    assert not double.invalidate(2)
+    double.cache_clear()
+    assert double.cache_info().currsize == 0
+
+
+def test_without_options_too_and_the_function_stays_itself() -> None:
+    @cached
+    def named(n: int, *, other: str = "x") -> str:
+        """What it does."""
+        return other * n
+
+    assert named(2, other="a") == "aa"
+    assert (getattr(named, "__name__", None), named.__doc__) == ("named", "What it does.")
+    assert str(inspect.signature(named)) == "(n: 'int', *, other: 'str' = 'x') -> 'str'"
+
+
+def test_the_key_can_be_made_from_the_arguments() -> None:
+    calls = []
+
+    @cached(key=lambda request: request["path"])
+    def page(request: dict[str, str]) -> str:
+        calls.append(request)
+        return request["path"]
+
+    assert page({"path": "/a"}) == page({"path": "/a", "other": "1"}) == "/a"
+    assert len(calls) == 1
+
+
+def test_none_is_a_value() -> None:
+    calls = []
+
+    @cached
+    def nothing() -> None:
+        calls.append(1)
+
+    assert (nothing(), nothing(), len(calls)) == (None, None, 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ttl": 0},
+        {"ttl": float("nan")},
+        {"stale_if_error": 5},
+        {"ttl": 1, "stale_while_revalidate": -1},
+        {"max_entries": None},
+        {"max_entries": 0},
+    ],
+)
+def test_what_cannot_work_is_refused_where_it_is_written(options: dict[str, Any]) -> None:
+    with pytest.raises(DeclarationError):
+        cached(**options)(lambda: 1)
+    with pytest.raises(DeclarationError):
+        cached(7)  # type: ignore[call-overload]
+
+
+def test_exceptions_are_not_kept_unless_asked() -> None:
+    calls = []
+    clock = FakeClock()
+
+    @cached(cache_exceptions=(KeyError,), failure_ttl=5, clock=clock)
+    def failing(kind: type[Exception]) -> None:
+        calls.append(kind)
+        raise kind("no")
+
+    for _ in range(3):
+        with pytest.raises(ValueError, match="no"):
+            failing(ValueError)
+        with pytest.raises(KeyError):
+            failing(KeyError)
+    assert (calls.count(ValueError), calls.count(KeyError)) == (3, 1)
+    clock.advance(5)
+    with pytest.raises(KeyError):
+        failing(KeyError)
+    assert calls.count(KeyError) == 2
+
+
+def test_a_stale_value_is_served_when_making_it_fails_and_a_dead_backend_is_not_hammered() -> None:
+    clock = FakeClock()
+    calls: list[float] = []
+    dead: list[bool] = []
+
+    @cached(ttl=10, stale_if_error=100, failure_ttl=5, clock=clock)
+    def price() -> int:
+        calls.append(clock.now)
+        if dead:
+            raise ConnectionError("backend")
+        return 7
+
+    assert price() == 7
+    dead.append(True)
+    clock.advance(11)
+    assert [price() for _ in range(20)] == [7] * 20
+    assert len(calls) == 2
+    clock.advance(6)
+    assert price() == 7
+    assert len(calls) == 3
+    clock.advance(100)
+    with pytest.raises(ConnectionError):
+        price()
+    dead.clear()
+    assert price() == 7
+
+
+def test_a_stale_value_is_served_while_it_is_made_anew() -> None:
+    clock = FakeClock()
+    state = {"n": 1}
+    go_on, made = threading.Event(), threading.Event()
+    go_on.set()
+
+    @cached(ttl=10, stale_while_revalidate=60, clock=clock)
+    def value() -> int:
+        assert go_on.wait(10)
+        found = state["n"]
+        made.set()
+        return found
+
+    assert value() == 1
+    state["n"] = 2
+    made.clear()
+    go_on.clear()
+    clock.advance(15)
+    assert [value() for _ in range(5)] == [1] * 5
+    go_on.set()
+    assert made.wait(10)
+    deadline = time.monotonic() + 10
+    while value() != 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    clock.advance(100)
+    state["n"] = 3
+    assert value() == 3, "past its grace the caller waits"
+
+
+# One call at a time
+
+
+def in_threads(count: int, function: Callable[[], Any]) -> list[Any]:
+    found: list[Any] = []
+
+    def work() -> None:
+        try:
+            found.append(function())
+        except Exception as error:
+            found.append(type(error))
+
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    return found
+
+
+def test_two_hundred_threads_make_one_call() -> None:
+    calls = []
+
+    @cached
+    def slow() -> int:
+        calls.append(1)
+        time.sleep(0.2)
+        return 7
+
+    assert in_threads(200, slow) == [7] * 200
+    assert calls == [1]
+
+
+def test_a_leader_that_raises_frees_its_waiters_and_one_of_them_tries_again() -> None:
+    calls = []
+    waiting = threading.Event()
+
+    @cached
+    def fails_once() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            assert waiting.wait(10)
+            raise ValueError("first")
+        return 7
+
+    threading.Timer(0.2, waiting.set).start()
+    found = in_threads(20, fails_once)
+    assert sorted(found, key=str) == [7] * 19 + [ValueError]
+    assert len(calls) == 2
+
+
+def test_a_crowd_costs_a_failing_backend_two_calls() -> None:
+    calls = []
+    waiting = threading.Event()
+
+    @cached
+    def fails() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            assert waiting.wait(10)
+        time.sleep(0.3)
+        raise ValueError(len(calls))
+
+    threading.Timer(0.2, waiting.set).start()
+    found = in_threads(100, fails)
+    assert found == [ValueError] * 100
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_crowd_of_tasks_costs_a_failing_backend_two_calls(backend: str) -> None:
+    calls = []
+    found = []
+
+    @cached
+    async def fails() -> int:
+        calls.append(1)
+        await anyio.sleep(0.05)
+        raise ValueError(len(calls))
+
+    async def one() -> None:
+        try:
+            await fails()
+        except ValueError as error:
+            found.append(error)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(1000):
+                group.start_soon(one)
+
+    anyio.run(main, backend=backend)
+    assert (len(found), len(calls)) == (1000, 2)
+
+
+def test_a_function_that_asks_for_itself_does_not_wait_for_itself() -> None:
+    @cached
+    def depth(n: int) -> int:
+        return 0 if n == 0 else 1 + depth(n - 1)
+
+    assert depth(50) == 50
+    flight: SingleFlight[int] = SingleFlight()
+    assert flight.call("a", lambda: flight.call("a", lambda: 7)) == 7
+
+
+def test_a_child_does_not_wait_for_a_leader_that_stayed_in_the_parent() -> None:
+    flight: SingleFlight[int] = SingleFlight()
+    leading, go_on = threading.Event(), threading.Event()
+
+    def lead() -> int:
+        leading.set()
+        go_on.wait(10)
+        return 1
+
+    leader = threading.Thread(target=flight.call, args=("a", lead))
+    leader.start()
+    assert leading.wait(10)
+    child = os.fork()
+    if child == 0:
+        os._exit(flight.call("a", lambda: 7, timeout_seconds=5))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 7
+    with pytest.raises(TimeoutError):
+        flight.call("a", lambda: 2, timeout_seconds=0.05)
+    go_on.set()
+    leader.join(10)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_thousand_tasks_make_one_call(backend: str) -> None:
+    calls = []
+
+    @cached(ttl=60)
+    async def slow(n: int) -> int:
+        calls.append(n)
+        await anyio.sleep(0.05)
+        return n
+
+    found: list[int] = []
+
+    async def main() -> None:
+        async def one() -> None:
+            found.append(await slow(7))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(1000):
+                group.start_soon(one)
+        assert await slow(7) == 7
+
+    anyio.run(main, backend=backend)
+    assert (found, calls) == ([7] * 1000, [7])
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("how", ["raises", "cancelled", "times out"])
+def test_no_task_waits_for_a_leader_that_is_gone(backend: str, how: str) -> None:
+    calls = []
+
+    @cached
+    async def value() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            await anyio.sleep(0.05)
+            if how == "raises":
+                raise ValueError("first")
+            await anyio.sleep(100)
+        return 7
+
+    found: list[int] = []
+
+    async def main() -> None:
+        async def follow() -> None:
+            found.append(await value())
+
+        async def lead(scope: anyio.CancelScope) -> None:
+            with scope:
+                try:
+                    await value()
+                except ValueError:
+                    return
+
+        leading = anyio.CancelScope(deadline=anyio.current_time() + 0.1 if how == "times out" else float("inf"))
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                group.start_soon(lead, leading)
+                await anyio.sleep(0.01)
+                for _ in range(20):
+                    group.start_soon(follow)
+                await anyio.sleep(0.08)
+                if how == "cancelled":
+                    leading.cancel()
+
+    anyio.run(main, backend=backend)
+    assert found == [7] * 20
+    assert len(calls) == 2
+
+
+def test_a_loop_that_was_closed_over_a_call_holds_nobody_up() -> None:
+    flight: AsyncSingleFlight[int] = AsyncSingleFlight()
+
+    async def never() -> int:
+        await asyncio.sleep(100)
+        return 1
+
+    async def quick() -> int:
+        return 7
+
+    first = asyncio.new_event_loop()
+    task = first.create_task(flight.call("a", never))
+    first.run_until_complete(asyncio.sleep(0.01))
+    assert asyncio.run(asyncio.wait_for(flight.call("a", quick), 5)) == 7
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        first.run_until_complete(task)
+    first.close()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_tasks_get_the_stale_value_while_it_is_made_anew(backend: str) -> None:
+    """Nobody waits, not even who came first."""
+    clock = FakeClock()
+    calls = []
+
+    async def main() -> None:
+        go_on, made_anew = anyio.Event(), anyio.Event()
+
+        @cached(ttl=10, stale_while_revalidate=60, clock=clock)
+        async def value() -> int:
+            calls.append(1)
+            if len(calls) > 1:
+                await go_on.wait()
+                made_anew.set()
+            return len(calls)
+
+        await value()
+        clock.advance(15)
+        with anyio.fail_after(5):
+            for _ in range(5):
+                assert await value() == 1
+                await anyio.lowlevel.checkpoint()
+            go_on.set()
+            await made_anew.wait()
+            await anyio.sleep(0.01)
+            assert await value() == 2
+
+    anyio.run(main, backend=backend)
+    assert len(calls) == 2
+
+
+# Methods, and what a function sees
+
+
+def test_a_method_has_a_cache_for_each_instance_and_keeps_none_alive() -> None:
+    class Shop:
+        def __init__(self, factor: int) -> None:
+            self.factor = factor
+            self.calls = 0
+
+        @cached(max_entries=10)
+        def price(self, n: int) -> int:
+            self.calls += 1
+            return n * self.factor
+
+        @cached
+        async def later(self, n: int) -> int:
+            self.calls += 1
+            return n + self.factor
+
+    one, two = Shop(2), Shop(3)
+    assert [one.price(5), one.price(5), two.price(5)] == [10, 10, 15]
+    assert (one.calls, two.calls) == (1, 1)
+    assert asyncio.run(one.later(1)) == asyncio.run(one.later(1)) == 3
+    gone = weakref.ref(one)
+    del one
+    gc.collect()
+    assert gone() is None
+    assert two.price(5) == 15
+
+
+def test_context_variables_are_the_callers() -> None:
+    who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
+    seen = []
+
+    @cached
+    def greet(n: int) -> str:
+        seen.append(who.get())
+        who.set("changed")
+        return who.get()
+
+    who.set("me")
+    greet(1)
+    assert (seen, who.get()) == (["me"], "changed")
+
+
+def test_bytes_are_those_of_the_values() -> None:
+    @cached(max_bytes=10_000)
+    def text(n: int) -> str:
+        return "x" * 3000
+
+    for number in range(10):
+        text(number)
+    assert text.cache_info().currsize == 3
+    assert 9000 < text.cache_info().bytes <= 10_000
+
+
+def test_what_has_expired_is_let_go_of_by_the_next_call_that_makes_something() -> None:
+    clock = FakeClock()
+
+    class Page:
+        pass
+
+    @cached(ttl=10, clock=clock)
+    def page(number: int) -> Page:
+        return Page()
+
+    first = weakref.ref(page(1))
+    clock.advance(11)
+    page(2)
+    gc.collect()
+    assert first() is None
+
+
+def test_arguments_that_cannot_be_a_key_are_named_with_what_to_write() -> None:
+    @cached
+    def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    with pytest.raises(DeclarationError, match=r"total was called with .*unhashable type: 'list'.*key=lambda"):
+        total([1, 2])
+
+
+def test_objects_that_are_equal_have_a_cache_each() -> None:
+    class Shop:
+        def __init__(self, factor: int) -> None:
+            self.factor = factor
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        __hash__ = None  # type: ignore[assignment]
+
+        @cached
+        def times(self, n: int) -> int:
+            return self.factor * n
+
+    one, two = Shop(2), Shop(3)
+    assert (one.times(5), two.times(5), one.times(5)) == (10, 15, 10)
+
+
+def test_an_object_that_a_cache_would_keep_alive_is_refused() -> None:
+    class Shop:
+        __slots__ = ()
+
+        @cached
+        def five(self) -> int:
+            return 5
+
+    with pytest.raises(DeclarationError, match="__weakref__"):
+        Shop().five()

@@ -1,0 +1,197 @@
+"""What the command says where something fails: to a script, to people who are asleep, and to cron."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.test_commands import APP, hotpath
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "myapp.py").write_text(APP)
+    return tmp_path
+
+
+class People:
+    """Whoever is told: alerts by webhook, and pings."""
+
+    def __init__(self) -> None:
+        self.kinds: list[str] = []
+        self.pings: list[str] = []
+
+
+@pytest.fixture
+def people(monkeypatch: pytest.MonkeyPatch) -> Iterator[People]:
+    found = People()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            sent = self.rfile.read(int(self.headers.get("content-length", 0)))
+            if self.path.startswith("/ping"):
+                found.pings.append(self.path)
+            else:
+                found.kinds.append(json.loads(sent)["kind"])
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_POST()
+
+        def log_message(self, *arguments: object) -> None:
+            return None
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        base = f"http://127.0.0.1:{server.server_address[1]}"
+        monkeypatch.setenv("HOTPATH_ALERT_WEBHOOK", f"{base}/alert")
+        monkeypatch.setenv("HOTPATH_ALERT_PING", f"{base}/ping")
+        yield found
+        server.shutdown()
+        thread.join()
+
+
+def test_an_app_that_cannot_be_imported_is_alerted_of(project: Path, people: People) -> None:
+    (project / "broken.py").write_text("import nowhere\n")
+    for target in ("nothere:hot", "broken:hot"):
+        assert hotpath(project, "build", target, "--alert").code == 2
+    assert people.kinds == ["build.error"] * 2
+    assert people.pings == ["/ping/fail"] * 2
+
+
+def test_a_test_of_the_alerts_is_no_run_that_hangs(project: Path, people: People) -> None:
+    assert hotpath(project, "alert", "test").code == 0
+    assert people.pings == ["/ping/start", "/ping"]
+
+
+def test_a_check_that_cannot_be_made_is_alerted_of(project: Path, people: People) -> None:
+    assert hotpath(project, "check", "myapp:hot", "--base-url", "http://127.0.0.1:1", "--alert").code == 1
+    assert people.kinds == ["check.store"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["build", "myapp:hot"], ["check", "myapp:hot", "--base-url", "http://x.example"]]
+)
+def test_alerts_that_nobody_gets_are_refused(project: Path, arguments: list[str]) -> None:
+    found = hotpath(project, *arguments, "--alert")
+    assert found.code == 2
+    assert "--alert: no way is configured; set HOTPATH_ALERT_WEBHOOK" in found.err
+
+
+def test_a_wrong_check_url_is_refused_before_anything_is_built(project: Path) -> None:
+    found = hotpath(project, "build", "myapp:hot", "--check", "example.org")
+    assert found.code == 2
+    assert "--check" in found.err
+    assert not (project / "var").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "facts"),
+    [
+        (["build", "nothere:hot"], 2, {"kind": "TargetError", "exit_code": 2}),
+        (["rollback", "myapp:hot"], 1, {"kind": "NothingPublished", "exit_code": 1}),
+        (["check", "myapp:hot", "--base-url", "http://127.0.0.1:1"], 1, {"kind": "NothingPublished"}),
+        (["explain", "myapp:hot", "x", "--json"], None, {}),
+    ],
+)
+def test_json_is_printed_whatever_happens(
+    project: Path, arguments: list[str], code: int | None, facts: dict[str, object]
+) -> None:
+    found = hotpath(project, *arguments, *([] if "--json" in arguments else ["--json"]))
+    told = json.loads(found.out)
+    if code is not None:
+        assert found.code == code
+        assert found.err.startswith("hotpath: ")
+        assert facts.items() <= told.items()
+        assert told["problem"]
+
+
+@pytest.mark.slow
+def test_json_of_a_failed_and_of_a_wrong_build(project: Path) -> None:
+    hotpath(project, "build", "myapp:hot")
+    app = APP.replace('MODE = "good"', 'MODE = "raise"').replace('"nyse"]}', '"nyse"]}, critical=True')
+    (project / "myapp.py").write_text(app)
+    failed = json.loads(hotpath(project, "build", "myapp:hot", "--json").out)
+    assert (failed["kind"], failed["generation"], failed["exit_code"]) == ("BuildFailed", None, 1)
+    assert failed["failures"][0]["key"] == "/rankings/nyse"
+    (project / "myapp.py").write_text(APP)
+    wrong = hotpath(project, "build", "myapp:hot", "--json", "--check", "http://127.0.0.1:1")
+    told = json.loads(wrong.out)
+    assert (told["kind"], told["generation"], told["rolled_back_to"]) == ("PublicAnswerWrong", 2, None)
+    assert told["problems"]
+
+
+def test_a_quiet_good_night_prints_nothing(project: Path) -> None:
+    good = hotpath(project, "build", "myapp:hot", "--quiet")
+    assert (good.code, good.out, good.err) == (0, "", "")
+    (project / "myapp.py").write_text(APP.replace('MODE = "good"', 'MODE = "raise"'))
+    bad = hotpath(project, "build", "myapp:hot", "--quiet")
+    assert (bad.code, bad.out) == (0, "")
+    assert "FAILED /rankings/nyse: ValueError: no prices" in bad.err
+
+
+def test_what_a_failed_item_printed_stands_below_it(project: Path) -> None:
+    hotpath(project, "build", "myapp:hot")
+    noisy = APP.replace('MODE = "good"', 'MODE = "raise"').replace(
+        '    if MODE == "raise"', "    print('\\x1b[31masking for', market)\n    if MODE == \"raise\""
+    )
+    (project / "myapp.py").write_text(noisy)
+    found = hotpath(project, "build", "myapp:hot")
+    assert "\n    \\x1b[31masking for nyse\n" in found.err
+    assert "asking for kospi" not in found.err
+
+
+def test_an_approval_and_an_unpin_say_what_is_served(project: Path) -> None:
+    hotpath(project, "build", "myapp:hot")
+    hotpath(project, "build", "myapp:hot")
+    hotpath(project, "pin", "myapp:hot", "1")
+    found = hotpath(project, "build", "myapp:hot")
+    assert "generation 3 is published, but 1 is pinned and stays served" in found.err
+    assert "generation 1 is no longer pinned; generation 3 is served" in hotpath(project, "unpin", "myapp:hot").out
+
+
+def test_a_plan_that_stops_is_a_failure(project: Path) -> None:
+    found = hotpath(project, "recover", "myapp:hot", "--dry-run")
+    assert "stop: nothing can be served" in found.out
+    assert found.code == 1
+
+
+def test_a_build_without_a_standard_output(project: Path) -> None:
+    command = [sys.executable, "-m", "hotpath", "build", "myapp:hot"]
+    code = f"import os; os.close(1); os.execv({sys.executable!r}, {command})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=project, stderr=subprocess.PIPE, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert (project / "var/hot/current").exists()
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_log_on_a_full_disk_ends_no_build(project: Path, closed: str) -> None:
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, "-m", "hotpath", "build", "myapp:hot"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, cwd=project, text=True, check=False, timeout=60, **{**streams, closed: full})
+    assert done.returncode == 0, "1 would say that nothing was published"
+    assert (project / "var/hot/current").exists()
+    if closed == "stdout":
+        assert "generation 1 is published, but stdout does not take it: No space left on device" in done.stderr
+    else:
+        assert done.stdout.startswith("published generation 1")
+
+
+def test_a_function_of_each_that_ends_the_process_is_no_good_night(project: Path) -> None:
+    each = 'import sys\nhot.route("/x/{n}", each=lambda: sys.exit(0))(lambda n: [n])\n'
+    (project / "myapp.py").write_text(APP + each)
+    found = hotpath(project, "build", "myapp:hot")
+    assert found.code == 1
+    assert "each= could not be asked (SystemExit: 0)" in found.err

@@ -1,0 +1,73 @@
+"""The picture in docs/explanation/architecture.md is true: which room may use which, and no circle anywhere."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[2] / "src" / "hotpath"
+
+# Each room, and the rooms it may use beside errors, options and types. The root, testing, cli and contrib may use all.
+MAY_USE = {
+    "caching": "",
+    "audit": "",
+    "process": "",
+    "pages": "",
+    "store": "pages process",
+    "serving": "pages store",
+    "site": "pages store serving",
+    "batch": "pages store site process",
+    "guard": "caching process",
+    "asgi": "pages serving site guard",
+    "metrics": "site guard caching",
+    "ops": "pages store serving site batch guard process",
+}
+GROUND = {"errors", "options", "types"}
+FREE = {"", "testing", "cli", "contrib", "__main__"}
+NEVER_WITH_THE_ROOT = set("aiohttp apprise brotli click fastapi prometheus_client rich starlette zstandard".split())
+
+
+def modules() -> dict[str, Path]:
+    names = {path: ".".join(path.relative_to(SOURCE).with_suffix("").parts) for path in SOURCE.rglob("*.py")}
+    return {name.removesuffix("__init__").rstrip("."): path for path, name in names.items()}
+
+
+def imported(path: Path, known: dict[str, Path]) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "hotpath":
+            module = (node.module or "").removeprefix("hotpath").lstrip(".")
+            for alias in node.names:
+                inner = f"{module}.{alias.name}".lstrip(".")
+                yield inner if inner in known else module
+
+
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def test_a_room_uses_only_the_rooms_below_it() -> None:
+    known = modules()
+    wrong = [
+        f"{module} imports {target}"
+        for module, path in known.items()
+        if room(module) not in FREE | GROUND
+        for target in imported(path, known)
+        if room(target) not in {room(module), *GROUND, *MAY_USE[room(module)].split()}
+    ]
+    assert wrong == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    known = modules()
+    graph = {module: {*imported(path, known)} - {module} for module, path in known.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_importing_hotpath_brings_in_no_framework_no_command_and_no_extra() -> None:
+    code = "import sys, hotpath; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert NEVER_WITH_THE_ROOT.isdisjoint(loaded.split())

@@ -1,0 +1,215 @@
+"""Row 6, what passes: too many open files, rights that are mended. Nothing has to be published or restarted for it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hotpath.batch.run import build
+from hotpath.serving import reader
+from hotpath.serving.loader import cost_of
+from hotpath.site import Hotpath
+from hotpath.store.disk import Disk
+from hotpath.store.store import Store
+from hotpath.testing import FakeClock
+from tests.store.faults.sites import APP_STATUS, get, publish, site_of
+
+
+class Troubled(Disk):
+    """EMFILE for every file whose name ends like one of ``names``; counts how often a manifest is read."""
+
+    def __init__(self) -> None:
+        self.names: tuple[str, ...] = ()
+        self.manifests = 0
+
+    def open_regular(self, path: Path) -> int:
+        self.manifests += path.name == "manifest.json"
+        if str(path).endswith(self.names or "\0"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+        return super().open_regular(path)
+
+
+def open_descriptors() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+@pytest.fixture
+def disk() -> Troubled:
+    return Troubled()
+
+
+@pytest.fixture
+def store(tmp_path: Path, disk: Troubled) -> Store:
+    store = Store(tmp_path / "hot", disk=disk)
+    publish(store, a=b"[1]", b=b"[1]")
+    return store
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What went wrong is tried again without a pause."""
+    monkeypatch.setattr(reader, "LOOK_AGAIN_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_load_that_failed_is_tried_again(store: Store, disk: Troubled) -> None:
+    hot = site_of(store)
+    publish(store, a=b"[2]", b=b"[2]")
+    disk.names = ("manifest.json", "CURRENT")
+    hot.reader.refresh()
+    assert (get(hot, "/a").body, bool(hot.reader.degraded)) == (b"[1]", True)
+    disk.names = ()
+    assert hot.reader.refresh()
+    assert (get(hot, "/a").body, hot.reader.degraded) == (b"[2]", None)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_stays_wrong_is_not_loaded_again_and_again(store: Store) -> None:
+    publish(store, a=b"[2]", b=b"[2]")
+    store.current_path.write_bytes(b"nonsense")
+    hot = site_of(store)
+    assert get(hot, "/a").body == b"[2]"
+    before = hot.reader.snapshot
+    for _ in range(3):
+        assert not hot.reader.refresh()
+    assert hot.reader.snapshot is before
+    assert hot.reader.degraded
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_page_whose_file_could_not_be_opened_is_not_lost(store: Store, disk: Troubled) -> None:
+    hot = site_of(store)
+    publish(store, a=b"[2]", c=b"[2]")
+    disk.names = ("2/files/c.json",)
+    hot.reader.refresh()
+    assert [get(hot, "/c").status for _ in range(2)] == [APP_STATUS] * 2
+    assert hot.reader.corrupt_items == 1
+    disk.names = ()
+    assert get(hot, "/c").body == b"[2]"
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("file", ["a.json", "a.json.gz"])
+def test_a_page_that_stayed_as_it_was_because_its_file_could_not_be_opened_follows(
+    store: Store, disk: Troubled, file: str
+) -> None:
+    """Nothing is published and nobody restarts anything: yesterday's page is not served for another day."""
+    before, after = (b"[%s]" % b",".join([number] * 1000) for number in (b"1", b"2"))
+    publish(store, a=before, b=b"[1]")
+    hot = site_of(store)
+    publish(store, a=after, b=b"[2]")
+    disk.names = (f"3/files/{file}",)
+    hot.reader.refresh()
+    kept = [*hot.reader._kept_freshness]
+    for _ in range(3):
+        hot.reader.refresh()
+    assert get(hot, "/a").body == (before if file == "a.json" else after)
+    assert (get(hot, "/b").body, hot.reader.corrupt_items) == (b"[2]", int(file == "a.json"))
+    assert [*hot.reader._kept_freshness] == kept, "what is tried again and again takes no memory"
+    disk.names = ()
+    assert not hot.reader.refresh(), "the generation is the same"
+    assert (get(hot, "/a").body, get(hot, "/a").header("x-hotpath-generation")) == (after, "3")
+    assert "gzip" in hot.current().pages[b"/a"].bodies
+    assert hot.reader.body_bytes == sum(map(cost_of, hot.current().pages.values()))
+    assert not hot.reader._try_again_at
+
+
+def test_a_manifest_whose_lines_cannot_be_read_costs_no_descriptor(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hot = site_of(store)
+    before = open_descriptors()
+
+    def fail(*arguments: object) -> None:
+        raise ValueError("not as a manifest has them")
+
+    monkeypatch.setattr(reader, "index_of", fail)
+    for number in range(5):
+        publish(store, a=b"[%d]" % number)
+        hot.reader.refresh()
+    assert open_descriptors() == before
+    assert "not as a manifest has them" in (hot.reader.degraded or "")
+    assert get(hot, "/a").body == b"[1]"
+
+
+def test_a_generation_without_its_files_is_looked_for_in_the_one_before_at_once(tmp_path: Path, disk: Troubled) -> None:
+    hot = Hotpath(tmp_path / "many")
+    hot.store.disk = disk
+    hot.route("/p/{n}", each={"n": range(300)})(lambda n: [n])
+    build(hot)
+    build(hot)
+    shutil.rmtree(hot.store.files_path(2))
+    disk.manifests = 0
+    hot.reader.start()
+    assert get(hot, "/p/299").body == b"[299]"
+    assert hot.reader.corrupt_items == 300
+    assert disk.manifests < 10, "not once for every page"
+
+
+@pytest.mark.usefixtures("at_once")
+def test_one_bad_page_where_older_generations_cannot_be_listed_costs_no_other_page(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a directory that the web user may pass and not list, or with no descriptor left."""
+    publish(store, a=b"[2]", b=b"[2]")
+    (store.files_path(2) / "a.json").write_bytes(b"[")
+
+    def fail() -> list[int]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(store.generations_path))
+
+    hot = Hotpath(store.root, refresh=3600)
+    monkeypatch.setattr(hot.store, "sequences", fail)
+    hot.reader.refresh()
+    assert [get(hot, "/a").status, get(hot, "/b").body] == [APP_STATUS, b"[2]"]
+    monkeypatch.undo()
+    monkeypatch.setattr(reader, "LOOK_AGAIN_SECONDS", 0.0)
+    assert get(hot, "/a").body == b"[1]"
+
+
+def test_a_page_that_is_kept_from_before_goes_on_to_age(tmp_path: Path) -> None:
+    clock = FakeClock()
+    hot = Hotpath(tmp_path / "hot", lifetime="1h", refresh=3600)
+    hot.store.clock = hot.reader._clock = clock
+    hot.route("/p")(lambda: [int(clock())])
+    build(hot)
+    hot.reader.start()
+    clock.advance(60)
+    build(hot)
+    (hot.store.files_path(2) / "p.json").write_bytes(b"{}")
+    hot.reader.refresh()
+    clock.advance(7200)
+    hot.reader.refresh()
+    status = dict(get(hot, "/p").headers)[b"cache-status"]
+    assert b"ttl=-3660" in status
+
+
+def test_a_site_with_a_directory_hears_that_its_store_is_broken(tmp_path: Path) -> None:
+    (tmp_path / "live").mkdir()
+    hot = Hotpath(tmp_path / "hot")
+    hot.directory("/live", tmp_path / "live")
+    hot.reader.start()
+    assert hot.reader.degraded is None
+    hot.route("/p")(lambda: [1])
+    build(hot)
+    hot.store.manifest_path(1).write_bytes(b"{}")
+    hot.reader.refresh()
+    assert hot.reader.degraded
+
+
+def test_a_coding_that_was_mended_comes_back(store: Store) -> None:
+    body = b"[%s]" % b",".join([b"1"] * 1000)
+    publish(store, a=body)
+    file = store.files_path(2) / "a.json.gz"
+    good = file.read_bytes()
+    file.write_bytes(b"x")
+    hot = site_of(store)
+    assert b"content-encoding" not in dict(get(hot, "/a").headers)
+    file.write_bytes(good)
+    publish(store, a=body)
+    hot.reader.refresh()
+    snapshot = hot.reader.snapshot
+    assert "gzip" in snapshot.pages[b"/a"].bodies

@@ -1,0 +1,64 @@
+"""Sizes and durations: one meaning for each spelling, and an error that shows the spellings."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from hotpath.errors import DeclarationError
+from hotpath.options import human_bytes, human_seconds, parse_bytes, parse_seconds, parse_whole_seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (1024, 1024),
+        ("1024", 1024),
+        ("64MiB", 64 * 1024**2),
+        ("64M", 64 * 1024**2),
+        ("64mb", 64 * 1000**2),
+        ("1.5G", 1536 * 1024**2),
+        ("1500 MiB", 1500 * 1024**2),
+        ("2KB", 2000),
+        ("7B", 7),
+    ],
+)
+def test_bytes(text: int | str, value: int) -> None:
+    assert parse_bytes(text, "limit") == value
+
+
+@pytest.mark.parametrize(("text", "value"), [(90, 90), ("90s", 90), ("10m", 600), ("26h", 93600), ("7d", 604800)])
+def test_seconds(text: int | str, value: int) -> None:
+    assert parse_seconds(text, "timeout") == parse_whole_seconds(text, "lifetime") == value
+
+
+def test_parts_of_a_second_are_kept_or_refused() -> None:
+    assert (parse_seconds("0.2s", "timeout"), parse_seconds(1.9, "timeout")) == (0.2, 1.9)
+    assert parse_seconds("0s", "wait", least=0) == 0
+    for wrong in ("0.2s", "1.5s", 0.5):
+        with pytest.raises(DeclarationError, match="no whole number of seconds"):
+            parse_whole_seconds(wrong, "lifetime")
+
+
+@pytest.mark.parametrize("wrong", ["", "lots", "-1", "5 parsecs", 0, -3, math.nan, math.inf, True, None])
+def test_what_is_no_quantity(wrong: object) -> None:
+    with pytest.raises(DeclarationError, match=r"limit=.*'64MiB'"):
+        parse_bytes(wrong, "limit")  # type: ignore[arg-type]
+    with pytest.raises(DeclarationError, match=r"lifetime=.*'26h'"):
+        parse_seconds(wrong, "lifetime")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 * 1024**2, "3.0 MiB"), (5 * 1024**4, "5120.0 GiB")],
+)
+def test_bytes_for_people(count: int, text: str) -> None:
+    assert human_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200_000, "2 d")]
+)
+def test_seconds_for_people(seconds: int, text: str) -> None:
+    assert human_seconds(seconds) == text

@@ -1,0 +1,19 @@
+"""The sites are published once for all rows; nothing that is asked of them changes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+pytest.register_assert_rewrite("tests.wire.conformance.judge")
+
+from tests.wire.conformance.site import Site, make_sites  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Site]]:
+    made = make_sites(tmp_path_factory.mktemp("sites"))
+    yield made
+    for site in made.values():
+        site.hot.reader.close()
