@@ -11,22 +11,21 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src" / "hotpath"
 
-# Each room, and the rooms it may use beside errors, options and types. The root, testing, cli and contrib may use all.
+# Each room, and the rooms it may use beside the ground. The root, testing, cli and contrib may use all.
 MAY_USE = {
     "caching": "",
     "audit": "",
-    "process": "",
     "pages": "",
-    "store": "pages process",
+    "store": "pages",
     "serving": "pages store",
     "site": "pages store serving",
-    "batch": "pages store site process",
-    "guard": "caching process",
+    "batch": "pages store site",
+    "guard": "caching",
     "asgi": "pages serving site guard",
     "metrics": "site guard caching",
-    "ops": "pages store serving site batch guard process",
+    "ops": "pages store serving site batch guard",
 }
-GROUND = {"errors", "options", "types"}
+GROUND = {"errors", "log", "options", "process", "types"}
 FREE = {"", "testing", "cli", "contrib", "__main__"}
 NEVER_WITH_THE_ROOT = set("aiohttp apprise brotli click fastapi prometheus_client rich starlette zstandard".split())
 

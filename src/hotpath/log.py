@@ -1,0 +1,39 @@
+"""The logger of hotpath, and warnings that are logged once."""
+
+from __future__ import annotations
+
+import logging
+
+logger = logging.getLogger("hotpath")
+
+# A problem that names ever new files must not fill memory; past this number it may be logged again.
+MAX_REMEMBERED = 1000
+
+
+class Once:
+    """Log each problem once, until it is forgotten: a fault that lasts is one line, not one a request."""
+
+    def __init__(self) -> None:
+        self._logged: set[str] = set()
+
+    def is_new(self, key: str) -> bool:
+        """Whether ``key`` was not seen since it was last forgotten; it is seen from now on."""
+        if key in self._logged:
+            return False
+        if len(self._logged) >= MAX_REMEMBERED:
+            self._logged.clear()
+        self._logged.add(key)
+        return True
+
+    def warn(self, problem: str, key: str | None = None) -> None:
+        """Log ``problem`` as a warning if its ``key`` (by default its text) is new."""
+        if self.is_new(problem if key is None else key):
+            logger.warning("hotpath: %s", problem)
+
+    def forget(self, key: str) -> None:
+        """Log the problem with this key again when it comes back."""
+        self._logged.discard(key)
+
+    def clear(self) -> None:
+        """Forget all problems."""
+        self._logged.clear()
