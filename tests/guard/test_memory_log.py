@@ -140,7 +140,7 @@ def test_a_lock_that_somebody_keeps_is_a_warning_and_holds_the_guard_up_for_a_se
     clock.advance(300)
     with held(log.path), caplog.at_level(logging.WARNING):
         assert not log.record(READING, "NORMAL")
-    assert "somebody else has had the lock for too long" in caplog.text
+    assert "another process has had the lock for too long" in caplog.text
     clock.advance(300)
     assert log.record(READING, "NORMAL")
 

@@ -451,7 +451,7 @@ def test_slots_and_token_are_given_to_one_at_a_time(tmp_path: Path, call: str) -
 def test_a_lock_that_somebody_keeps_is_an_error_within_a_second(world: World) -> None:
     """A process that was stopped in the middle must not stop the guards of all others."""
     worker = world.start(100)
-    with held(world.path), pytest.raises(UnusableSlots, match="somebody else has had the lock for too long"):
+    with held(world.path), pytest.raises(UnusableSlots, match="another process has had the lock for too long"):
         worker.want_recycle(True)
     worker.want_recycle(True)
     world.clock.advance(SETTLE_SECONDS)

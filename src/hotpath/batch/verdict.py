@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
-
-import orjson
 
 from hotpath.batch.packing import Packer
 from hotpath.batch.plausibility import DAY, Finding, Metrics, Rules, Run, judge
@@ -16,6 +13,7 @@ from hotpath.batch.reports import PUBLISHED, QUARANTINED, newest_runs
 from hotpath.errors import IsolatedFailure, StoreError
 from hotpath.pages.keys import Template, matches_path, parse_path_template
 from hotpath.process.fork import run_isolated
+from hotpath.store.history import read_history
 from hotpath.store.store import Store
 
 # Comparing ten thousand items with thirty nights takes seconds. With more items only the newest runs are compared item
@@ -123,11 +121,7 @@ class _Kept:
 
 
 def _approved(store: Store) -> set[int]:
-    approved: set[int] = set()
-    with contextlib.suppress(OSError, StoreError):
-        for line in store.disk.read(store.history_path).splitlines():
-            with contextlib.suppress(ValueError):
-                event = orjson.loads(line)
-                if isinstance(event, dict) and event.get("event") == "approve":
-                    approved.add(int(event["sequence"]))
-    return approved
+    try:
+        return {event["sequence"] for event in read_history(store) if event.get("event") == "approve"}
+    except (OSError, StoreError):
+        return set()

@@ -9,6 +9,7 @@ import orjson
 
 from hotpath.errors import Corrupt, StoreError
 from hotpath.store.directories import is_made, make
+from hotpath.store.history import read_history
 from hotpath.store.prune import tidy
 from hotpath.store.store import Store
 from hotpath.store.verify import verify_directory
@@ -76,7 +77,7 @@ def approve(store: Store, sequence: int, reason: str) -> list[str]:
         current = store.pointer(store.current_path)
         record: dict[str, object] = {"event": "approve", "sequence": sequence, "accepted": True, "reason": reason}
         if half_done and current is not None and current.sequence == sequence:
-            return [] if _is_told(store, sequence) else tidy(store, record)
+            return [] if _is_recorded(store, sequence) else tidy(store, record)
         damages = verify_directory(store.disk, released if half_done else source, sequence)
         if damages:
             raise Corrupt(damages[0].problem, path=damages[0].path, fix="run 'hotpath build TARGET' again")
@@ -89,10 +90,10 @@ def approve(store: Store, sequence: int, reason: str) -> list[str]:
         return tidy(store, record)
 
 
-def _is_told(store: Store, sequence: int) -> bool:
+def _is_recorded(store: Store, sequence: int) -> bool:
     """Whether the history has the approval: without that line nothing is compared with it."""
     try:
-        events = [orjson.loads(line) for line in store.disk.read(store.history_path).splitlines() if line]
-    except (OSError, StoreError, ValueError):
+        events = [(event.get("event"), event.get("sequence")) for event in read_history(store)]
+    except (OSError, StoreError):
         return False
-    return any((event.get("event"), event.get("sequence")) == ("approve", sequence) for event in events)
+    return ("approve", sequence) in events

@@ -15,10 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import orjson
-
 from hotpath.errors import NewerFormat, NothingPublished, StoreError
 from hotpath.store.directories import is_made, make
+from hotpath.store.history import read_history
 from hotpath.store.manifest import Manifest
 from hotpath.store.store import Store
 from hotpath.store.verify import Damage
@@ -223,17 +222,10 @@ def _mend_marks(store: Store, repaired: list[str]) -> None:
 
 def _marks_of_history(store: Store) -> dict[int, str]:
     marks: dict[int, str] = {}
-    data = b""
-    with contextlib.suppress(FileNotFoundError):
-        data = store.disk.read(store.history_path)
-    for line in data.splitlines():
-        try:
-            record = orjson.loads(line)
-            if record["event"] == "rollback":
-                for sequence in range(record["sequence"] + 1, record["from"] + 1):
-                    marks[sequence] = record["reason"]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            continue
+    for event in read_history(store):
+        with contextlib.suppress(KeyError, TypeError):
+            if event["event"] == "rollback":
+                marks |= dict.fromkeys(range(event["sequence"] + 1, event["from"] + 1), event["reason"])
     return marks
 
 
