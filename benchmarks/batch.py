@@ -34,7 +34,7 @@ import orjson
 
 from benchmarks.harness import machine, print_facts, print_table, write_json
 from hotpath import Hotpath
-from hotpath.batch.pool import Limits
+from hotpath.batch.pool import ItemLimits
 from hotpath.batch.run import build, sqlite_snapshot
 from hotpath.pages.codings import SUFFIXES, available, encode_all
 from hotpath.store.disk import Disk
@@ -98,7 +98,7 @@ def batch(database: Path, count: int, case: Case, root: Path, workers: int) -> N
         with snapshot.connect() as db:
             return orjson.dumps(page_of(db, stock, case.passes))
 
-    report = build(hot, limits=Limits(workers=workers))
+    report = build(hot, limits=ItemLimits(workers=workers))
     assert report.published.items == count, report.failures
 
 

@@ -74,7 +74,7 @@ def rounds_of(root: Path, codings: str, rounds: int) -> dict[str, Any]:
     for salt in range(1, rounds + 1):
         items = list(bodies(count, length, salt))  # made before the clock runs: they are no work of the store
         started = time.perf_counter()
-        sequence = publish(store, items, codings).sequence
+        sequence = publish(store, items, codings).generation
         changed.append(time.perf_counter() - started)
         scratch = root / f"plain-{codings}-{salt}"
         scratch.mkdir()

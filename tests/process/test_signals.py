@@ -103,7 +103,7 @@ def test_a_signal_at_any_operation_of_a_build_publishes_all_or_nothing(tmp_path:
         with store.locked():
             pass  # free at once
     after = build(site(tmp_path / f"hot-{number}", NumberedDisk(base=tmp_path), 2))
-    assert store.chosen_sequence() == after.published.sequence == 2
+    assert store.chosen_sequence() == after.published.generation == 2
     assert outcomes == {(), (1,)}
 
 

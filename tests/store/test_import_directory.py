@@ -70,7 +70,7 @@ def test_the_second_import_keeps_what_did_not_change(source: Path, store: Store)
     import_directory(store, source)
     (source / "robots.txt").write_text("User-agent: none\n")
     published = import_directory(store, source)
-    assert (published.sequence, published.unchanged) == (2, 2)
+    assert (published.generation, published.unchanged) == (2, 2)
 
 
 def _link_out(source: Path) -> None:

@@ -58,11 +58,11 @@ def test_a_failed_candidate_is_kept_whole_with_its_report_and_not_served(store: 
     assert problems_of(store, 2) == ["generation 2 has half the rows of 1", "a second problem"]
     assert (store.quarantine_path / "2" / "files" / "a.json").read_bytes() == b"[2]"
     assert events(store) == [("publish", 1), ("quarantine", 2)]
-    assert publish(store, b"[3]").sequence == 3, "its number is taken"
+    assert publish(store, b"[3]").generation == 3, "its number is taken"
 
 
 def test_a_validator_that_agrees_publishes(store: Store) -> None:
-    assert publish(store, b"[2]", lambda manifest, previous: []).sequence == 2
+    assert publish(store, b"[2]", lambda manifest, previous: []).generation == 2
     assert served(store) == 2
 
 

@@ -69,7 +69,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Deviation:
     """One number that is not as it was, of the item or route ``subject``. Only one that ``fails`` stops a run."""
 
     subject: str
@@ -98,17 +98,17 @@ class Run:
         return subject in self.subjects or (self.kept is not None and subject in self.kept)
 
 
-def judge(candidate: Run, history: Sequence[Run], rules: Rules | None = None) -> Iterator[Finding]:
+def deviations(candidate: Run, history: Sequence[Run], rules: Rules | None = None) -> Iterator[Deviation]:
     """Everything that is wrong with ``candidate`` beside ``history``, the accepted runs in any order.
 
     One after the other, since they may be more than memory has room for: a column that is lost in each of many items.
     """
     rules = rules or Rules()
     accepted = window(candidate.at, history, rules)
-    yield from judge_gone(candidate, accepted, rules)
+    yield from missing(candidate, accepted, rules)
     for subject, metrics in candidate.subjects.items():
         past = [(run.at, run.subjects[subject]) for run in accepted if subject in run.subjects]
-        yield from judge_subject(subject, candidate.at, metrics, past, rules, asked=len(candidate.subjects))
+        yield from deviations_of(subject, candidate.at, metrics, past, rules, asked=len(candidate.subjects))
 
 
 def window(at: int, history: Sequence[Run], rules: Rules) -> list[Run]:
@@ -118,7 +118,7 @@ def window(at: int, history: Sequence[Run], rules: Rules) -> list[Run]:
     )
 
 
-def judge_gone(candidate: Run, accepted: Sequence[Run], rules: Rules) -> list[Finding]:
+def missing(candidate: Run, accepted: Sequence[Run], rules: Rules) -> list[Deviation]:
     """Subjects of the last accepted run that are no more; ``accepted`` has the oldest first.
 
     Where pages never go, one that does fails. Where they come and go, as with one a stock, twice the usual may.
@@ -132,16 +132,16 @@ def judge_gone(candidate: Run, accepted: Sequence[Run], rules: Rules) -> list[Fi
     allowed = max(2 * usual, rules.gone_share * len(accepted[-1].subjects))
     fails = len(gone) > allowed
     expected = f"at most {allowed:,.0f} gone" if fails else "to be there as in the last accepted run"
-    return [Finding(subject, "it is gone", expected, f"{len(gone):,} gone", fails) for subject in gone]
+    return [Deviation(subject, "it is gone", expected, f"{len(gone):,} gone", fails) for subject in gone]
 
 
 def _gone(before: Run, after: Run) -> int:
     return sum(not after.has(subject) for subject in before.subjects) if after.kept is not None else 0
 
 
-def judge_subject(
+def deviations_of(
     subject: str, at: int, metrics: Metrics, past: Sequence[tuple[int, Metrics]], rules: Rules, *, asked: int = 1
-) -> list[Finding]:
+) -> list[Deviation]:
     """One item or route beside its own past, the oldest first; it needs nothing of any other.
 
     ``asked`` is how many subjects are judged in this run: of ten thousand some are unusual every night, and a run fails
@@ -154,11 +154,11 @@ def judge_subject(
     # A column that is not there has no value in any row.
     gone = {name: PPM for name in past[-1][1] if name.startswith("nulls:") and name not in metrics} if rows else {}
     for name, value in {**metrics, **gone}.items():
-        judge_one = _KINDS.get(name.partition(":")[0])
+        compare = _KINDS.get(name.partition(":")[0])
         points = [(then, float(old[name])) for then, old in past if name in old]
-        if judge_one is None or len(points) < rules.cold_runs:
+        if compare is None or len(points) < rules.cold_runs:
             continue
-        finding = judge_one(_Question(subject, name, at, float(value), points, rows, metrics, past, rules, asked))
+        finding = compare(_Question(subject, name, at, float(value), points, rows, metrics, past, rules, asked))
         if finding is not None:
             findings.append(finding)
     return findings
@@ -215,16 +215,16 @@ class _Question:
         )
 
 
-def _count(question: _Question) -> Finding | None:
+def _count(question: _Question) -> Deviation | None:
     """Fewer is a failure, more is worth a look."""
     return _fallen(question, question.rules.share, question.rules.floor_rows)
 
 
-def _size(question: _Question) -> Finding | None:
+def _size(question: _Question) -> Deviation | None:
     return _fallen(question, question.rules.bytes_share, 200.0)
 
 
-def _fallen(question: _Question, share: float, floor: float) -> Finding | None:
+def _fallen(question: _Question, share: float, floor: float) -> Deviation | None:
     usual = question.usual_count()
     floor = min(floor, max(1.0, usual.centre / 3))
     tolerance = max(share * usual.centre, question.sigmas * usual.spread, floor)
@@ -232,20 +232,20 @@ def _fallen(question: _Question, share: float, floor: float) -> Finding | None:
     what = f"({usual.centre:,.0f} ± {tolerance:,.0f}, {usual.basis})"
     found = f"{question.value:,.0f}"
     if question.value < least:
-        return Finding(question.subject, f"fewer {question.name}", f"at least {least:,.0f} {what}", found, True)
+        return Deviation(question.subject, f"fewer {question.name}", f"at least {least:,.0f} {what}", found, True)
     if question.value > most + tolerance:
-        return Finding(question.subject, f"more {question.name}", f"at most {most:,.0f} {what}", found, False)
+        return Deviation(question.subject, f"more {question.name}", f"at most {most:,.0f} {what}", found, False)
     return None
 
 
-def _risen(allowed: Callable[[Rules], float], rule: str) -> Callable[[_Question], Finding | None]:
-    """A judge of shares of the rows that may not rise by more than ``allowed``.
+def _risen(allowed: Callable[[Rules], float], rule: str) -> Callable[[_Question], Deviation | None]:
+    """A comparison of shares of the rows that may not rise by more than ``allowed``.
 
     In a small table chance alone does that: three of twelve rows are a quarter. So it must not be likely either, were
     each row on its own.
     """
 
-    def judge_share(question: _Question) -> Finding | None:
+    def compare_share(question: _Question) -> Deviation | None:
         share = allowed(question.rules) * PPM
         if question.value <= min(value for _, value in question.points) + share:
             return None  # whatever is usual
@@ -261,19 +261,19 @@ def _risen(allowed: Callable[[Rules], float], rule: str) -> Callable[[_Question]
                 return None
         told = rule.format(question.field)
         usually = f"at most {most / PPM:.0%} (usually {max(usual.centre, 0) / PPM:.1%}, {usual.basis})"
-        return Finding(question.subject, told, usually, f"{question.value / PPM:.1%}", True)
+        return Deviation(question.subject, told, usually, f"{question.value / PPM:.1%}", True)
 
-    return judge_share
+    return compare_share
 
 
-def _unchanged(question: _Question) -> Finding | None:
+def _unchanged(question: _Question) -> Deviation | None:
     """Pages that used to change and are all as they were; only a warning until weekends are known."""
     rules = question.rules
     usual = question.usual_share()
     most = usual.centre + max(rules.unchanged_share * PPM, question.sigmas * usual.spread)
     if question.value <= most or most >= PPM:
         return None
-    return Finding(
+    return Deviation(
         question.subject,
         "pages are the same bytes as the night before",
         f"at most {most / PPM:.0%} (usually {max(usual.centre, 0) / PPM:.1%}, {usual.basis})",
@@ -282,7 +282,7 @@ def _unchanged(question: _Question) -> Finding | None:
     )
 
 
-def _vanished(question: _Question) -> Finding | None:
+def _vanished(question: _Question) -> Deviation | None:
     """All rows of one sector are gone, where no sector ever went. How likely is that, were each row to go on its own?
 
     A small sector is less than 5 % of a table; that it went as a whole is what gives it away.
@@ -296,7 +296,7 @@ def _vanished(question: _Question) -> Finding | None:
     groups = (before[-1][0] if before else rows) / max(size, 1)
     if groups * min(going, 1.0) ** size > question.chance:
         return None
-    return Finding(
+    return Deviation(
         question.subject,
         f"all rows of one {question.field} are gone",
         f"every {question.field} to be there as in the last accepted run",
@@ -305,7 +305,7 @@ def _vanished(question: _Question) -> Finding | None:
     )
 
 
-def _source(question: _Question) -> Finding | None:
+def _source(question: _Question) -> Deviation | None:
     """The newest source time: it never goes back, and is never older than it was at such a run."""
     rules = question.rules
     ages = [(then, then - newest) for then, newest in question.points]
@@ -314,7 +314,7 @@ def _source(question: _Question) -> Finding | None:
     oldest = max(same) if len(same) >= rules.weekday_runs else max(old for _, old in ages)
     if age <= oldest + rules.late_seconds:
         return None
-    return Finding(
+    return Deviation(
         question.subject,
         "the source is old",
         f"at most {(oldest + rules.late_seconds) / 3600:.0f} h old at the time of the run",
@@ -324,7 +324,7 @@ def _source(question: _Question) -> Finding | None:
 
 
 # By the part of a metric's name before the colon. What is not here is kept and not judged.
-_KINDS: Mapping[str, Callable[[_Question], Finding | None]] = {
+_KINDS: Mapping[str, Callable[[_Question], Deviation | None]] = {
     "items": _count,
     "rows": _count,
     "bytes": _size,
@@ -342,12 +342,12 @@ _KINDS: Mapping[str, Callable[[_Question], Finding | None]] = {
 __all__ = [
     "DAY",
     "PPM",
-    "Finding",
+    "Deviation",
     "Metrics",
     "Rules",
     "Run",
-    "judge",
-    "judge_gone",
-    "judge_subject",
+    "deviations",
+    "deviations_of",
+    "missing",
     "window",
 ]

@@ -74,7 +74,7 @@ _NOT_A_RESULT = "wrote to a descriptor that is not its own: what it sent is no a
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ItemLimits:
     """What each item may use. A route's own ``timeout`` comes before ``timeout_seconds``; ``max_bytes`` is the route's.
 
     ``memory_bytes`` is what a worker may allocate beyond what the batch holds already, with its children;
@@ -114,7 +114,7 @@ class Outcome:
         return self.built.body if self.built else None
 
 
-def run_items(planned: Sequence[PlannedItem], task: Task, limits: Limits) -> Iterator[Outcome]:
+def run_items(planned: Sequence[PlannedItem], task: Task, limits: ItemLimits) -> Iterator[Outcome]:
     """Each item's outcome, in the order of ``planned`` whatever order they end in.
 
     ``task`` is called in a worker and returns what it built; an exception of it is the item's failure. Workers live
@@ -151,7 +151,7 @@ class _Worker:
 class _Pool:
     """The workers of one run. Each has one item at a time, and gets the next as soon as its page was read."""
 
-    def __init__(self, planned: Sequence[PlannedItem], task: Task, limits: Limits) -> None:
+    def __init__(self, planned: Sequence[PlannedItem], task: Task, limits: ItemLimits) -> None:
         self._planned = planned
         self._task = task
         self._limits = limits

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 from hotpath.batch.item import ItemBuilder
 from hotpath.batch.packing import Packed, Packer
 from hotpath.batch.plausibility import PPM
-from hotpath.batch.pool import Limits, Outcome, run_items
+from hotpath.batch.pool import ItemLimits, Outcome, run_items
 from hotpath.batch.reports import FAILED, PUBLISHED, QUARANTINED, last_run, write_run
 from hotpath.batch.sqlite import one_view, sqlite_snapshot
 from hotpath.batch.time_limit import time_limit
-from hotpath.batch.verdict import judge_run
+from hotpath.batch.verdict import check_run
 from hotpath.errors import (
     BuildFailed,
     DeclarationError,
@@ -28,7 +28,7 @@ from hotpath.errors import (
     NothingToRetry,
     StoreError,
 )
-from hotpath.options import human_seconds
+from hotpath.options import check_between, human_seconds, to_json
 from hotpath.pages.routes import PlannedItem
 from hotpath.process.signals import uninterrupted
 from hotpath.site import Hotpath
@@ -47,18 +47,18 @@ _IN_THE_MANIFEST = ("rows", "newest")
 EACH_SECONDS = 300.0
 
 # Of what a failed item printed so much is kept, in the report of the run.
-KEEP_OUTPUT = 2000
+MAX_OUTPUT_CHARACTERS = 2000
 
 # Of what all failed items say and print so many characters are kept whole: where everything fails, memory, log and disk
 # must not be full of it. After that each is still named, with the beginning of its problem.
-KEEP_TOLD = 1_000_000
-KEEP_BEGINNING = 200
+MAX_REPORT_CHARACTERS = 1_000_000
+MAX_SHORT_CHARACTERS = 200
 
 # What a run took over must not look new for longer than a nightly batch's pages may.
 RETRY_SECONDS = 24 * 3600
 
 # Of the routes that a warning is about.
-TELL_ROUTES = 3
+MAX_NAMED_ROUTES = 3
 
 # Building a page twice to see whether it is the same is not worth more than this.
 TWICE_SECONDS = 5.0
@@ -122,12 +122,12 @@ class Report:
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
         return {
-            **self.published.as_dict(),
+            **to_json(self.published),
             "seconds": round(self.seconds, 3),
             "peak_bytes": self.peak_bytes,
             "failures": [failure_facts(error, self.carried) for error in self.failures],
             "warnings": list(self.warnings),
-            "report": str(self.path) if self.path else None,
+            "report": to_json(self.path),
         }
 
 
@@ -146,7 +146,7 @@ def build(
     hot: Hotpath,
     progress: Progress | None = None,
     *,
-    limits: Limits | None = None,
+    limits: ItemLimits | None = None,
     max_failures: float = DEFAULT_MAX_FAILURES,
     retry_failed: bool = False,
 ) -> Report:
@@ -161,8 +161,7 @@ def build(
     the results are not like those of the last thirty days (nothing is published then), ``NothingToRetry``,
     ``StoreBusy``, ``StoreError``.
     """
-    if not 0 <= max_failures <= 1:
-        raise DeclarationError(f"max_failures={max_failures!r}: write a share from 0 to 1, 0.05 for one page in twenty")
+    check_between(max_failures, "max_failures", 0, 1, "write a share from 0 to 1, 0.05 for one page in twenty")
     progress = progress or Silent()
     # A function of each= may read a database: it sees the same moment of it as the items.
     planned = None if any(callable(route.each) for route in hot.routes) else hot.plan()
@@ -170,7 +169,7 @@ def build(
     view = hot.store.root / f"{VIEW_PREFIX}{os.getpid()}"
     with staging(hot.store) as stage, one_view(view):
         only, whole_time = _failed_before(hot) if retry_failed else (None, None)
-        run = _Run(hot, stage, limits or Limits(), progress, whole_time=whole_time)
+        run = _Build(hot, stage, limits or ItemLimits(), progress, whole_time=whole_time)
         run.plan(planned)
         with _finishing(progress):
             run.build(only)
@@ -223,12 +222,12 @@ def _failed_before(hot: Hotpath) -> tuple[set[str], int]:
 
 
 @dataclass(slots=True)
-class _Run:
+class _Build:
     """One run on its way from the plan to the report."""
 
     hot: Hotpath
     stage: Stage
-    limits: Limits
+    limits: ItemLimits
     progress: Progress
     planned: Sequence[PlannedItem] = ()
     started: float = field(default_factory=time.monotonic)
@@ -238,7 +237,7 @@ class _Run:
     facts: dict[str, Packed] = field(default_factory=dict)
     packed: Packer = field(default_factory=Packer)
     outputs: dict[str, str] = field(default_factory=dict)
-    told: int = 0
+    report_characters: int = 0
     whole_time: int | None = None
     peak_bytes: int = 0
 
@@ -298,7 +297,7 @@ class _Run:
                 made = {"bytes": length, "ms": int(outcome.seconds * 1e3), "same": int(digest is None)}
                 self.facts[item.key] = self.packed({**made, **metrics})
         if error is not None:
-            error = self._keep_failure(item.key, error, outcome.output[-KEEP_OUTPUT:])
+            error = self._keep_failure(item.key, error, outcome.output[-MAX_OUTPUT_CHARACTERS:])
             kept_item = self.stage.carry(item.key, item.file, item.route.policy)
             carried = kept_item is not None
             if kept_item is not None:
@@ -309,10 +308,12 @@ class _Run:
         return digest
 
     def _keep_failure(self, key: str, error: ItemError, output: str) -> ItemError:
-        if self.told > KEEP_TOLD:
-            problem, where, path = (text and text[:KEEP_BEGINNING] for text in (error.problem, error.where, error.path))
+        if self.report_characters > MAX_REPORT_CHARACTERS:
+            problem, where, path = (
+                text and text[:MAX_SHORT_CHARACTERS] for text in (error.problem, error.where, error.path)
+            )
             error, output = ItemError(problem or "", key=key, where=where, path=path), ""
-        self.told += len(error.problem) + len(output)
+        self.report_characters += len(error.problem) + len(output)
         self.failures.append(error)
         if output:
             self.outputs[key] = output
@@ -340,7 +341,7 @@ class _Run:
             self._keep({**record, "outcome": FAILED, "reason": reason})
             raise BuildFailed(self.failures, len(self.planned), reason)
         self.warnings += self._no_longer_declared()
-        verdict = judge_run(self.hot.store, record)
+        verdict = check_run(self.hot.store, record)
         self.warnings += verdict.warnings
         record["findings"] = verdict.findings
         with uninterrupted():  # what is published is in the history too
@@ -349,7 +350,7 @@ class _Run:
             except Implausible as error:
                 self._keep({**record, "sequence": error.sequence, "outcome": QUARANTINED})
                 raise
-            path = self._keep({**record, "sequence": published.sequence, "outcome": PUBLISHED})
+            path = self._keep({**record, "sequence": published.generation, "outcome": PUBLISHED})
         return Report(
             published,
             tuple(self.failures),
@@ -366,7 +367,7 @@ class _Run:
         gone = sorted({policy.route for policy in previous.head.policies} - declared) if previous else []
         if not gone:
             return []
-        named = ", ".join(map(repr, gone[:TELL_ROUTES])) + " …" * (len(gone) > TELL_ROUTES)
+        named = ", ".join(map(repr, gone[:MAX_NAMED_ROUTES])) + " …" * (len(gone) > MAX_NAMED_ROUTES)
         warning = (
             f"{named}: built last time and declared no more, so the app answers; where that is not meant, is there"
             " another Hotpath object with this store? each needs a store of its own"

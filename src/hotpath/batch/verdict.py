@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hotpath.batch.packing import Packer
-from hotpath.batch.plausibility import DAY, Finding, Metrics, Rules, Run, judge
+from hotpath.batch.plausibility import DAY, Deviation, Metrics, Rules, Run, deviations
 from hotpath.batch.reports import PUBLISHED, QUARANTINED, newest_runs
 from hotpath.errors import IsolatedFailure, StoreError
 from hotpath.pages.keys import Template, matches_path, parse_path_template
@@ -37,7 +37,7 @@ class Verdict:
     findings: Sequence[Mapping[str, Any]] = ()
 
 
-def judge_run(store: Store, record: Mapping[str, Any], rules: Rules | None = None) -> Verdict:
+def check_run(store: Store, record: Mapping[str, Any], rules: Rules | None = None) -> Verdict:
     """Compare a run, as ``runs`` has it, with the accepted ones, in a process of its own.
 
     A comparison that cannot be made is a problem too: what was not looked at is not plausible.
@@ -49,7 +49,7 @@ def judge_run(store: Store, record: Mapping[str, Any], rules: Rules | None = Non
         warnings: list[dict[str, Any]] = []
         counts = Counter[bool]()
         routes = {_subject(route) for route in record["routes"]}
-        for finding in judge(_run_of(record), accepted_runs(store, record["time"], rules), rules):
+        for finding in deviations(_run_of(record), accepted_runs(store, record["time"], rules), rules):
             kept = failures if finding.fails else warnings
             counts[finding.fails] += 1
             if len(kept) < MAX_FINDINGS or finding.subject in routes:
@@ -66,7 +66,7 @@ def judge_run(store: Store, record: Mapping[str, Any], rules: Rules | None = Non
 
 def _told(kept: Sequence[Mapping[str, Any]], count: int) -> list[str]:
     more = [f"and {count - len(kept):,} more like these"] if count > len(kept) else []
-    return [str(Finding(**facts)) for facts in kept] + more
+    return [str(Deviation(**facts)) for facts in kept] + more
 
 
 def accepted_runs(store: Store, at: int, rules: Rules) -> list[Run]:

@@ -40,13 +40,14 @@ from hotpath.ops import status as status_operation
 from hotpath.ops import warm as warm_operation
 from hotpath.ops.check import public_base
 from hotpath.ops.night import run_night
-from hotpath.options import human_bytes, parse_seconds
+from hotpath.options import human_bytes, parse_seconds, to_json
 from hotpath.process.signals import exit_code_of, interruptible, told_of
 from hotpath.store import import_directory as import_operation
-from hotpath.store import repair as verify_operation
+from hotpath.store import verify as verify_operation
 from hotpath.store.prune import prune as prune_store
 from hotpath.store.publish import Published
 from hotpath.store.quarantine import approve as approve_generation
+from hotpath.store.repair import repair as repair_store
 from hotpath.store.store import Store
 
 
@@ -161,7 +162,7 @@ def build(
         if not quiet:
             _say_published(report.published, hot.store.root, f" in {report.seconds:.1f} s")
     except OSError as error:  # the exit code 1 would say that nothing was published
-        warn([f"generation {report.published.sequence} is published, but stdout does not take it: {error.strerror}"])
+        warn([f"generation {report.published.generation} is published, but stdout does not take it: {error.strerror}"])
     warn(report.warnings)
     if report.failures:
         warn(
@@ -261,7 +262,7 @@ def prune(target: str, keep: int | None, as_json: bool) -> None:
 def verify(target: str, repair: bool, as_json: bool) -> None:
     """Read every file of every generation and say which is not what was published."""
     store = load_store(target)
-    found = verify_operation.repair(store) if repair else verify_operation.verify(store)
+    found = repair_store(store) if repair else verify_operation.verify(store)
     if found.is_sound and not found.generations:
         raise NothingPublished(
             "nothing is published here, so nothing was read", path=store.root, fix="run 'hotpath build TARGET' first"
@@ -303,7 +304,7 @@ def import_(store: Path, directory: Path, prefix: str, strip_suffix: str, valida
         validate=load_validator(validate) if validate else None,
     )
     if as_json:
-        print_json(published.as_dict())
+        print_json(to_json(published))
     else:
         _say_published(published, store, "")
 
@@ -361,7 +362,7 @@ def audit(paths: tuple[Path, ...], everything: bool, sarif: Path | None, as_json
 def _say_published(published: Published, root: Path, how_long: str) -> None:
     unchanged = f", {published.unchanged} unchanged" if published.unchanged else ""
     say(
-        f"published generation {published.sequence} to {root}: {published.items} items{unchanged},"
+        f"published generation {published.generation} to {root}: {published.items} items{unchanged},"
         f" {human_bytes(published.bytes)}{how_long}"
     )
     warn(published.warnings)

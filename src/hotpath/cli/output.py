@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from hotpath.batch.pool import Limits
+from hotpath.batch.pool import ItemLimits
 from hotpath.batch.run import DEFAULT_MAX_FAILURES, failure_facts
 from hotpath.errors import BuildFailed, DeclarationError, HotpathError, Implausible, PublicAnswerWrong
 from hotpath.ops.alerts.alerts import Alerts
@@ -59,9 +59,9 @@ def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def limits_of(memory: str, timeout: str, workers: int) -> Limits:
+def limits_of(memory: str, timeout: str, workers: int) -> ItemLimits:
     """What these options say. Raises ``DeclarationError``."""
-    return Limits(
+    return ItemLimits(
         memory_bytes=parse_bytes(memory, "--memory"),
         timeout_seconds=parse_seconds(timeout, "--timeout"),
         workers=workers,

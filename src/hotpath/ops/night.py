@@ -52,14 +52,14 @@ def run_night(
         report = build()
         found = check(hot, check_url, options) if check_url is not None else None
         if found is not None and not found.is_right:
-            _go_back(hot, report.published.sequence, found)
+            _go_back(hot, report.published.generation, found)
         serving = hot.store.chosen_sequence()
     # A machine without memory raises what is not ours, a supervisor sends SIGTERM: nobody must be left without word.
     except (Exception, KeyboardInterrupt) as error:
         for warning in (*warnings, *alerts.failed(hot.store, error)):
             warn(warning)
         raise
-    published = report.published.sequence
+    published = report.published.generation
     summary = f"generation {published} is published: {report.published.items} items"
     if serving == published:
         warnings += alerts.resolved(hot.store, "pin", summary)

@@ -140,14 +140,14 @@ def _walk(directory: Path) -> Iterator[tuple[Path, str | None]]:
         with os.scandir(waiting.pop()) as entries:
             found = sorted(entries, key=lambda one: one.name)
         for entry in found:
-            is_folder, problem = _judge(entry)
+            is_folder, problem = _classify(entry)
             if is_folder:
                 waiting.append(Path(entry.path))
             else:
                 yield Path(entry.path), problem
 
 
-def _judge(entry: os.DirEntry[str]) -> tuple[bool, str | None]:
+def _classify(entry: os.DirEntry[str]) -> tuple[bool, str | None]:
     """(whether it is a folder to look into, why it cannot be served)."""
     found = entry.stat(follow_symlinks=False)
     mode = found.st_mode

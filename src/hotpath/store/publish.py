@@ -42,21 +42,11 @@ Validator = Callable[[Manifest, Manifest | None], list[str]]
 class Published:
     """What a publish did: ``unchanged`` items kept bytes, ETag and Last-Modified; ``bytes`` are of all codings."""
 
-    sequence: int
+    generation: int
     items: int
     unchanged: int
     bytes: int
     warnings: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, object]:
-        """For ``--json``."""
-        return {
-            "generation": self.sequence,
-            "items": self.items,
-            "unchanged": self.unchanged,
-            "bytes": self.bytes,
-            "warnings": list(self.warnings),
-        }
 
 
 class Stage:
@@ -210,7 +200,7 @@ class Stage:
             if disk.read(manifest_path) != data:
                 raise Corrupt("the manifest reads back other than it was written", path=manifest_path)
         manifest = decode(data, str(manifest_path))
-        found = [*problems, *(self._judge(validate, manifest, timeout_seconds) if validate else ())]
+        found = [*problems, *(self._validate(validate, manifest, timeout_seconds) if validate else ())]
         if found:
             with self._explained():
                 where = quarantine(store, self._directory, sequence, found)
@@ -248,13 +238,13 @@ class Stage:
                 disk.rename(place, self._directory)
             raise explain(error, store.root) from error
 
-    def _judge(self, validate: Validator, manifest: Manifest, timeout_seconds: float) -> list[str]:
-        def judge() -> list[str]:
+    def _validate(self, validate: Validator, manifest: Manifest, timeout_seconds: float) -> list[str]:
+        def problems_of() -> list[str]:
             return [str(problem) for problem in validate(manifest, self._previous)]
 
         try:
             problems: list[str] = run_isolated(
-                judge, timeout_seconds=timeout_seconds, memory_bytes=VALIDATION_MEMORY_BYTES
+                problems_of, timeout_seconds=timeout_seconds, memory_bytes=VALIDATION_MEMORY_BYTES
             )
         except IsolatedFailure as failure:
             return [f"the validator {failure}"]

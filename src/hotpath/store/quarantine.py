@@ -8,11 +8,11 @@ from pathlib import Path
 import orjson
 
 from hotpath.errors import Corrupt, StoreError
+from hotpath.store.damage import find_damage
 from hotpath.store.directories import is_made, make
 from hotpath.store.history import read_history
 from hotpath.store.prune import tidy
 from hotpath.store.store import Store
-from hotpath.store.verify import verify_directory
 
 # A job that fails every night must not fill the disk with its candidates.
 KEEP_QUARANTINED = 3
@@ -78,7 +78,7 @@ def approve(store: Store, sequence: int, reason: str) -> list[str]:
         record: dict[str, object] = {"event": "approve", "sequence": sequence, "accepted": True, "reason": reason}
         if half_done and current is not None and current.sequence == sequence:
             return [] if _is_recorded(store, sequence) else tidy(store, record)
-        damages = verify_directory(store.disk, released if half_done else source, sequence)
+        damages = find_damage(store.disk, released if half_done else source, sequence)
         if damages:
             raise Corrupt(damages[0].problem, path=damages[0].path, fix="run 'hotpath build TARGET' again")
         if not half_done:

@@ -9,71 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from hotpath.errors import NewerFormat, NothingPublished, StoreError
+from hotpath.store.damage import Damage
 from hotpath.store.directories import is_made, make
 from hotpath.store.history import read_history
-from hotpath.store.manifest import Manifest
 from hotpath.store.store import Store
-from hotpath.store.verify import Damage
-
-
-@dataclass(slots=True)
-class Verification:
-    """What was read, what is wrong with it, and what was done.
-
-    ``problems`` are those of pointers and marks; ``repaired`` says what was mended, ``fallen_back`` what a reader does
-    about each damage that stays in the generation that is served.
-    """
-
-    generations: int = 0
-    files: int = 0
-    damages: list[Damage] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    repaired: list[str] = field(default_factory=list)
-    fallen_back: list[str] = field(default_factory=list)
-
-    @property
-    def is_sound(self) -> bool:
-        return not (self.damages or self.problems)
-
-    def as_dict(self) -> dict[str, object]:
-        """For ``--json``."""
-        return {
-            "sound": self.is_sound,
-            "generations": self.generations,
-            "files": self.files,
-            "damages": [
-                {"generation": one.sequence, "key": one.key, "path": str(one.path), "problem": one.problem}
-                for one in self.damages
-            ],
-            "problems": self.problems,
-            "repaired": self.repaired,
-            "fallen_back": self.fallen_back,
-        }
-
-
-def verify(store: Store) -> Verification:
-    """Read every file of every generation. Changes nothing, and waits for nobody."""
-    found = Verification(problems=_pointer_problems(store))
-    try:
-        bad = store.bad()
-    except (StoreError, OSError):
-        bad = {}
-    for sequence in store.sequences():
-        if sequence in bad:
-            continue  # nothing will ever read it again
-        with _held(store, sequence) as is_there:
-            if is_there:
-                found.generations += 1
-                found.files += _count_files(store, sequence)
-                found.damages += store.verify_generation(sequence)
-    return found
+from hotpath.store.verify import Verification, manifest_of, verify
 
 
 def repair(store: Store) -> Verification:
@@ -85,7 +28,7 @@ def repair(store: Store) -> Verification:
     with store.locked(new=False), store.explained():
         _mend_marks(store, repaired)
         for damage in verify(store).damages:
-            if damage.may_pass:
+            if damage.is_transient:
                 continue  # not a guess: the next look may find every byte of it right
             if damage.key is None:
                 _give_up(store, damage, repaired)
@@ -104,73 +47,10 @@ def repair(store: Store) -> Verification:
     return found
 
 
-def lines(found: Verification) -> list[str]:
-    """The result as a person reads it."""
-    told = [f"{found.generations} generations, {found.files} files read"]
-    told += [f"repaired: {one}" for one in found.repaired]
-    told += [f"DAMAGED: {one}" for one in (*found.problems, *map(str, found.damages))]
-    told += [f"meanwhile: {one}" for one in found.fallen_back]
-    if found.is_sound:
-        told.append("every file is what was published")
-    return told
-
-
-def _pointer_problems(store: Store) -> list[str]:
-    problems = []
-    checks: tuple[Callable[[], object], ...] = (
-        store.bad,
-        lambda: store.pointer(store.pin_path),
-        lambda: store.pointer(store.current_path),
-    )
-    for check in checks:
-        try:
-            check()
-        except (StoreError, OSError) as error:
-            problems.append(str(error))
-    try:
-        choice = store.choose()
-        os.close(choice.descriptor)
-    except NothingPublished as error:
-        if store.sequences():
-            problems.append(error.problem)
-        return problems
-    if choice.degraded and not problems:
-        problems.append(choice.degraded)
-    if store.linked() != choice.sequence:
-        problems.append(f"{store.root / 'current'}: expected a link to generations/{choice.sequence}/files")
-    return problems
-
-
-@contextmanager
-def _held(store: Store, sequence: int) -> Iterator[bool]:
-    """Keep a generation from being pruned while it is read; whether it is still there."""
-    try:
-        descriptor = store.disk.open_regular(store.manifest_path(sequence))
-    except (StoreError, OSError):
-        yield store.generation_path(sequence).exists()
-        return
-    try:
-        yield store.disk.try_lock(descriptor, shared=True)
-    finally:
-        os.close(descriptor)
-
-
-def _manifest(store: Store, sequence: int) -> Manifest | None:
-    try:
-        return store.read_manifest(sequence)
-    except (StoreError, OSError):
-        return None
-
-
-def _count_files(store: Store, sequence: int) -> int:
-    manifest = _manifest(store, sequence)
-    return 1 + (sum(len(item.representations) for item in manifest.items.values()) if manifest else 0)
-
-
 def _relink(store: Store, damage: Damage) -> bool:
     """Give a damaged file's name to the same bytes of another generation; whether there were any."""
     for sequence in reversed(store.sequences()):
-        manifest = _manifest(store, sequence)
+        manifest = manifest_of(store, sequence)
         item = manifest.items.get(damage.key) if manifest and damage.key else None
         for one in item.representations if item else ():
             source = store.files_path(sequence) / one.file
@@ -282,6 +162,6 @@ def _falling_back(store: Store, damages: list[Damage]) -> list[str]:
 
 
 def _serves(store: Store, sequence: int, key: str) -> bool:
-    manifest = _manifest(store, sequence)
+    manifest = manifest_of(store, sequence)
     item = manifest.items.get(key) if manifest else None
     return item is not None and _holds(store, store.files_path(sequence) / item.identity.file, item.identity.sha256)

@@ -19,11 +19,11 @@ import orjson
 
 from hotpath.errors import Corrupt, DeclarationError, HotpathError, NothingPublished, StoreBusy, StoreError, UnsafePath
 from hotpath.process.fork import LOCK_DESCRIPTORS
+from hotpath.store.damage import Damage, find_damage, serious
 from hotpath.store.directories import prepare, remove_litter
 from hotpath.store.disk import Disk, is_file_at, stat_signature
 from hotpath.store.manifest import Head, Manifest, decode, decode_head
 from hotpath.store.os_errors import explain
-from hotpath.store.verify import Damage, serious, verify_directory
 
 # Five nights back: a bad Friday is still undone on Tuesday.
 DEFAULT_KEEP = 5
@@ -369,7 +369,7 @@ class Store:
 
     def verify_generation(self, sequence: int) -> list[Damage]:
         """Read every file of a generation; one entry for each that is not what the manifest says. Empty is good."""
-        return verify_directory(self.disk, self.generation_path(sequence), sequence)
+        return find_damage(self.disk, self.generation_path(sequence), sequence)
 
     def next_sequence(self) -> int:
         """A number above every one that was ever given out and can still be seen."""

@@ -165,7 +165,7 @@ def test_the_next_publish_mends_it_with_a_number_never_used(store: Store, damage
         store.current_path.rmdir()
     before = store.sequences()
     published = publish(store, a=body(9), b=body(9))
-    assert published.sequence > max(before)
+    assert published.generation > max(before)
     if damage.name.startswith("PIN"):
         assert get(site_of(store), "/a").body == body(9), "no valid pin holds it back"
         store.pin_path.unlink()

@@ -8,7 +8,8 @@ from hotpath.ops.check import lines as check_lines
 from hotpath.ops.purge.changed import changed_keys
 from hotpath.ops.recovery.incident import Incident, Look, Stopped
 from hotpath.ops.warm import warm
-from hotpath.store.repair import repair, verify
+from hotpath.store.repair import repair
+from hotpath.store.verify import verify
 
 
 class Verify:
