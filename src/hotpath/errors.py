@@ -159,7 +159,7 @@ class Unreachable(HotpathError):
 
 
 class StoreError(HotpathError):
-    """The store cannot do what was asked; ``path`` is where, ``fix`` what would mend it."""
+    """The store cannot do what was asked; ``path`` is where, ``fix`` what to do about it."""
 
     def __init__(self, problem: str, *, path: Path | str, fix: str | None = None) -> None:
         super().__init__(f"{path}: {problem}" + (f"; {fix}" if fix else ""))

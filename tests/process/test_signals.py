@@ -17,7 +17,7 @@ import pytest
 
 from hotpath.batch.reports import last_run
 from hotpath.batch.run import build
-from hotpath.process.signals import NUMBERS, Interrupted, exit_code_of, interruptible, told_of, uninterrupted
+from hotpath.process.signals import NUMBERS, Interrupted, describe, exit_code_of, interruptible, uninterrupted
 from hotpath.site import Hotpath
 from hotpath.store.store import Store
 from tests.cli.test_commands import APP
@@ -175,4 +175,4 @@ def test_what_is_ignored_stays_so_and_other_threads_have_no_signals() -> None:
 
 
 def test_a_ctrl_c_of_pythons_own() -> None:
-    assert (exit_code_of(KeyboardInterrupt()), told_of(KeyboardInterrupt())) == (130, "interrupted")
+    assert (exit_code_of(KeyboardInterrupt()), describe(KeyboardInterrupt())) == (130, "interrupted")

@@ -1,7 +1,7 @@
 """What a number should be tonight, by the nights before it: robust, so that a bad night among them moves little.
 
-Of three simple predictors the one is asked that would have been least wrong over the same nights. A table that grows
-is best told by its trend, one that rests at weekends by its weekdays, one that moves in steps by its last night.
+There are three simple predictors, and the one with the smallest error over the same nights is used: the trend fits a
+table that grows, weekdays a table that rests at weekends, the last night a table that moves in steps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Point = tuple[int, float]  # seconds since the epoch, value
 
 DAY = 86400
 
-# A trend is followed no faster than a count may fall in so many nights without a run: a holiday of the batch.
+# A trend is followed no faster than a count may fall in this many nights without a run: a holiday of the batch.
 GROWTH_DAYS = 5
 
 # The median absolute deviation of a normal distribution is this part of its standard deviation.
@@ -25,7 +25,7 @@ MAD_TO_SIGMA = 1.4826
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """Around which value a number is expected, how far it was scattered (one sigma), and from what that was taken."""
+    """The value a number is expected at, its scatter (one sigma), and the nights both are taken from."""
 
     centre: float
     spread: float
@@ -133,10 +133,10 @@ def _or_weekday(predictor: _Predictor, same: Sequence[float]) -> Expectation:
 
 
 def _by_weekday(points: Sequence[Point]) -> dict[int, list[float]]:
-    found: dict[int, list[float]] = {}
+    by_day: dict[int, list[float]] = {}
     for then, value in points:
-        found.setdefault(weekday(then), []).append(value)
-    return found
+        by_day.setdefault(weekday(then), []).append(value)
+    return by_day
 
 
 def _slope(points: Sequence[Point]) -> float:

@@ -1,4 +1,4 @@
-"""What a payload holds, in numbers, and the rules that hold without looking at any other night."""
+"""Measure a payload, and check the rules that need no other night."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import orjson
 from hotpath.batch.plausibility import PPM, Metrics
 from hotpath.errors import ItemError
 
-# So many fields of a row are measured; more are seldom a table.
+# Fields of a row that are measured; a row with more is seldom of a table.
 MAX_FIELDS = 64
 
-# So many names of fields are enough to see what was meant.
+# Names of fields shown in an error.
 MAX_NAMES = 12
 
 # A text field that tells groups of rows apart, a sector or a country, has few values.
@@ -94,8 +94,8 @@ def measure(
 def _rows(payload: object, records: str) -> list[Row]:
     rows = payload.get(records) if isinstance(payload, Mapping) else None
     if not isinstance(rows, list):
-        found = sorted(map(str, payload)) if isinstance(payload, Mapping) else f"a {type(payload).__name__}"
-        raise ItemError(f"records={records!r} is no list in the payload, which has {found}", path=f"$.{records}")
+        content = sorted(map(str, payload)) if isinstance(payload, Mapping) else f"a {type(payload).__name__}"
+        raise ItemError(f"records={records!r} is no list in the payload, which has {content}", path=f"$.{records}")
     for index, row in enumerate(rows):
         if not isinstance(row, Mapping):
             path = f"$.{records}[{index}]"
@@ -222,7 +222,7 @@ def _differences(rows: Sequence[Row], old_rows: Sequence[Row], key: str, fields:
         return {}
     new = {row[key]: row for row in rows if _is_key(row.get(key))}
     both = [(old[value], row) for value, row in new.items() if value in old]
-    found = {"removed": (len(old) - len(both)) * PPM // len(old)}
+    metrics = {"removed": (len(old) - len(both)) * PPM // len(old)}
     for name in fields:
         if name == key:
             continue
@@ -233,14 +233,14 @@ def _differences(rows: Sequence[Row], old_rows: Sequence[Row], key: str, fields:
         if texts:
             # Of a join that is off by one, a value is that of another row; a new date or headline is nobody's before.
             known = {value for value in was if isinstance(value, str)}
-            found[f"changed:{name}"] = sum(a != b and b in known for a, b in texts) * PPM // len(texts)
+            metrics[f"changed:{name}"] = sum(a != b and b in known for a, b in texts) * PPM // len(texts)
         if numbers:
             scale = JUMP_OF_COLUMN * _spread([value for value in was if _is_number(value)])
-            found[f"jumped:{name}"] = sum(_has_jumped(a, b, scale) for a, b in numbers) * PPM // len(numbers)
+            metrics[f"jumped:{name}"] = sum(_has_jumped(a, b, scale) for a, b in numbers) * PPM // len(numbers)
         vanished = _vanished(was, [value for value in old if value not in new], old, name)
         if vanished is not None:
-            found[f"vanished:{name}"] = vanished
-    return found
+            metrics[f"vanished:{name}"] = vanished
+    return metrics
 
 
 def _vanished(was: Sequence[object], gone: Sequence[object], old: Mapping[object, Row], name: str) -> int | None:

@@ -1,7 +1,7 @@
 """Is what a batch has built plausible beside what was accepted in the last thirty days?
 
-Numbers in, findings out. The run that is judged is never part of what it is compared with: inside a sample of ten a
-single value cannot be three standard deviations away from the mean, however wrong it is.
+Numbers in, deviations out. The checked run is never part of the sample that it is compared with: inside a sample of ten
+a single value cannot be three standard deviations away from the mean, however wrong it is.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Rules:
     weekday_runs: int = 4
 
     def __post_init__(self) -> None:
-        for name in (one.name for one in fields(self)):
+        for name in (field.name for field in fields(self)):
             value = getattr(self, name)
             if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
                 raise DeclarationError(f"{name}={value!r}: write a number that is not negative")
@@ -70,7 +70,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """One number that is not as it was, of the item or route ``subject``. Only one that ``fails`` stops a run."""
+    """A number of the item or route ``subject`` that is not as it was. Only a deviation that ``fails`` stops a run."""
 
     subject: str
     rule: str
@@ -86,8 +86,8 @@ class Deviation:
 class Run:
     """The metrics of one run by subject. ``at`` is seconds since the epoch.
 
-    ``kept`` are subjects that are there but were not made in this run; ``None`` says that it is not known which, and
-    then none is said to be gone.
+    ``kept`` are subjects that are there but were not made in this run; ``None`` says that they are not known, and then
+    no subject counts as gone.
     """
 
     at: int
@@ -101,7 +101,7 @@ class Run:
 def deviations(candidate: Run, history: Sequence[Run], rules: Rules | None = None) -> Iterator[Deviation]:
     """Everything that is wrong with ``candidate`` beside ``history``, the accepted runs in any order.
 
-    One after the other, since they may be more than memory has room for: a column that is lost in each of many items.
+    An iterator, since there may be more of them than fit into memory: a column that is lost in each of many items.
     """
     rules = rules or Rules()
     accepted = window(candidate.at, history, rules)
@@ -144,7 +144,7 @@ def deviations_of(
 ) -> list[Deviation]:
     """One item or route beside its own past, the oldest first; it needs nothing of any other.
 
-    ``asked`` is how many subjects are judged in this run: of ten thousand some are unusual every night, and a run fails
+    ``asked`` is how many subjects this run has: of ten thousand some are unusual every night, and a run fails
     with the first of them, so each has to be more unusual.
     """
     if len(past) < rules.cold_runs:
@@ -230,11 +230,11 @@ def _fallen(question: _Question, share: float, floor: float) -> Deviation | None
     tolerance = max(share * usual.centre, question.sigmas * usual.spread, floor)
     least, most = usual.centre - tolerance, usual.centre + tolerance
     what = f"({usual.centre:,.0f} ± {tolerance:,.0f}, {usual.basis})"
-    found = f"{question.value:,.0f}"
+    actual = f"{question.value:,.0f}"
     if question.value < least:
-        return Deviation(question.subject, f"fewer {question.name}", f"at least {least:,.0f} {what}", found, True)
+        return Deviation(question.subject, f"fewer {question.name}", f"at least {least:,.0f} {what}", actual, True)
     if question.value > most + tolerance:
-        return Deviation(question.subject, f"more {question.name}", f"at most {most:,.0f} {what}", found, False)
+        return Deviation(question.subject, f"more {question.name}", f"at most {most:,.0f} {what}", actual, False)
     return None
 
 
@@ -259,9 +259,9 @@ def _risen(allowed: Callable[[Rules], float], rule: str) -> Callable[[_Question]
             likely = (max(usual.centre, 0.0) / PPM * rows + 0.25) / (rows + 0.5)
             if binomial_tail(round(question.value * rows / PPM), rows, likely) > question.chance:
                 return None
-        told = rule.format(question.field)
+        described = rule.format(question.field)
         usually = f"at most {most / PPM:.0%} (usually {max(usual.centre, 0) / PPM:.1%}, {usual.basis})"
-        return Deviation(question.subject, told, usually, f"{question.value / PPM:.1%}", True)
+        return Deviation(question.subject, described, usually, f"{question.value / PPM:.1%}", True)
 
     return compare_share
 
@@ -323,7 +323,7 @@ def _source(question: _Question) -> Deviation | None:
     )
 
 
-# By the part of a metric's name before the colon. What is not here is kept and not judged.
+# By the part of a metric's name before the colon. Other metrics are kept and not compared.
 _KINDS: Mapping[str, Callable[[_Question], Deviation | None]] = {
     "items": _count,
     "rows": _count,

@@ -1,4 +1,4 @@
-"""The batch: run what is declared in worker processes, judge the results, publish all of them or nothing."""
+"""The batch: run the declared routes in worker processes, check the results, publish all of them or nothing."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ from hotpath.store.directories import VIEW_PREFIX
 from hotpath.store.manifest import Item
 from hotpath.store.publish import Published, Stage, staging
 
-# A page in twenty may keep yesterday's bytes; more is no longer an accident. One may always.
+# A page in twenty may keep yesterday's bytes; more is no longer an accident. One page always may.
 DEFAULT_MAX_FAILURES = 0.05
 
-# What readers of a generation may want to know; all the other metrics are in the report of the run.
+# Metrics that readers of a generation may want; all others are in the report of the run.
 _IN_THE_MANIFEST = ("rows", "newest")
 
-# All functions of each= together: one that waits for a database for ever would hold the lock of the store as long, and
-# nobody would be told.
+# All functions of each= together: a function that waits for a database for ever would hold the lock of the store,
+# without a word.
 EACH_SECONDS = 300.0
 
-# Of what a failed item printed so much is kept, in the report of the run.
+# Characters of a failed item's output kept in the report.
 MAX_OUTPUT_CHARACTERS = 2000
 
-# Of what all failed items say and print so many characters are kept whole: where everything fails, memory, log and disk
-# must not be full of it. After that each is still named, with the beginning of its problem.
+# Characters of all failed items' problems and output kept in the report: where everything fails, they must not fill
+# memory, log and disk. Above that each item is still named, with the beginning of its problem.
 MAX_REPORT_CHARACTERS = 1_000_000
 MAX_SHORT_CHARACTERS = 200
 
-# What a run took over must not look new for longer than a nightly batch's pages may.
+# Pages that a retry takes over must not look new for longer than those of a nightly batch.
 RETRY_SECONDS = 24 * 3600
 
-# Of the routes that a warning is about.
+# Routes that one warning names.
 MAX_NAMED_ROUTES = 3
 
 # Building a page twice to see whether it is the same is not worth more than this.
@@ -68,8 +68,8 @@ TWICE_SECONDS = 5.0
 class Done:
     """One item of a run, for a progress bar: ``length`` is its body in bytes, 0 where ``error`` says what went wrong.
 
-    ``carried`` says that the last good bytes stay in its place; ``peak_bytes`` is the worker's memory at most,
-    ``output`` the end of what an item printed that failed.
+    ``carried`` says that the last good bytes stay in its place; ``peak_bytes`` is the most memory of the worker,
+    ``output`` the end of a failed item's output.
     """
 
     key: str
@@ -81,7 +81,7 @@ class Done:
 
 
 class Progress(Protocol):
-    """Told of every item as it is done; for a progress bar, lines in cron, or nothing."""
+    """Gets every item as it is done; for a progress bar, lines in cron, or nothing."""
 
     def start(self, total: int) -> None: ...
 
@@ -165,7 +165,7 @@ def build(
     progress = progress or Silent()
     # A function of each= may read a database: it sees the same moment of it as the items.
     planned = None if any(callable(route.each) for route in hot.routes) else hot.plan()
-    last_run(hot.store)  # what could not be judged in the end is not begun
+    last_run(hot.store)  # raises where the run could not be compared in the end
     view = hot.store.root / f"{VIEW_PREFIX}{os.getpid()}"
     with staging(hot.store) as stage, one_view(view):
         only, whole_time = _failed_before(hot) if retry_failed else (None, None)
@@ -189,8 +189,8 @@ def nothing_to_retry(hot: Hotpath) -> str | None:
     """Why ``retry_failed`` has nothing to do; ``None`` where it has, and where ``build`` has to say what is wrong."""
     try:
         _failed_before(hot)
-    except NothingToRetry as told:
-        return str(told)
+    except NothingToRetry as reason:
+        return str(reason)
     except (HotpathError, OSError):
         return None
     return None
@@ -323,7 +323,7 @@ class _Build:
         self.facts[item.key] = self.packed({"bytes": item.identity.length, **(item.metrics or {}), "carried": 1})
 
     def _build_twice(self, builder: ItemBuilder, changed: Mapping[str, tuple[PlannedItem, bytes]]) -> None:
-        """A page that is other bytes each time is never a 304 for anybody: say so, with one item of each route."""
+        """Warn of pages whose bytes differ each time, which are never a 304; one item of each route is enough."""
         items = {item.key: digest for item, digest in changed.values()}
         for again in run_items([item for item, _ in changed.values()], builder, self.limits):
             if again.built is not None and hashlib.sha256(again.built.body).digest() != items[again.item.key]:
@@ -334,7 +334,7 @@ class _Build:
                 )
 
     def publish(self, max_failures: float) -> Report:
-        """Judge what there is, then publish it."""
+        """Check the results, then publish them."""
         record = self._record()
         reason = self._too_many(max_failures)
         if reason:
@@ -362,7 +362,7 @@ class _Build:
         )
 
     def _no_longer_declared(self) -> list[str]:
-        """Who takes a route out of the code means it; two ``Hotpath`` objects with one store is a mistake."""
+        """A warning: routes may be removed on purpose, but two ``Hotpath`` objects with one store are a mistake."""
         previous, declared = self.stage.previous, {route.path.text for route in self.hot.routes}
         gone = sorted({policy.route for policy in previous.head.policies} - declared) if previous else []
         if not gone:
@@ -392,7 +392,7 @@ class _Build:
         return None
 
     def _record(self) -> dict[str, Any]:
-        """The run as it is kept: see ``runs``."""
+        """The report of the run: see ``reports``."""
         routes: dict[str, dict[str, int]] = {}
         for item in self.planned:
             counts = routes.setdefault(item.route.path.text, dict.fromkeys(("items", "rows", "bytes", "ms", "same"), 0))
@@ -421,7 +421,7 @@ class _Build:
         }
 
     def _keep(self, record: dict[str, Any]) -> Path | None:
-        """Write the run down; that this did not work is a warning, since what is served does not depend on it."""
+        """Write the report; a failure is a warning, since what is served does not depend on it."""
         try:
             return write_run(self.hot.store, record)
         except (OSError, StoreError) as error:

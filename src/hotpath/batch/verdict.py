@@ -20,17 +20,17 @@ from hotpath.store.store import Store
 # by item, and their routes with all.
 MAX_ITEMS_WITH_HISTORY = 10_000
 
-# Of failures, and of warnings, so many are kept: nobody reads more, and a column that is lost in each of ten thousand
-# items is a hundred thousand.
+# Failures kept, and as many warnings: nobody reads more, and a column that is lost in each of ten thousand items is a
+# hundred thousand.
 MAX_FINDINGS = 500
 
-JUDGE_SECONDS = 300.0
-JUDGE_MEMORY_BYTES = 1024 * 1024 * 1024
+COMPARISON_SECONDS = 300.0
+COMPARISON_MEMORY_BYTES = 1024 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``problems`` keep a run from being published, ``warnings`` are told; ``findings`` are both, as JSON has them."""
+    """``problems`` keep a run from being published, ``warnings`` do not; ``findings`` are both, as JSON has them."""
 
     problems: Sequence[str] = ()
     warnings: Sequence[str] = ()
@@ -38,9 +38,9 @@ class Verdict:
 
 
 def check_run(store: Store, record: Mapping[str, Any], rules: Rules | None = None) -> Verdict:
-    """Compare a run, as ``runs`` has it, with the accepted ones, in a process of its own.
+    """Compare a run, as ``reports`` has it, with the accepted runs, in a process of its own.
 
-    A comparison that cannot be made is a problem too: what was not looked at is not plausible.
+    A comparison that fails is a problem too: an unchecked run is not plausible.
     """
     rules = rules or Rules()
 
@@ -57,21 +57,21 @@ def check_run(store: Store, record: Mapping[str, Any], rules: Rules | None = Non
         return [(failures, counts[True]), (warnings, counts[False])]
 
     try:
-        found = run_isolated(compare, timeout_seconds=JUDGE_SECONDS, memory_bytes=JUDGE_MEMORY_BYTES)
+        kept_of_each = run_isolated(compare, timeout_seconds=COMPARISON_SECONDS, memory_bytes=COMPARISON_MEMORY_BYTES)
     except IsolatedFailure as failure:
         return Verdict(problems=[f"the comparison with earlier runs {failure}"])
-    problems, warnings = (_told(kept, count) for kept, count in found)
-    return Verdict(problems, warnings, [facts for kept, _ in found for facts in kept])
+    problems, warnings = (_texts(kept, count) for kept, count in kept_of_each)
+    return Verdict(problems, warnings, [facts for kept, _ in kept_of_each for facts in kept])
 
 
-def _told(kept: Sequence[Mapping[str, Any]], count: int) -> list[str]:
+def _texts(kept: Sequence[Mapping[str, Any]], count: int) -> list[str]:
     more = [f"and {count - len(kept):,} more like these"] if count > len(kept) else []
     return [str(Deviation(**facts)) for facts in kept] + more
 
 
 def accepted_runs(store: Store, at: int, rules: Rules) -> list[Run]:
-    """What a run at ``at`` is compared with, the newest first: published, not rolled back from, not older than the
-    window, and nothing from before the last approval."""
+    """The runs that a run at ``at`` is compared with, the newest first: published, not rolled back from, not older than
+    the window, none from before the last approval."""
     bad, approved = store.bad(), _approved(store)
     runs: list[Run] = []
     packed = Packer()
@@ -107,9 +107,9 @@ def _subject(route: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What a run did not make and has not lost: what it carried forward, and pages whose route is declared no more.
+    """Pages that a run did not make and has not lost: those carried forward, and those whose route is declared no more.
 
-    Who takes a route out of the code means it; who has a page less of a route that is there may have lost it.
+    A route is removed from the code on purpose; a page that a declared route no longer has may be lost.
     """
 
     carried: frozenset[str]

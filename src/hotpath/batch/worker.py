@@ -139,14 +139,14 @@ def read_page(pages: int, result: Result) -> Built:
 def work(ends: Ends, planned: Sequence[PlannedItem], task: Task, memory_bytes: int) -> None:
     """Until there are no more items, or this process has grown so much that a fresh one should go on."""
     keep_descendants()
-    # Of all processes the one that the kernel should take when the machine's memory ends.
+    # The first process that the kernel should kill when the machine's memory ends.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     _redirect(ends.output)
     # Where a crash or a hang (SIGABRT) was, in what the item printed. Its memory is nobody's to find on the disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.enable(ends.output, all_threads=False)
-    # What the batch holds is no garbage here; a collection that walks over it would copy its pages.
+    # The batch's objects are no garbage here; a collection that visits them would copy their pages.
     gc.freeze()
     limit_memory(memory_bytes, RESERVE_BYTES)
     base_bytes = status_bytes("self", *HELD)

@@ -41,7 +41,7 @@ from hotpath.ops import warm as warm_operation
 from hotpath.ops.check import public_base
 from hotpath.ops.night import run_night
 from hotpath.options import human_bytes, parse_seconds, to_json
-from hotpath.process.signals import exit_code_of, interruptible, told_of
+from hotpath.process.signals import describe, exit_code_of, interruptible
 from hotpath.store import import_directory as import_operation
 from hotpath.store import verify as verify_operation
 from hotpath.store.prune import prune as prune_store
@@ -64,7 +64,7 @@ class _Group(click.Group):
             raise SystemExit(error.exit_code) from None
         except KeyboardInterrupt as interrupt:
             with suppress(OSError):  # of a terminal that was closed
-                click.echo(f"hotpath: {told_of(interrupt)}; 'hotpath status' says what is served", err=True)
+                click.echo(f"hotpath: {describe(interrupt)}; 'hotpath status' says what is served", err=True)
             raise SystemExit(exit_code_of(interrupt)) from None
         except OSError as error:
             place = f"{error.filename}: " if error.filename is not None else ""

@@ -47,14 +47,16 @@ def find_damage(disk: Disk, directory: Path, sequence: int) -> list[Damage]:
         return [Damage(sequence, None, path, error.strerror or str(error), is_transient=True)]
     if manifest.sequence != sequence:
         return [Damage(sequence, None, path, f"this is the manifest of generation {manifest.sequence}")]
-    found = []
+    damages = []
     for item in manifest.items.values():
-        for one in item.representations:
-            file = directory / "files" / one.file
-            problem = _problem(disk, file, one.sha256)
+        for representation in item.representations:
+            file = directory / "files" / representation.file
+            problem = _problem(disk, file, representation.sha256)
             if problem is not None:
-                found.append(Damage(sequence, item.key, file, problem, one.sha256, coding=one.coding))
-    return found
+                damages.append(
+                    Damage(sequence, item.key, file, problem, representation.sha256, coding=representation.coding)
+                )
+    return damages
 
 
 def serious(damages: Iterable[Damage]) -> list[Damage]:

@@ -45,8 +45,8 @@ def import_directory(
     if not prefix.startswith("/"):
         raise HotpathError(f"--prefix {prefix}: a URL path starts with a slash; write /{prefix}")
     if not_path := sorted(set(prefix) & set("%?#")):
-        told = f"{' and '.join(not_path)} cannot be in it; write the path alone, not percent-encoded"
-        raise HotpathError(f"--prefix {prefix}: {told}")
+        advice = f"{' and '.join(not_path)} cannot be in it; write the path alone, not percent-encoded"
+        raise HotpathError(f"--prefix {prefix}: {advice}")
     if store.root.resolve().is_relative_to(directory.resolve()):
         raise HotpathError(
             f"{directory}: the store {store.root} is inside of it and would be imported; put it elsewhere"
@@ -138,8 +138,8 @@ def _walk(directory: Path) -> Iterator[tuple[Path, str | None]]:
     waiting = [directory]
     while waiting:
         with os.scandir(waiting.pop()) as entries:
-            found = sorted(entries, key=lambda one: one.name)
-        for entry in found:
+            names = sorted(entries, key=lambda entry: entry.name)
+        for entry in names:
             is_folder, problem = _classify(entry)
             if is_folder:
                 waiting.append(Path(entry.path))
@@ -149,8 +149,8 @@ def _walk(directory: Path) -> Iterator[tuple[Path, str | None]]:
 
 def _classify(entry: os.DirEntry[str]) -> tuple[bool, str | None]:
     """(whether it is a folder to look into, why it cannot be served)."""
-    found = entry.stat(follow_symlinks=False)
-    mode = found.st_mode
+    state = entry.stat(follow_symlinks=False)
+    mode = state.st_mode
     if entry.name.startswith(".") and entry.name != ".well-known":
         return False, "is hidden, so probably not meant for everybody; move it elsewhere or rename it"
     if stat.S_ISDIR(mode):
@@ -159,8 +159,8 @@ def _classify(entry: os.DirEntry[str]) -> tuple[bool, str | None]:
         return False, f"is a link to {str(Path(entry.path).readlink())!r}; copy the file in its place"
     if not stat.S_ISREG(mode):
         return False, "is no regular file (a FIFO, socket or device); remove it"
-    if found.st_size > MAX_BYTES:
-        size = f"{found.st_size:,} bytes, and a hot page at most {MAX_BYTES:,}"
+    if state.st_size > MAX_BYTES:
+        size = f"{state.st_size:,} bytes, and a hot page at most {MAX_BYTES:,}"
         return False, f"has {size}; leave it to the web server"
     return False, None
 

@@ -60,7 +60,7 @@ class Item:
     @property
     def digests(self) -> tuple[bytes, ...]:
         """The SHA-256 of each representation: two items with the same ones have the same bytes in the same codings."""
-        return tuple(one.sha256 for one in self.representations)
+        return tuple(representation.sha256 for representation in self.representations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +243,8 @@ def route_of(line: bytes) -> int:
 
 def stale_since_of(line: bytes) -> int | None:
     """``stale_since`` of an item's line, found in the same way: inside a JSON string its quotes would be escaped."""
-    found = _STALE_SINCE.search(line)
-    return int(found[1]) if found else None
+    match = _STALE_SINCE.search(line)
+    return int(match[1]) if match else None
 
 
 def decode_item(head: Head, line: bytes, path: str) -> Item:

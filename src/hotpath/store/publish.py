@@ -1,4 +1,4 @@
-"""How a generation comes to be: lock, stage, hash, sync, manifest last, rename, pointer, prune.
+"""Publish a generation: lock, stage, hash, sync, manifest last, rename, pointer, prune.
 
 Until the pointer is replaced nothing a reader looks at has changed; whatever goes wrong before that discards the
 stage and leaves the store as it was.
@@ -31,7 +31,7 @@ RESERVE_BYTES = 1024 * 1024
 
 _CODED = tuple(suffix for suffix in SUFFIXES.values() if suffix)
 
-# A validator compares counts; one that needs more than this is stuck.
+# A validator compares counts; it is stuck where it needs more than this.
 VALIDATION_SECONDS = 60.0
 VALIDATION_MEMORY_BYTES = 512 * 1024 * 1024
 
@@ -200,11 +200,11 @@ class Stage:
             if disk.read(manifest_path) != data:
                 raise Corrupt("the manifest reads back other than it was written", path=manifest_path)
         manifest = decode(data, str(manifest_path))
-        found = [*problems, *(self._validate(validate, manifest, timeout_seconds) if validate else ())]
-        if found:
+        problems = [*problems, *(self._validate(validate, manifest, timeout_seconds) if validate else ())]
+        if problems:
             with self._explained():
-                where = quarantine(store, self._directory, sequence, found)
-            raise Implausible(sequence, found, path=where / "report.json")
+                where = quarantine(store, self._directory, sequence, problems)
+            raise Implausible(sequence, problems, path=where / "report.json")
         record: dict[str, object] = {
             "event": "publish",
             "sequence": sequence,
@@ -267,21 +267,21 @@ class Stage:
             return None  # an extra was installed or removed since
         source = self._store.files_path(self._previous.sequence)
         taken: list[Representation] = []
-        for one in before.representations:
-            data = self._good_bytes(source / one.file, one.sha256)
-            if data is None and any_codings and one.coding != "identity":
+        for representation in before.representations:
+            data = self._good_bytes(source / representation.file, representation.sha256)
+            if data is None and any_codings and representation.coding != "identity":
                 continue
             with self._explained():
                 if data is None:
                     for other in taken:
                         self._disk.unlink(self._files / other.file)
                     return None
-                name = file + SUFFIXES[one.coding]
+                name = file + SUFFIXES[representation.coding]
                 try:
-                    self._disk.link(source / one.file, self._files / name)
+                    self._disk.link(source / representation.file, self._files / name)
                 except OSError:  # another user's file, or another file system
                     self._disk.write_new(self._files / name, data)
-            taken.append(Representation(one.coding, name, one.length, one.sha256))
+            taken.append(Representation(representation.coding, name, representation.length, representation.sha256))
         return tuple(taken)
 
     def _good_bytes(self, path: Path, sha256: bytes) -> bytes | None:
@@ -364,10 +364,14 @@ def _previous(store: Store) -> Manifest | None:
 
 
 def _preflight(store: Store, previous: Manifest | None) -> None:
-    last = sum(one.length for item in previous.items.values() for one in item.representations) if previous else 0
+    last = (
+        sum(representation.length for item in previous.items.values() for representation in item.representations)
+        if previous
+        else 0
+    )
     needed = last + last // 5 + RESERVE_BYTES
-    found = os.statvfs(store.root)
-    free = found.f_bavail * found.f_frsize
+    filesystem = os.statvfs(store.root)
+    free = filesystem.f_bavail * filesystem.f_frsize
     if free < needed:
         raise StoreError(
             f"{free:,} bytes are free, a new generation needs {needed:,}",

@@ -1,4 +1,4 @@
-"""``hotpath verify``: read everything a store holds; with ``--repair``, mend what can be mended without a guess.
+"""``hotpath verify --repair``: repair what can be repaired without a guess.
 
 A damaged file is replaced by a second name for the same bytes, where another generation has them. A damaged manifest
 cannot be made again: its generation is marked bad, and the newest valid one is served. What stays damaged falls back
@@ -20,13 +20,13 @@ from hotpath.store.verify import Verification, manifest_of, verify
 
 
 def repair(store: Store) -> Verification:
-    """Mend what can be mended; the result says what was done and what is still damaged. A second run changes nothing.
+    """Repair what can be repaired; the result says what was done and what stays damaged. A second run changes nothing.
 
     Raises ``StoreBusy`` where another process is publishing, ``StoreError`` where the store cannot be written.
     """
     repaired: list[str] = []
     with store.locked(new=False), store.explained():
-        _mend_marks(store, repaired)
+        _repair_marks(store, repaired)
         for damage in verify(store).damages:
             if damage.is_transient:
                 continue  # not a guess: the next look may find every byte of it right
@@ -34,17 +34,17 @@ def repair(store: Store) -> Verification:
                 _give_up(store, damage, repaired)
             elif _relink(store, damage):
                 repaired.append(f"{damage.path} is again what was published, from another generation")
-        _mend_pointers(store, repaired)
+        _repair_pointers(store, repaired)
         if repaired:
             # The same pointer in a new file: running servers look at it and load anew.
             current = store.pointer(store.current_path)
             if current is not None and _points_well(store, store.current_path):
                 store.commit(current.sequence)
             store.append_history({"event": "repair", "repaired": repaired[:100]})
-        found = verify(store)
-        found.repaired = repaired
-        found.fallen_back = _falling_back(store, found.damages)
-    return found
+        result = verify(store)
+        result.repaired = repaired
+        result.fallen_back = _falling_back(store, result.damages)
+    return result
 
 
 def _relink(store: Store, damage: Damage) -> bool:
@@ -52,9 +52,9 @@ def _relink(store: Store, damage: Damage) -> bool:
     for sequence in reversed(store.sequences()):
         manifest = manifest_of(store, sequence)
         item = manifest.items.get(damage.key) if manifest and damage.key else None
-        for one in item.representations if item else ():
-            source = store.files_path(sequence) / one.file
-            if one.sha256 != damage.sha256 or not _holds(store, source, one.sha256):
+        for representation in item.representations if item else ():
+            source = store.files_path(sequence) / representation.file
+            if representation.sha256 != damage.sha256 or not _holds(store, source, representation.sha256):
                 continue
             parents = [store.root / part for part in reversed([*damage.path.relative_to(store.root).parents][:-1])]
             if damage.path.is_dir() or any(_is_no_directory(parent) for parent in parents):
@@ -90,7 +90,7 @@ def _give_up(store: Store, damage: Damage, repaired: list[str]) -> None:
         repaired.append(f"generation {damage.sequence} is marked bad: its manifest cannot be made again")
 
 
-def _mend_marks(store: Store, repaired: list[str]) -> None:
+def _repair_marks(store: Store, repaired: list[str]) -> None:
     """``BAD`` anew from the history of rollbacks, where it cannot be read."""
     try:
         store.bad()
@@ -109,7 +109,7 @@ def _marks_of_history(store: Store) -> dict[int, str]:
     return marks
 
 
-def _mend_pointers(store: Store, repaired: list[str]) -> None:
+def _repair_pointers(store: Store, repaired: list[str]) -> None:
     try:
         serving = store.chosen_sequence()
     except NothingPublished:
@@ -146,19 +146,19 @@ def _points_well(store: Store, path: Path) -> bool:
 
 
 def _falling_back(store: Store, damages: list[Damage]) -> list[str]:
-    """What readers do about each key that stays damaged in the generation that is served."""
+    """How readers answer for each key that stays damaged in the generation that is served."""
     try:
         serving = store.chosen_sequence()
     except NothingPublished:
         return ["nothing can be served: every hot page goes to the app; run 'hotpath build TARGET'"]
-    told = []
-    for key in dict.fromkeys(one.key for one in damages if one.sequence == serving and one.key):
+    fallbacks = []
+    for key in dict.fromkeys(damage.key for damage in damages if damage.sequence == serving and damage.key):
         if _serves(store, serving, key):
-            told.append(f"{key} is served without the damaged coding")
+            fallbacks.append(f"{key} is served without the damaged coding")
             continue
         older = next((n for n in reversed(store.sequences()) if n < serving and _serves(store, n, key)), None)
-        told.append(f"{key} is served from generation {older}" if older else f"{key} goes to the app")
-    return told
+        fallbacks.append(f"{key} is served from generation {older}" if older else f"{key} goes to the app")
+    return fallbacks
 
 
 def _serves(store: Store, sequence: int, key: str) -> bool:

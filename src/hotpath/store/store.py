@@ -28,7 +28,7 @@ from hotpath.store.os_errors import explain
 # Five nights back: a bad Friday is still undone on Tuesday.
 DEFAULT_KEEP = 5
 
-# How often the pointers are read anew because they moved meanwhile. A writer takes milliseconds for each move.
+# Reads of the pointers at most, where they move meanwhile. A writer takes milliseconds for each move.
 MOST_LOOKS = 5
 
 _POINTER = re.compile(rb"(\d{1,18}) sha256:([0-9a-f]{64})\n?")
@@ -44,10 +44,10 @@ class Pointer:
 
     @classmethod
     def parse(cls, data: bytes, path: Path) -> Pointer:
-        found = _POINTER.fullmatch(data)
-        if not found:
+        match = _POINTER.fullmatch(data)
+        if not match:
             raise Corrupt(f"expected '<number> sha256:<digest>', found {data[:60]!r}", path=path, fix=_REPAIR)
-        return cls(int(found.group(1)), bytes.fromhex(found.group(2).decode("ascii")))
+        return cls(int(match.group(1)), bytes.fromhex(match.group(2).decode("ascii")))
 
     def encode(self) -> bytes:
         return b"%d sha256:%s\n" % (self.sequence, self.sha256.hex().encode("ascii"))
@@ -179,7 +179,7 @@ class Store:
     def choose(self) -> Choice:
         """The generation to serve now: the pinned one, else the current one, else the newest that is valid.
 
-        Raises ``NothingPublished``. Problems on the way are told in ``degraded``, not raised: stale beats down. What a
+        Raises ``NothingPublished``. Problems on the way are in ``degraded``, not raised: stale beats down. What a
         writer has pruned between the pointer and the look at its generation is no problem: the pointer has moved then.
         """
         for _ in range(MOST_LOOKS):
@@ -274,7 +274,7 @@ class Store:
                     raise StoreBusy(path=self.root, pid=int(holder) if holder.isdigit() else None)
                 self.disk.overwrite(descriptor, b"%d\n" % os.getpid())
                 remove_litter(self.disk, self.root)
-                self._mend_link()
+                self._repair_link()
             yield
         finally:
             LOCK_DESCRIPTORS.discard(descriptor)
@@ -304,12 +304,12 @@ class Store:
             candidates = [n for n in self.sequences() if n not in bad and (n < now if to is None else n == to)]
             problems = []
             for target in reversed(candidates):
-                found = serious(self.verify_generation(target))
-                if not found:
+                damages = serious(self.verify_generation(target))
+                if not damages:
                     marks = {n: reason for n in self.sequences() if target < n <= now} | bad
                     self._finish_rollback(now, target, marks, pin)
                     return now, target
-                problems.append(str(found[0]))
+                problems.append(str(damages[0]))
             wanted = f"no generation {to}" if to is not None else f"no valid generation before {now}"
             fix = "'hotpath status' lists them" if to is not None else "run 'hotpath build TARGET' for new data"
             raise StoreError("; ".join([f"there is {wanted} to go back to", *problems]), path=self.root, fix=fix)
@@ -356,7 +356,7 @@ class Store:
             pinned = self.pointer(self.pin_path)
             if pinned is None:
                 return None
-            # Told before it is done: of one that was killed in between the history knows, and the next one is told too.
+            # Recorded first: an unpin that is killed in between is in the history, and the next one is recorded too.
             self.append_history({"event": "unpin", "sequence": pinned.sequence})
             self.disk.unlink(self.pin_path)
             self.disk.sync_directory(self.root)
@@ -421,14 +421,14 @@ class Store:
     def linked(self) -> int | None:
         """The generation that ``current`` leads to."""
         link = self.root / "current"
-        found = _LINK.fullmatch(str(link.readlink())) if link.is_symlink() else None
-        return int(found[1]) if found else None
+        match = _LINK.fullmatch(str(link.readlink())) if link.is_symlink() else None
+        return int(match[1]) if match else None
 
     def append_history(self, record: dict[str, object]) -> None:
         """One more line of ``history.jsonl``, with the time. The lock must be held."""
         self.disk.append(self.history_path, orjson.dumps({"time": int(self.clock()), **record}) + b"\n")
 
-    def _mend_link(self) -> None:
+    def _repair_link(self) -> None:
         try:
             sequence = self.chosen_sequence()
         except NothingPublished:
@@ -439,7 +439,7 @@ class Store:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """For writers: turn what the kernel says into an error that names the path and what mends it."""
+        """For writers: turn the kernel's error into one that names the path and the fix."""
         try:
             yield
         except OSError as error:

@@ -18,8 +18,8 @@ from hotpath.store.store import Store
 class Verification:
     """What was read, what is wrong with it, and what was done.
 
-    ``problems`` are those of pointers and marks; ``repaired`` says what was mended, ``fallen_back`` what a reader does
-    about each damage that stays in the generation that is served.
+    ``problems`` are those of pointers and marks; ``repaired`` says what was repaired, ``fallen_back`` how a reader
+    answers for each damage that stays in the generation that is served.
     """
 
     generations: int = 0
@@ -44,7 +44,7 @@ class Verification:
 
 def verify(store: Store) -> Verification:
     """Read every file of every generation. Changes nothing, and waits for nobody."""
-    found = Verification(problems=_pointer_problems(store))
+    result = Verification(problems=_pointer_problems(store))
     try:
         bad = store.bad()
     except (StoreError, OSError):
@@ -54,21 +54,21 @@ def verify(store: Store) -> Verification:
             continue  # nothing will ever read it again
         with _held(store, sequence) as is_there:
             if is_there:
-                found.generations += 1
-                found.files += _count_files(store, sequence)
-                found.damages += store.verify_generation(sequence)
-    return found
+                result.generations += 1
+                result.files += _count_files(store, sequence)
+                result.damages += store.verify_generation(sequence)
+    return result
 
 
-def lines(found: Verification) -> list[str]:
+def lines(result: Verification) -> list[str]:
     """The result as a person reads it."""
-    told = [f"{found.generations} generations, {found.files} files read"]
-    told += [f"repaired: {one}" for one in found.repaired]
-    told += [f"DAMAGED: {one}" for one in (*found.problems, *map(str, found.damages))]
-    told += [f"meanwhile: {one}" for one in found.fallen_back]
-    if found.is_sound:
-        told.append("every file is what was published")
-    return told
+    text = [f"{result.generations} generations, {result.files} files read"]
+    text += [f"repaired: {line}" for line in result.repaired]
+    text += [f"DAMAGED: {problem}" for problem in (*result.problems, *map(str, result.damages))]
+    text += [f"meanwhile: {line}" for line in result.fallen_back]
+    if result.is_sound:
+        text.append("every file is what was published")
+    return text
 
 
 def _pointer_problems(store: Store) -> list[str]:
