@@ -87,7 +87,9 @@ def by_children() -> None:
         child.wait()
 
 
-@pytest.mark.parametrize("eat", [bytearrays, small_objects, mapped, by_children])
+@pytest.mark.parametrize(
+    "eat", [bytearrays, mapped, *(pytest.param(eat, marks=pytest.mark.slow) for eat in (small_objects, by_children))]
+)
 def test_one_that_eats_memory(hot: Hotpath, eat: Callable[[], Any]) -> None:
     said = problem(alone(hot, eat, timeout_seconds=60.0))
     assert said == "ran out of memory (each item may use 96.0 MiB)"
@@ -123,10 +125,10 @@ def test_one_that_hangs_in_an_event_loop(hot: Hotpath) -> None:
 
 
 def test_a_routes_own_timeout_comes_first(hot: Hotpath) -> None:
-    hot.route("/slow", timeout=1)(lambda: time.sleep(100))
+    hot.route("/slow", timeout="0.3s")(lambda: time.sleep(100))
     outcome = run(hot, timeout_seconds=60.0)["/slow"]
     assert outcome.error is not None
-    assert outcome.error.problem.startswith("did not finish within 1 s")
+    assert outcome.error.problem.startswith("did not finish within 0.3 s")
 
 
 def raises(error: BaseException) -> Callable[[], None]:
@@ -501,6 +503,7 @@ def test_a_thread_that_an_item_left_kills_a_later_one_only_once(hot: Hotpath, tm
     assert [(tmp_path / f"calls-{n}").read_text() for n in range(3)] == ["x", "xx", "x"]
 
 
+@pytest.mark.slow
 def test_time_that_a_thread_of_before_takes_is_not_an_items_fault(hot: Hotpath) -> None:
     left: list[threading.Thread] = []
 
@@ -593,6 +596,7 @@ def test_a_process_that_left_the_group_ends_with_its_worker(hot: Hotpath, leave:
     await_gone(int(outcome.body.strip(b"[]")))
 
 
+@pytest.mark.slow
 def test_a_process_that_left_the_group_ends_with_an_item_that_hangs(hot: Hotpath, tmp_path: Path) -> None:
     def hang() -> None:
         (tmp_path / "pid").write_text(str(leaves_the_group()[0]))
