@@ -17,7 +17,7 @@ import pytest
 from hotpath.batch import reports as runs
 from hotpath.batch import run as batch
 from hotpath.batch import verdict as judging
-from hotpath.batch.plausibility import Rules
+from hotpath.batch.rules import Rules
 from hotpath.batch.run import Done, build, sqlite_snapshot
 from hotpath.batch.verdict import accepted_runs
 from hotpath.errors import BuildFailed, DeclarationError, Implausible, NothingToRetry

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median
 
+from hotpath.batch.rules import Rules
+
 Point = tuple[int, float]  # seconds since the epoch, value
 
 DAY = 86400
@@ -32,23 +34,21 @@ class Expectation:
     basis: str
 
 
-def expect_count(
-    at: int, points: Sequence[Point], *, robust_runs: int, weekday_runs: int, window_days: int, share: float
-) -> Expectation:
+def expect_count(at: int, points: Sequence[Point], rules: Rules) -> Expectation:
     """A count at ``at`` (seconds since the epoch) from ``points``, the oldest first, at least one.
 
     Up to ``robust_runs`` points it is the last one, moved on by the usual step. A trend carries growth, at most
     ``share`` in five days; downward it is held to ``share`` in ``window_days``, or a table that loses a little every
     night would never be missed.
     """
-    past = f"the last {window_days} days"
+    past = f"the last {rules.window_days} days"
     values = [value for _, value in points]
     if min(values) == max(values):
-        return Expectation(values[0], 0.0, "the last accepted run" if len(points) < robust_runs else past)
-    is_known = len(points) >= robust_runs
-    scale = share * min(abs(median(values)), abs(values[-1]))
+        return Expectation(values[0], 0.0, "the last accepted run" if len(points) < rules.robust_runs else past)
+    is_known = len(points) >= rules.robust_runs
+    scale = rules.share * min(abs(median(values)), abs(values[-1]))
     slope = _slope(points) if is_known else _usual_step(points)
-    slope = min(max(slope, -scale / (window_days * DAY)), scale / (GROWTH_DAYS * DAY))
+    slope = min(max(slope, -scale / (rules.window_days * DAY)), scale / (GROWTH_DAYS * DAY))
     levelled = [(then, value + slope * (at - then)) for then, value in points]
     levels = [value for _, value in levelled]
     same = [value for then, value in levelled if weekday(then) == weekday(at)]
@@ -59,7 +59,7 @@ def expect_count(
     centre = median(levels)
     trend = _predictor(centre, [value - centre for value in levels], past)
     best = min(trend, last, key=lambda predictor: predictor.error)
-    if len(same) >= weekday_runs:
+    if len(same) >= rules.weekday_runs:
         by_day = _by_weekday(levelled)
         middles = {day: median(of_day) for day, of_day in by_day.items()}
         off = [value - middles[weekday(then)] for then, value in levelled]
@@ -68,16 +68,14 @@ def expect_count(
     return _or_weekday(best, same)
 
 
-def expect_share(
-    at: int, points: Sequence[Point], *, robust_runs: int, weekday_runs: int, window_days: int
-) -> Expectation:
+def expect_share(at: int, points: Sequence[Point], rules: Rules) -> Expectation:
     """A share at ``at`` from ``points``: it has no trend. What is allowed is what lies above it.
 
     Up to ``robust_runs`` points it is the most that was accepted: some nights bring a change that others do not.
     """
-    past = f"the last {window_days} days"
+    past = f"the last {rules.window_days} days"
     values = [value for _, value in points]
-    if len(points) < robust_runs:
+    if len(points) < rules.robust_runs:
         return Expectation(max(values), 0.0, "the accepted runs")
     if min(values) == max(values):
         return Expectation(values[0], 0.0, past)
@@ -85,7 +83,7 @@ def expect_share(
     middles = {day: median(of_day) for day, of_day in by_day.items()}
     spread = MAD_TO_SIGMA * median(abs(value - middles[weekday(then)]) for then, value in points)
     same = by_day.get(weekday(at), [])
-    if len(same) >= weekday_runs:
+    if len(same) >= rules.weekday_runs:
         return Expectation(median(same), spread, f"the same weekday of {past}")
     return Expectation(max([median(values), *same]), spread, past)
 

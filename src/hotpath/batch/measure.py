@@ -55,25 +55,10 @@ def measure(
     if records is None:
         return {}
     rows = _rows(payload, records)
-    if len(rows) < min_rows:
-        raise ItemError(
-            f"$.{records} has {len(rows)} rows, expected at least {min_rows}"
-            + ("; write min_rows=0 where none is right" if not rows else ""),
-            path=f"$.{records}",
-        )
-    for name, option in (
-        *((name, "required") for name in required),
-        (row_key, "row_key"),
-        (source_time, "source_time"),
-    ):
-        if name is not None:
-            _require_known(rows, records, name, option)
-    _require(rows, records, required)
+    _check(rows, records, min_rows, required, row_key, source_time)
     metrics = {"rows": len(rows)}
     if not rows:
         return metrics
-    if row_key is not None:
-        _require_keys(rows, records, row_key)
     if source_time is not None:
         metrics["newest"] = _newest(rows, records, source_time)
     old_rows = _rows_before(before, records)
@@ -89,6 +74,33 @@ def measure(
     if key is not None and old_rows:
         metrics |= _differences(rows, old_rows, key, fields)
     return metrics
+
+
+def _check(
+    rows: Sequence[Row],
+    records: str,
+    min_rows: int,
+    required: Sequence[str],
+    row_key: str | None,
+    source_time: str | None,
+) -> None:
+    """Raise ``ItemError`` for what no night may have."""
+    if len(rows) < min_rows:
+        raise ItemError(
+            f"$.{records} has {len(rows)} rows, expected at least {min_rows}"
+            + ("; write min_rows=0 where none is right" if not rows else ""),
+            path=f"$.{records}",
+        )
+    for name, option in (
+        *((name, "required") for name in required),
+        (row_key, "row_key"),
+        (source_time, "source_time"),
+    ):
+        if name is not None:
+            _require_known(rows, records, name, option)
+    _require(rows, records, required)
+    if row_key is not None:
+        _require_keys(rows, records, row_key)
 
 
 def _rows(payload: object, records: str) -> list[Row]:

@@ -83,16 +83,6 @@ class Done:
 class Progress(Protocol):
     """Gets every item as it is done; for a progress bar, lines in cron, or nothing."""
 
-    def start(self, total: int) -> None: ...
-
-    def done(self, done: Done) -> None: ...
-
-    def finish(self) -> None: ...
-
-
-class Silent:
-    """No progress at all."""
-
     def start(self, total: int) -> None:
         return None
 
@@ -101,6 +91,10 @@ class Silent:
 
     def finish(self) -> None:
         return None
+
+
+class Silent(Progress):
+    """No progress at all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hotpath.batch.packing import Packer
-from hotpath.batch.plausibility import DAY, Deviation, Metrics, Rules, Run, deviations
+from hotpath.batch.plausibility import DAY, Deviation, Metrics, Run, deviations
 from hotpath.batch.reports import PUBLISHED, QUARANTINED, newest_runs
+from hotpath.batch.rules import Rules
 from hotpath.errors import IsolatedFailure, StoreError
 from hotpath.pages.keys import Template, matches_path, parse_path_template
 from hotpath.process.fork import run_isolated

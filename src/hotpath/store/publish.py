@@ -183,26 +183,15 @@ class Stage:
         for at most ``timeout_seconds``, and one that raises, hangs or eats memory counts as a problem. Raises
         ``Implausible`` when there are any (the stage is in quarantine then), or ``StoreError``; nothing has changed.
         """
-        store, disk = self._store, self._disk
+        store = self._store
         if not self._lines:
             raise StoreError("there is nothing to publish: no item was added", path=store.root)
-        with self._explained():
+        with self._store.explained():
             sequence = store.next_sequence()
-        parent = self._previous.sequence if self._previous else None
-        head = Head(sequence, self.now, parent, self._coding_names, tuple(self._policies))
-        data = b"".join(encode(head, self._lines.values()))
-        manifest_path = self._directory / "manifest.json"
-        with self._explained():
-            disk.sync_tree(self._directory)
-            disk.write_new(manifest_path, data)
-            disk.sync_file(manifest_path)
-            disk.sync_directory(self._directory)
-            if disk.read(manifest_path) != data:
-                raise Corrupt("the manifest reads back other than it was written", path=manifest_path)
-        manifest = decode(data, str(manifest_path))
+        manifest = self._write_manifest(sequence)
         problems = [*problems, *(self._validate(validate, manifest, timeout_seconds) if validate else ())]
         if problems:
-            with self._explained():
+            with self._store.explained():
                 where = quarantine(store, self._directory, sequence, problems)
             raise Implausible(sequence, problems, path=where / "report.json")
         record: dict[str, object] = {
@@ -217,6 +206,21 @@ class Stage:
             self._commit(sequence)
             warnings = [*self._warnings, *tidy(store, record)]
         return Published(sequence, len(self._lines), self._unchanged, self._bytes, tuple(warnings))
+
+    def _write_manifest(self, sequence: int) -> Manifest:
+        """Everything else is durable before the manifest is written, and it is read again before anybody needs it."""
+        disk, path = self._disk, self._directory / "manifest.json"
+        parent = self._previous.sequence if self._previous else None
+        head = Head(sequence, self.now, parent, self._coding_names, tuple(self._policies))
+        data = b"".join(encode(head, self._lines.values()))
+        with self._store.explained():
+            disk.sync_tree(self._directory)
+            disk.write_new(path, data)
+            disk.sync_file(path)
+            disk.sync_directory(self._directory)
+            if disk.read(path) != data:
+                raise Corrupt("the manifest reads back other than it was written", path=path)
+        return decode(data, str(path))
 
     def _commit(self, sequence: int) -> None:
         """Put the stage in its place and move the pointer; after an error, see and say which generation is current."""
@@ -252,7 +256,7 @@ class Stage:
 
     def _write(self, file: str, body: bytes, digest: bytes, encoded: Mapping[str, bytes]) -> tuple[Representation, ...]:
         representations = [Representation("identity", file, len(body), digest)]
-        with self._explained():
+        with self._store.explained():
             self._disk.write_new(self._files / file, body)
             for coding, data in encoded.items():
                 name = file + SUFFIXES[coding]
@@ -271,7 +275,7 @@ class Stage:
             data = self._good_bytes(source / representation.file, representation.sha256)
             if data is None and any_codings and representation.coding != "identity":
                 continue
-            with self._explained():
+            with self._store.explained():
                 if data is None:
                     for other in taken:
                         self._disk.unlink(self._files / other.file)
@@ -298,17 +302,10 @@ class Stage:
             missing.append(directory)
             directory = directory.rpartition("/")[0]
         if missing:
-            with self._explained():
+            with self._store.explained():
                 for parent in reversed(missing):
                     self._disk.make_directory(self._files / parent)
                     self._directories.add(parent)
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise explain(error, self._store.root) from error
 
 
 @contextmanager
