@@ -40,17 +40,7 @@ def import_directory(
     stay inside: what they lead to may change while it is read. Raises ``ImportRefused`` with every file that could not
     be served, or ``Implausible``; then nothing was published.
     """
-    if not directory.is_dir():
-        raise HotpathError(f"{directory}: there is no such directory")
-    if not prefix.startswith("/"):
-        raise HotpathError(f"--prefix {prefix}: a URL path starts with a slash; write /{prefix}")
-    if not_path := sorted(set(prefix) & set("%?#")):
-        advice = f"{' and '.join(not_path)} cannot be in it; write the path alone, not percent-encoded"
-        raise HotpathError(f"--prefix {prefix}: {advice}")
-    if store.root.resolve().is_relative_to(directory.resolve()):
-        raise HotpathError(
-            f"{directory}: the store {store.root} is inside of it and would be imported; put it elsewhere"
-        )
+    _check_options(store, directory, prefix)
     problems: list[str] = []
     planned: dict[str, str] = {}
     folded: dict[str, str] = {}
@@ -77,6 +67,20 @@ def import_directory(
                 problems.append(f"{_shown(name)}: {problem}")
         raise ImportRefused(directory, problems)
     return _publish(store, directory, planned, validate)
+
+
+def _check_options(store: Store, directory: Path, prefix: str) -> None:
+    if not directory.is_dir():
+        raise HotpathError(f"{directory}: there is no such directory")
+    if not prefix.startswith("/"):
+        raise HotpathError(f"--prefix {prefix}: a URL path starts with a slash; write /{prefix}")
+    if not_path := sorted(set(prefix) & set("%?#")):
+        advice = f"{' and '.join(not_path)} cannot be in it; write the path alone, not percent-encoded"
+        raise HotpathError(f"--prefix {prefix}: {advice}")
+    if store.root.resolve().is_relative_to(directory.resolve()):
+        raise HotpathError(
+            f"{directory}: the store {store.root} is inside of it and would be imported; put it elsewhere"
+        )
 
 
 def _publish(store: Store, directory: Path, planned: dict[str, str], validate: Validator | None) -> Published:

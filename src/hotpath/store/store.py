@@ -24,6 +24,7 @@ from hotpath.store.directories import prepare, remove_litter
 from hotpath.store.disk import Disk, is_file_at, stat_signature
 from hotpath.store.manifest import Head, Manifest, decode, decode_head
 from hotpath.store.os_errors import explain
+from hotpath.store.pointer import REPAIR, Pointer
 
 # Five nights back: a bad Friday is still undone on Tuesday.
 DEFAULT_KEEP = 5
@@ -31,26 +32,7 @@ DEFAULT_KEEP = 5
 # Reads of the pointers at most, where they move meanwhile. A writer takes milliseconds for each move.
 MOST_LOOKS = 5
 
-_POINTER = re.compile(rb"(\d{1,18}) sha256:([0-9a-f]{64})\n?")
 _LINK = re.compile(r"generations/(\d{1,18})/files")
-
-
-@dataclass(frozen=True, slots=True)
-class Pointer:
-    """The content of ``CURRENT`` or ``PIN``: a generation and the SHA-256 of its manifest file."""
-
-    sequence: int
-    sha256: bytes
-
-    @classmethod
-    def parse(cls, data: bytes, path: Path) -> Pointer:
-        match = _POINTER.fullmatch(data)
-        if not match:
-            raise Corrupt(f"expected '<number> sha256:<digest>', found {data[:60]!r}", path=path, fix=_REPAIR)
-        return cls(int(match.group(1)), bytes.fromhex(match.group(2).decode("ascii")))
-
-    def encode(self) -> bytes:
-        return b"%d sha256:%s\n" % (self.sequence, self.sha256.hex().encode("ascii"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +66,7 @@ class Store:
         disk: Disk | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if not isinstance(keep, int) or isinstance(keep, bool):
-            raise DeclarationError(f"keep={keep!r}: write how many generations stay, a whole number of 1 or more")
-        if keep < 1:
-            raise DeclarationError(f"keep={keep}: at least the current generation has to stay; write keep=1 or more")
+        check_keep(keep)
         # Absolute from the start: a later chdir(2) must not move the store.
         self.root = Path(root).absolute()
         self._is_relative = not Path(root).is_absolute()
@@ -163,7 +142,7 @@ class Store:
                     raise TypeError
                 marks[sequence] = reason
             except (orjson.JSONDecodeError, KeyError, TypeError):
-                raise Corrupt(f"a line cannot be read: {line[:60]!r}", path=self.bad_path, fix=_REPAIR) from None
+                raise Corrupt(f"a line cannot be read: {line[:60]!r}", path=self.bad_path, fix=REPAIR) from None
         return marks
 
     def read_manifest(self, sequence: int, expected: bytes | None = None) -> Manifest:
@@ -320,12 +299,12 @@ class Store:
         pointer = self.pointer_to(target)
         self.mark_bad(marks)
         if pin or self.pin_path.exists():  # one that is there would hold what was just marked bad
-            self._write_pointer(self.pin_path, pointer)
+            self._replace(self.pin_path, pointer.encode())
         self.link_current(target)
         self.append_history({"event": "rollback", "sequence": target, "from": start, "reason": marks.get(start, "")})
         current = self.pointer(self.current_path)
         if current is None or current.sequence in marks:
-            self._write_pointer(self.current_path, pointer)
+            self._replace(self.current_path, pointer.encode())
 
     def pin(self, sequence: int) -> None:
         """Serve this generation, whatever is published, until ``unpin``."""
@@ -346,7 +325,7 @@ class Store:
                 raise Corrupt(
                     problems[0].problem, path=problems[0].path, fix="'hotpath verify' lists all that is damaged"
                 )
-            self._write_pointer(self.pin_path, self.pointer_to(sequence))
+            self._replace(self.pin_path, self.pointer_to(sequence).encode())
             self.link_current(sequence)
             self.append_history({"event": "pin", "sequence": sequence})
 
@@ -385,16 +364,13 @@ class Store:
 
     def commit(self, sequence: int) -> None:
         """Make a complete, durable generation the current one. This is the step that publishes."""
-        self._write_pointer(self.current_path, self.pointer_to(sequence))
+        self._replace(self.current_path, self.pointer_to(sequence).encode())
 
     def chosen_sequence(self) -> int:
         """The generation to serve now. Raises ``NothingPublished``."""
         choice = self.choose()
         os.close(choice.descriptor)
         return choice.sequence
-
-    def _write_pointer(self, path: Path, pointer: Pointer) -> None:
-        self._replace(path, pointer.encode())
 
     def mark_bad(self, marks: dict[int, str]) -> None:
         """Replace the marks: each generation with the reason it must never be served. The lock must be held."""
@@ -447,7 +423,14 @@ class Store:
 
 
 _RELATIVE = " (a relative path counts from the working directory; Path(__file__).parent / '…' does not)"
-_REPAIR = "'hotpath verify TARGET --repair' makes it again, or goes back to what holds"
+
+
+def check_keep(keep: int) -> None:
+    """Raise ``DeclarationError`` for a number of generations that cannot stay."""
+    if not isinstance(keep, int) or isinstance(keep, bool):
+        raise DeclarationError(f"keep={keep!r}: write how many generations stay, a whole number of 1 or more")
+    if keep < 1:
+        raise DeclarationError(f"keep={keep}: at least the current generation has to stay; write keep=1 or more")
 
 
 def _numbers(directory: Path) -> list[int]:

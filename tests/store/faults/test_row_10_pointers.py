@@ -16,8 +16,9 @@ from hotpath.errors import StoreError
 from hotpath.metrics.site import HotpathCollector
 from hotpath.ops.status import status
 from hotpath.site import Hotpath
+from hotpath.store.pointer import Pointer
 from hotpath.store.prune import prune
-from hotpath.store.store import Pointer, Store
+from hotpath.store.store import Store
 from tests.store.faults.sites import APP_STATUS, get, publish, refusal, rewrite_manifest, site_of
 
 LATEST = 4
