@@ -56,12 +56,22 @@ def measure(
         return {}
     rows = _rows(payload, records)
     _check(rows, records, min_rows, required, row_key, source_time)
+    return _metrics(rows, _rows_before(before, records), records, required, row_key, source_time)
+
+
+def _metrics(
+    rows: Sequence[Row],
+    old_rows: Sequence[Row],
+    records: str,
+    required: Sequence[str],
+    row_key: str | None,
+    source_time: str | None,
+) -> Metrics:
     metrics = {"rows": len(rows)}
     if not rows:
         return metrics
     if source_time is not None:
         metrics["newest"] = _newest(rows, records, source_time)
-    old_rows = _rows_before(before, records)
     # By the rows before, where there are any: tonight's may be there twice.
     key = row_key or _guess_key(old_rows or rows, required)
     metrics["repeated"] = _repeated(rows, key) * PPM // len(rows)

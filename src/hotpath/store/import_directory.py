@@ -48,7 +48,7 @@ def import_directory(
         name = path.relative_to(directory).as_posix()
         if unfit is None and path.suffix in _PRECOMPRESSED and path.with_suffix("").is_file():
             continue
-        key, problem = (None, unfit) if unfit else _key_of(name, prefix, strip_suffix)
+        key, problem = (None, unfit) if unfit else key_of_file(name, prefix, strip_suffix)
         if key is not None:
             # Two names that differ by case alone cannot both be served where case is folded or the disk folds it.
             other = folded.setdefault(key.lower(), name)
@@ -169,7 +169,7 @@ def _classify(entry: os.DirEntry[str]) -> tuple[bool, str | None]:
     return False, None
 
 
-def _key_of(name: str, prefix: str, strip_suffix: str) -> tuple[str | None, str | None]:
+def key_of_file(name: str, prefix: str, strip_suffix: str) -> tuple[str | None, str | None]:
     """(key, problem) of a file name."""
     for part in name.split("/"):
         if not part.isprintable():  # bytes that are no UTF-8 come as lone surrogates, which are not printable

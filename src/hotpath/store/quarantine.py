@@ -66,8 +66,7 @@ def approve(store: Store, sequence: int, reason: str) -> list[str]:
                 path=store.quarantine_path,
                 fix="'hotpath status' lists them",
             )
-        bad = store.bad()
-        newer = [other for other in store.sequences() if other > sequence and other not in bad]
+        newer = [other for other in store.sequences() if other > sequence and other not in store.bad()]
         if newer:
             raise StoreError(
                 f"generation {newer[-1]} was accepted after {sequence}: approving would bring older data back",
@@ -83,7 +82,7 @@ def approve(store: Store, sequence: int, reason: str) -> list[str]:
             raise Corrupt(damages[0].problem, path=damages[0].path, fix="run 'hotpath build TARGET' again")
         if not half_done:
             store.disk.rename(source, released)
-        # Also where another one did that: whether it came to this is not known.
+        # Also after the rename of a killed approval, which may not be durable.
         store.disk.sync_directory(store.generations_path)
         store.disk.sync_directory(store.quarantine_path)
         store.commit(sequence)
