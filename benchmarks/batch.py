@@ -34,8 +34,7 @@ import orjson
 
 from benchmarks.harness import machine, print_facts, print_table, write_json
 from hotpath import Hotpath
-from hotpath.batch.pool import ItemLimits
-from hotpath.batch.run import build, sqlite_snapshot
+from hotpath.batch import ItemLimits, build, sqlite_snapshot
 from hotpath.pages.codings import SUFFIXES, available, encode_all
 from hotpath.store.disk import Disk
 

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from hotpath import Hotpath, HotpathMiddleware, MemoryGuard, cached
 from hotpath.asgi.health import HealthEndpoints
-from hotpath.batch.run import sqlite_snapshot
+from hotpath.batch import sqlite_snapshot
 from hotpath.metrics.app import MetricsApp
 
 HERE = Path(__file__).resolve().parent

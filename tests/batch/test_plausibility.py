@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotpath.batch.forecast import binomial_tail, expect_count
-from hotpath.batch.plausibility import DAY, Deviation, Run, deviations
+from hotpath.batch.forecast import DAY, binomial_tail, expect_count
+from hotpath.batch.plausibility import Deviation, Run, deviations
 from hotpath.batch.rules import Rules
 from hotpath.errors import DeclarationError
 

@@ -18,7 +18,8 @@ import orjson
 import pytest
 
 from hotpath.batch.reports import newest_runs
-from hotpath.batch.run import Done, build, sqlite_snapshot
+from hotpath.batch.run import Done, build
+from hotpath.batch.sqlite import sqlite_snapshot
 from hotpath.errors import BuildFailed, DeclarationError, Implausible, StoreBusy, StoreError
 from hotpath.ops.status import status
 from hotpath.site import Hotpath

@@ -275,15 +275,3 @@ _KINDS: Mapping[str, Callable[[_Question], Deviation | None]] = {
     "unchanged": _unchanged,
     "newest": _source,
 }
-
-__all__ = [
-    "DAY",
-    "PPM",
-    "Deviation",
-    "Metrics",
-    "Run",
-    "deviations",
-    "deviations_of",
-    "missing",
-    "window",
-]

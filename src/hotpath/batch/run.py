@@ -16,7 +16,7 @@ from hotpath.batch.packing import Packed, Packer
 from hotpath.batch.plausibility import PPM
 from hotpath.batch.pool import ItemLimits, Outcome, run_items
 from hotpath.batch.reports import FAILED, PUBLISHED, QUARANTINED, last_run, write_run
-from hotpath.batch.sqlite import one_view, sqlite_snapshot
+from hotpath.batch.sqlite import one_view
 from hotpath.batch.time_limit import time_limit
 from hotpath.batch.verdict import check_run
 from hotpath.errors import (
@@ -421,6 +421,3 @@ class _Build:
         except (OSError, StoreError) as error:
             self.warnings.append(f"the report of this run could not be kept: {error}")
             return None
-
-
-__all__ = ["DEFAULT_MAX_FAILURES", "Done", "Progress", "Report", "Silent", "build", "failure_facts", "sqlite_snapshot"]

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from hotpath.batch.forecast import DAY
 from hotpath.batch.packing import Packer
-from hotpath.batch.plausibility import DAY, Deviation, Metrics, Run, deviations
+from hotpath.batch.plausibility import Deviation, Metrics, Run, deviations
 from hotpath.batch.reports import PUBLISHED, QUARANTINED, newest_runs
 from hotpath.batch.rules import Rules
 from hotpath.errors import IsolatedFailure, StoreError

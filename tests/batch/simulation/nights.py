@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import mean
 
+from hotpath.batch.forecast import DAY
 from hotpath.batch.measure import measure
-from hotpath.batch.plausibility import DAY, Run, deviations
+from hotpath.batch.plausibility import Run, deviations
 from hotpath.errors import ItemError
 from tests.batch.simulation.sites import INCIDENTS, Row, Site, sites
 
