@@ -124,7 +124,7 @@ def test_rows_and_nulls_are_told_by_their_place() -> None:
     assert "$.items[0].pe is null" in nulls.found
 
 
-@pytest.mark.parametrize("body", [b"no gzip", GZIPPED[:-4], gzip.compress(b"other")])
+@pytest.mark.parametrize("body", [b"no gzip", GZIPPED[:-4], gzip.compress(b"other")], ids=["plain", "cut off", "other"])
 def test_gzip_has_to_decode_to_the_same_bytes(body: bytes) -> None:
     assert wrong(verdict(gzipped=heard(body, content_encoding="gzip"))) != []
 
