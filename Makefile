@@ -8,9 +8,9 @@
 PYTHON ?=
 ARGS ?=
 BIN := .venv/bin
-# One more than cores: many tests wait for a process or a clock. Tests of one xdist_group go to one worker.
+# One more than cores: many tests wait for a process or a clock.
 WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 8 ? cores + 1 : 8)))
-PARALLEL = -n $(WORKERS) --dist loadgroup
+PARALLEL = -n $(WORKERS)
 # Those that run by themselves: peers is started by serving, regression is make bench-check.
 BENCHMARKS = $(filter-out %/peers.py %/regression.py,$(shell grep -ls '^if __name__ == "__main__":' benchmarks/*.py))
 

@@ -6,6 +6,8 @@ import os
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer  # type: ignore[import-untyped]
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 # A busy machine is no failure, so no deadline. In CI the same examples every time: red means that the code changed.
 _slow_machine = [HealthCheck.too_slow]
@@ -14,18 +16,31 @@ settings.register_profile("ci", deadline=None, suppress_health_check=_slow_machi
 settings.register_profile("thorough", deadline=None, suppress_health_check=_slow_machine, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
-# Fixtures that take seconds and serve many tests. Those tests go to one worker, so that the work is done once.
-SHARED = {"servers", "prefixed_servers", "distributions"}
+# Tests that share what takes seconds to make, servers or distributions: one worker has all of a line.
+TOGETHER = ("tests/wire/servers/", "tests/project/test_packaging.py")
 
-# Each brings a real server to a real memory limit, or times it: nothing may run beside it.
-ALONE = ("tests/guard/test_fault_*.py", "tests/guard/test_trim_real.py")
+# Slow tests that bring real servers to a real memory limit, or measure time: nothing may run beside them.
+ALONE = ("tests/guard/test_fault_*.py", "tests/guard/test_trim_real.py", "tests/serving/test_watched_rewrites.py")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest's own deselects by marker
+@pytest.hookimpl(tryfirst=True)  # before pytest's own deselects by marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test the marks that say beside which others it may run."""
+    """Mark as serial the slow tests of ``ALONE``."""
     for item in items:
-        for fixture in sorted(SHARED.intersection(getattr(item, "fixturenames", ())))[:1]:
-            item.add_marker(pytest.mark.xdist_group(fixture))
         if item.get_closest_marker("slow") and any(item.path.match(pattern) for pattern in ALONE):
             item.add_marker(pytest.mark.serial)
+
+
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types of its own
+    """One test at a time to whichever worker is free, and each line of ``TOGETHER`` to one worker.
+
+    In place of ``--dist loadgroup``: xdist 3.8 notes the groups where pytest 9.2 does not look any more.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((line for line in TOGETHER if nodeid.startswith(line)), nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """The schedule of ``make test``."""
+    return Scheduling(config, log)

@@ -50,6 +50,7 @@ def project(environment: dict[str, str]) -> dict[str, str]:
     return environment
 
 
+@pytest.mark.slow
 def test_the_command_works_on_the_project(project: dict[str, str]) -> None:
     assert "serving generation 1" in manage(project, "hotpath", "status").stdout
     assert manage(project, "hotpath", "build").returncode == 0
@@ -69,6 +70,7 @@ def test_the_project_passes_its_own_tests_and_checks(environment: dict[str, str]
     assert "Ran 5 tests" in tested.stderr
 
 
+@pytest.mark.slow
 def test_a_hot_py_that_fails_and_a_setting_that_is_none_are_told_in_a_line(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -129,6 +131,7 @@ except CommandError as error:
 """
 
 
+@pytest.mark.slow
 def test_the_command_can_be_called_from_code(project: dict[str, str]) -> None:
     command = [sys.executable, "-c", CALL]
     done = subprocess.run(command, cwd=HERE, env=project, capture_output=True, text=True, timeout=60, check=False)

@@ -207,7 +207,7 @@ def ending(process: subprocess.Popen[Any]) -> Iterator[None]:
 def test_serve_runs_until_a_signal_and_then_ends_its_server(number: signal.Signals, code: int, scratch: Path) -> None:
     # Ignored signals are inherited: SIGINT where pytest runs in the background of a shell, SIGHUP under nohup.
     listen = "import signal as s; s.signal(s.SIGINT, s.default_int_handler); s.signal(s.SIGHUP, s.SIG_DFL)"
-    program = f"{listen}; import sys; from hotpath.ops import demo; sys.exit(demo.run(tickers=60, serve=True))"
+    program = f"{listen}; import sys; from hotpath.cli import demo; sys.exit(demo.run(tickers=60, serve=True))"
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
@@ -236,7 +236,7 @@ def test_serve_runs_until_a_signal_and_then_ends_its_server(number: signal.Signa
 
 @pytest.mark.slow
 def test_a_signal_while_the_data_are_made_leaves_nothing(scratch: Path) -> None:
-    program = "import sys; from hotpath.ops import demo; sys.exit(demo.run(tickers=50_000))"
+    program = "import sys; from hotpath.cli import demo; sys.exit(demo.run(tickers=50_000))"
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(scratch)}
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ast
 import functools
-import importlib.metadata
 import re
 import sys
 import tomllib
@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.project.test_architecture import SOURCE, libraries
-
 ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "hotpath"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 # Where the libraries of an extra are used. Extras that are not named here are for users: used in the package.
@@ -27,11 +26,13 @@ PROGRAMS = {
     "itsdangerous": "starlette's SessionMiddleware",
     "mkdocs-material": "the theme of mkdocs.yml",
     "mkdocstrings": "a plugin of mkdocs.yml",
-    "pytest-xdist": "make test",
     "ruff": "make lint",
     "sqlalchemy": "docs/how-to/build-from-sqlite.md",
     "types-psutil": "mypy",
 }
+
+# Of a module that does not have the name of its distribution.
+DISTRIBUTIONS = {"opentelemetry": "opentelemetry-sdk", "xdist": "pytest-xdist"}
 
 # Loaded only where the app of a user runs on it.
 OF_THE_APP = {"trio"}
@@ -43,6 +44,14 @@ def names(requirements: list[str]) -> set[str]:
     return {name.replace("_", "-") for name in found} - {PROJECT["name"]}
 
 
+def libraries(path: Path) -> set[str]:
+    """The top names of everything that a module imports."""
+    nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in names}
+
+
 @functools.cache
 def used_in(folder: Path) -> set[str]:
     """The distributions whose modules a tree imports; also by name: ``importlib.import_module``, ``importorskip``."""
@@ -51,9 +60,10 @@ def used_in(folder: Path) -> set[str]:
         text = path.read_text("utf-8")
         modules |= libraries(path)
         modules |= set(re.findall(r"(?:import_module|importorskip|_optional)\(\"(\w+)", text))
-    owners = importlib.metadata.packages_distributions()
-    found = {owner.lower() for module in modules for owner in owners.get(module, [module])} - sys.stdlib_module_names
-    return {name.replace("_", "-") for name in found} - {PROJECT["name"], "hotpath"}
+    return {
+        DISTRIBUTIONS.get(name, name.lower().replace("_", "-"))
+        for name in modules - sys.stdlib_module_names - {"hotpath"}
+    }
 
 
 CORE = names(PROJECT["dependencies"])
