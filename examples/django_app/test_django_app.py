@@ -90,7 +90,7 @@ def test_a_hot_py_that_fails_and_a_setting_that_is_none_are_told_in_a_line(
 OUTSIDE = """
 from hotpath import MemoryGuard
 from hotpath.contrib.django import get_asgi_application, hot
-from hotpath.asgi.health import HealthEndpoints
+from hotpath.asgi import HealthEndpoints
 guard = MemoryGuard()
 seen = []
 application = HealthEndpoints(get_asgi_application(guard=guard, observe=seen.append), hot=hot, guard=guard)

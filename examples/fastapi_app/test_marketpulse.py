@@ -18,7 +18,7 @@ from types import ModuleType
 
 import pytest
 
-from hotpath.batch.run import build
+from hotpath.batch import build
 from hotpath.testing import Response, asgi_get
 
 HERE = Path(__file__).resolve().parent

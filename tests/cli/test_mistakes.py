@@ -184,7 +184,7 @@ MISTAKES = [
         exit_code=1,
     ),
     Mistake(
-        "no routes, since their module was not imported",
+        "no routes, because their module was not imported",
         "build myapp:hot",
         "hotpath: no hot route is declared; write @hot.route('/path') above a function",
         'from hotpath import Hotpath\n\nhot = Hotpath("var/hot")\n',
@@ -252,7 +252,7 @@ MISTAKES = [
         first=("build myapp:hot",),
     ),
     Mistake(
-        "a limit that no process can keep",
+        "a memory limit that is too low",
         "build myapp:hot",
         "everything would be refused from the start; write a limit well above that",
         GOOD + "\nfrom hotpath import MemoryGuard\n\nguard = MemoryGuard(limit='20MiB')\n",
