@@ -17,7 +17,7 @@ from hotpath.ops.alerts.environment import PREFIX as ALERT_PREFIX
 from hotpath.ops.alerts.environment import alerts_from_environment
 from hotpath.ops.purge.environment import purgers_from_environment
 from hotpath.ops.recovery import recover as recover_operation
-from hotpath.ops.recovery.incident import Wish
+from hotpath.ops.recovery.incident import RecoveryOptions
 from hotpath.ops.recovery.journal import BEGIN, DOING, END, Entry
 from hotpath.options import parse_seconds
 from hotpath.site import Hotpath
@@ -137,7 +137,7 @@ def recover(
     """Bring a site back: verify, roll back, build, publish, purge, warm, check. Run it again as often as you like."""
     hot = load(target)
     limits = limits_of(memory, timeout, workers)
-    wish = Wish(
+    options = RecoveryOptions(
         rollback=rollback,
         build=build,
         base_url=base_url,
@@ -146,7 +146,7 @@ def recover(
         check=check_operation.CheckOptions(edge=edge),
     )
     if dry_run:
-        plan = recover_operation.plan(hot, wish, target=target, new=new)
+        plan = recover_operation.plan(hot, options, target=target, new=new)
         if as_json:
             print_json(plan.as_dict())
         else:
@@ -155,22 +155,22 @@ def recover(
             raise SystemExit(1)
         return
 
-    def tell(entry: Entry) -> None:
+    def report(entry: Entry) -> None:
         with suppress(OSError):  # it goes on, also where nobody reads along any more
             if entry.state == BEGIN:
                 say(recover_operation.heading(entry.recovery, entry.time, str(hot.store.root)))
             elif entry.state == DOING:
-                click.echo(f"  … {entry.step}: {entry.told}", err=True)
+                click.echo(f"  … {entry.step}: {entry.text}", err=True)
             elif entry.state != END:
                 say(recover_operation.line(entry))
 
     found = recover_operation.recover(
         hot,
-        wish,
+        options,
         target=target,
         new=new,
         run_batch=lambda site: run_batch(site, progress_for(), limits=limits, max_failures=max_failures),
-        tell=None if as_json else tell,
+        report=(lambda entry: None) if as_json else report,
     )
     if as_json:
         print_json(found.as_dict())
