@@ -22,7 +22,8 @@ import pytest
 
 from hotpath.cli import demo
 from hotpath.cli.demo_screen import PlainLines, Row, Terminal, problems, screen_for
-from hotpath.ops.crawler import Answer, Crawler, Seen, percentile
+from hotpath.ops.crawler import Crawler, Seen, percentile
+from hotpath.ops.http import Reply
 
 # What a demo that was started may take before it is killed.
 SECONDS = 120.0
@@ -273,7 +274,7 @@ def seen(*answers: tuple[int, str | None, bytes]) -> Seen:
     found = Seen()
     for status, generation, body in answers:
         headers = {} if generation is None else {"x-hotpath-generation": generation}
-        found.add(Answer(status, headers, body, 0.001))
+        found.add(Reply(status, headers, body, 0.001))
     return found
 
 

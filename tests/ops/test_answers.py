@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
-from hotpath.ops.answers import Heard, Judgement, Page, Published, edge_status, judge, lifetime_seconds, unpacked
+from hotpath.ops.answers import Judgement, Page, Published, edge_status, judge, lifetime_seconds, unpacked
+from hotpath.ops.http import Reply
 from hotpath.pages.policy import Policy
 from hotpath.pages.routes import Expectations
 from hotpath.store.manifest import Item, Representation
@@ -45,16 +46,16 @@ def published(**changes: Any) -> Published:
     return replace(base, **changes)
 
 
-def heard(body: bytes = BODY, status: int = 200, seconds: float = 0.01, **headers: Any) -> Heard:
+def heard(body: bytes = BODY, status: int = 200, seconds: float = 0.01, **headers: Any) -> Reply:
     fields = {"x-hotpath-generation": "42", "cache-status": "hotpath; hit; ttl=3500", "etag": '"a"'}
     fields |= {name.replace("_", "-"): value for name, value in headers.items()}
-    return Heard(status, {name: value for name, value in fields.items() if value}, body, seconds)
+    return Reply(status, {name: value for name, value in fields.items() if value}, body, seconds)
 
 
 def verdict(
-    identity: Heard | None = None,
-    gzipped: Heard | None = None,
-    head: Heard | None = None,
+    identity: Reply | None = None,
+    gzipped: Reply | None = None,
+    head: Reply | None = None,
     *,
     edge: bool = False,
     beside: Published | None = None,
@@ -97,7 +98,7 @@ def test_right_answers_are_right() -> None:
 @pytest.mark.parametrize(
     ("answer", "what", "found"),
     [
-        (Heard(0, {}, b"", 0.0, problem="connection refused"), ["GET: status"], "connection refused"),
+        (Reply(0, {}, b"", 0.0, problem="connection refused"), ["GET: status"], "connection refused"),
         (heard(status=503), ["GET: status"], "503"),
         (heard(payload(note="other")), ["content"], "bytes, sha256"),
         (heard(payload(rows=2)), ["content", "rows"], "bytes"),
@@ -110,7 +111,7 @@ def test_right_answers_are_right() -> None:
         (heard(BODY, content_encoding="br"), ["GET: coding"], "br"),
     ],
 )
-def test_a_get_that_is_wrong(answer: Heard, what: list[str], found: str) -> None:
+def test_a_get_that_is_wrong(answer: Reply, what: list[str], found: str) -> None:
     judgement = verdict(answer)
     assert [name for name in wrong(judgement) if not name.startswith(("HEAD", "GET with"))] == what
     assert found in judgement.failures[0].found
@@ -153,7 +154,7 @@ def test_an_answer_without_gzip_is_worth_a_note() -> None:
         (heard(b""), []),
     ],
 )
-def test_head_says_what_get_says(head: Heard, what: list[str]) -> None:
+def test_head_says_what_get_says(head: Reply, what: list[str]) -> None:
     assert wrong(verdict(head=head)) == what
 
 

@@ -118,7 +118,7 @@ def test_a_server_that_follows_late_is_waited_for(site: SmallSite) -> None:
     with public_site(site.hot, late) as server:
         found = check(site.hot, server.url, CheckOptions(wait_seconds=30), sleep=pauses.append)
     assert found.is_right
-    assert found.again == 12
+    assert found.asked_again == 12
     assert len(pauses) == 1
     assert lines(found)[-2] == "12 were right only when asked again"
 

@@ -156,7 +156,7 @@ def build(
     warn(night.warnings)
     try:
         if as_json:
-            print_json(night.as_dict())
+            print_json(night)
             return
         if not quiet:
             _say_published(report.published, hot.store.root, f" in {report.seconds:.1f} s")
@@ -176,7 +176,7 @@ def status(target: str, as_json: bool) -> None:
     """Say which generation is served, which others there are, and how old they are."""
     found = status_operation.status(load_site_or_store(target))
     if as_json:
-        print_json(found.as_dict())
+        print_json(found)
     else:
         say(*status_operation.lines(found))
     if not found.is_hot:
@@ -267,7 +267,7 @@ def verify(target: str, repair: bool, as_json: bool) -> None:
             "nothing is published here, so nothing was read", path=store.root, fix="run 'hotpath build TARGET' first"
         )
     if as_json:
-        print_json(found.as_dict())
+        print_json(found)
     else:
         say(*verify_operation.lines(found))
         if not found.is_sound:
@@ -303,7 +303,7 @@ def import_(store: Path, directory: Path, prefix: str, strip_suffix: str, valida
         validate=load_validator(validate) if validate else None,
     )
     if as_json:
-        print_json(published.as_dict())
+        print_json(published)
     else:
         _say_published(published, store, "")
 
@@ -317,7 +317,7 @@ def explain(target: str, url: str, accept_encoding: str | None, as_json: bool) -
     """Say which key, file and headers a GET of URL gets, or why it is not hot."""
     found = explain_operation.explain(load(target), url, accept_encoding)
     if as_json:
-        print_json(found.as_dict())
+        print_json(found)
     else:
         say(*explain_operation.lines(found))
     if not found.hot:
@@ -333,7 +333,7 @@ def warm(urls: tuple[str, ...], deadline: str, concurrency: int, as_json: bool) 
     """Fetch each URL of a fresh deploy until it is 200; exit 0 only when all are."""
     found = warm_operation.warm(urls, concurrency=concurrency, deadline_seconds=parse_seconds(deadline, "--deadline"))
     if as_json:
-        print_json([one.as_dict() for one in found])
+        print_json(found)
     else:
         say(*warm_operation.lines(found))
     if not all(one.is_warm for one in found):
@@ -351,7 +351,7 @@ def audit(paths: tuple[Path, ...], everything: bool, sarif: Path | None, as_json
     if sarif:
         audit_operation.write_sarif(found, sarif, notes=everything)
     if as_json:
-        print_json(found.as_dict())
+        print_json(found)
     else:
         say(*audit_operation.lines(found, notes=everything))
     if found.findings:

@@ -26,7 +26,8 @@ from urllib.parse import quote, urlsplit
 
 from hotpath.cli.demo_screen import Row, Screen, latency, problems, screen_for
 from hotpath.errors import HotpathError
-from hotpath.ops.crawler import Answer, Crawler
+from hotpath.ops.crawler import Crawler
+from hotpath.ops.http import Reply
 from hotpath.process.signals import INTERRUPTED, exit_code_of, interruptible
 
 TARGET = "marketpulse:hot"
@@ -294,7 +295,7 @@ def _attack(
 
 
 def _report(
-    rows: Sequence[Row], conditional: Mapping[str, Answer], reconnections: int, place: Workplace, screen: Screen
+    rows: Sequence[Row], conditional: Mapping[str, Reply], reconnections: int, place: Workplace, screen: Screen
 ) -> int:
     hot = [row for row in rows if row.hot]
     cold = [row for row in rows if not row.hot]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +96,13 @@ def _complain(line: str) -> None:
 
 
 def print_json(value: object) -> None:
-    """One object on stdout."""
+    """One object on stdout; a dataclass by the names of its fields, or as its ``as_dict`` says."""
     click.get_current_context().meta[_PRINTED] = True
-    click.echo(json.dumps(value))
+    click.echo(json.dumps(value, default=_plain))
+
+
+def _plain(value: Any) -> object:
+    return value.as_dict() if hasattr(value, "as_dict") else asdict(value)
 
 
 def print_error(context: click.Context, error: HotpathError) -> None:

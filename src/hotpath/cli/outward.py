@@ -82,7 +82,7 @@ def check(
     else:
         warn(alerts.wrong(store, "check.wrong", f"{base_url}: {told[-1]}", told))
     if as_json:
-        print_json(found.as_dict())
+        print_json(found)
     else:
         say(*told)
     if not found.is_right:
@@ -97,7 +97,7 @@ def alert(action: str, as_json: bool) -> None:
     alerts = alerts_from_environment()
     deliveries = alerts.test()
     if as_json:
-        print_json([one.as_dict() for one in deliveries])
+        print_json(deliveries)
     for one in deliveries if not as_json else ():
         say(f"{one.way}: {'sent' if one.problem is None else f'NOT SENT: {one.problem}'}")
         warn([one.warning] if one.warning else [])
@@ -148,7 +148,7 @@ def recover(
     if dry_run:
         plan = recover_operation.plan(hot, options, target=target, new=new)
         if as_json:
-            print_json(plan.as_dict())
+            print_json(plan)
         else:
             say(*recover_operation.plan_lines(plan))
         if plan.stops:
@@ -173,7 +173,7 @@ def recover(
         report=(lambda entry: None) if as_json else report,
     )
     if as_json:
-        print_json(found.as_dict())
+        print_json(found)
     else:
         say(*(recover_operation.ending(found) if found.changed else recover_operation.lines(found)))
     if not found.finished:

@@ -12,6 +12,7 @@ import orjson
 
 from hotpath.batch.measure import measure
 from hotpath.errors import ItemError
+from hotpath.ops.http import Reply
 from hotpath.pages.payload import is_json
 from hotpath.pages.routes import Expectations
 from hotpath.store.manifest import Item
@@ -25,32 +26,6 @@ EXTRA_BYTES = 1024 * 1024
 _CACHES = ("cf-cache-status", "cdn-cache", "x-cache-status", "x-cache")
 _DIRECTIVE = re.compile(r"([a-z-]+)\s*=\s*\"?(\d+)")
 _TTL = re.compile(r"\bttl=(-?\d+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """One answer as it came; header names are in lower case. ``status`` is 0 and ``problem`` says why where none did.
-
-    ``is_whole`` is false where there was more than was read.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    seconds: float
-    is_whole: bool = True
-    problem: str | None = None
-
-    @property
-    def generation(self) -> str | None:
-        """The generation it says it is of."""
-        return self.headers.get("x-hotpath-generation")
-
-    @property
-    def age(self) -> int | None:
-        """Seconds since a cache stored it (RFC 9111 §5.1); ``None`` where no cache says so."""
-        value = self.headers.get("age", "").strip()
-        return int(value) if value.isascii() and value.isdigit() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +68,6 @@ class Failure:
         why = f" ({self.why})" if self.why else ""
         return f"{self.url}: {self.what}: expected {self.expected}, found {self.found}{why}"
 
-    def as_dict(self) -> dict[str, object]:
-        """For ``--json``."""
-        return {
-            "url": self.url,
-            "what": self.what,
-            "expected": self.expected,
-            "found": self.found,
-            "why": self.why,
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
@@ -114,9 +79,9 @@ class Judgement:
 
 def judge(
     page: Page,
-    identity: Heard,
-    gzipped: Heard,
-    head: Heard,
+    identity: Reply,
+    gzipped: Reply,
+    head: Reply,
     published: Published,
     *,
     edge: bool,
@@ -128,11 +93,11 @@ def judge(
     """
     failures: list[Failure] = []
     notes: list[str] = []
-    for what, heard in (("GET", identity), ("GET with gzip", gzipped), ("HEAD", head)):
-        if what == "GET" or heard.status != identity.status:  # the same of all three is one failure
-            failures += _unanswered(page, what, heard)
-        if max_seconds is not None and heard.status and heard.seconds > max_seconds:
-            failures.append(Failure(page.url, f"{what}: time", f"at most {max_seconds:g} s", f"{heard.seconds:.2f} s"))
+    for what, reply in (("GET", identity), ("GET with gzip", gzipped), ("HEAD", head)):
+        if what == "GET" or reply.status != identity.status:  # the same of all three is one failure
+            failures += _unanswered(page, what, reply)
+        if max_seconds is not None and reply.status and reply.seconds > max_seconds:
+            failures.append(Failure(page.url, f"{what}: time", f"at most {max_seconds:g} s", f"{reply.seconds:.2f} s"))
     if identity.status == 200:
         _judge_get(page, "GET", identity, published, edge, failures, notes)
     if gzipped.status == 200:
@@ -179,33 +144,33 @@ def unpacked(body: bytes, max_bytes: int) -> bytes | None:
     return data if decoder.eof or len(data) > max_bytes else None
 
 
-def _unanswered(page: Page, what: str, heard: Heard) -> list[Failure]:
-    if heard.status == 200:
+def _unanswered(page: Page, what: str, reply: Reply) -> list[Failure]:
+    if reply.status == 200:
         return []
-    if not heard.status:
-        return [Failure(page.url, f"{what}: status", "200", heard.problem or "no answer")]
+    if not reply.status:
+        return [Failure(page.url, f"{what}: status", "200", reply.problem or "no answer")]
     why = None
-    if location := heard.headers.get("location"):
+    if location := reply.headers.get("location"):
         why = f"redirects are not followed; it leads to {location}: give the base URL that answers itself"
-    elif heard.generation is None and heard.status == 404:
+    elif reply.generation is None and reply.status == 404:
         why = "the app answered, not hotpath: it does not serve this generation, or under another path"
-    return [Failure(page.url, f"{what}: status", "200", str(heard.status), why)]
+    return [Failure(page.url, f"{what}: status", "200", str(reply.status), why)]
 
 
 def _judge_get(
     page: Page,
     what: str,
-    heard: Heard,
+    reply: Reply,
     published: Published,
     edge: bool,
     failures: list[Failure],
     notes: list[str],
 ) -> None:
     """One GET that was answered with 200: coding, generation, bytes, rows."""
-    coding = heard.headers.get("content-encoding", "identity").strip().lower() or "identity"
-    body: bytes | None = heard.body
+    coding = reply.headers.get("content-encoding", "identity").strip().lower() or "identity"
+    body: bytes | None = reply.body
     if coding == "gzip":
-        body = unpacked(heard.body, most_bytes(page.item)) if heard.is_whole else None
+        body = unpacked(reply.body, most_bytes(page.item)) if reply.is_whole else None
     elif coding != "identity":
         failures.append(
             Failure(
@@ -222,13 +187,13 @@ def _judge_get(
         failures.append(Failure(page.url, f"{what}: coding", "gzip that decodes to the page", "no whole gzip"))
         return
     digest = hashlib.sha256(body).digest()
-    other = _other_generation(page, heard, digest, published, edge)
+    other = _other_generation(page, reply, digest, published, edge)
     if isinstance(other, str):
         notes.append(other)
         return
     if other is not None:
         failures.append(other)
-        if digest == published.digest_in(_number(heard.generation) or 0, page.item.key):
+        if digest == published.digest_in(_number(reply.generation) or 0, page.item.key):
             return  # the bytes of that generation: said already
     if digest != page.item.identity.sha256:
         failures.append(
@@ -236,19 +201,19 @@ def _judge_get(
                 page.url,
                 "content",
                 f"{page.item.identity.length} bytes, sha256 {page.item.identity.sha256.hex()[:16]}…",
-                f"{len(body)} bytes{'' if heard.is_whole else ' and more'}, sha256 {digest.hex()[:16]}…",
+                f"{len(body)} bytes{'' if reply.is_whole else ' and more'}, sha256 {digest.hex()[:16]}…",
             )
         )
     failures += _wrong_rows(page, body)
-    if (left := _time_left(heard)) is not None and left < 0:
+    if (left := _time_left(reply)) is not None and left < 0:
         notes.append(f"{page.url}: {-left} s past its lifetime; it is served all the same")
 
 
 def _other_generation(
-    page: Page, heard: Heard, digest: bytes, published: Published, edge: bool
+    page: Page, reply: Reply, digest: bytes, published: Published, edge: bool
 ) -> Failure | str | None:
     """What is to say of an answer that is not of the current generation; text where that is all right."""
-    said = heard.generation
+    said = reply.generation
     expected = str(published.generation)
     if said == expected or (said is None and not published.says_generation):
         return None
@@ -256,7 +221,7 @@ def _other_generation(
         why = "the app answered and not hotpath, or a cache takes X-Hotpath-Generation away"
         return Failure(page.url, "generation", expected, "none", why)
     number = _number(said)
-    age, lifetime = heard.age, lifetime_seconds(page.item)
+    age, lifetime = reply.age, lifetime_seconds(page.item)
     is_copy_from_before = age is not None and published.now - age <= published.at + SLACK_SECONDS
     if number is not None and number in published.bad:
         why = f"generation {number} is marked bad ({published.bad[number]}); purge the edge"
@@ -305,7 +270,7 @@ def _wrong_rows(page: Page, body: bytes) -> list[Failure]:
     return []
 
 
-def _judge_head(page: Page, identity: Heard, head: Heard, failures: list[Failure]) -> None:
+def _judge_head(page: Page, identity: Reply, head: Reply, failures: list[Failure]) -> None:
     if head.generation != identity.generation:
         return  # a copy of another generation: said of the GET
     length, expected = head.headers.get("content-length", ""), str(len(identity.body))
@@ -321,8 +286,8 @@ def _number(generation: str | None) -> int | None:
     return int(generation) if generation and generation.isascii() and generation.isdigit() else None
 
 
-def _time_left(heard: Heard) -> int | None:
-    for member in heard.headers.get("cache-status", "").split(","):
+def _time_left(reply: Reply) -> int | None:
+    for member in reply.headers.get("cache-status", "").split(","):
         if member.strip().startswith("hotpath;") and (found := _TTL.search(member)):
-            return int(found[1]) - (heard.age or 0)
+            return int(found[1]) - (reply.age or 0)
     return None

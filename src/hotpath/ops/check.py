@@ -8,14 +8,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from urllib.parse import urlsplit
+from dataclasses import asdict, dataclass, field, replace
 
-from hotpath.errors import DeclarationError, HotpathError, Unreachable
-from hotpath.ops.answers import Failure, Heard, Judgement, Page, Published, edge_status, judge, most_bytes
+from hotpath.errors import DeclarationError, HotpathError
+from hotpath.ops.answers import Failure, Judgement, Page, Published, edge_status, judge, most_bytes
 from hotpath.ops.crawler import percentile
 from hotpath.ops.explain import explain
-from hotpath.ops.http import Client, parse_url
+from hotpath.ops.http import Client, Reply, parse_url, request_target
 from hotpath.site import Hotpath
 from hotpath.store.manifest import Manifest
 from hotpath.store.store import Store
@@ -68,8 +67,8 @@ class CheckReport:
     """What the public endpoints answered, beside generation ``generation``.
 
     ``asked`` of ``pages`` were asked for, ``critical`` of them are critical; ``answered`` got an answer below 500;
-    ``again`` answers were right only when they were asked for again. ``seconds`` are the times of all answers, ``edge``
-    counts what a cache said of them.
+    ``asked_again`` answers were right only when they were asked for again. ``seconds`` are the times of all
+    answers, ``edge`` counts what a cache said of them.
     """
 
     base_url: str
@@ -78,7 +77,7 @@ class CheckReport:
     asked: int
     answered: int
     critical: int
-    again: int
+    asked_again: int
     failures: tuple[Failure, ...]
     notes: tuple[str, ...]
     seconds: tuple[float, ...] = field(repr=False)
@@ -91,38 +90,23 @@ class CheckReport:
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``. Times are in milliseconds."""
-        return {
-            "right": self.is_right,
-            "base_url": self.base_url,
-            "generation": self.generation,
-            "pages": self.pages,
-            "asked": self.asked,
-            "answered": self.answered,
-            "critical": self.critical,
-            "asked_again": self.again,
-            "failures": [failure.as_dict() for failure in self.failures],
-            "notes": list(self.notes),
-            "latency_ms": {
-                name: round(percentile(self.seconds, share) * 1e3, 1)
-                for name, share in (("median", 0.5), ("p99", 0.99), ("slowest", 1.0))
-            }
-            if self.seconds
-            else None,
-            "slowest": self.slowest,
-            "edge": dict(self.edge),
-        }
+        facts = asdict(self)
+        del facts["seconds"]
+        shares = (("median", 0.5), ("p99", 0.99), ("slowest", 1.0)) if self.seconds else ()
+        latency = {name: round(percentile(self.seconds, share) * 1e3, 1) for name, share in shares}
+        return {"right": self.is_right, **facts, "latency_ms": latency or None}
 
 
 @dataclass(slots=True)
 class _Asked:
     """The three answers of one page."""
 
-    identity: Heard
-    gzipped: Heard
-    head: Heard
+    identity: Reply
+    gzipped: Reply
+    head: Reply
 
     @property
-    def all(self) -> tuple[Heard, Heard, Heard]:
+    def all(self) -> tuple[Reply, Reply, Reply]:
         return self.identity, self.gzipped, self.head
 
 
@@ -236,13 +220,13 @@ def _ask_all(pages: Sequence[Page], base_url: str, options: CheckOptions) -> dic
 
     def ask(page: Page) -> tuple[str, _Asked]:
         if not answered.is_set() and silent["pages"] >= GIVE_UP_AFTER:
-            given_up = Heard(0, {}, b"", 0.0, problem=f"not asked: {GIVE_UP_AFTER} pages before got no answer")
+            given_up = Reply(0, {}, b"", 0.0, problem=f"not asked: {GIVE_UP_AFTER} pages before got no answer")
             return page.url, _Asked(given_up, given_up, given_up)
         if not hasattr(local, "client"):
             local.client = Client(base_url, timeout_seconds=options.timeout_seconds, shown=base_url)
             clients.append(local.client)
         found = _ask(local.client, page)
-        if any(heard.status for heard in found.all):
+        if any(reply.status for reply in found.all):
             answered.set()
         else:
             silent["pages"] += 1
@@ -257,33 +241,23 @@ def _ask_all(pages: Sequence[Page], base_url: str, options: CheckOptions) -> dic
 
 
 def _ask(client: Client, page: Page) -> _Asked:
-    parts = urlsplit(page.url)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    most = most_bytes(page.item)
+    target, most = request_target(page.url), most_bytes(page.item)
 
-    def heard(method: str, accept: str) -> Heard:
-        try:
-            reply = client.ask(method, target, {"Accept-Encoding": accept}, max_bytes=most)
-        except Unreachable as error:
-            return Heard(0, {}, b"", 0.0, problem=error.problem)
-        headers: dict[str, str] = {}
-        for name, value in reply.headers:
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        return Heard(reply.status, headers, reply.body, reply.seconds, reply.is_whole)
+    def reply(method: str, accept: str) -> Reply:
+        return client.get(target, {"Accept-Encoding": accept}, method=method, max_bytes=most)
 
-    identity = heard("GET", "identity")
+    identity = reply("GET", "identity")
     if not identity.status:
         return _Asked(identity, identity, identity)
-    return _Asked(identity, heard("GET", "gzip"), heard("HEAD", "identity"))
+    return _Asked(identity, reply("GET", "gzip"), reply("HEAD", "identity"))
 
 
 def _judgements(
     plan: _Plan, asked: Mapping[str, _Asked], store: Store, options: CheckOptions
 ) -> list[tuple[Page, Judgement]]:
-    heard = [answer for found in asked.values() for answer in found.all]
     says = plan.says_generation
     if says is None:
-        says = any(answer.generation is not None for answer in heard)
+        says = any(reply.generation is not None for replies in asked.values() for reply in replies.all)
     digests = _Digests(store)
     published = Published(plan.generation, plan.at, store.clock(), plan.bad, digests, says)
     return [
@@ -324,7 +298,7 @@ def _report(
         asked=len(plan.pages),
         answered=sum(0 < found.identity.status < 500 for found in asked.values()),
         critical=plan.critical,
-        again=again,
+        asked_again=again,
         failures=tuple(failure for _, judgement in judged for failure in judgement.failures),
         notes=tuple(notes),
         seconds=tuple(answer.seconds for answer, _ in answers),
@@ -381,8 +355,8 @@ def lines(found: CheckReport, most: int = 20) -> list[str]:
     told += [f"note: {note}" for note in found.notes[:most]]
     if len(found.notes) > most:
         told.append(f"… and {len(found.notes) - most} more notes")
-    if found.again:
-        told.append(f"{found.again} were right only when asked again")
+    if found.asked_again:
+        told.append(f"{found.asked_again} were right only when asked again")
     wrong = len({failure.url for failure in found.failures})
     told.append(f"{wrong} of {found.asked} pages are WRONG" if wrong else "every answer is what was published")
     return told

@@ -23,19 +23,6 @@ class Explanation:
     status: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
 
-    def as_dict(self) -> dict[str, object]:
-        """For ``--json``."""
-        return {
-            "url": self.url,
-            "hot": self.hot,
-            "reason": self.reason,
-            "key": self.key,
-            "file": self.file,
-            "route": self.route,
-            "status": self.status,
-            "headers": [list(pair) for pair in self.headers],
-        }
-
 
 def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Explanation:
     """Resolve ``url`` (a path, or a whole URL whose host does not matter) exactly as the middleware would."""

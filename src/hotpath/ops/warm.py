@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import orjson
 
-from hotpath.errors import DeclarationError, Unreachable
-from hotpath.ops.http import Client, parse_url
+from hotpath.errors import DeclarationError
+from hotpath.ops.http import Client, parse_url, request_target
 
 CONCURRENCY = 8
 DEADLINE_SECONDS = 60.0
@@ -35,16 +35,6 @@ class Warmed:
         """Whether it was 200."""
         return self.status == 200
 
-    def as_dict(self) -> dict[str, object]:
-        """For ``--json``."""
-        return {
-            "url": self.url,
-            "status": self.status,
-            "tries": self.tries,
-            "seconds": round(self.seconds, 3),
-            "problem": self.problem,
-        }
-
 
 def warm(
     urls: Sequence[str], *, concurrency: int = CONCURRENCY, deadline_seconds: float = DEADLINE_SECONDS
@@ -65,27 +55,21 @@ def warm(
 
 
 def _warm_one(url: str, deadline: float) -> Warmed:
-    parts = parse_url(url, "URL")
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     started = time.monotonic()
     status: int | None = None
     problem: str | None = "there was no time left"
     tries = 0
     while (left := deadline - time.monotonic()) > 0:
         tries += 1
-        client = Client(url, timeout_seconds=left, shown=url)
-        try:
-            reply = client.ask("GET", target, max_bytes=MAX_BODY_BYTES)
-            status = reply.status
-            problem = None if status == 200 else f"answered {status}{_why(reply.body)}"
-        except Unreachable as error:
-            status, problem = None, str(error).removeprefix(f"{url}: ")
-        finally:
-            client.close()
+        with Client(url, timeout_seconds=left, shown=url, max_bytes=MAX_BODY_BYTES) as client:
+            reply = client.get(request_target(url))
+        status, problem = reply.status or None, reply.problem
         if status == 200:
             break
+        if status is not None:
+            problem = f"answered {status}{_why(reply.body)}"
         time.sleep(min(PAUSE_SECONDS, max(0.0, deadline - time.monotonic())))
-    return Warmed(url, status, tries, time.monotonic() - started, problem)
+    return Warmed(url, status, tries, round(time.monotonic() - started, 3), problem)
 
 
 def _why(body: bytes) -> str:

@@ -70,10 +70,6 @@ class Plan:
     stops: bool
     steps: tuple[PlannedStep, ...]
 
-    def as_dict(self) -> dict[str, object]:
-        """For ``--json``."""
-        return asdict(self)
-
 
 def recover(
     hot: Hotpath,
