@@ -86,7 +86,7 @@ def test_a_check_that_cannot_be_made_is_alerted_of(project: Path, people: People
 def test_alerts_that_nobody_gets_are_refused(project: Path, arguments: list[str]) -> None:
     found = hotpath(project, *arguments, "--alert")
     assert found.code == 2
-    assert "--alert: no way is configured; set HOTPATH_ALERT_WEBHOOK" in found.err
+    assert "--alert: no way to send one is set; set HOTPATH_ALERT_WEBHOOK" in found.err
 
 
 def test_a_wrong_check_url_is_refused_before_anything_is_built(project: Path) -> None:
