@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote, urlsplit
 
-from hotpath.cli.demo_screen import Row, Screen, latency, problems, screen_for
+from hotpath.cli.demo_screen import Row, Screen, latency, problems
 from hotpath.errors import HotpathError
 from hotpath.ops.crawler import Crawler
 from hotpath.ops.http import Reply
@@ -161,7 +161,7 @@ class Workplace:
             try:
                 yield server, self._port_of(server)
             finally:
-                _end(server)
+                end_server(server)
 
     def _port_of(self, server: subprocess.Popen[bytes]) -> int:
         deadline = time.monotonic() + START_SECONDS
@@ -194,7 +194,8 @@ class Workplace:
                 self.gone.rename(self.database)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end_server(process: subprocess.Popen[bytes]) -> None:
+    """Terminate it, and kill it where that takes too long."""
     process.terminate()
     try:
         process.wait(STOP_SECONDS)
@@ -258,8 +259,8 @@ def run(
     Returns the exit code: 0, 1 when a hot page did not stand or the backend was not broken, 130 after Ctrl-C. Raises
     ``DemoError`` when the demo could not be run to its end.
     """
-    screen = screen_for(out or sys.stdout)
     _require_extras()
+    screen = Screen(out or sys.stdout)
     options = ["--tickers", str(tickers)] if csv is None else ["--csv", str(csv.resolve()), f"--market={market}"]
     try:
         with interruptible(), _directory(keep) as root:
