@@ -345,5 +345,5 @@ def test_a_wrong_setting_is_named_and_no_secret_shown(given: dict[str, str], tol
 def test_alerts_that_could_not_work(seconds: int) -> None:
     with pytest.raises(DeclarationError):
         Alerts(remind_seconds=seconds)
-    with pytest.raises(DeclarationError, match="the same one"):
+    with pytest.raises(DeclarationError, match="are the same"):
         Alerts([Pigeon(), Pigeon()])

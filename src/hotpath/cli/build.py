@@ -13,7 +13,7 @@ from hotpath.cli.progress import progress_for
 from hotpath.cli.targets import load, load_validator
 from hotpath.errors import HotpathError, TargetError
 from hotpath.ops.check import public_base
-from hotpath.ops.night import run_night
+from hotpath.ops.night import Night, run_night
 from hotpath.options import human_bytes
 from hotpath.store.import_directory import import_directory
 from hotpath.store.publish import Published
@@ -60,17 +60,21 @@ def build(
     # Before anything says that a run begins: that there is nothing to do says nothing about the last night.
     idle = nothing_to_retry(hot) if retry_failed else None
     if idle is not None:
-        show({"generation": None, "told": idle}, [] if quiet else [idle], as_json)
+        show({"generation": None, "reason": idle}, [] if quiet else [idle], as_json)
         return
     night = run_night(hot, run, alerts=alerts, check_url=check_url, warn=lambda text: warn([text]))
-    report = night.report
     warn(night.warnings)
+    _say_night(night, hot.store.root, quiet, as_json)
+
+
+def _say_night(night: Night, root: Path, quiet: bool, as_json: bool) -> None:
+    report = night.report
     try:
         if as_json:
             print_json(night)
             return
         if not quiet:
-            _say_published(report.published, hot.store.root, f" in {report.seconds:.1f} s")
+            _say_published(report.published, root, f" in {report.seconds:.1f} s")
     except OSError as error:  # the exit code 1 would say that nothing was published
         warn([f"generation {report.published.sequence} is published, but stdout does not take it: {error.strerror}"])
     warn(report.warnings)

@@ -22,22 +22,22 @@ class Row:
 
 def problems(rows: Iterable[Row]) -> list[str]:
     """Everything that makes the demo's claim untrue; empty when hot pages stood and the backend was really broken."""
-    found = []
+    texts = []
     for row in rows:
         if row.before.status != 200:
-            found.append(f"{row.path} was {_status(row.before)} while all was well")
+            texts.append(f"{row.path} was {_status(row.before)} while all was well")
         elif not row.hot:
             if row.after.status == 200:
-                found.append(f"{row.path} still answered 200, so the backend was not broken and nothing is shown")
+                texts.append(f"{row.path} still answered 200, so the backend was not broken and nothing is shown")
         elif row.before.generation is None:
-            found.append(f"{row.path} is hot and was answered by the app, not from a generation")
+            texts.append(f"{row.path} is hot and was answered by the app, not from a generation")
         elif row.after.status != 200:
-            found.append(f"{row.path} is hot and was {_status(row.after)} without its backend")
+            texts.append(f"{row.path} is hot and was {_status(row.after)} without its backend")
         elif row.after.generation is None:
-            found.append(f"{row.path} is hot and was answered by the app while its backend was gone")
+            texts.append(f"{row.path} is hot and was answered by the app while its backend was gone")
         elif len(row.before.digests | row.after.digests) != 1:
-            found.append(f"{row.path} changed its bytes between before and after")
-    return found
+            texts.append(f"{row.path} changed its bytes between before and after")
+    return texts
 
 
 def _status(seen: Seen) -> str:

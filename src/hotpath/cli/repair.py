@@ -33,6 +33,7 @@ from hotpath.store.quarantine import approve as approve_generation
 @batch_options
 @click.option("--new", is_flag=True, help="Begin another recovery, where this would continue the last one.")
 @JSON
+# Long since each of its options is a line.
 def recover(
     target: str,
     rollback: bool,

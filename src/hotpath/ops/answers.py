@@ -38,7 +38,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class Expected:
     """What the answers are compared with.
 
     ``at`` is when ``generation`` became the one to serve, ``now`` when the answers came (seconds since the epoch).
@@ -70,24 +70,24 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Comparison:
     """``failures`` are wrong, ``notes`` are worth knowing."""
 
     failures: tuple[Failure, ...]
     notes: tuple[str, ...] = ()
 
 
-def judge(
+def compare(
     page: Page,
     identity: Reply,
     gzipped: Reply,
     head: Reply,
-    published: Published,
+    published: Expected,
     *,
     edge: bool,
     max_seconds: float | None,
-) -> Judgement:
-    """Judge the three answers of a page: to a GET that takes no coding, to one that takes gzip, and to HEAD.
+) -> Comparison:
+    """Compare the three answers of a page: to a GET that takes no coding, to one that takes gzip, and to HEAD.
 
     With ``edge``, an older generation is right as long as a cache may keep what it stored before the current one.
     """
@@ -99,13 +99,13 @@ def judge(
         if max_seconds is not None and reply.status and reply.seconds > max_seconds:
             failures.append(Failure(page.url, f"{what}: time", f"at most {max_seconds:g} s", f"{reply.seconds:.2f} s"))
     if identity.status == 200:
-        _judge_get(page, "GET", identity, published, edge, failures, notes)
+        _compare_get(page, "GET", identity, published, edge, failures, notes)
     if gzipped.status == 200:
-        _judge_get(page, "GET with gzip", gzipped, published, edge, failures, notes)
+        _compare_get(page, "GET with gzip", gzipped, published, edge, failures, notes)
     if identity.status == head.status == 200:
-        _judge_head(page, identity, head, failures)
+        _compare_head(page, identity, head, failures)
     # The same words of two answers are one failure.
-    return Judgement(tuple(dict.fromkeys(failures)), tuple(dict.fromkeys(notes)))
+    return Comparison(tuple(dict.fromkeys(failures)), tuple(dict.fromkeys(notes)))
 
 
 def edge_status(headers: Mapping[str, str]) -> str | None:
@@ -125,8 +125,8 @@ def lifetime_seconds(item: Item) -> int:
     """How long a cache may answer with a copy: the ``max-age`` it goes by, and ``stale-while-revalidate`` on top."""
     policy = item.policy
     field = (policy.cdn_cache_control or policy.cache_control).lower()
-    found = {name: int(seconds) for name, seconds in _DIRECTIVE.findall(field)}
-    return found.get("s-maxage", found.get("max-age", 0)) + found.get("stale-while-revalidate", 0)
+    directives = {name: int(seconds) for name, seconds in _DIRECTIVE.findall(field)}
+    return directives.get("s-maxage", directives.get("max-age", 0)) + directives.get("stale-while-revalidate", 0)
 
 
 def most_bytes(item: Item) -> int:
@@ -157,34 +157,18 @@ def _unanswered(page: Page, what: str, reply: Reply) -> list[Failure]:
     return [Failure(page.url, f"{what}: status", "200", str(reply.status), why)]
 
 
-def _judge_get(
+def _compare_get(
     page: Page,
     what: str,
     reply: Reply,
-    published: Published,
+    published: Expected,
     edge: bool,
     failures: list[Failure],
     notes: list[str],
 ) -> None:
     """One GET that was answered with 200: coding, generation, bytes, rows."""
-    coding = reply.headers.get("content-encoding", "identity").strip().lower() or "identity"
-    body: bytes | None = reply.body
-    if coding == "gzip":
-        body = unpacked(reply.body, most_bytes(page.item)) if reply.is_whole else None
-    elif coding != "identity":
-        failures.append(
-            Failure(
-                page.url, f"{what}: coding", "gzip or none", coding, "it was not in Accept-Encoding (RFC 9110 §12.5.3)"
-            )
-        )
-        return
-    if what == "GET" and coding != "identity":
-        failures.append(Failure(page.url, f"{what}: coding", "none", coding, "Accept-Encoding was identity"))
-    has_gzip = any(one.coding == "gzip" for one in page.item.representations)
-    if what != "GET" and coding == "identity" and has_gzip:
-        notes.append(f"{page.url}: gzip was asked for and there is one, the answer came without")
+    body = _decoded(page, what, reply, failures, notes)
     if body is None:
-        failures.append(Failure(page.url, f"{what}: coding", "gzip that decodes to the page", "no whole gzip"))
         return
     digest = hashlib.sha256(body).digest()
     other = _other_generation(page, reply, digest, published, edge)
@@ -194,24 +178,41 @@ def _judge_get(
     if other is not None:
         failures.append(other)
         if digest == published.digest_in(_number(reply.generation) or 0, page.item.key):
-            return  # the bytes of that generation: said already
-    if digest != page.item.identity.sha256:
-        failures.append(
-            Failure(
-                page.url,
-                "content",
-                f"{page.item.identity.length} bytes, sha256 {page.item.identity.sha256.hex()[:16]}…",
-                f"{len(body)} bytes{'' if reply.is_whole else ' and more'}, sha256 {digest.hex()[:16]}…",
-            )
-        )
+            return  # the bytes of that generation: one failure says it
+    identity = page.item.identity
+    if digest != identity.sha256:
+        expected = f"{identity.length} bytes, sha256 {identity.sha256.hex()[:16]}…"
+        size = f"{len(body)} bytes{'' if reply.is_whole else ' and more'}"
+        failures.append(Failure(page.url, "content", expected, f"{size}, sha256 {digest.hex()[:16]}…"))
     failures += _wrong_rows(page, body)
     if (left := _time_left(reply)) is not None and left < 0:
         notes.append(f"{page.url}: {-left} s past its lifetime; it is served all the same")
 
 
-def _other_generation(
-    page: Page, reply: Reply, digest: bytes, published: Published, edge: bool
-) -> Failure | str | None:
+def _decoded(page: Page, what: str, reply: Reply, failures: list[Failure], notes: list[str]) -> bytes | None:
+    """The body without its coding; ``None`` where it cannot be decoded."""
+
+    def wrong(expected: str, coding: str, why: str | None = None) -> None:
+        failures.append(Failure(page.url, f"{what}: coding", expected, coding, why))
+
+    coding = reply.headers.get("content-encoding", "identity").strip().lower() or "identity"
+    if coding not in ("gzip", "identity"):
+        wrong("gzip or none", coding, "it was not in Accept-Encoding (RFC 9110 §12.5.3)")
+        return None
+    if what == "GET" and coding != "identity":
+        wrong("none", coding, "Accept-Encoding was identity")
+    has_gzip = any(representation.coding == "gzip" for representation in page.item.representations)
+    if what != "GET" and coding == "identity" and has_gzip:
+        notes.append(f"{page.url}: gzip was asked for and the page has it, the answer came without")
+    if coding == "identity":
+        return reply.body
+    body = unpacked(reply.body, most_bytes(page.item)) if reply.is_whole else None
+    if body is None:
+        wrong("gzip that decodes to the page", "no whole gzip")
+    return body
+
+
+def _other_generation(page: Page, reply: Reply, digest: bytes, published: Expected, edge: bool) -> Failure | str | None:
     """What is to say of an answer that is not of the current generation; text where that is all right."""
     said = reply.generation
     expected = str(published.generation)
@@ -270,7 +271,7 @@ def _wrong_rows(page: Page, body: bytes) -> list[Failure]:
     return []
 
 
-def _judge_head(page: Page, identity: Reply, head: Reply, failures: list[Failure]) -> None:
+def _compare_head(page: Page, identity: Reply, head: Reply, failures: list[Failure]) -> None:
     if head.generation != identity.generation:
         return  # a copy of another generation: said of the GET
     length, expected = head.headers.get("content-length", ""), str(len(identity.body))
@@ -288,6 +289,6 @@ def _number(generation: str | None) -> int | None:
 
 def _time_left(reply: Reply) -> int | None:
     for member in reply.headers.get("cache-status", "").split(","):
-        if member.strip().startswith("hotpath;") and (found := _TTL.search(member)):
-            return int(found[1]) - (reply.age or 0)
+        if member.strip().startswith("hotpath;") and (ttl := _TTL.search(member)):
+            return int(ttl[1]) - (reply.age or 0)
     return None

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 
 from hotpath.errors import DeclarationError, HotpathError
-from hotpath.ops.answers import Failure, Judgement, Page, Published, edge_status, judge, most_bytes
+from hotpath.ops.answers import Comparison, Expected, Failure, Page, compare, edge_status, most_bytes
 from hotpath.ops.crawler import percentile
 from hotpath.ops.explain import explain
 from hotpath.ops.http import Client, Reply, parse_url, request_target
@@ -225,12 +225,12 @@ def _ask_all(pages: Sequence[Page], base_url: str, options: CheckOptions) -> dic
         if not hasattr(local, "client"):
             local.client = Client(base_url, timeout_seconds=options.timeout_seconds, shown=base_url)
             clients.append(local.client)
-        found = _ask(local.client, page)
-        if any(reply.status for reply in found.all):
+        answers = _ask(local.client, page)
+        if any(reply.status for reply in answers.all):
             answered.set()
         else:
             silent["pages"] += 1
-        return page.url, found
+        return page.url, answers
 
     try:
         with ThreadPoolExecutor(max_workers=options.concurrency, thread_name_prefix="hotpath-check") as workers:
@@ -252,18 +252,18 @@ def _ask(client: Client, page: Page) -> _Asked:
     return _Asked(identity, reply("GET", "gzip"), reply("HEAD", "identity"))
 
 
-def _judgements(
+def _comparisons(
     plan: _Plan, asked: Mapping[str, _Asked], store: Store, options: CheckOptions
-) -> list[tuple[Page, Judgement]]:
+) -> list[tuple[Page, Comparison]]:
     says = plan.says_generation
     if says is None:
         says = any(reply.generation is not None for replies in asked.values() for reply in replies.all)
     digests = _Digests(store)
-    published = Published(plan.generation, plan.at, store.clock(), plan.bad, digests, says)
+    published = Expected(plan.generation, plan.at, store.clock(), plan.bad, digests, says)
     return [
         (
             page,
-            judge(
+            compare(
                 page,
                 asked[page.url].identity,
                 asked[page.url].gzipped,
@@ -278,15 +278,15 @@ def _judgements(
 
 
 def _wrong(plan: _Plan, asked: Mapping[str, _Asked], store: Store, options: CheckOptions) -> set[str]:
-    return {page.url for page, judgement in _judgements(plan, asked, store, options) if judgement.failures}
+    return {page.url for page, comparison in _comparisons(plan, asked, store, options) if comparison.failures}
 
 
 def _report(
     plan: _Plan, asked: Mapping[str, _Asked], store: Store, base_url: str, options: CheckOptions, again: int
 ) -> CheckReport:
-    judged = _judgements(plan, asked, store, options)
-    notes = [note for _, judgement in judged for note in judgement.notes]
-    answers = [(answer, url) for url, found in asked.items() for answer in found.all if answer.status]
+    compared = _comparisons(plan, asked, store, options)
+    notes = [note for _, comparison in compared for note in comparison.notes]
+    answers = [(answer, url) for url, replies in asked.items() for answer in replies.all if answer.status]
     if answers and all(answer.generation is None for answer, _ in answers):
         notes.append(
             "no answer says its generation (generation_header=False, or a cache takes it away); the bytes were compared"
@@ -296,10 +296,10 @@ def _report(
         generation=plan.generation,
         pages=plan.total,
         asked=len(plan.pages),
-        answered=sum(0 < found.identity.status < 500 for found in asked.values()),
+        answered=sum(0 < replies.identity.status < 500 for replies in asked.values()),
         critical=plan.critical,
         asked_again=again,
-        failures=tuple(failure for _, judgement in judged for failure in judgement.failures),
+        failures=tuple(failure for _, comparison in compared for failure in comparison.failures),
         notes=tuple(notes),
         seconds=tuple(answer.seconds for answer, _ in answers),
         slowest=max(answers, key=lambda pair: pair[0].seconds)[1] if answers else None,
@@ -327,36 +327,36 @@ class _Digests:
         return item.identity.sha256 if item else None
 
 
-def lines(found: CheckReport, most: int = 20) -> list[str]:
-    """The report as a person reads it: what is wrong in the same way is told once, ``most`` kinds at most."""
-    critical = f", {found.critical} of them critical" if found.critical else ""
-    told = [
-        f"{found.base_url}: {found.asked} of {found.pages} pages asked for{critical}, generation {found.generation}"
+def lines(report: CheckReport, most: int = 20) -> list[str]:
+    """The report as a person reads it: equal failures are one line, ``most`` kinds at most."""
+    critical = f", {report.critical} of them critical" if report.critical else ""
+    lines = [
+        f"{report.base_url}: {report.asked} of {report.pages} pages asked for{critical}, generation {report.generation}"
     ]
-    if found.seconds:
-        median, late, slowest = (percentile(found.seconds, share) * 1e3 for share in (0.5, 0.99, 1.0))
-        told.append(
-            f"  answered in {median:.0f} ms (median), 99 % in {late:.0f} ms, {found.slowest} in {slowest:.0f} ms"
+    if report.seconds:
+        median, late, slowest = (percentile(report.seconds, share) * 1e3 for share in (0.5, 0.99, 1.0))
+        lines.append(
+            f"  answered in {median:.0f} ms (median), 99 % in {late:.0f} ms, {report.slowest} in {slowest:.0f} ms"
         )
-    if found.edge:
-        told.append("  edge: " + ", ".join(f"{status} {count}" for status, count in sorted(found.edge.items())))
+    if report.edge:
+        lines.append("  edge: " + ", ".join(f"{status} {count}" for status, count in sorted(report.edge.items())))
     alike: dict[Failure, list[str]] = {}
-    for failure in found.failures:
+    for failure in report.failures:
         alike.setdefault(replace(failure, url=""), []).append(failure.url)
     for failure, urls in list(alike.items())[:most]:
         more = f" and {len(urls) - 1} more" if len(urls) > 1 else ""
-        told += [
+        lines += [
             f"WRONG {urls[0]}{more}: {failure.what}",
             f"      expected {failure.expected}",
             f"      found    {failure.found}" + (f"; {failure.why}" if failure.why else ""),
         ]
     if len(alike) > most:
-        told.append(f"… and {len(alike) - most} more kinds (--json has all)")
-    told += [f"note: {note}" for note in found.notes[:most]]
-    if len(found.notes) > most:
-        told.append(f"… and {len(found.notes) - most} more notes")
-    if found.asked_again:
-        told.append(f"{found.asked_again} were right only when asked again")
-    wrong = len({failure.url for failure in found.failures})
-    told.append(f"{wrong} of {found.asked} pages are WRONG" if wrong else "every answer is what was published")
-    return told
+        lines.append(f"… and {len(alike) - most} more kinds (--json has all)")
+    lines += [f"note: {note}" for note in report.notes[:most]]
+    if len(report.notes) > most:
+        lines.append(f"… and {len(report.notes) - most} more notes")
+    if report.asked_again:
+        lines.append(f"{report.asked_again} were right only when asked again")
+    wrong = len({failure.url for failure in report.failures})
+    lines.append(f"{wrong} of {report.asked} pages are WRONG" if wrong else "every answer is what was published")
+    return lines

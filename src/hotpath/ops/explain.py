@@ -92,15 +92,18 @@ def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
     return "; ".join(reasons)
 
 
-def lines(found: Explanation) -> list[str]:
+def lines(explanation: Explanation) -> list[str]:
     """The explanation as a person reads it."""
-    told = [f"{found.url}: {'hot' if found.hot else 'not hot, the app answers'}", f"  {found.reason}"]
-    told += [
+    lines = [
+        f"{explanation.url}: {'hot' if explanation.hot else 'not hot, the app answers'}",
+        f"  {explanation.reason}",
+    ]
+    lines += [
         f"  {name:<7}{value}"
-        for name, value in (("route", found.route), ("key", found.key), ("file", found.file))
+        for name, value in (("route", explanation.route), ("key", explanation.key), ("file", explanation.file))
         if value
     ]
-    if found.status is not None:
-        told.append(f"  HTTP {found.status}")
-    told += [f"    {name}: {value}" for name, value in found.headers]
-    return told
+    if explanation.status is not None:
+        lines.append(f"  HTTP {explanation.status}")
+    lines += [f"    {name}: {value}" for name, value in explanation.headers]
+    return lines

@@ -2,7 +2,7 @@
 
 The standard library's client, since the package needs no other one. It bounds each read but not all of them together,
 so every exchange runs in a thread of its own that is waited for no longer than allowed. It blocks the caller for that
-long: an event loop calls it by way of a thread.
+long: an event loop calls it in a thread.
 """
 
 from __future__ import annotations
@@ -86,16 +86,16 @@ def parse_url(url: str, name: str, *, secret: bool = False) -> SplitResult:
 
     Raises ``DeclarationError``.
     """
-    told = "it" if secret else repr(url)
+    text = "it" if secret else repr(url)
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  raises where it is no number
     except ValueError:
-        raise DeclarationError(f"{name}: {told} is no URL; write https://example.org") from None
+        raise DeclarationError(f"{name}: {text} is no URL; write https://example.org") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise DeclarationError(f"{name}: {told} is no URL of a web server; write https://example.org")
+        raise DeclarationError(f"{name}: {text} is no URL of a web server; write https://example.org")
     if not url.isascii() or any(character <= " " for character in url):
-        raise DeclarationError(f"{name}: {told} has characters that a URL has percent-encoded")
+        raise DeclarationError(f"{name}: {text} has characters that a URL has percent-encoded")
     return parts
 
 

@@ -75,21 +75,21 @@ def _warm_one(url: str, deadline: float) -> Warmed:
 def _why(body: bytes) -> str:
     """What ``Health`` says of a process that is not ready; nothing for any other answer."""
     try:
-        told = orjson.loads(body)["reasons"]
+        reasons = orjson.loads(body)["reasons"]
     except (orjson.JSONDecodeError, TypeError, KeyError, IndexError):
         return ""
-    reasons = [one for one in told if isinstance(one, str)] if isinstance(told, list) else []
-    # What comes from a network is not printed as it is: it could steer the terminal.
-    return "".join(f"; {''.join(filter(str.isprintable, reason))[:200]}" for reason in reasons[:5])
+    texts = [reason for reason in reasons if isinstance(reason, str)] if isinstance(reasons, list) else []
+    # Text from a network is not printed as it is: it could control the terminal.
+    return "".join(f"; {''.join(filter(str.isprintable, text))[:200]}" for text in texts[:5])
 
 
-def lines(found: Sequence[Warmed]) -> list[str]:
+def lines(pages: Sequence[Warmed]) -> list[str]:
     """As a person reads it."""
-    told = []
-    for one in found:
-        state = "warm" if one.is_warm else f"NOT WARM: {one.problem}"
-        tries = f" after {one.tries} tries" if one.tries > 1 else ""
-        told.append(f"{one.url}  {state}{tries}, {one.seconds:.2f} s")
-    cold = sum(not one.is_warm for one in found)
-    told.append(f"{len(found) - cold} of {len(found)} warm")
-    return told
+    lines = []
+    for page in pages:
+        state = "warm" if page.is_warm else f"NOT WARM: {page.problem}"
+        tries = f" after {page.tries} tries" if page.tries > 1 else ""
+        lines.append(f"{page.url}  {state}{tries}, {page.seconds:.2f} s")
+    cold = sum(not page.is_warm for page in pages)
+    lines.append(f"{len(pages) - cold} of {len(pages)} warm")
+    return lines

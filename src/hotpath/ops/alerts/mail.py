@@ -80,9 +80,10 @@ class Mail:
         raise Unreachable(f"{self.host}:{self.port}", problem)
 
     def _deliver(self, message: Message, clients: list[smtplib.SMTP]) -> Mapping[str, tuple[int, bytes]]:
-        # The host name is given since smtplib would look it up, which a silent resolver makes slow.
-        name = socket.gethostname()
-        with smtplib.SMTP(self.host, self.port, local_hostname=name, timeout=self.timeout_seconds) as client:
+        # The host name is given since smtplib would look it up, which a silent resolver makes slow. The time limit is
+        # that of ``send``; the one here only ends the thread that was left behind, a little later.
+        name, timeout = socket.gethostname(), self.timeout_seconds + 1
+        with smtplib.SMTP(self.host, self.port, local_hostname=name, timeout=timeout) as client:
             clients.append(client)
             if self.tls:
                 client.starttls(context=ssl.create_default_context())

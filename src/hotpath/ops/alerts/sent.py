@@ -44,19 +44,19 @@ def read_open(store: Store) -> Open:
         lines = store.disk.read(alerts_path(store)).splitlines()
     except FileNotFoundError:
         return {}
-    found: dict[str, dict[str, Sent]] = {}
+    open_alerts: dict[str, dict[str, Sent]] = {}
     for line in lines:
         try:
             record = orjson.loads(line)
             at, event, kind, way = record["time"], record["event"], record["kind"], record["way"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
             continue  # torn by a kill or a full disk
-        ways = found.setdefault(kind, {})
+        ways = open_alerts.setdefault(kind, {})
         if event == RESOLVED:
             ways.pop(way, None)
         elif event in (FAILED, REMINDER):
             ways[way] = Sent(ways[way].first if way in ways else at, at)
-    return {kind: ways for kind, ways in found.items() if ways}
+    return {kind: ways for kind, ways in open_alerts.items() if ways}
 
 
 def append(store: Store, records: Sequence[tuple[str, str, str]], now: int) -> None:

@@ -33,12 +33,12 @@ class Purged:
     first_left: str | None = None
 
     def __str__(self) -> str:
-        told = f"{self.provider}: {self.urls} URLs purged"
-        return f"{told}, then {self.problem} (at {self.first_left})" if self.problem else told
+        text = f"{self.provider}: {self.urls} URLs purged"
+        return f"{text}, then {self.problem} (at {self.first_left})" if self.problem else text
 
 
 class Purger(Protocol):
-    """A cache at the edge that can be told to forget."""
+    """A cache at the edge that can drop pages."""
 
     @property
     def name(self) -> str: ...
@@ -96,7 +96,7 @@ def run_calls(
 def _made(
     client: Client, call: Call, refusal: Callable[[Reply], str | None], limits: CallLimits, until: float
 ) -> str | None:
-    """Make one call; why it could not be made."""
+    """Make one call; returns why it could not be made."""
     tries = 0
     while True:
         tries += 1
@@ -107,7 +107,7 @@ def _made(
             problem = error.problem
         else:
             if reply.status == 429:
-                # Being told to wait is no failed try; patience bounds it.
+                # An answer that says to wait is no failed try; patience bounds it.
                 tries -= 1
                 pause = _retry_after(reply) or PAUSE_SECONDS
                 problem = f"429: too many purges, and it says to wait {pause:g} s more"
