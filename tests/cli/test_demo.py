@@ -87,6 +87,7 @@ def test_hot_pages_stand_cold_pages_fail_and_nothing_stays(out: io.StringIO, scr
     assert not alive(server_of(told))
 
 
+@pytest.mark.slow
 def test_a_real_table_with_gaps_is_kept_with_its_database(out: io.StringIO, scratch: Path, tmp_path: Path) -> None:
     if not SP500.exists():
         pytest.skip("the real table is not here: ../shared/data/sp500-financials.csv")
@@ -109,6 +110,7 @@ def test_a_real_table_with_gaps_is_kept_with_its_database(out: io.StringIO, scra
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.slow
 def test_hot_pages_that_were_never_published_are_exit_code_1(
     out: io.StringIO, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +151,7 @@ def test_a_database_that_someone_left_beside_the_example_is_not_taken(
         assert connection.execute("SELECT count(*) FROM stocks").fetchone() == (10,)
 
 
+@pytest.mark.slow
 def test_a_table_may_have_tickers_with_slashes_and_a_market_that_looks_like_an_option(
     out: io.StringIO, tmp_path: Path
 ) -> None:
@@ -161,6 +164,7 @@ def test_a_table_may_have_tickers_with_slashes_and_a_market_that_looks_like_an_o
     assert rows["/rankings/-x/pe_ratio"][:2] == ["hot", "200"]
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_start_is_told_with_its_last_words(
     out: io.StringIO, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

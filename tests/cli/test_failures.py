@@ -175,7 +175,7 @@ def test_a_build_without_a_standard_output(project: Path) -> None:
     assert (project / "var/hot/current").exists()
 
 
-@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+@pytest.mark.parametrize("closed", [pytest.param("stdout", marks=pytest.mark.slow), "stderr"])
 def test_a_log_on_a_full_disk_ends_no_build(project: Path, closed: str) -> None:
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [sys.executable, "-m", "hotpath", "build", "myapp:hot"]

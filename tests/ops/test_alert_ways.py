@@ -159,7 +159,9 @@ def greet_and_hang(connection: socket.socket) -> None:
     hang(connection)
 
 
-@pytest.mark.parametrize("talk", [hang, greet_slowly, greet_and_hang])
+@pytest.mark.parametrize(
+    "talk", [hang, *(pytest.param(talk, marks=pytest.mark.slow) for talk in (greet_slowly, greet_and_hang))]
+)
 def test_a_dead_mail_server_costs_its_timeout_and_no_more(talk: Any) -> None:
     with raw_server(talk) as port:
         started = time.monotonic()
@@ -222,6 +224,7 @@ def test_a_webhook_that_does_not_take_it(status: int, location: str | None) -> N
     assert len(server.asked) == 1, "not followed, not repeated"
 
 
+@pytest.mark.slow
 def test_a_webhook_that_hangs_costs_its_timeout() -> None:
     with raw_server(hang) as port:
         started = time.monotonic()

@@ -183,6 +183,7 @@ def test_an_edge_that_keeps_a_rolled_back_generation_is_wrong(site: SmallSite) -
     assert "marked bad (half the prices); purge the edge" in str(found.failures[0].why)
 
 
+@pytest.mark.slow
 def test_a_dead_server_is_not_asked_for_every_page(site: SmallSite) -> None:
     with raw_server(hang) as port:
         options = CheckOptions(wait_seconds=0, timeout_seconds=0.3, concurrency=2)

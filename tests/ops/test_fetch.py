@@ -83,7 +83,9 @@ def trickle_head(connection: socket.socket) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("talk", [hang, trickle, trickle_head])
+@pytest.mark.parametrize(
+    "talk", [trickle, *(pytest.param(talk, marks=pytest.mark.slow) for talk in (hang, trickle_head))]
+)
 def test_the_time_bounds_the_whole_exchange(talk: object) -> None:
     with raw_server(talk) as port:  # type: ignore[arg-type]
         one = client(f"http://127.0.0.1:{port}", 0.4)

@@ -6,6 +6,7 @@ import smtplib
 import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -66,12 +67,14 @@ class Mail:
         """Deliver; returns a warning where only some recipients were refused. Raises ``Unreachable``."""
         clients: list[smtplib.SMTP] = []
 
-        def close() -> None:
+        def cut_off() -> None:
             for client in clients:
-                client.close()
+                if client.sock is not None:
+                    with suppress(OSError):  # it has ended by itself
+                        client.sock.shutdown(socket.SHUT_RDWR)
 
         try:
-            refused = within(self.timeout_seconds, lambda: self._deliver(message, clients), close)
+            refused = within(self.timeout_seconds, lambda: self._deliver(message, clients), cut_off)
         except (OSError, ValueError) as error:  # an SMTPException is an OSError
             problem = self._problem(error)
         else:
