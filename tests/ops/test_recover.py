@@ -99,7 +99,7 @@ def test_damage_goes_back_to_the_newest_valid_generation(two: SmallSite) -> None
     assert not recover(two.hot, RecoveryOptions()).changed
 
 
-def test_damage_that_can_be_mended_is_no_reason_to_go_back(two: SmallSite) -> None:
+def test_damage_that_can_be_repaired_is_no_reason_to_go_back(two: SmallSite) -> None:
     path = two.hot.store.files_path(2) / "stocks/s1.json"
     path.unlink()
     path.write_bytes(b"{}")

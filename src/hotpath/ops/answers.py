@@ -130,7 +130,7 @@ def lifetime_seconds(item: Item) -> int:
 
 
 def most_bytes(item: Item) -> int:
-    """How much of an answer is looked at: a page of another night may be larger, one without an end is only wrong."""
+    """Bytes of an answer that are read: a page of another night may be larger, and an endless one is only wrong."""
     return 2 * item.identity.length + EXTRA_BYTES
 
 

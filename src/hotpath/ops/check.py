@@ -19,10 +19,10 @@ from hotpath.site import Hotpath
 from hotpath.store.manifest import Manifest
 from hotpath.store.store import Store
 
-# A page of each route is asked for in any case; so many more say whether it is all of them or one.
+# Pages asked for beside the critical ones, at least one of each route: enough to tell a route from a page.
 DEFAULT_SAMPLE = 20
 
-# A server follows a publish within a second or two; so long a wrong answer is asked for again.
+# Seconds for which a wrong answer is asked for again: a server follows a publish within one or two.
 DEFAULT_WAIT_SECONDS = 10.0
 PAUSE_SECONDS = 0.5
 
@@ -31,7 +31,7 @@ DEFAULT_TIMEOUT_SECONDS = 5.0
 # A crawler's politeness: enough to be done in seconds, too little to be a load.
 DEFAULT_CONCURRENCY = 4
 
-# When the first so many pages all get no answer at all, the others are not waited for.
+# Pages without any answer, counted from the first, after which the others are not asked.
 GIVE_UP_AFTER = 8
 
 
@@ -132,7 +132,7 @@ def check(
 
     A ``Hotpath`` knows which pages are critical and what a payload has to hold; with a ``Store`` only the manifest is
     compared with. Pages of watched directories are in no manifest and are not asked for. Blocks; an event loop calls
-    it by way of a thread. Raises ``NothingPublished``, ``DeclarationError``.
+    it in a thread. Raises ``NothingPublished``, ``DeclarationError``.
     """
     options = options or CheckOptions()
     base_url = public_base(base_url)

@@ -13,10 +13,10 @@ from hotpath.ops.secret import Secret, scrubbed
 
 TIMEOUT_SECONDS = 10.0
 
-# Bunny refills 5 URLs a second: a thousand pages take three minutes beside its burst. Longer is no purge any more.
+# Bunny takes 5 URLs a second: a thousand pages take three minutes beside its burst. A longer purge comes too late.
 PATIENCE_SECONDS = 600.0
 
-# Where a 429 does not say how long, and after an error that may pass.
+# Seconds to wait after a 429 that does not say how long, and after an error that is transient.
 PAUSE_SECONDS = 2.0
 TRIES = 4
 
