@@ -97,7 +97,9 @@ class Bar(PlainLines):
             self._bar.stop()
 
     def _show(self, done: Done) -> None:
+        from rich.text import Text
+
         with suppress(OSError):
             if done.error is not None:
-                self._bar.console.print(_failure(done), style="red", markup=False, highlight=False)
+                self._bar.console.print(Text(_failure(done), style="red"))
             self._bar.update(self._task, advance=1, counts=self._counts())
