@@ -335,7 +335,13 @@ hotpath.cli.commands.main(sys.argv[1:])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
-@pytest.mark.parametrize("command", ["status", "build", "rollback", "verify", "prune", "explain"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "status",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("build", "rollback", "verify", "prune", "explain")),
+    ],
+)
 def test_a_store_of_another_user_is_an_error_of_one_line(command: str, open_folder: Path) -> None:
     folder = open_folder
     (folder / "myapp.py").write_text(GOOD, encoding="utf-8")
