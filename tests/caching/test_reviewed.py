@@ -14,7 +14,7 @@ from uuid import UUID
 
 import pytest
 
-from hotpath.caching import memoize
+from hotpath.caching import background
 from hotpath.caching.lru import LRUCache
 from hotpath.caching.memoize import cached
 from hotpath.caching.sizing import size_of
@@ -193,7 +193,7 @@ def test_many_stale_values_are_made_anew_by_a_few_threads() -> None:
     now[0] = 2.0
     assert [load(n) for n in range(50)] == [*range(50)]
     names = [thread.name for thread in threading.enumerate()]
-    assert names.count("hotpath-revalidate") == memoize.MAX_REFRESHING
+    assert names.count("hotpath-revalidate") == background.MAX_THREADS
     gate.set()
     deadline = time.monotonic() + 5
     while "hotpath-revalidate" in [thread.name for thread in threading.enumerate()] and time.monotonic() < deadline:
