@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -347,14 +348,14 @@ def warm(urls: tuple[str, ...], deadline: str, concurrency: int, as_json: bool) 
 @JSON
 def audit(paths: tuple[Path, ...], everything: bool, sarif: Path | None, as_json: bool) -> None:
     """List what grows without a bound in the Python files under PATH, and what to write instead. Imports nothing."""
-    found = audit_operation.audit(paths, tests=everything)
+    report = audit_operation.audit(paths, tests=everything)
     if sarif:
-        audit_operation.write_sarif(found, sarif, notes=everything)
+        audit_operation.write_sarif(report, sarif, notes=everything)
     if as_json:
-        print_json(found.as_dict())
+        print_json(dataclasses.asdict(report))
     else:
-        say(*audit_operation.lines(found, notes=everything))
-    if found.findings:
+        say(*audit_operation.lines(report, notes=everything))
+    if report.findings:
         raise SystemExit(1)
 
 
