@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 from collections import OrderedDict
 from typing import Any
 
@@ -91,6 +93,13 @@ def test_shrinking_keeps_what_was_used_last(options: dict[str, Any]) -> None:
     assert len(cache) == 0
     with pytest.raises(DeclarationError):
         cache.shrink(1.5)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+@pytest.mark.parametrize("kind", [LRUCache, TTLCache])
+def test_a_copy_is_refused_with_what_to_write(kind: Any, duplicate: Any) -> None:
+    with pytest.raises(TypeError, match=r"cannot be copied or pickled.*dict\(cache.items\(\)\)"):
+        duplicate(kind(3))
 
 
 def test_every_cache_is_found_by_its_name_as_long_as_it_lives() -> None:

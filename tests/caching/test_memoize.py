@@ -70,6 +70,24 @@ def test_the_key_can_be_made_from_the_arguments() -> None:
     assert len(calls) == 1
 
 
+def test_a_stale_value_in_its_last_moment_and_a_failure_that_is_not_kept_are_no_error() -> None:
+    clock = FakeClock(0.0)
+
+    @cached(ttl=1, stale_if_error=1, failure_ttl=1e-320, cache_exceptions=(ValueError,), clock=clock)
+    def fails_later() -> int:
+        if clock.now > 1:
+            raise ValueError("no data")
+        return 7
+
+    assert fails_later() == 7
+    clock.advance(2 - 1e-9)
+    assert fails_later() == 7
+    clock.advance(1)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no data"):
+            fails_later()
+
+
 def test_keys_are_those_of_cachetools() -> None:
     double, calls = counting()
     double(1)
@@ -95,6 +113,8 @@ def test_none_is_a_value() -> None:
     [
         {"ttl": 0},
         {"ttl": float("nan")},
+        {"ttl": 1e-320},
+        {"ttl": 1e308},
         {"stale_if_error": 5},
         {"ttl": 1, "stale_while_revalidate": -1},
         {"max_entries": None},

@@ -13,7 +13,7 @@ from hotpath.errors import DeclarationError
 from hotpath.testing import FakeClock
 
 
-@pytest.mark.parametrize("ttl", [0, -1, float("nan"), float("inf"), "60"])
+@pytest.mark.parametrize("ttl", [0, -1, float("nan"), float("inf"), "60", 5e-324, 1e-320, 1e-7, 1e11, 1e308])
 def test_a_lifetime_that_cannot_be_is_refused(ttl: Any) -> None:
     with pytest.raises(DeclarationError, match="seconds"):
         TTLCache(ttl=ttl)
@@ -43,6 +43,17 @@ def test_what_has_expired_is_never_returned_and_is_let_go_of_without_a_write() -
     assert [ref() for ref in held] == [None] * 50, "reads free it, a few each, after at most one 64th of its lifetime"
     assert cache.expire() == []
     assert list(cache) == [99]
+
+
+@pytest.mark.parametrize("ttl", [1e-6, 1e10])
+def test_the_shortest_and_the_longest_lifetime_work(ttl: float) -> None:
+    clock = FakeClock()
+    cache: TTLCache[int, int] = TTLCache(10, ttl, clock=clock)
+    for number in range(20):
+        cache[number] = number
+    assert list(cache) == [*range(10, 20)]
+    clock.advance(2 * ttl)
+    assert len(cache.expire()) == 10
 
 
 def test_expire_returns_what_ended() -> None:

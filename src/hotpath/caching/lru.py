@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, SupportsIndex, TypeVar, overload
 
 from hotpath.caching.mapping import ForgetfulMapping, K, V
 from hotpath.caching.sizing import ENTRY_BYTES, Sizer, is_simple, weigh
@@ -111,6 +111,12 @@ class LRUCache(ForgetfulMapping[K, V], Generic[K, V]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {len(self)} of {self.max_entries} entries)"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be copied or pickled, since its lock and its registration cannot:"
+            " make a new one and update() it with dict(cache.items())"
+        )
 
     @property
     def bytes(self) -> int:

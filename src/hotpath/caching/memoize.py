@@ -21,7 +21,7 @@ from hotpath.caching.background import run_in_task, run_in_thread
 from hotpath.caching.lru import DEFAULT_ENTRIES, LRUCache
 from hotpath.caching.single_flight import AsyncSingleFlight, SingleFlight
 from hotpath.caching.sizing import Sizer, weigh
-from hotpath.caching.ttl import TTLCache
+from hotpath.caching.ttl import MIN_TTL, TTLCache, check_ttl
 from hotpath.errors import DeclarationError
 
 P = ParamSpec("P")
@@ -93,8 +93,10 @@ class _Options:
                 raise DeclarationError(
                     "stale_while_revalidate= and stale_if_error= are about what is past its ttl=; write one"
                 )
-        elif not (isinstance(self.ttl, int | float) and 0 < self.ttl <= FOREVER):
-            raise DeclarationError(f"ttl={self.ttl!r}: write the seconds that a value is fresh, more than 0")
+        else:
+            check_ttl(self.ttl)
+            if self.ttl > FOREVER:
+                raise DeclarationError(f"ttl={self.ttl!r}: write at most {FOREVER:g} seconds, or leave it out")
 
     @property
     def is_plain(self) -> bool:
@@ -365,7 +367,7 @@ class Cached(Generic[P, R]):
         raise error
 
     def _hold(self, key: Hashable, entry: _Entry, lifetime: float) -> None:
-        if lifetime > 0:
+        if lifetime >= MIN_TTL:
             cast(TTLCache[Hashable, Any], self.cache).set(key, entry, lifetime)
 
     # A refresh that fails leaves the stale value until it is too old; then a caller gets the error.

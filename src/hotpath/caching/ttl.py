@@ -15,6 +15,10 @@ from hotpath.caching.mapping import K, V
 from hotpath.caching.sizing import Sizer
 from hotpath.errors import DeclarationError
 
+# Lifetimes in seconds: shorter than a call takes, and longer than three centuries, are mistakes, and floats end there.
+MIN_TTL = 1e-6
+MAX_TTL = 1e10
+
 # Maximum expired entries that one call takes out.
 SWEEP_ENTRIES = 16
 
@@ -45,7 +49,7 @@ class TTLCache(LRUCache[K, V]):
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        _check_ttl(ttl)
+        check_ttl(ttl)
         if not 0 <= jitter < 1:
             raise DeclarationError(f"jitter={jitter!r}: write a share of the lifetime, 0.1 say")
         super().__init__(max_entries, max_bytes, sizer=sizer, name=name)
@@ -111,7 +115,7 @@ class TTLCache(LRUCache[K, V]):
     def set(self, key: K, value: V, ttl: float | None = None) -> None:
         """Store with a lifetime of its own: a shorter one for a negative result, say."""
         if ttl is not None:
-            _check_ttl(ttl)
+            check_ttl(ttl)
         now = self._clock()
         self._sweep(now)
         lifetime = self.ttl if ttl is None else ttl
@@ -199,6 +203,7 @@ class TTLCache(LRUCache[K, V]):
         return gone
 
 
-def _check_ttl(ttl: float) -> None:
-    if not isinstance(ttl, int | float) or not 0 < ttl < float("inf"):
-        raise DeclarationError(f"ttl={ttl!r}: write the seconds that an entry lives, more than 0")
+def check_ttl(ttl: float) -> None:
+    """Raise ``DeclarationError`` for what is no lifetime."""
+    if not isinstance(ttl, int | float) or not MIN_TTL <= ttl <= MAX_TTL:
+        raise DeclarationError(f"ttl={ttl!r}: write the seconds that an entry lives, {MIN_TTL:g} to {MAX_TTL:g}")
