@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import gc
 import inspect
 import threading
@@ -575,6 +576,64 @@ def test_generators_are_refused() -> None:
         @cached
         def rows() -> Iterator[int]:
             yield 1
+
+
+class Quote:
+    """An object that is called."""
+
+    def __call__(self, n: int) -> int:
+        return n + 1
+
+
+class AsyncQuote:
+    """An object whose call is awaited."""
+
+    async def __call__(self, n: int) -> int:
+        return n + 1
+
+
+async def add(m: int, n: int) -> int:
+    return m + n
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (Quote(), "Quote"),
+        (functools.partial(max, 2), "max"),
+        (functools.partial(Quote()), "Quote"),
+        (AsyncQuote(), "AsyncQuote"),
+        (functools.partial(add, 1), "add"),
+        (functools.partial(AsyncQuote()), "AsyncQuote"),
+    ],
+)
+def test_whatever_can_be_called_can_be_cached(function: Callable[..., Any], name: str) -> None:
+    memo = cached(function)
+    results = [memo(2), memo(2)]
+    if inspect.isawaitable(results[0]):
+        results = [asyncio.run(result) for result in results]
+    assert results in ([3, 3], [2, 2])
+    assert memo.cache_info().hits == 1
+    assert memo.cache.name.endswith(f".{name}")
+
+
+def test_a_plain_function_that_returns_a_coroutine_is_refused_by_its_first_call() -> None:
+    @cached
+    def later(n: int) -> Any:
+        return add(1, n)
+
+    for _ in range(2):
+        with pytest.raises(DeclarationError, match="later returned a coroutine"):
+            later(1)
+
+
+def test_an_object_whose_call_is_a_generator_is_refused() -> None:
+    class Rows:
+        def __call__(self) -> Iterator[int]:
+            yield 1
+
+    with pytest.raises(DeclarationError, match=r"Rows is a generator"):
+        cached(Rows())
 
 
 def test_an_async_function_with_a_key_is_one_still() -> None:

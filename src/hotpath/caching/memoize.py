@@ -12,28 +12,22 @@ import time
 import weakref
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast, overload
 
 from cachetools.keys import hashkey
 
 from hotpath.caching.background import run_in_task, run_in_thread
-from hotpath.caching.lru import DEFAULT_ENTRIES, LRUCache
+from hotpath.caching.lru import DEFAULT_ENTRIES
+from hotpath.caching.policy import Entry, Failure, Policy
 from hotpath.caching.single_flight import AsyncSingleFlight, SingleFlight
-from hotpath.caching.sizing import Sizer, weigh
-from hotpath.caching.ttl import MIN_TTL, TTLCache, check_ttl
+from hotpath.caching.sizing import Sizer
+from hotpath.caching.ttl import MIN_TTL, TTLCache
 from hotpath.errors import DeclarationError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Q = ParamSpec("Q")
 S = TypeVar("S")
-
-# Seconds that a value without a ttl= is fresh, where exceptions are kept beside it: thirty years.
-FOREVER = 1e9
-
-# An exception with a few frames.
-FAILURE_BYTES = 1024
 
 _NOTHING: Any = object()
 
@@ -48,90 +42,16 @@ class CacheInfo(NamedTuple):
     bytes: int
 
 
-class _Entry(NamedTuple):
-    """A value and four moments. A hit returns it before ``until``, which for a failure has passed from the start.
-
-    It is ``fresh`` until the second, may be served ``stale`` while it is made anew until the third, and when making it
-    fails until the fourth.
-    """
-
-    value: Any
-    until: float
-    fresh: float
-    stale: float
-    error: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """An exception that is remembered for a moment."""
-
-    error: BaseException
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Options:
-    ttl: float | None = None
-    max_entries: int | None = DEFAULT_ENTRIES
-    max_bytes: int | None = None
-    sizer: Sizer | None = None
-    key: Callable[..., Hashable] | None = None
-    stale_while_revalidate: float = 0.0
-    stale_if_error: float = 0.0
-    failure_ttl: float = 1.0
-    cache_exceptions: tuple[type[BaseException], ...] = ()
-    name: str | None = None
-    clock: Callable[[], float] = time.monotonic
-
-    def __post_init__(self) -> None:
-        for option in ("stale_while_revalidate", "stale_if_error", "failure_ttl"):
-            seconds = getattr(self, option)
-            if not isinstance(seconds, int | float) or not 0 <= seconds < FOREVER:
-                raise DeclarationError(f"{option}={seconds!r}: write seconds, 0 or more")
-        if self.ttl is None:
-            if self.stale_while_revalidate or self.stale_if_error:
-                raise DeclarationError(
-                    "stale_while_revalidate= and stale_if_error= are about what is past its ttl=; write one"
-                )
-        else:
-            check_ttl(self.ttl)
-            if self.ttl > FOREVER:
-                raise DeclarationError(f"ttl={self.ttl!r}: write at most {FOREVER:g} seconds, or leave it out")
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether values have no lifetime and failures are not kept: then the cache holds them as they are."""
-        return self.ttl is None and not self.cache_exceptions
-
-    @property
-    def fresh_seconds(self) -> float:
-        """Seconds that a value is fresh."""
-        return FOREVER if self.ttl is None else self.ttl
-
-    @property
-    def lifetime(self) -> float:
-        """Seconds after which a value is of no use to anybody, not even stale."""
-        return self.fresh_seconds + max(self.stale_while_revalidate, self.stale_if_error)
-
-    def make_cache(self, name: str) -> LRUCache[Hashable, Any]:
-        """An empty cache for one function."""
-        sizer = self.sizer or weigh
-        held_sizer = None if self.max_bytes is None else lambda key, held: _weight(sizer, key, held)
-        if self.is_plain:
-            return LRUCache(self.max_entries, self.max_bytes, sizer=held_sizer, name=name)
-        return TTLCache(self.max_entries, self.lifetime, self.max_bytes, sizer=held_sizer, name=name, clock=self.clock)
-
-
 class Cached(Generic[P, R]):
     """A function with its cache; made by ``cached``. Called as the function is."""
 
-    def __init__(self, function: Callable[P, R], options: _Options) -> None:
+    def __init__(self, function: Callable[P, R], policy: Policy) -> None:
         self._function = function
-        self._options = options
-        self._name = options.name or f"{function.__module__}.{function.__qualname__}"
-        self._is_plain = options.is_plain
-        self._is_async = inspect.iscoroutinefunction(function)
-        self.cache = options.make_cache(self._name)
+        self._policy = policy
+        self._name = policy.name or _qualified_name(function)
+        self._is_plain = policy.is_plain
+        self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(_call_of(function))
+        self.cache = policy.make_cache(self._name)
         self._flight: SingleFlight[Any] = SingleFlight()
         self._async_flight: AsyncSingleFlight[Any] = AsyncSingleFlight()
         # Raised when something is forgotten: a call that began before may return what was true then, and is not kept.
@@ -146,9 +66,9 @@ class Cached(Generic[P, R]):
     # A hit runs one of these four closures: a lookup in the dictionary and nothing else.
 
     def _make_call(self) -> Callable[..., Any]:
-        cache, clock, answer = self.cache, self._options.clock, self._answer
+        cache, clock, answer = self.cache, self._policy.clock, self._answer
         data = cache._data
-        if self._options.key is not None:
+        if self._policy.key is not None:
             return lambda *args, **kwargs: answer(args, kwargs)
 
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -178,13 +98,13 @@ class Cached(Generic[P, R]):
         return call if self._is_plain else call_timed
 
     def _make_async_call(self) -> Callable[..., Any]:
-        cache, clock, answer = self.cache, self._options.clock, self._answer_async
+        cache, clock, answer = self.cache, self._policy.clock, self._answer_async
         data = cache._data
 
         async def call_keyed(*args: Any, **kwargs: Any) -> Any:
             return await answer(args, kwargs)
 
-        if self._options.key is not None:
+        if self._policy.key is not None:
             return call_keyed
 
         async def call(*args: Any, **kwargs: Any) -> Any:
@@ -244,7 +164,7 @@ class Cached(Generic[P, R]):
             ) from error
         if held is _NOTHING or self._is_plain:
             return held, False
-        now = self._options.clock()
+        now = self._policy.clock()
         if now < held.until:
             return held.value, False
         return (held.value, True) if now < held.stale else (_NOTHING, False)
@@ -276,7 +196,7 @@ class Cached(Generic[P, R]):
         async def async_method(*args: Any, **kwargs: Any) -> Any:
             return await function(held(), *args, **kwargs)  # type: ignore[arg-type, misc]
 
-        made = Cached(functools.wraps(function)(async_method if self._is_async else method), self._options)
+        made = Cached(functools.wraps(function)(async_method if self._is_async else method), self._policy)
         return bound.setdefault(number, (held, made))[1]
 
     def cache_info(self) -> CacheInfo:
@@ -297,7 +217,7 @@ class Cached(Generic[P, R]):
         return self.cache.pop(self._key(args, kwargs), _NOTHING) is not _NOTHING
 
     def _key(self, args: Any, kwargs: Any) -> Hashable:
-        return (self._options.key or hashkey)(*args, **kwargs)
+        return (self._policy.key or hashkey)(*args, **kwargs)
 
     def _load(self, key: Hashable, args: Any, kwargs: Any) -> Any:
         value = self._fresh(key)
@@ -308,6 +228,9 @@ class Cached(Generic[P, R]):
             value = self._function(*args, **kwargs)
         except Exception as error:
             return self._failed(key, error)
+        if inspect.iscoroutine(value):
+            value.close()
+            raise DeclarationError(f"{self._name} returned a coroutine, which can be awaited once: write async def")
         self._keep(key, value, epoch)
         return value
 
@@ -333,9 +256,9 @@ class Cached(Generic[P, R]):
         held = self._held(key)
         if held is _NOTHING or self._is_plain:
             return held
-        if self._options.clock() >= held.fresh:
+        if self._policy.clock() >= held.fresh:
             return _NOTHING
-        if isinstance(held.value, _Failure):
+        if isinstance(held.value, Failure):
             raise held.value.error.with_traceback(None)  # each raise would add its frames, and keep them alive
         return held.value
 
@@ -345,28 +268,28 @@ class Cached(Generic[P, R]):
         if self._is_plain:
             self.cache[key] = value
             return
-        options = self._options
-        fresh = options.clock() + options.fresh_seconds
-        stale, error = fresh + options.stale_while_revalidate, fresh + options.stale_if_error
-        self._hold(key, _Entry(value, fresh, fresh, stale, error), options.lifetime)
+        policy = self._policy
+        fresh = policy.clock() + policy.fresh_seconds
+        stale, error = fresh + policy.stale_while_revalidate, fresh + policy.stale_if_error
+        self._hold(key, Entry(value, fresh, fresh, stale, error), policy.lifetime)
 
     def _failed(self, key: Hashable, error: Exception) -> Any:
         """The last good value, for ``failure_ttl`` seconds without another try; or the error."""
         if self._is_plain:
             raise error
-        options = self._options
+        policy = self._policy
         held = self._held(key)
-        now = options.clock()
-        until = now + options.failure_ttl
-        if held is not _NOTHING and not isinstance(held.value, _Failure) and now < held.error:
+        now = policy.clock()
+        until = now + policy.failure_ttl
+        if held is not _NOTHING and not isinstance(held.value, Failure) and now < held.error:
             until = min(until, held.error)
             self._hold(key, held._replace(until=until, fresh=until, stale=until), held.error - now)
             return held.value
-        if isinstance(error, options.cache_exceptions):
-            self._hold(key, _Entry(_Failure(error), now, until, now, now), options.failure_ttl)
+        if isinstance(error, policy.cache_exceptions):
+            self._hold(key, Entry(Failure(error), now, until, now, now), policy.failure_ttl)
         raise error
 
-    def _hold(self, key: Hashable, entry: _Entry, lifetime: float) -> None:
+    def _hold(self, key: Hashable, entry: Entry, lifetime: float) -> None:
         if lifetime >= MIN_TTL:
             cast(TTLCache[Hashable, Any], self.cache).set(key, entry, lifetime)
 
@@ -381,10 +304,20 @@ class Cached(Generic[P, R]):
             await self._async_flight.call(key, lambda: self._load_async(key, args, kwargs))
 
 
-def _weight(sizer: Sizer, key: Hashable, held: Any) -> int:
-    """A user's ``sizer`` sees values only, never what is beside them."""
-    value = held.value if isinstance(held, _Entry) else held
-    return FAILURE_BYTES if isinstance(value, _Failure) else sizer(key, value)
+def _call_of(function: Callable[..., Any]) -> Any:
+    """The method that runs when an object, or the object in a ``partial``, is called."""
+    return getattr(type(_unwrapped(function)), "__call__", None)  # noqa: B004  its value is needed
+
+
+def _unwrapped(function: Callable[..., Any]) -> Any:
+    return function.func if isinstance(function, functools.partial) else function
+
+
+def _qualified_name(function: Callable[..., Any]) -> str:
+    """Module and name of a function, of the function in a ``partial``, or of an object's class."""
+    inner = _unwrapped(function)
+    named = inner if hasattr(inner, "__qualname__") else type(inner)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _is_in_class(function: Callable[..., Any]) -> bool:
@@ -429,14 +362,15 @@ def cached(function: Any = None, /, **options: Any) -> Any:
     """
     if function is not None and not callable(function):
         raise DeclarationError(f"cached({function!r}): write @cached or @cached(ttl=60)")
-    checked = _Options(**options)
+    policy = Policy(**options)
 
     def decorate(function: Callable[..., Any]) -> Cached[Any, Any]:
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        generators = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+        if any(is_generator(body) for is_generator in generators for body in (function, _call_of(function))):
             raise DeclarationError(
-                f"{function.__qualname__} is a generator, which is empty the second time: let it return a list"
+                f"{_qualified_name(function)} is a generator, which is empty the second time: let it return a list"
             )
-        memo = Cached(function, checked)
+        memo = Cached(function, policy)
         return memo if _is_in_class(function) else _as_function(memo)
 
     return decorate(function) if function is not None else decorate
