@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import subprocess
+import sys
 from collections import OrderedDict
 from typing import Any
 
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hotpath.caching.lru import LRUCache, registered, stats
+from hotpath.caching.memoize import cached
 from hotpath.caching.sizing import ENTRY_BYTES, size_of, weigh
 from hotpath.caching.ttl import TTLCache
 from hotpath.errors import DeclarationError
@@ -111,7 +114,35 @@ def test_every_cache_is_found_by_its_name_as_long_as_it_lives() -> None:
     assert cache in registered()
     del cache
     gc.collect()
-    assert "prices" not in stats()
+    gone = stats()["prices"]
+    assert (gone["entries"], gone["hits"], gone["misses"]) == (0, 1, 1), "counters never fall"
+
+
+def test_counters_stay_when_an_instance_with_a_cached_method_goes() -> None:
+    class Shop:
+        @cached(name="counted method")
+        def price(self, n: int) -> int:
+            return n
+
+    for expected in (1, 2, 3):
+        shop = Shop()
+        assert [shop.price(1), shop.price(1)] == [1, 1]
+        del shop
+        gc.collect()
+        assert stats()["counted method"]["hits"] == expected
+    assert stats()["counted method"]["entries"] == 0
+
+
+def test_names_of_caches_that_are_gone_do_not_fill_memory() -> None:
+    """A process of its own: its names stay."""
+    code = """
+from hotpath.caching.lru import MAX_RETIRED_NAMES, LRUCache, stats
+for number in range(2 * MAX_RETIRED_NAMES):
+    LRUCache(1, name=f"number {number}")[1] = 1
+assert len(stats()) == MAX_RETIRED_NAMES, len(stats())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # Every operation beside a naive model

@@ -63,6 +63,9 @@ class LRUCache(ForgetfulMapping[K, V], Generic[K, V]):
         self._is_locked = False
         _registry.add(self)
 
+    def __del__(self) -> None:
+        _registry.retire(self)
+
     # Reading
 
     def __getitem__(self, key: K) -> V:
@@ -284,17 +287,41 @@ class LRUCache(ForgetfulMapping[K, V], Generic[K, V]):
         return sum(weigh(key, value) + ENTRY_BYTES for key, value in sample) * len(gone) // len(sample)
 
 
+# Names of caches that are gone whose counters are kept: caches that are named one by one must not fill memory.
+MAX_RETIRED_NAMES = 1000
+
+
 class _Registry:
-    """Every cache of this process, weakly. A mapping has no hash, so caches are known by their ids."""
+    """Every cache of this process, weakly, and the counters of those that are gone: counters never fall.
+
+    A mapping has no hash, so caches are known by their ids.
+    """
 
     def __init__(self) -> None:
         self._caches: weakref.WeakValueDictionary[int, LRUCache[Any, Any]] = weakref.WeakValueDictionary()
-        self._lock = threading.RLock()  # a ``__del__`` that runs meanwhile may make a cache
+        self._lock = threading.RLock()  # a ``__del__`` that runs meanwhile may make or end a cache
+        self._retired: dict[str, Counter[str]] = {}
         after_fork.register(self)
 
     def add(self, cache: LRUCache[Any, Any]) -> None:
         with self._lock:
             self._caches[id(cache)] = cache
+
+    def retire(self, cache: LRUCache[Any, Any]) -> None:
+        with self._lock:
+            if self._caches.pop(id(cache), cache) is not cache or "_data" not in vars(cache):
+                return  # __init__ refused its options
+            if cache.name in self._retired or len(self._retired) < MAX_RETIRED_NAMES:
+                self._retired.setdefault(cache.name, Counter()).update(_counters(cache))
+
+    def stats(self) -> dict[str, Counter[str]]:
+        with self._lock:
+            by_name = {name: Counter(counters) for name, counters in self._retired.items()}
+            caches = self.all()
+        for cache in caches:
+            figures = by_name.setdefault(cache.name, Counter())
+            figures.update(_counters(cache), entries=len(cache._data), bytes=cache.bytes)
+        return by_name
 
     def all(self) -> list[LRUCache[Any, Any]]:
         with self._lock:
@@ -315,14 +342,9 @@ def registered() -> list[LRUCache[Any, Any]]:
 
 
 def stats() -> Mapping[str, Mapping[str, int]]:
-    """Entries, bytes, hits, misses and evictions by name; caches of one name are counted together."""
-    by_name: dict[str, Counter[str]] = {}
-    for cache in registered():
-        by_name.setdefault(cache.name, Counter()).update(
-            entries=len(cache._data),
-            bytes=cache.bytes,
-            hits=cache.hits,
-            misses=cache.misses,
-            evictions=cache.evictions,
-        )
-    return by_name
+    """Entries, bytes, hits, misses and evictions by name; caches of one name are counted together, also when gone."""
+    return _registry.stats()
+
+
+def _counters(cache: LRUCache[Any, Any]) -> dict[str, int]:
+    return {"hits": cache.hits, "misses": cache.misses, "evictions": cache.evictions}
