@@ -1,4 +1,4 @@
-"""Draw the memory guard's states from the table in hotpath/pressure.py: a picture, and tables in the guard's page.
+"""Draw the memory guard's states from the table in hotpath/guard/states.py: a picture, and tables in the guard's page.
 
 python tools/state_diagram.py            write guard-states.svg, and in guard.md the part between the two marks
 python tools/state_diagram.py --check    write nothing; 1 when one of them is not what would be written

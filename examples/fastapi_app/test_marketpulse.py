@@ -18,7 +18,7 @@ from types import ModuleType
 
 import pytest
 
-from hotpath.batch.run import build
+from hotpath.batch import build
 from hotpath.testing import Response, asgi_get
 
 HERE = Path(__file__).resolve().parent
@@ -169,6 +169,7 @@ def ask(port: int, path: str) -> tuple[int, str | None, bytes]:
         return answer.status, answer.getheader("x-hotpath-generation"), answer.read()
 
 
+@pytest.mark.slow
 def test_as_the_readme_says_with_a_real_server(tmp_path: Path) -> None:
     """Data, batch, server; the database goes, and the hot pages do not notice."""
     pytest.importorskip("uvicorn")

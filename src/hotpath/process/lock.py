@@ -14,11 +14,11 @@ LOCK_SECONDS = 1.0
 _LOOK_SECONDS = 0.002
 
 
-def lock(descriptor: int) -> None:
+def lock(descriptor: int, seconds: float = LOCK_SECONDS) -> None:
     """Have the lock of an open file; it ends with ``unlock`` or the descriptor. Raises ``OSError``, also for one that
-    cannot be had within ``LOCK_SECONDS``.
+    cannot be had within ``seconds``.
     """
-    until = monotonic() + LOCK_SECONDS
+    until = monotonic() + seconds
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
