@@ -5,7 +5,6 @@ While nothing is wrong the question is one attribute, ``open``. All else is deci
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -16,9 +15,8 @@ from hotpath.guard.priorities import Priorities, Priority, local_path
 from hotpath.guard.refusal import Refusal, Refusals
 from hotpath.guard.route_costs import RouteCosts, route_of
 from hotpath.guard.states import Position, State, Thresholds, seconds_to_leave
+from hotpath.log import logger
 from hotpath.types import Header, Scope
-
-logger = logging.getLogger("hotpath")
 
 # A body is read into memory once at least, and parsed into something larger.
 BODY_SHARE: Final = 0.5
@@ -85,7 +83,6 @@ class Admission:
         thresholds: Thresholds,
         *,
         readiness: Collection[str],
-        blind_in_flight: int,
         clock: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
@@ -104,7 +101,6 @@ class Admission:
         self._priorities = priorities
         self._thresholds = thresholds
         self._readiness = frozenset(readiness)
-        self._blind_in_flight = blind_in_flight
         self._clock = clock
         self._chance = chance
         self._state = State.NORMAL
@@ -273,7 +269,7 @@ class Admission:
         if priority <= Priority.P1 or state in (State.NORMAL, State.TRIM):
             return None
         if state is State.BLIND:
-            return (503, "blind") if self._requests() >= self._blind_in_flight else None
+            return (503, "blind") if self._requests() >= self._thresholds.blind_in_flight else None
         if state is not State.SHED:
             return 503, state.name.lower()
         if self._chance() < (self._chances.p2 if priority is Priority.P2 else self._chances.p3):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-logger = logging.getLogger("hotpath")
+from hotpath.log import logger
 
 Server = Literal["uvicorn", "gunicorn", "hypercorn", "granian", "unknown"]
 

@@ -23,6 +23,8 @@ _STATM = Path("/proc/self/statm")
 # second got an error that nobody told of, or goes on without.
 _NEAR_BYTES = 64 * _PAGE
 NEAR_SECONDS = 1.0
+# Opened for the others once a request has hit the limit.
+RESERVE_BYTES = 32 * 1024 * 1024
 # The reserve is meant for machines; of a small limit it takes no more than this share, or nobody gets anything.
 _RESERVE_SHARE = 0.15
 # What is left for the next one once the reserve is used: enough to say no with.
@@ -34,7 +36,7 @@ class HardLimit:
     once, by the first who hits it.
     """
 
-    def __init__(self, reserve_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, reserve_bytes: int = RESERVE_BYTES, clock: Callable[[], float] = time.monotonic) -> None:
         self._wanted = self._reserve = reserve_bytes
         self._clock = clock
         self._near_since: float | None = None
