@@ -20,9 +20,10 @@ from urllib.parse import parse_qs
 from hotpath.asgi.middleware import HotpathMiddleware
 from hotpath.errors import HotpathError
 from hotpath.guard import worker_slots
-from hotpath.guard.guard import MemoryGuard, Sampling
+from hotpath.guard.guard import MemoryGuard
 from hotpath.guard.memory import MemoryReader
 from hotpath.guard.recycling import Recycle
+from hotpath.guard.sampling import Sampling
 from hotpath.guard.states import Level, Thresholds
 from hotpath.metrics.app import MetricsApp
 from hotpath.site import Hotpath

@@ -19,8 +19,9 @@ from hotpath.caching.lru import LRUCache
 from hotpath.errors import DeclarationError, UnusableSlots
 from hotpath.guard.alarms import Alarm, Alarms
 from hotpath.guard.departure import Departure, Surroundings
-from hotpath.guard.guard import TICK_SECONDS, MemoryGuard, Sampling
+from hotpath.guard.guard import TICK_SECONDS, MemoryGuard
 from hotpath.guard.recycling import Recycle
+from hotpath.guard.sampling import Sampling
 from hotpath.guard.states import State, Thresholds
 from hotpath.guard.worker_slots import WorkerSlots
 from tests.guard.fakes import LIMIT, MIB, Rigged, state_of
@@ -294,7 +295,10 @@ def test_slots_that_cannot_be_used_stop_no_state_and_are_said(
     assert state_of(leaving.guard) is State.NORMAL
 
 
-def test_an_end_that_cannot_give_the_slot_back_is_an_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_end_that_cannot_give_the_slot_back_is_an_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hotpath.process.lock.LOCK_SECONDS", 0.05)
     rigged = Rigged()
     slots = WorkerSlots(tmp_path / "slots", clock=rigged.clock)
     slots.take()
@@ -587,13 +591,16 @@ def test_systemd_hears_of_a_process_whose_event_loop_is_trios(tmp_path: Path, mo
         guard.close()
 
 
-def test_a_second_event_loop_is_followed_once_the_first_is_closed(tmp_path: Path) -> None:
+def test_a_second_event_loop_is_followed_once_the_first_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hotpath.guard.guard.TICK_SECONDS", 0.05)
     guard = MemoryGuard(sampling=Sampling(most_interval=0.05))
 
     async def serve() -> int:
         guard.start(str(tmp_path), asyncio.get_running_loop())
         before = guard.ticks
-        await asyncio.sleep(1.2 * TICK_SECONDS)
+        await asyncio.sleep(0.3)
         return guard.ticks - before
 
     assert asyncio.run(serve()) >= 2

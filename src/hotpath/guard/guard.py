@@ -14,7 +14,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from hotpath.caching.lru import registered
@@ -27,11 +26,12 @@ from hotpath.guard.memory import MemoryReader
 from hotpath.guard.outlook import Growth, MemoryReading, Outlook, implausible, look_ahead, next_sample_seconds
 from hotpath.guard.priorities import READINESS, Chooser, Priorities, Priority, check_readiness
 from hotpath.guard.recycling import Hindrance, Leave, Recycle, Recycling
+from hotpath.guard.sampling import Sampling
 from hotpath.guard.states import Blank, Position, Signal, State, Thresholds, drain, step, take_in
 from hotpath.guard.systemd import notify, watchdog_seconds
 from hotpath.guard.trimming import Shrink, Trimmer
 from hotpath.log import Once, logger
-from hotpath.options import human_bytes, is_plain, parse_bytes, parse_seconds
+from hotpath.options import human_bytes, is_plain, parse_bytes
 from hotpath.process import after_fork
 from hotpath.types import Scope, Send
 
@@ -47,39 +47,6 @@ UNIQUE_SECONDS = 10.0
 UNIQUE_REST_SECONDS = 60.0
 
 _Options = TypeVar("_Options")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """How often memory is read, and what of it counts as free. Raises ``DeclarationError``.
-
-    Samples are between ``least_interval`` and ``most_interval`` seconds apart. ``fastest_growth`` is the most bytes a
-    second that are expected: the less is left, the more often memory is read. ``floor`` bytes never count as free.
-    """
-
-    least_interval: float | str = 0.05
-    most_interval: float | str = 1.0
-    fastest_growth: int | str = "100MiB"
-    floor: int | str = "8MiB"
-
-    def __post_init__(self) -> None:
-        if not self.least_seconds <= self.most_seconds <= 10:
-            raise DeclarationError(
-                f"least_interval={self.least_seconds:g} and most_interval={self.most_seconds:g} are seconds between two"
-                " samples: 0.01 ≤ least ≤ most ≤ 10"
-            )
-        parse_bytes(self.fastest_growth, "fastest_growth")
-        parse_bytes(self.floor, "floor")
-
-    @property
-    def least_seconds(self) -> float:
-        """``least_interval`` as a number."""
-        return parse_seconds(self.least_interval, "least_interval", least=0.01)
-
-    @property
-    def most_seconds(self) -> float:
-        """``most_interval`` as a number."""
-        return parse_seconds(self.most_interval, "most_interval", least=0.01)
 
 
 class MemoryGuard:

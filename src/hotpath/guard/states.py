@@ -367,7 +367,7 @@ def _enter(position: Position, target: State, reason: str, at: float, thresholds
 
 
 def seconds_to_leave(position: Position, at: float, thresholds: Thresholds) -> float:
-    """How long the present state lasts at least, from ``at`` on: what a refused client is told to wait."""
+    """How long the present state lasts at least, from ``at`` on: the wait that a refused client gets."""
     if position.state not in _LEVELS:
         return thresholds.shed.dwell_seconds
     index = position.state - 1

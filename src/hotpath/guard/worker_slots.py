@@ -289,7 +289,7 @@ class WorkerSlots:
         pid = self._own_pid()
         started = self._process_start(pid)
         if started is None:
-            raise UnusableSlots(self.path, "this system does not tell when this process began")
+            raise UnusableSlots(self.path, "this system does not say when this process began")
         self._identity = (pid, started)
         self._slot = None
         return page
