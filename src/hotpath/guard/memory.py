@@ -29,6 +29,7 @@ from hotpath.guard.cgroups import (
 )
 from hotpath.guard.outlook import MemoryReading
 from hotpath.options import human_bytes
+from hotpath.process import after_fork
 
 __all__ = ["MemoryReader", "MemoryReading", "check_budget", "children_bytes"]
 
@@ -99,14 +100,11 @@ class MemoryReader:
         self._statm = KernelFile(root / "proc/self/statm")
         self._has_procfs = self._meminfo.path.exists()
         self._has_groups = self._membership.path.exists()
-        self._pid = os.getpid()
         self._forget()
+        after_fork.register(self)
 
     def read(self) -> MemoryReading:
         """One reading. Raises ``UnreadableMemory`` when something cannot be read, or says what cannot be."""
-        if os.getpid() != self._pid:
-            self.close()
-            self._pid = os.getpid()
         try:
             return self._read()
         except UnreadableMemory:
@@ -169,6 +167,10 @@ class MemoryReader:
         for file in (self._membership, self._meminfo, self._statm):
             file.close()
         self._forget()
+
+    def restart_after_fork(self) -> None:
+        """The parent's files say how the parent is."""
+        self.close()
 
     def _forget(self) -> None:
         self._groups: Groups = NO_GROUPS
