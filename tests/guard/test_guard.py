@@ -54,7 +54,7 @@ FAST = Sampling(least_interval=0.01, most_interval=0.01)
         (lambda: MemoryGuard(readiness="/readyz"), "write paths"),
         (lambda: MemoryGuard(readiness=None), "write paths"),  # type: ignore[arg-type]
         (lambda: MemoryGuard(readiness=[b"/readyz"]), "write paths"),  # type: ignore[list-item]
-        (lambda: MemoryGuard(priority=asyncio.sleep), "write a plain function, nobody awaits"),  # type: ignore[arg-type]
+        (lambda: MemoryGuard(priority=asyncio.sleep), "or a function of the scope that is not async"),  # type: ignore[arg-type]
         (lambda: MemoryGuard(priority={"/a*b": 1}), "is no pattern"),
         (lambda: Sampling(floor="-1"), "floor"),
         (lambda: Sampling(fastest_growth="fast"), "fastest_growth='fast' is no positive number"),

@@ -110,8 +110,7 @@ class Admission:
         self._reserved: dict[int, _Flight] = {}
         # Those that ran at the last sample; the guard's thread's own.
         self._seen: dict[int, _Flight] = {}
-        self._streams = 0
-        self._sockets = 0
+        self._streams = self._sockets = 0
         self._before = (0, 0)
         self._most_in_flight: int | None = None
         self._adapted = float("-inf")

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Self
 
+from hotpath.errors import DeclarationError
 from hotpath.log import logger
+from hotpath.options import is_plain
 
 # Where the function hangs for good, the newest alarms wait.
 MAX_WAITING: Final = 100
@@ -27,9 +29,14 @@ class Alarm:
 
 
 class Alarms:
-    """Calls ``call`` with one alarm after the other; nobody waits for it. Its errors are in the log."""
+    """Calls ``call`` with one alarm after the other; nobody waits for it. Its errors are in the log.
+
+    Raises ``DeclarationError`` for what is no function, or has to be awaited.
+    """
 
     def __init__(self, call: Callable[[Alarm], object] | None) -> None:
+        if call is not None and not is_plain(call):
+            raise DeclarationError(f"alarm={call!r}: write a plain function that takes an Alarm")
         self._call = call
         self._waiting: deque[Alarm] = deque(maxlen=MAX_WAITING)
         self._lock = threading.Lock()

@@ -31,7 +31,7 @@ from hotpath.guard.states import Blank, Position, Signal, State, Thresholds, dra
 from hotpath.guard.systemd import notify, watchdog_seconds
 from hotpath.guard.trimming import Shrink, Trimmer
 from hotpath.log import Once, logger
-from hotpath.options import human_bytes, is_plain, parse_bytes
+from hotpath.options import human_bytes, parse_bytes
 from hotpath.process import after_fork
 from hotpath.types import Scope, Send
 
@@ -84,10 +84,6 @@ class MemoryGuard:
         recycle: Recycle | None = None,
     ) -> None:
         check_readiness(readiness)
-        if alarm is not None and not is_plain(alarm):
-            raise DeclarationError(f"alarm={alarm!r}: write a plain function that takes an Alarm")
-        if callable(priority) and not is_plain(priority):
-            raise DeclarationError(f"priority={priority!r}: write a plain function, nobody awaits what it returns")
         if hard_limit and sys.platform != "linux":
             raise DeclarationError("hard_limit=True needs Linux, where RLIMIT_DATA bounds all that a process allocates")
         self.thresholds = _given("thresholds", thresholds, Thresholds, "shed=Level(.80, .72, 8, 15)")
