@@ -1,4 +1,4 @@
-"""Draw the memory guard's states from the table in hotpath/pressure.py: a picture, and tables in the guard's page.
+"""Draw the memory guard's states from the table in hotpath/guard/states.py: a picture, and tables in the guard's page.
 
 python tools/state_diagram.py            write guard-states.svg, and in guard.md the part between the two marks
 python tools/state_diagram.py --check    write nothing; 1 when one of them is not what would be written
@@ -55,9 +55,10 @@ def arrows() -> dict[Arrow, list[str]]:
     """Each arrow once, with all that leads along it."""
     found: dict[Arrow, list[str]] = {}
     for row in TABLE:
-        texts = found.setdefault((row.source, row.target), [])
-        if row.text not in texts:
-            texts.append(row.text)
+        for source in row.sources:
+            texts = found.setdefault((source, row.target), [])
+            if row.text not in texts:
+                texts.append(row.text)
     return found
 
 

@@ -38,9 +38,9 @@ ROWS = {
     "13": r"faults\.test_row_13",
     "14": r"faults\.test_row_14",
     "15": r"faults\.test_row_15",
-    "16": r"test_(quarantine|isolation)\.",
+    "16": r"(store\.test_quarantine|process\.test_fork)\.",
     "any": r"faults\.test_any_order\.",
-    "files": r"test_directory_rewrites\.",
+    "files": r"serving\.test_watched_rewrites\.",
     "bugs": r"crash\.test_planted\.",
 }
 BY_COMMAND = "**Row 1, by command:**"

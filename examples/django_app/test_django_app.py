@@ -50,6 +50,7 @@ def project(environment: dict[str, str]) -> dict[str, str]:
     return environment
 
 
+@pytest.mark.slow
 def test_the_command_works_on_the_project(project: dict[str, str]) -> None:
     assert "serving generation 1" in manage(project, "hotpath", "status").stdout
     assert manage(project, "hotpath", "build").returncode == 0
@@ -69,6 +70,7 @@ def test_the_project_passes_its_own_tests_and_checks(environment: dict[str, str]
     assert "Ran 5 tests" in tested.stderr
 
 
+@pytest.mark.slow
 def test_a_hot_py_that_fails_and_a_setting_that_is_none_are_told_in_a_line(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -90,13 +92,14 @@ def test_a_hot_py_that_fails_and_a_setting_that_is_none_are_told_in_a_line(
 OUTSIDE = """
 from hotpath import MemoryGuard
 from hotpath.contrib.django import get_asgi_application, hot
-from hotpath.asgi.health import HealthEndpoints
+from hotpath.asgi import HealthEndpoints
 guard = MemoryGuard()
 seen = []
 application = HealthEndpoints(get_asgi_application(guard=guard, observe=seen.append), hot=hot, guard=guard)
 """
 
 
+@pytest.mark.slow
 def test_the_middleware_has_its_options_and_what_stands_outside_of_it_is_no_fault(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -129,6 +132,7 @@ except CommandError as error:
 """
 
 
+@pytest.mark.slow
 def test_the_command_can_be_called_from_code(project: dict[str, str]) -> None:
     command = [sys.executable, "-c", CALL]
     done = subprocess.run(command, cwd=HERE, env=project, capture_output=True, text=True, timeout=60, check=False)
@@ -146,7 +150,14 @@ CHECKS = (
 )
 
 
-@pytest.mark.parametrize(("setting", "identifier", "told"), CHECKS, ids=[row[1] for row in CHECKS])
+# Each starts Django: one quick one of each kind, an error and a warning.
+QUICK_CHECKS = {"hotpath.E002", "hotpath.W001"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "identifier", "told"),
+    [pytest.param(*row, marks=[pytest.mark.slow] * (row[1] not in QUICK_CHECKS), id=row[1]) for row in CHECKS],
+)
 def test_a_wrong_set_up_is_explained(
     setting: str, identifier: str, told: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -177,7 +188,9 @@ for _ in range(2):
 """
 
 
-@pytest.mark.parametrize(("way", "ask", "warnings"), [("wsgi", ASK_WSGI, 1), ("asgi", ASK_ASGI, 0)])
+@pytest.mark.parametrize(
+    ("way", "ask", "warnings"), [("wsgi", ASK_WSGI, 1), pytest.param("asgi", ASK_ASGI, 0, marks=pytest.mark.slow)]
+)
 def test_a_process_that_serves_no_hot_page_says_so_once(
     way: str, ask: str, warnings: int, environment: dict[str, str]
 ) -> None:
@@ -245,6 +258,7 @@ def get(port: int, path: str) -> tuple[int, str | None, bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_hot_pages_of_a_real_server_survive_their_database(port: int, project: dict[str, str]) -> None:
     before = {path: get(port, path) for path in ("/", "/rankings/KOSPI/pe_ratio")}
     assert {status for status, _, _ in before.values()} == {200}

@@ -17,9 +17,9 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import Route
 
 from hotpath import Hotpath, HotpathMiddleware, MemoryGuard, cached
-from hotpath.asgi.health import HealthEndpoints
+from hotpath.asgi import HealthEndpoints
 from hotpath.batch import sqlite_snapshot
-from hotpath.metrics.app import MetricsApp
+from hotpath.metrics import MetricsApp
 
 HERE = Path(__file__).resolve().parent
 SITE = os.environ.get("MARKETPULSE_SITE", "https://marketpulse.example").rstrip("/")

@@ -169,6 +169,7 @@ def ask(port: int, path: str) -> tuple[int, str | None, bytes]:
         return answer.status, answer.getheader("x-hotpath-generation"), answer.read()
 
 
+@pytest.mark.slow
 def test_as_the_readme_says_with_a_real_server(tmp_path: Path) -> None:
     """Data, batch, server; the database goes, and the hot pages do not notice."""
     pytest.importorskip("uvicorn")

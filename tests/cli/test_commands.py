@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 import pytest
+from click.testing import CliRunner
 
 from hotpath.cli.commands import main
 
@@ -300,3 +302,19 @@ def test_without_its_extra_the_command_says_what_to_install(project: Path) -> No
     found = program(project, "build", "myapp:hot")
     assert found.code == 1
     assert "pip install 'asgi-hotpath[cli]'" in found.err
+
+
+def test_the_help_lists_each_command_in_its_section_and_cuts_no_line() -> None:
+    text = CliRunner().invoke(main, ["--help"], terminal_width=80).output
+    listed = text[text.index("Run:") : text.index("  Example:")]
+    assert re.findall(r"^(\w.*):$", listed, re.MULTILINE) == ["Run", "Build", "Look", "Repair", "Set up"]
+    whole = re.findall(r"^  (\w+)  +\S.*[.]$", listed, re.MULTILINE)
+    assert sorted(whole) == sorted(main.commands)
+    assert "..." not in listed
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_the_help_of_each_command_has_an_example(name: str) -> None:
+    text = CliRunner().invoke(main, [name, "--help"], terminal_width=80).output
+    assert f"Example: hotpath {name}" in text.splitlines()[-1]

@@ -21,8 +21,9 @@ from typing import Any
 import pytest
 
 from hotpath.cli import demo
-from hotpath.cli.demo_screen import PlainLines, Row, Terminal, problems, screen_for
-from hotpath.ops.crawler import Answer, Crawler, Seen, percentile
+from hotpath.cli.demo_screen import Row, Screen, problems
+from hotpath.ops.crawler import Crawler, Seen, percentile
+from hotpath.ops.http import Reply
 
 # What a demo that was started may take before it is killed.
 SECONDS = 120.0
@@ -61,7 +62,7 @@ def alive(pid: int) -> bool:
 
 def rows_of(told: str) -> dict[str, list[str]]:
     """path → the other words of its line in the table."""
-    lines = told[told.index("path  ") :].partition("\n\n")[0].splitlines()[1:]
+    lines = told[told.index(" path  ") :].partition("\n\n")[0].splitlines()[1:]
     return {line.split()[0]: line.split()[1:] for line in lines}
 
 
@@ -86,6 +87,7 @@ def test_hot_pages_stand_cold_pages_fail_and_nothing_stays(out: io.StringIO, scr
     assert not alive(server_of(told))
 
 
+@pytest.mark.slow
 def test_a_real_table_with_gaps_is_kept_with_its_database(out: io.StringIO, scratch: Path, tmp_path: Path) -> None:
     if not SP500.exists():
         pytest.skip("the real table is not here: ../shared/data/sp500-financials.csv")
@@ -108,6 +110,7 @@ def test_a_real_table_with_gaps_is_kept_with_its_database(out: io.StringIO, scra
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.slow
 def test_hot_pages_that_were_never_published_are_exit_code_1(
     out: io.StringIO, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,12 +145,13 @@ def test_a_database_that_someone_left_beside_the_example_is_not_taken(
     monkeypatch.setattr(demo, "example_directory", lambda: used)
     root = tmp_path / "root"
     root.mkdir()
-    demo.Workplace(root, PlainLines(out)).make_data(["--tickers", "10", "--days", "1"])
+    demo.Workplace(root, Screen(out)).make_data(["--tickers", "10", "--days", "1"])
     assert {path.name for path in root.iterdir()} == {demo.DATABASE, "marketpulse.py", "make_data.py", "README.md"}
     with closing(sqlite3.connect(root / demo.DATABASE)) as connection:
         assert connection.execute("SELECT count(*) FROM stocks").fetchone() == (10,)
 
 
+@pytest.mark.slow
 def test_a_table_may_have_tickers_with_slashes_and_a_market_that_looks_like_an_option(
     out: io.StringIO, tmp_path: Path
 ) -> None:
@@ -160,6 +164,7 @@ def test_a_table_may_have_tickers_with_slashes_and_a_market_that_looks_like_an_o
     assert rows["/rankings/-x/pe_ratio"][:2] == ["hot", "200"]
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_start_is_told_with_its_last_words(
     out: io.StringIO, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,7 +212,7 @@ def ending(process: subprocess.Popen[Any]) -> Iterator[None]:
 def test_serve_runs_until_a_signal_and_then_ends_its_server(number: signal.Signals, code: int, scratch: Path) -> None:
     # Ignored signals are inherited: SIGINT where pytest runs in the background of a shell, SIGHUP under nohup.
     listen = "import signal as s; s.signal(s.SIGINT, s.default_int_handler); s.signal(s.SIGHUP, s.SIG_DFL)"
-    program = f"{listen}; import sys; from hotpath.ops import demo; sys.exit(demo.run(tickers=60, serve=True))"
+    program = f"{listen}; import sys; from hotpath.cli import demo; sys.exit(demo.run(tickers=60, serve=True))"
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
@@ -236,7 +241,7 @@ def test_serve_runs_until_a_signal_and_then_ends_its_server(number: signal.Signa
 
 @pytest.mark.slow
 def test_a_signal_while_the_data_are_made_leaves_nothing(scratch: Path) -> None:
-    program = "import sys; from hotpath.ops import demo; sys.exit(demo.run(tickers=50_000))"
+    program = "import sys; from hotpath.cli import demo; sys.exit(demo.run(tickers=50_000))"
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(scratch)}
     )
@@ -262,7 +267,7 @@ def test_a_server_that_will_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -
     with ending(process):
         assert process.stdout is not None
         process.stdout.readline()
-        demo._end(process)
+        demo.end_server(process)
         assert process.returncode == -signal.SIGKILL
 
 
@@ -273,7 +278,7 @@ def seen(*answers: tuple[int, str | None, bytes]) -> Seen:
     found = Seen()
     for status, generation, body in answers:
         headers = {} if generation is None else {"x-hotpath-generation": generation}
-        found.add(Answer(status, headers, body, 0.001))
+        found.add(Reply(status, headers, body, 0.001))
     return found
 
 
@@ -331,11 +336,9 @@ def test_a_terminal_gets_a_drawn_table_and_a_pipe_plain_lines(
     monkeypatch.setenv("COLUMNS", "120")
     rows = [Row("/[a]", True, seen(GOOD), seen(GOOD)), Row("/c", False, seen((200, None, b"")), seen((0, None, b"")))]
     terminal = FakeTerminal()
-    for screen in (screen_for(terminal), screen_for(out)):
+    for screen in (Screen(terminal), Screen(out)):
         screen.table(rows)
         screen.verdict(False, "why")
-    assert isinstance(screen_for(terminal), Terminal)
-    assert isinstance(screen_for(out), PlainLines)
     assert "│ /[a]" in terminal.getvalue()
     assert rows_of(out.getvalue().replace("FAILED", "\nFAILED")) == {
         "/[a]": ["hot", "200", "gen", "1", "1.00", "ms", "200", "gen", "1", "1.00", "ms"],

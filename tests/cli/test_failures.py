@@ -86,7 +86,7 @@ def test_a_check_that_cannot_be_made_is_alerted_of(project: Path, people: People
 def test_alerts_that_nobody_gets_are_refused(project: Path, arguments: list[str]) -> None:
     found = hotpath(project, *arguments, "--alert")
     assert found.code == 2
-    assert "--alert: no way is configured; set HOTPATH_ALERT_WEBHOOK" in found.err
+    assert "--alert: no way to send one is set; set HOTPATH_ALERT_WEBHOOK" in found.err
 
 
 def test_a_wrong_check_url_is_refused_before_anything_is_built(project: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_build_without_a_standard_output(project: Path) -> None:
     assert (project / "var/hot/current").exists()
 
 
-@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+@pytest.mark.parametrize("closed", [pytest.param("stdout", marks=pytest.mark.slow), "stderr"])
 def test_a_log_on_a_full_disk_ends_no_build(project: Path, closed: str) -> None:
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [sys.executable, "-m", "hotpath", "build", "myapp:hot"]

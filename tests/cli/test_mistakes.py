@@ -184,7 +184,7 @@ MISTAKES = [
         exit_code=1,
     ),
     Mistake(
-        "no routes, since their module was not imported",
+        "no routes, because their module was not imported",
         "build myapp:hot",
         "hotpath: no hot route is declared; write @hot.route('/path') above a function",
         'from hotpath import Hotpath\n\nhot = Hotpath("var/hot")\n',
@@ -252,7 +252,7 @@ MISTAKES = [
         first=("build myapp:hot",),
     ),
     Mistake(
-        "a limit that no process can keep",
+        "a memory limit that is too low",
         "build myapp:hot",
         "everything would be refused from the start; write a limit well above that",
         GOOD + "\nfrom hotpath import MemoryGuard\n\nguard = MemoryGuard(limit='20MiB')\n",
@@ -335,7 +335,13 @@ hotpath.cli.commands.main(sys.argv[1:])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
-@pytest.mark.parametrize("command", ["status", "build", "rollback", "verify", "prune", "explain"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "status",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("build", "rollback", "verify", "prune", "explain")),
+    ],
+)
 def test_a_store_of_another_user_is_an_error_of_one_line(command: str, open_folder: Path) -> None:
     folder = open_folder
     (folder / "myapp.py").write_text(GOOD, encoding="utf-8")

@@ -217,10 +217,8 @@ class Mailbox:
 
 
 @contextmanager
-def mail_server(
-    box: Mailbox, tls: ssl.SSLContext | None = None, *, password: str | None = None, wrapped: bool = False
-) -> Iterator[int]:
-    """An SMTP server: STARTTLS with ``tls``, TLS from the first byte where ``wrapped``, log-in with ``password``."""
+def mail_server(box: Mailbox, tls: ssl.SSLContext | None = None, *, password: str | None = None) -> Iterator[int]:
+    """An SMTP server: STARTTLS with ``tls``, log-in with ``password``."""
 
     def authenticate(server: Any, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
         assert isinstance(data, LoginPassword)
@@ -236,12 +234,11 @@ def mail_server(
         hostname="127.0.0.1",
         port=closed_port(),
         server_hostname="localhost",
-        ssl_context=tls if wrapped else None,
-        tls_context=None if wrapped else tls,
-        require_starttls=tls is not None and not wrapped,
+        tls_context=tls,
+        require_starttls=tls is not None,
         authenticator=authenticate if password is not None else None,
         auth_required=password is not None,
-        auth_require_tls=tls is not None and not wrapped,
+        auth_require_tls=tls is not None,
         ready_timeout=SECONDS,
     )
     controller.start()

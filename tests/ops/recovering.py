@@ -23,7 +23,7 @@ import orjson
 from hotpath.batch.run import build
 from hotpath.ops.check import CheckOptions
 from hotpath.ops.purge.webhook import PurgeWebhook
-from hotpath.ops.recovery.incident import Wish
+from hotpath.ops.recovery.incident import RecoveryOptions
 from hotpath.ops.recovery.journal import DOING, DONE, END, SKIPPED
 from hotpath.ops.recovery.recover import recover
 from hotpath.ops.secret import Secret
@@ -136,13 +136,13 @@ def _recover(root: Path, scenario: str, base_url: str, purge_url: str, number: i
         hot = declared(root, 3)
         disk = KillingDisk(base=root, number=number, moment=moment)
         hot.store.disk = disk
-        wish = Wish(
+        options = RecoveryOptions(
             base_url=base_url,
             purgers=[PurgeWebhook(Secret(purge_url))],
             check=CheckOptions(wait_seconds=5),
             **SCENARIOS[scenario],
         )
-        found = recover(hot, wish)
+        found = recover(hot, options)
         trace = [
             (one.kind, one.path, orjson.loads(one.data)["step"] + ":" + orjson.loads(one.data)["state"])
             if one.kind == "append" and one.path == "recover.jsonl"

@@ -177,7 +177,7 @@ def test_a_dead_way_is_waited_for_once_a_night_and_tried_the_next(store: Store, 
 def test_an_event_loop_goes_on_meanwhile(store: Store) -> None:
     """Called by way of a thread, as the documents say, it leaves the loop alone for all of a dead server's timeout."""
     with raw_server(hang) as port:
-        alerts = Alerts([Mail("127.0.0.1", ("a@b.c",), "a@b.c", port=port, tls="none", timeout_seconds=0.5)])
+        alerts = Alerts([Mail("127.0.0.1", ("a@b.c",), "a@b.c", port=port, tls=False, timeout_seconds=0.5)])
         ticks: list[float] = []
 
         async def main() -> list[str]:
@@ -194,7 +194,7 @@ def test_an_event_loop_goes_on_meanwhile(store: Store) -> None:
             return warnings
 
         (warning,) = anyio.run(main)
-    assert "not done within 0.5 s" in warning
+    assert "within 0.5 s" in warning
     assert len(ticks) > 5, "a loop that waits has one before, and one after"
 
 
@@ -291,8 +291,7 @@ def test_nothing_set_is_nothing_configured() -> None:
     assert not alerts_from_environment({"HOTPATH_ALERT_WEBHOOK": " ", "PATH": "/bin"})
 
 
-def test_everything_set(tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text("x")
+def test_everything_set() -> None:
     alerts = alerts_from_environment(
         {
             "HOTPATH_ALERT_SMTP_HOST": "mail.example.org",
@@ -300,7 +299,6 @@ def test_everything_set(tmp_path: Path) -> None:
             "HOTPATH_ALERT_SMTP_USER": "me",
             "HOTPATH_ALERT_SMTP_PASSWORD": "s3cret",
             "HOTPATH_ALERT_SMTP_TLS": "STARTTLS",
-            "HOTPATH_ALERT_SMTP_CA": str(tmp_path / "ca.pem"),
             "HOTPATH_ALERT_MAIL_TO": "a@example.org, b@example.org",
             "HOTPATH_ALERT_MAIL_FROM": "hotpath@example.org",
             "HOTPATH_ALERT_WEBHOOK": "https://hooks.example.org/T0KEN",
@@ -311,7 +309,7 @@ def test_everything_set(tmp_path: Path) -> None:
     )
     mail, _ = alerts.ways
     assert isinstance(mail, Mail)
-    assert (mail.to, mail.port, mail.tls) == (("a@example.org", "b@example.org"), 2525, "starttls")
+    assert (mail.to, mail.port, mail.tls) == (("a@example.org", "b@example.org"), 2525, True)
     assert [way.name for way in alerts.ways] == [
         "mail to a@example.org, b@example.org",
         "webhook https://hooks.example.org/***",
@@ -347,5 +345,5 @@ def test_a_wrong_setting_is_named_and_no_secret_shown(given: dict[str, str], tol
 def test_alerts_that_could_not_work(seconds: int) -> None:
     with pytest.raises(DeclarationError):
         Alerts(remind_seconds=seconds)
-    with pytest.raises(DeclarationError, match="the same one"):
+    with pytest.raises(DeclarationError, match="are the same"):
         Alerts([Pigeon(), Pigeon()])

@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
-from hotpath.ops.answers import Heard, Judgement, Page, Published, edge_status, judge, lifetime_seconds, unpacked
+from hotpath.ops.answers import Comparison, Expected, Page, compare, edge_status, lifetime_seconds, unpacked
+from hotpath.ops.http import Reply
 from hotpath.pages.policy import Policy
 from hotpath.pages.routes import Expectations
 from hotpath.store.manifest import Item, Representation
@@ -25,7 +26,7 @@ def payload(rows: int = 3, pe: int | None = 7, note: str = "") -> bytes:
 
 
 BODY, OLD = payload(), payload(note="yesterday")
-GZIPPED = gzip.compress(BODY)
+GZIPPED = gzip.compress(BODY, mtime=0)
 SHA, OLD_SHA = hashlib.sha256(BODY).digest(), hashlib.sha256(OLD).digest()
 ITEM = Item(
     "/r/a",
@@ -39,29 +40,29 @@ EXPECTS = Expectations(records="items", required=("ticker", "pe"))
 PAGE = Page("https://example.org/r/a", ITEM, EXPECTS)
 
 
-def published(**changes: Any) -> Published:
+def published(**changes: Any) -> Expected:
     digests = {(41, "/r/a"): OLD_SHA, (40, "/r/a"): OLD_SHA}
-    base = Published(42, NOW - 100, NOW, {40: "wrong prices"}, lambda number, key: digests.get((number, key)), True)
+    base = Expected(42, NOW - 100, NOW, {40: "wrong prices"}, lambda number, key: digests.get((number, key)), True)
     return replace(base, **changes)
 
 
-def heard(body: bytes = BODY, status: int = 200, seconds: float = 0.01, **headers: Any) -> Heard:
+def heard(body: bytes = BODY, status: int = 200, seconds: float = 0.01, **headers: Any) -> Reply:
     fields = {"x-hotpath-generation": "42", "cache-status": "hotpath; hit; ttl=3500", "etag": '"a"'}
     fields |= {name.replace("_", "-"): value for name, value in headers.items()}
-    return Heard(status, {name: value for name, value in fields.items() if value}, body, seconds)
+    return Reply(status, {name: value for name, value in fields.items() if value}, body, seconds)
 
 
 def verdict(
-    identity: Heard | None = None,
-    gzipped: Heard | None = None,
-    head: Heard | None = None,
+    identity: Reply | None = None,
+    gzipped: Reply | None = None,
+    head: Reply | None = None,
     *,
     edge: bool = False,
-    beside: Published | None = None,
+    beside: Expected | None = None,
     max_seconds: float | None = None,
     page: Page = PAGE,
-) -> Judgement:
-    return judge(
+) -> Comparison:
+    return compare(
         page,
         identity or heard(),
         gzipped or heard(GZIPPED, content_encoding="gzip"),
@@ -72,7 +73,7 @@ def verdict(
     )
 
 
-def wrong(found: Judgement) -> list[str]:
+def wrong(found: Comparison) -> list[str]:
     return [failure.what for failure in found.failures]
 
 
@@ -85,19 +86,19 @@ def old_copy(age: int | None = 200, generation: str = "41", body: bytes = OLD, *
     }
     return {
         "identity": heard(body, **fields),
-        "gzipped": heard(gzip.compress(body), content_encoding="gzip", **fields),
+        "gzipped": heard(gzip.compress(body, mtime=0), content_encoding="gzip", **fields),
         "head": heard(b"", **fields),
     }
 
 
 def test_right_answers_are_right() -> None:
-    assert verdict() == Judgement((), ())
+    assert verdict() == Comparison((), ())
 
 
 @pytest.mark.parametrize(
     ("answer", "what", "found"),
     [
-        (Heard(0, {}, b"", 0.0, problem="connection refused"), ["GET: status"], "connection refused"),
+        (Reply(0, {}, b"", 0.0, problem="connection refused"), ["GET: status"], "connection refused"),
         (heard(status=503), ["GET: status"], "503"),
         (heard(payload(note="other")), ["content"], "bytes, sha256"),
         (heard(payload(rows=2)), ["content", "rows"], "bytes"),
@@ -110,11 +111,11 @@ def test_right_answers_are_right() -> None:
         (heard(BODY, content_encoding="br"), ["GET: coding"], "br"),
     ],
 )
-def test_a_get_that_is_wrong(answer: Heard, what: list[str], found: str) -> None:
-    judgement = verdict(answer)
-    assert [name for name in wrong(judgement) if not name.startswith(("HEAD", "GET with"))] == what
-    assert found in judgement.failures[0].found
-    assert judgement.failures[0].url == "https://example.org/r/a"
+def test_a_get_that_is_wrong(answer: Reply, what: list[str], found: str) -> None:
+    comparison = verdict(answer)
+    assert [name for name in wrong(comparison) if not name.startswith(("HEAD", "GET with"))] == what
+    assert found in comparison.failures[0].found
+    assert comparison.failures[0].url == "https://example.org/r/a"
 
 
 def test_rows_and_nulls_are_told_by_their_place() -> None:
@@ -124,7 +125,7 @@ def test_rows_and_nulls_are_told_by_their_place() -> None:
     assert "$.items[0].pe is null" in nulls.found
 
 
-@pytest.mark.parametrize("body", [b"no gzip", GZIPPED[:-4], gzip.compress(b"other")])
+@pytest.mark.parametrize("body", [b"no gzip", GZIPPED[:-4], gzip.compress(b"other", mtime=0)])
 def test_gzip_has_to_decode_to_the_same_bytes(body: bytes) -> None:
     assert wrong(verdict(gzipped=heard(body, content_encoding="gzip"))) != []
 
@@ -138,9 +139,9 @@ def test_a_bomb_is_not_unpacked() -> None:
 
 
 def test_an_answer_without_gzip_is_worth_a_note() -> None:
-    judgement = verdict(gzipped=heard())
-    assert judgement.failures == ()
-    assert "came without" in judgement.notes[0]
+    comparison = verdict(gzipped=heard())
+    assert comparison.failures == ()
+    assert "came without" in comparison.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_an_answer_without_gzip_is_worth_a_note() -> None:
         (heard(b""), []),
     ],
 )
-def test_head_says_what_get_says(head: Heard, what: list[str]) -> None:
+def test_head_says_what_get_says(head: Reply, what: list[str]) -> None:
     assert wrong(verdict(head=head)) == what
 
 
@@ -178,7 +179,7 @@ def test_slow_is_wrong_only_when_asked() -> None:
 def test_no_generation_is_right_where_none_is_said() -> None:
     silent: dict[str, Any] = {"x_hotpath_generation": ""}
     answers = heard(**silent), heard(GZIPPED, content_encoding="gzip", **silent), heard(b"", **silent)
-    assert verdict(*answers, beside=published(says_generation=False)) == Judgement((), ())
+    assert verdict(*answers, beside=published(says_generation=False)) == Comparison((), ())
     assert wrong(verdict(*answers)) == ["generation"]
 
 
@@ -186,9 +187,9 @@ def test_no_generation_is_right_where_none_is_said() -> None:
 
 
 def test_an_old_copy_within_its_lifetime_is_right_at_the_edge() -> None:
-    judgement = verdict(**old_copy(), edge=True)
-    assert judgement.failures == ()
-    assert judgement.notes == (
+    comparison = verdict(**old_copy(), edge=True)
+    assert comparison.failures == ()
+    assert comparison.notes == (
         (
             "https://example.org/r/a: a copy of generation 41 at the edge, 200 s old; right for 700 s more,"
             " or until it is purged"
@@ -213,9 +214,9 @@ def test_old_headers_with_the_bytes_of_now_are_right_at_the_edge() -> None:
     ],
 )
 def test_an_old_copy_that_is_wrong_says_why(copy: dict[str, Any], edge: bool, why: str) -> None:
-    judgement = verdict(**copy, edge=edge)
-    assert "generation" in wrong(judgement)
-    failure = next(failure for failure in judgement.failures if failure.what == "generation")
+    comparison = verdict(**copy, edge=edge)
+    assert "generation" in wrong(comparison)
+    failure = next(failure for failure in comparison.failures if failure.what == "generation")
     assert why in str(failure.why)
     assert failure.expected == "42"
 
@@ -248,6 +249,6 @@ def test_how_long_a_cache_may_answer_with_a_copy() -> None:
 
 
 def test_a_page_past_its_lifetime_is_noted() -> None:
-    judgement = verdict(heard(cache_status="hotpath; hit; ttl=-300"))
-    assert judgement.failures == ()
-    assert "300 s past its lifetime" in judgement.notes[0]
+    comparison = verdict(heard(cache_status="hotpath; hit; ttl=-300"))
+    assert comparison.failures == ()
+    assert "300 s past its lifetime" in comparison.notes[0]

@@ -118,7 +118,7 @@ def test_a_server_that_follows_late_is_waited_for(site: SmallSite) -> None:
     with public_site(site.hot, late) as server:
         found = check(site.hot, server.url, CheckOptions(wait_seconds=30), sleep=pauses.append)
     assert found.is_right
-    assert found.again == 12
+    assert found.asked_again == 12
     assert len(pauses) == 1
     assert lines(found)[-2] == "12 were right only when asked again"
 
@@ -183,6 +183,7 @@ def test_an_edge_that_keeps_a_rolled_back_generation_is_wrong(site: SmallSite) -
     assert "marked bad (half the prices); purge the edge" in str(found.failures[0].why)
 
 
+@pytest.mark.slow
 def test_a_dead_server_is_not_asked_for_every_page(site: SmallSite) -> None:
     with raw_server(hang) as port:
         options = CheckOptions(wait_seconds=0, timeout_seconds=0.3, concurrency=2)

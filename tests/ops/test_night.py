@@ -159,6 +159,7 @@ def test_a_wrong_public_answer_is_rolled_back_from_and_told(public: Public) -> N
     assert [event for event, _ in events(public)] == ["failed", "resolved"]
 
 
+@pytest.mark.slow
 def test_bad_nights_in_a_row_do_not_go_back_further_and_further(public: Public) -> None:
     state = {"n": 1}
     public.hot.route("/a")(lambda: state)
@@ -173,6 +174,7 @@ def test_bad_nights_in_a_row_do_not_go_back_further_and_further(public: Public) 
     assert 1 not in public.hot.store.bad()
 
 
+@pytest.mark.slow
 def test_a_site_that_is_down_is_told_and_no_generation_is_blamed(public: Public) -> None:
     state = {"n": 1}
     public.hot.route("/a")(lambda: state)
@@ -188,6 +190,7 @@ def test_a_site_that_is_down_is_told_and_no_generation_is_blamed(public: Public)
     assert [event for event, _ in events(public)] == ["failed", "resolved"]
 
 
+@pytest.mark.slow
 def test_a_pin_that_holds_back_what_is_published_is_told(public: Public) -> None:
     state = {"n": 1}
     public.hot.route("/a")(lambda: state)
@@ -222,6 +225,7 @@ def test_an_error_that_is_not_ours_is_told_too(public: Public) -> None:
     assert told == []
 
 
+@pytest.mark.slow
 def test_a_wrong_first_night_says_that_there_is_nothing_to_go_back_to(public: Public) -> None:
     public.hot.route("/a")(lambda: [1])
     public.spoil = True

@@ -16,7 +16,7 @@ from hotpath.ops.purge.changed import changed_keys
 from hotpath.ops.purge.cloudflare import Cloudflare
 from hotpath.ops.purge.environment import purgers_from_environment
 from hotpath.ops.purge.fastly import Fastly
-from hotpath.ops.purge.purger import Limits, Purger
+from hotpath.ops.purge.purger import CallLimits, Purger
 from hotpath.ops.purge.webhook import PurgeWebhook
 from hotpath.ops.secret import Secret
 from hotpath.store.manifest import Manifest
@@ -105,7 +105,7 @@ def webhook(cloud: Cloud, asked: Asked) -> Answered:
 
 
 Provider = Callable[[Cloud, Asked], Answered]
-Make = Callable[[str, Limits, str], Purger]
+Make = Callable[[str, CallLimits, str], Purger]
 
 PEERS: dict[str, tuple[Provider, Make]] = {
     "cloudflare": (
@@ -122,7 +122,7 @@ PEERS: dict[str, tuple[Provider, Make]] = {
 class Edge:
     cloud: Cloud
     server: Server
-    limits: Limits
+    limits: CallLimits
     make: Make
 
     def purger(self, token: str = TOKEN) -> Purger:
@@ -138,7 +138,7 @@ def edge(request: pytest.FixtureRequest) -> Iterator[Edge]:
         return cloud.moods.pop(0) if cloud.moods else answer(cloud, asked)
 
     with Server(answered) as server:
-        limits = Limits(sleep=cloud.clock.advance, monotonic=cloud.clock)
+        limits = CallLimits(sleep=cloud.clock.advance, monotonic=cloud.clock)
         yield Edge(cloud, server, limits, make)
 
 
@@ -223,7 +223,7 @@ def test_nobody_there_is_told(edge: Edge) -> None:
 
 def test_bunny_lets_through_a_burst_and_then_five_a_second() -> None:
     cloud = Cloud(burst=120, a_second=5)
-    limits = Limits(sleep=cloud.clock.advance, monotonic=cloud.clock)
+    limits = CallLimits(sleep=cloud.clock.advance, monotonic=cloud.clock)
     urls = [f"{SITE}/{number}" for number in range(400)]
     with Server(lambda asked: bunny(cloud, asked)) as server:
         found = Bunny(Secret(TOKEN), server.url, limits).purge(urls)

@@ -11,7 +11,7 @@ import pytest
 from hotpath.errors import DeclarationError, StoreBusy
 from hotpath.ops.check import CheckOptions
 from hotpath.ops.purge.purger import Purged
-from hotpath.ops.recovery.incident import Wish
+from hotpath.ops.recovery.incident import RecoveryOptions
 from hotpath.ops.recovery.journal import DONE, FAILED, SKIPPED, Entry, Journal
 from hotpath.ops.recovery.recover import SAME_NIGHT_SECONDS, Recovery, ending, lines, plan, plan_lines, recover
 from hotpath.site import Hotpath
@@ -47,11 +47,11 @@ def two(site: SmallSite) -> SmallSite:
 
 
 def states(found: Recovery) -> dict[str, str]:
-    return {entry.step: entry.state for entry in found.entries}
+    return {entry.step: entry.state for entry in found.steps}
 
 
 def told(found: Recovery, step: str) -> str:
-    return next(entry.told for entry in found.entries if entry.step == step)
+    return next(entry.text for entry in found.steps if entry.step == step)
 
 
 def damage(site: SmallSite, sequence: int, name: str = "rankings/kospi.json") -> None:
@@ -61,7 +61,7 @@ def damage(site: SmallSite, sequence: int, name: str = "rankings/kospi.json") ->
 
 
 def test_a_sound_store_is_left_alone(two: SmallSite) -> None:
-    found = recover(two.hot, Wish())
+    found = recover(two.hot, RecoveryOptions())
     assert (found.finished, found.serving) == (True, 2)
     assert states(found) == {
         "verify": DONE,
@@ -77,10 +77,10 @@ def test_a_sound_store_is_left_alone(two: SmallSite) -> None:
 
 
 def test_a_second_run_changes_nothing_and_shows_the_same_checklist(two: SmallSite) -> None:
-    first = recover(two.hot, Wish())
+    first = recover(two.hot, RecoveryOptions())
     journal = Journal(two.hot.store).path
     before = journal.read_bytes(), journal.stat().st_mtime_ns
-    second = recover(two.hot, Wish())
+    second = recover(two.hot, RecoveryOptions())
     assert (journal.read_bytes(), journal.stat().st_mtime_ns) == before
     assert (first.changed, second.changed) == (True, False)
     assert lines(second)[:-2] == lines(first)[:-1]
@@ -92,44 +92,44 @@ def test_damage_goes_back_to_the_newest_valid_generation(two: SmallSite) -> None
     two.build()
     damage(two, 3)
     damage(two, 2)
-    found = recover(two.hot, Wish())
+    found = recover(two.hot, RecoveryOptions())
     assert (found.finished, found.serving) == (True, 1)
-    assert "2 cannot be mended" in told(found, "verify")
+    assert "2 cannot be repaired" in told(found, "verify")
     assert "back from generation 3 to 1, which is pinned" in told(found, "roll back")
-    assert not recover(two.hot, Wish()).changed
+    assert not recover(two.hot, RecoveryOptions()).changed
 
 
-def test_damage_that_can_be_mended_is_no_reason_to_go_back(two: SmallSite) -> None:
+def test_damage_that_can_be_repaired_is_no_reason_to_go_back(two: SmallSite) -> None:
     path = two.hot.store.files_path(2) / "stocks/s1.json"
     path.unlink()
     path.write_bytes(b"{}")
-    found = recover(two.hot, Wish())
-    assert "mended, every file is right" in told(found, "verify")
+    found = recover(two.hot, RecoveryOptions())
+    assert "repaired, every file is right" in told(found, "verify")
     assert found.serving == 2
 
 
 def test_nothing_to_go_back_to_says_what_to_do(site: SmallSite) -> None:
     damage(site, 1)
-    found = recover(site.hot, Wish(), target="app:hot")
+    found = recover(site.hot, RecoveryOptions(), target="app:hot")
     assert not found.finished
     assert states(found) == {"verify": DONE, "roll back": FAILED}
     assert found.failed is not None
     assert found.failed.next_step is not None
     assert "hotpath recover app:hot --build" in found.failed.next_step
-    again = recover(site.hot, Wish(build=True), target="app:hot")
-    assert (again.finished, again.serving, again.number) == (True, 2, found.number)
+    again = recover(site.hot, RecoveryOptions(build=True), target="app:hot")
+    assert (again.finished, again.serving, again.recovery) == (True, 2, found.recovery)
 
 
 def test_an_empty_store_is_built(tmp_path: Path) -> None:
     site = SmallSite(tmp_path / "new")
-    assert recover(site.hot, Wish()).failed is not None
-    found = recover(site.hot, Wish(build=True))
+    assert recover(site.hot, RecoveryOptions()).failed is not None
+    found = recover(site.hot, RecoveryOptions(build=True))
     assert (found.finished, found.serving) == (True, 1)
 
 
 def test_asked_to_go_back_it_goes_back_once(two: SmallSite) -> None:
     for _ in range(3):
-        found = recover(two.hot, Wish(rollback=True))
+        found = recover(two.hot, RecoveryOptions(rollback=True))
         assert (found.finished, found.serving) == (True, 1)
     assert two.hot.store.bad() == {2: "generation 2 is not wanted (--rollback)"}
 
@@ -139,61 +139,61 @@ def test_after_the_night_or_when_told_it_is_another_recovery(two: SmallSite) -> 
     two.build()
     clock = FakeClock()
     two.hot.store.clock = clock
-    assert recover(two.hot, Wish(rollback=True)).serving == 2
-    assert recover(two.hot, Wish(rollback=True), new=True).number == 2
+    assert recover(two.hot, RecoveryOptions(rollback=True)).serving == 2
+    assert recover(two.hot, RecoveryOptions(rollback=True), new=True).recovery == 2
     assert two.hot.store.chosen_sequence() == 1
-    found = recover(two.hot, Wish())
-    assert (found.number, found.changed) == (2, False)
+    found = recover(two.hot, RecoveryOptions())
+    assert (found.recovery, found.changed) == (2, False)
     clock.advance(SAME_NIGHT_SECONDS + 1)
-    assert recover(two.hot, Wish()).number == 3
+    assert recover(two.hot, RecoveryOptions()).recovery == 3
 
 
 def test_what_was_published_since_is_another_recovery(two: SmallSite) -> None:
-    assert recover(two.hot, Wish()).number == 1
+    assert recover(two.hot, RecoveryOptions()).recovery == 1
     two.bump = 2
     two.build()
-    assert recover(two.hot, Wish()).number == 2
+    assert recover(two.hot, RecoveryOptions()).recovery == 2
 
 
 def test_a_build_after_a_rollback_is_served(two: SmallSite) -> None:
     two.bump = 5
-    found = recover(two.hot, Wish(rollback=True, build=True))
+    found = recover(two.hot, RecoveryOptions(rollback=True, build=True))
     assert (found.finished, found.serving) == (True, 3)
     assert told(found, "publish") == "generation 3 is served; 1 is no longer pinned"
-    assert not recover(two.hot, Wish(rollback=True, build=True)).changed
+    assert not recover(two.hot, RecoveryOptions(rollback=True, build=True)).changed
     assert two.hot.store.sequences() == [1, 2, 3]
 
 
 def test_a_pin_of_somebody_else_stays(two: SmallSite) -> None:
     two.hot.store.pin(1)
-    found = recover(two.hot, Wish(build=True), target="app:hot")
+    found = recover(two.hot, RecoveryOptions(build=True), target="app:hot")
     assert (found.finished, found.serving) == (True, 1)
     assert "1 was pinned before and stays served until 'hotpath unpin app:hot'" in told(found, "publish")
 
 
 def test_a_batch_that_fails_stops_it(two: SmallSite) -> None:
     two.broken = ValueError("no database")
-    found = recover(two.hot, Wish(build=True))
+    found = recover(two.hot, RecoveryOptions(build=True))
     assert (found.finished, found.serving) == (False, 2)
     assert found.failed is not None
     assert found.failed.step == "build"
-    assert "no database" in found.failed.told
+    assert "no database" in found.failed.text
     two.broken = None
-    again = recover(two.hot, Wish(build=True))
-    assert (again.finished, again.number, again.serving) == (True, found.number, 3)
+    again = recover(two.hot, RecoveryOptions(build=True))
+    assert (again.finished, again.recovery, again.serving) == (True, found.recovery, 3)
 
 
 def test_an_implausible_result_stops_it_until_it_is_approved(two: SmallSite) -> None:
     two.rows = 2
     for sequence in (3, 4):
-        found = recover(two.hot, Wish(build=True), target="app:hot", run_batch=_refused)
+        found = recover(two.hot, RecoveryOptions(build=True), target="app:hot", run_batch=_refused)
         assert found.failed is not None
         assert found.failed.step == "validate"
         assert found.failed.next_step is not None
         assert f"hotpath approve app:hot {sequence} --reason" in found.failed.next_step
         assert found.serving == 2
     approve(two.hot.store, 4, "it is a holiday")
-    again = recover(two.hot, Wish(build=True), run_batch=_refused)
+    again = recover(two.hot, RecoveryOptions(build=True), run_batch=_refused)
     assert (again.finished, again.serving) == (True, 4)
 
 
@@ -214,23 +214,25 @@ def _refused(hot: Hotpath) -> object:
 def test_the_public_is_purged_warmed_and_checked(two: SmallSite) -> None:
     edge = Edge()
     with public_site(two.hot) as server:
-        wish = Wish(rollback=True, base_url=server.url + "/", purgers=[edge], check=AT_ONCE)
-        found = recover(two.hot, wish)
+        options = RecoveryOptions(rollback=True, base_url=server.url + "/", purgers=[edge], check=AT_ONCE)
+        found = recover(two.hot, options)
         assert found.finished
         assert sorted(edge.purged) == [f"{server.url}/rankings/kospi", f"{server.url}/rankings/nyse"]
         assert told(found, "warm") == "2 pages answered 200"
         assert told(found, "check") == "12 of 12 pages asked for, every answer is generation 1"
-        assert not recover(two.hot, wish).changed
+        assert not recover(two.hot, options).changed
         assert len(edge.purged) == 2
 
 
 def test_a_healthy_site_is_not_purged_unless_all_is_asked_for(two: SmallSite) -> None:
     edge = Edge()
     with public_site(two.hot) as server:
-        found = recover(two.hot, Wish(base_url=server.url, purgers=[edge], check=AT_ONCE))
+        found = recover(two.hot, RecoveryOptions(base_url=server.url, purgers=[edge], check=AT_ONCE))
         assert told(found, "purge") == "no URL has other bytes in generation 2 than before"
         assert edge.purged == []
-        found = recover(two.hot, Wish(base_url=server.url, purgers=[edge], check=AT_ONCE, purge_all=True), new=True)
+        found = recover(
+            two.hot, RecoveryOptions(base_url=server.url, purgers=[edge], check=AT_ONCE, purge_all=True), new=True
+        )
         assert found.finished
     assert len(edge.purged) == 12
 
@@ -239,8 +241,8 @@ def test_what_was_served_meanwhile_is_purged_too(two: SmallSite) -> None:
     """The edge may hold 2 from before, and 1 from between the rollback and the build."""
     edge = Edge()
     with public_site(two.hot) as server:
-        recover(two.hot, Wish(rollback=True, base_url=server.url, check=AT_ONCE))
-        recover(two.hot, Wish(build=True, base_url=server.url, purgers=[edge], check=AT_ONCE))
+        recover(two.hot, RecoveryOptions(rollback=True, base_url=server.url, check=AT_ONCE))
+        recover(two.hot, RecoveryOptions(build=True, base_url=server.url, purgers=[edge], check=AT_ONCE))
     assert two.hot.store.chosen_sequence() == 3
     assert len(edge.purged) == 2, "3 has the bytes of 2, and yet 1 was served"
 
@@ -248,22 +250,22 @@ def test_what_was_served_meanwhile_is_purged_too(two: SmallSite) -> None:
 def test_a_purge_that_fails_stops_it_before_anything_is_warmed(two: SmallSite) -> None:
     edge = Edge(problem="403: no permission")
     with public_site(two.hot) as server:
-        wish = Wish(rollback=True, base_url=server.url, purgers=[edge], check=AT_ONCE)
-        found = recover(two.hot, wish)
+        options = RecoveryOptions(rollback=True, base_url=server.url, purgers=[edge], check=AT_ONCE)
+        found = recover(two.hot, options)
         assert found.failed is not None
         assert found.failed.step == "purge"
-        assert "403: no permission" in found.failed.told
+        assert "403: no permission" in found.failed.text
         assert server.asked == []
         edge.problem = None
-        assert recover(two.hot, wish).finished
+        assert recover(two.hot, options).finished
 
 
 def test_a_site_that_is_down_stops_it(two: SmallSite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hotpath.ops.recovery.steps.WARM_SECONDS", 0.5)
-    found = recover(two.hot, Wish(base_url=f"http://127.0.0.1:{closed_port()}"))
+    found = recover(two.hot, RecoveryOptions(base_url=f"http://127.0.0.1:{closed_port()}"))
     assert found.failed is not None
     assert found.failed.step == "warm"
-    assert "connection refused" in found.failed.told
+    assert "connection refused" in found.failed.text
 
 
 def test_a_public_answer_that_is_wrong_stops_it_and_the_next_run_looks_again(two: SmallSite) -> None:
@@ -271,27 +273,27 @@ def test_a_public_answer_that_is_wrong_stops_it_and_the_next_run_looks_again(two
     with public_site(
         two.hot, lambda asked, found: type(found)(503) if wrong[0] and "s3" in asked.target else found
     ) as s:
-        wish = Wish(base_url=s.url, check=AT_ONCE)
-        found = recover(two.hot, wish)
+        options = RecoveryOptions(base_url=s.url, check=AT_ONCE)
+        found = recover(two.hot, options)
         assert found.failed is not None
-        assert "1 of 12 pages are WRONG" in found.failed.told
-        assert "expected 200, found 503" in found.failed.told
+        assert "1 of 12 pages are WRONG" in found.failed.text
+        assert "expected 200, found 503" in found.failed.text
         wrong[0] = False
-        assert recover(two.hot, wish).finished
+        assert recover(two.hot, options).finished
         wrong[0] = True
-        assert not recover(two.hot, wish).finished, "a finished one that no longer holds"
+        assert not recover(two.hot, options).finished, "a finished one that no longer holds"
 
 
 def test_a_plan_changes_nothing_and_asks_nobody(two: SmallSite) -> None:
     before = sorted(two.hot.store.root.rglob("*"))
     with public_site(two.hot) as server:
-        wish = Wish(rollback=True, build=True, base_url=server.url, purgers=[Edge()])
-        found = plan(two.hot, wish)
+        options = RecoveryOptions(rollback=True, build=True, base_url=server.url, purgers=[Edge()])
+        found = plan(two.hot, options)
         assert server.asked == []
     assert sorted(two.hot.store.root.rglob("*")) == before
-    steps = dict(found.steps)
+    steps = {planned.step: planned.would for planned in found.steps}
     assert (
-        "go back: generation 2 is not wanted (--rollback); generation 1 is the newest valid one" in steps["roll back"]
+        "generation 2 is not wanted (--rollback); go back to generation 1, the newest valid one" in steps["roll back"]
     )
     assert steps["build"] == "run the batch, 12 items"
     assert "from generation 2: edge" in steps["purge"]
@@ -300,28 +302,28 @@ def test_a_plan_changes_nothing_and_asks_nobody(two: SmallSite) -> None:
 
 def test_a_plan_says_where_it_would_stop(site: SmallSite) -> None:
     damage(site, 1)
-    found = plan(site.hot, Wish())
-    assert found.steps[-1][0] == "roll back"
-    assert found.steps[-1][1].startswith("stop: generation 1 is damaged")
+    found = plan(site.hot, RecoveryOptions())
+    assert found.steps[-1].step == "roll back"
+    assert found.steps[-1].would.startswith("stop: generation 1 is damaged")
 
 
 def test_two_at_once_are_one_too_many(two: SmallSite) -> None:
     with Journal(two.hot.store).held(), pytest.raises(StoreBusy) as told:
-        recover(two.hot, Wish())
+        recover(two.hot, RecoveryOptions())
     assert told.value.exit_code == 75
 
 
 def test_a_build_at_the_same_time_is_busy_and_goes_on_later(two: SmallSite) -> None:
     with two.hot.store.locked(), pytest.raises(StoreBusy):
-        recover(two.hot, Wish(rollback=True))
-    found = recover(two.hot, Wish(rollback=True))
-    assert (found.finished, found.number, found.serving) == (True, 1, 1)
+        recover(two.hot, RecoveryOptions(rollback=True))
+    found = recover(two.hot, RecoveryOptions(rollback=True))
+    assert (found.finished, found.recovery, found.serving) == (True, 1, 1)
 
 
 @pytest.mark.parametrize("url", ["example.org", "https://me:pw@example.org"])
 def test_a_wrong_base_url_is_said_before_anything_is_done(two: SmallSite, url: str) -> None:
     with pytest.raises(DeclarationError):
-        recover(two.hot, Wish(base_url=url))
+        recover(two.hot, RecoveryOptions(base_url=url))
     assert not Journal(two.hot.store).path.exists()
 
 
@@ -352,5 +354,5 @@ def test_a_journal_that_is_a_link_is_refused(site: SmallSite, tmp_path: Path) ->
     (tmp_path / "elsewhere").touch()
     Journal(site.hot.store).path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(Exception, match="symbolic link"):
-        recover(site.hot, Wish())
+        recover(site.hot, RecoveryOptions())
     assert (tmp_path / "elsewhere").read_bytes() == b""

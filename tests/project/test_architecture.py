@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.project.test_dependencies import libraries
+
 SOURCE = Path(__file__).parents[2] / "src" / "hotpath"
 
 # Each room, and the rooms it may use beside the ground. The root, testing, cli and contrib may use all.
@@ -27,7 +29,21 @@ MAY_USE = {
 }
 GROUND = {"errors", "log", "options", "process", "types"}
 FREE = {"", "testing", "cli", "contrib", "__main__"}
-NEVER_WITH_THE_ROOT = set("aiohttp apprise brotli click fastapi prometheus_client rich starlette zstandard".split())
+NEVER_WITH_THE_ROOT = set("apprise brotli click django fastapi prometheus_client rich starlette zstandard".split())
+
+# Decisions in values: these read no file, no clock and no socket, start nothing, and use only each other.
+PURE = (
+    *("pages/*.py", "store/manifest.py"),
+    *("serving/rfc9110.py", "serving/resolver.py", "serving/snapshot.py"),
+    *("batch/plausibility.py", "batch/forecast.py", "batch/measure.py", "batch/packing.py"),
+    *("batch/output.py", "batch/rules.py"),
+    *("guard/states.py", "guard/outlook.py", "guard/route_costs.py", "guard/priorities.py", "guard/refusal.py"),
+)
+READS_OR_STARTS = set(
+    "anyio asyncio fcntl http io logging mmap multiprocessing os pathlib psutil select shutil signal socket sqlite3 "
+    "subprocess tempfile threading time".split()
+)
+MAX_LINES = 500
 
 
 def modules() -> dict[str, Path]:
@@ -70,3 +86,21 @@ def test_importing_hotpath_brings_in_no_framework_no_command_and_no_extra() -> N
     code = "import sys, hotpath; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert NEVER_WITH_THE_ROOT.isdisjoint(loaded.split())
+
+
+def test_pure_modules_only_compute() -> None:
+    known = modules()
+    pure = {path for pattern in PURE for path in SOURCE.glob(pattern)}
+    assert [pattern for pattern in PURE if not [*SOURCE.glob(pattern)]] == []
+    allowed = {name for name, path in known.items() if path in pure} | {"errors", "options", "types"}
+    wrong = [
+        f"{path.relative_to(SOURCE)} imports {name}"
+        for path in sorted(pure)
+        for name in {*libraries(path) & READS_OR_STARTS, *set(imported(path, known)) - allowed}
+    ]
+    assert wrong == []
+
+
+def test_a_module_is_one_idea() -> None:
+    lines = {str(path.relative_to(SOURCE)): path.read_text("utf-8").count("\n") for path in modules().values()}
+    assert {name: count for name, count in lines.items() if count > MAX_LINES} == {}

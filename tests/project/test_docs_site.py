@@ -10,15 +10,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from xml.etree import ElementTree as ET
 
 import pytest
 
 import hotpath
+from hotpath import errors
 from tests.project.test_docs import split
 
 ROOT = Path(__file__).parents[2]
 API = ROOT / "docs" / "reference" / "api.md"
+ARCHITECTURE = ROOT / "docs" / "explanation" / "architecture.md"
 VPS = ROOT / "docs" / "how-to" / "vps-2gb.md"
 SECONDS = 200
 
@@ -101,10 +104,46 @@ def names() -> list[str]:
     return re.findall(r"^::: (hotpath\.\S+)$", API.read_text("utf-8"), re.MULTILINE)
 
 
-def test_every_public_name_of_the_root_is_in_the_reference() -> None:
-    listed = {name.removeprefix("hotpath.") for name in names()}
-    assert set(hotpath.__all__) - {"__version__", "HotpathError"} <= listed
-    assert "errors" in listed
+def rooms() -> list[ModuleType]:
+    """The root, ``testing`` and the rooms that hand names on. Nobody imports ``cli``: it is run by its command."""
+    here = Path(hotpath.__file__).parent
+    packages = (".".join(("hotpath", *path.parent.relative_to(here).parts)) for path in here.rglob("__init__.py"))
+    inside_django = "hotpath.contrib.django"  # can be imported in a project only
+    names = {name for name in packages if not name.startswith((inside_django, "hotpath.cli"))}
+    found = [importlib.import_module(name) for name in sorted(names | {"hotpath.testing"})]
+    return [module for module in found if hasattr(module, "__all__")]
+
+
+def test_every_name_that_a_room_hands_on_is_in_the_reference() -> None:
+    listed = [resolved(name) for name in names() if not name.startswith("hotpath.contrib.django")]
+    listed += [error for _, error in inspect.getmembers(errors, inspect.isclass)]
+    missing = [
+        f"{room.__name__}.{name}"
+        for room in rooms()
+        for name in set(room.__all__) - {"__version__"}
+        if not any(getattr(room, name) is known for known in listed)
+    ]
+    assert missing == []
+    assert "hotpath.errors" in names()
+
+
+def test_every_name_in_the_reference_is_handed_on_by_its_room() -> None:
+    handed_on = {f"{room.__name__}.{name}" for room in rooms() for name in room.__all__}
+    assert set(names()) - handed_on == {"hotpath.contrib.django", "hotpath.errors"}
+    assert len(names()) == len(set(names()))
+
+
+def test_the_rooms_that_hand_names_on_are_found() -> None:
+    assert {"hotpath", "hotpath.guard", "hotpath.ops.alerts", "hotpath.testing"} <= {room.__name__ for room in rooms()}
+
+
+def resolved(name: str) -> object:
+    """The module of this name, or what its module has under it."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        module, _, attribute = name.rpartition(".")
+        return getattr(importlib.import_module(module), attribute)
 
 
 @pytest.mark.parametrize("name", names())
@@ -112,12 +151,15 @@ def test_a_name_in_the_reference_is_there_and_has_a_docstring(name: str) -> None
     if name.startswith("hotpath.contrib.django"):
         pytest.importorskip("django")
         return  # imported inside a project only; its own tests do that
-    try:
-        found: object = importlib.import_module(name)
-    except ModuleNotFoundError:
-        module, _, attribute = name.rpartition(".")
-        found = getattr(importlib.import_module(module), attribute)
-    assert inspect.getdoc(found), f"{name} has no docstring"
+    assert inspect.getdoc(resolved(name)), f"{name} has no docstring"
+
+
+def test_the_modules_that_the_architecture_names_exist() -> None:
+    here = Path(hotpath.__file__).parent
+    rooms = "|".join(path.name for path in here.iterdir() if path.is_dir())
+    named = set(re.findall(rf"`((?:{rooms})/\w+)`", ARCHITECTURE.read_text("utf-8")))
+    assert len(named) > 30
+    assert [name for name in sorted(named) if not (here / f"{name}.py").exists()] == []
 
 
 def test_systemd_takes_the_units_of_the_how_to(tmp_path: Path) -> None:

@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote, urlsplit
 
-from hotpath.cli.demo_screen import Row, Screen, latency, problems, screen_for
+from hotpath.cli.demo_screen import Row, Screen, latency, problems
 from hotpath.errors import HotpathError
-from hotpath.ops.crawler import Answer, Crawler
+from hotpath.ops.crawler import Crawler
+from hotpath.ops.http import Reply
 from hotpath.process.signals import INTERRUPTED, exit_code_of, interruptible
 
 TARGET = "marketpulse:hot"
@@ -59,11 +60,11 @@ class DemoError(HotpathError):
 
 
 def discover(crawler: Crawler) -> tuple[list[str], list[str]]:
-    """Hot pages, found through robots.txt and the sitemap, and cold ones, found through what a ranking names."""
+    """Hot pages, from robots.txt and the sitemap, and cold ones, from what a ranking names."""
     robots, sitemap = "/robots.txt", "/sitemap.xml"
-    found = re.search(r"^Sitemap:\s*(\S+)", _text(crawler, robots), re.MULTILINE | re.IGNORECASE)
-    if found:
-        sitemap = urlsplit(found[1]).path
+    declared = re.search(r"^Sitemap:\s*(\S+)", _text(crawler, robots), re.MULTILINE | re.IGNORECASE)
+    if declared:
+        sitemap = urlsplit(declared[1]).path
     pages = [urlsplit(html.unescape(url)).path for url in re.findall(r"<loc>(.*?)</loc>", _text(crawler, sitemap))]
     rankings = [path for path in pages if path.startswith("/rankings/")]
     if not rankings:
@@ -112,8 +113,8 @@ class Workplace:
         self._screen.command(shown)
         made = self._run([str(example / "make_data.py"), *options], stderr=subprocess.PIPE)
         if made.returncode:
-            told = made.stderr.strip().removeprefix("make_data: ") or f"{shown} ended with {made.returncode}"
-            raise DemoError(told, exit_code=made.returncode)
+            problem = made.stderr.strip().removeprefix("make_data: ") or f"{shown} ended with {made.returncode}"
+            raise DemoError(problem, exit_code=made.returncode)
         self._screen.say(made.stdout.strip().replace(f"{self.root}{os.sep}", ""))
         for source in example.iterdir():
             # Only the example itself: where someone ran it by hand, a database of theirs stands beside it.
@@ -160,14 +161,14 @@ class Workplace:
             try:
                 yield server, self._port_of(server)
             finally:
-                _end(server)
+                end_server(server)
 
     def _port_of(self, server: subprocess.Popen[bytes]) -> int:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            found = re.search(r"running on http://127\.0\.0\.1:(\d+)", self.log_text())
-            if found:
-                return int(found[1])
+            port = re.search(r"running on http://127\.0\.0\.1:(\d+)", self.log_text())
+            if port:
+                return int(port[1])
             if server.poll() is not None:
                 break
             time.sleep(0.02)
@@ -193,7 +194,8 @@ class Workplace:
                 self.gone.rename(self.database)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end_server(process: subprocess.Popen[bytes]) -> None:
+    """Terminate it, and kill it where that takes too long."""
     process.terminate()
     try:
         process.wait(STOP_SECONDS)
@@ -209,9 +211,9 @@ def example_directory() -> Path:
     """Where the example is: inside the package of a wheel, beside ``src`` in a checkout."""
     package = Path(__file__).resolve().parents[1]
     for parent in (package, package.parents[1]):
-        found = parent / "examples" / "fastapi_app"
-        if (found / "marketpulse.py").is_file():
-            return found
+        directory = parent / "examples" / "fastapi_app"
+        if (directory / "marketpulse.py").is_file():
+            return directory
     raise DemoError("examples/fastapi_app is not installed; install the wheel, or run the demo in a checkout")
 
 
@@ -257,8 +259,8 @@ def run(
     Returns the exit code: 0, 1 when a hot page did not stand or the backend was not broken, 130 after Ctrl-C. Raises
     ``DemoError`` when the demo could not be run to its end.
     """
-    screen = screen_for(out or sys.stdout)
     _require_extras()
+    screen = Screen(out or sys.stdout)
     options = ["--tickers", str(tickers)] if csv is None else ["--csv", str(csv.resolve()), f"--market={market}"]
     try:
         with interruptible(), _directory(keep) as root:
@@ -294,7 +296,7 @@ def _attack(
 
 
 def _report(
-    rows: Sequence[Row], conditional: Mapping[str, Answer], reconnections: int, place: Workplace, screen: Screen
+    rows: Sequence[Row], conditional: Mapping[str, Reply], reconnections: int, place: Workplace, screen: Screen
 ) -> int:
     hot = [row for row in rows if row.hot]
     cold = [row for row in rows if not row.hot]
@@ -316,18 +318,20 @@ def _report(
     screen.say(
         f"a crawler that sends the ETag it has: 304 without a body for {len(kept)} of {len(conditional)} hot pages"
     )
-    found = problems(rows)
-    found += [f"{path} answered {conditional[path].status} to its own ETag" for path in conditional if path not in kept]
-    for problem in found:
+    failures = problems(rows)
+    failures += [
+        f"{path} answered {conditional[path].status} to its own ETag" for path in conditional if path not in kept
+    ]
+    for problem in failures:
         screen.verdict(False, problem)
-    if not found:
+    if not failures:
         generation = hot[0].after.generation
         screen.verdict(
             True,
             f"{len(hot)} of {len(hot)} hot pages stayed at 200 from generation {generation} with the same bytes,"
             f" while {len(cold)} of {len(cold)} cold pages failed",
         )
-    return 1 if found else 0
+    return 1 if failures else 0
 
 
 def _keep_serving(

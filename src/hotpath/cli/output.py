@@ -15,12 +15,12 @@ from hotpath.batch.run import DEFAULT_MAX_FAILURES, failure_facts
 from hotpath.errors import BuildFailed, DeclarationError, HotpathError, Implausible, PublicAnswerWrong
 from hotpath.ops.alerts.alerts import Alerts
 from hotpath.ops.alerts.environment import alerts_from_environment
-from hotpath.options import parse_bytes, parse_seconds
+from hotpath.options import parse_bytes, parse_seconds, to_json
 
 # In the context that all commands share: whether --json was given, and whether an object was printed.
 _WANTED, _PRINTED = "hotpath.json.wanted", "hotpath.json.printed"
 
-# What an error calls its facts, and what they are called for scripts.
+# Names of the facts of an error, and their names for scripts.
 _NAMES: dict[type[HotpathError], dict[str, str]] = {
     Implausible: {"sequence": "quarantined"},
     PublicAnswerWrong: {"sequence": "generation", "target": "rolled_back_to"},
@@ -38,10 +38,13 @@ JSON = click.option(
 TARGET = click.argument("target")
 STORE = click.argument("target", metavar="TARGET|STORE")
 
+# Help of options that several commands have.
+BASE_URL = "What stands before the path of every page: https://example.org"
+EDGE = "A cache stands in front: its copies may be older."
 
 _BATCH = (
-    click.option("--memory", default="512MiB", show_default=True, help="What each item may allocate."),
-    click.option("--timeout", default="60s", show_default=True, help="What each item may take, unless its route says."),
+    click.option("--memory", default="512MiB", show_default=True, help="Memory that each item may allocate."),
+    click.option("--timeout", default="60s", show_default=True, help="Time limit of each item, unless its route says."),
     click.option("--workers", default=1, show_default=True, help="How many items are run at once."),
     click.option(
         "--max-failures",
@@ -72,7 +75,7 @@ def alerts_if(wanted: bool) -> Alerts:
     """The alerts of the environment where ``--alert`` was given, else none. Raises ``DeclarationError``."""
     alerts = alerts_from_environment() if wanted else Alerts()
     if wanted and not alerts:
-        raise DeclarationError("--alert: no way is configured; set HOTPATH_ALERT_WEBHOOK, HOTPATH_ALERT_MAIL_TO …")
+        raise DeclarationError("--alert: no way to send one is set; set HOTPATH_ALERT_WEBHOOK, HOTPATH_ALERT_MAIL_TO …")
     return alerts
 
 
@@ -89,15 +92,27 @@ def warn(warnings: Iterable[str]) -> None:
 
 
 def _complain(line: str) -> None:
-    """On stderr; where nobody can be told any more, the exit code says it."""
+    """On stderr; where nobody reads it any more, the exit code says it."""
     with suppress(OSError):
         click.echo(line, err=True)
 
 
+def show(value: object, lines: Iterable[str], as_json: bool) -> None:
+    """``value`` as JSON, or else ``lines``, on stdout."""
+    if as_json:
+        print_json(value)
+    else:
+        say(*lines)
+
+
 def print_json(value: object) -> None:
-    """One object on stdout."""
+    """One object on stdout; a dataclass by the names of its fields, or as its ``as_dict`` says."""
     click.get_current_context().meta[_PRINTED] = True
-    click.echo(json.dumps(value))
+    click.echo(json.dumps(value, default=_plain))
+
+
+def _plain(value: Any) -> object:
+    return value.as_dict() if hasattr(value, "as_dict") else to_json(value)
 
 
 def print_error(context: click.Context, error: HotpathError) -> None:
@@ -119,7 +134,7 @@ def _facts(error: HotpathError) -> dict[str, object]:
     for name, held in vars(error).items():
         value = str(held) if isinstance(held, Path) else held
         is_plain = value is None or isinstance(value, str | int | float)
-        if is_plain or (isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)):
+        if is_plain or (isinstance(value, list | tuple) and all(isinstance(part, str) for part in value)):
             facts[names.get(name, name)] = value
     if isinstance(error, BuildFailed):
         facts["failures"] = [failure_facts(failure, ()) for failure in error.failures]

@@ -22,21 +22,21 @@ def load(target: str) -> Hotpath:
 
     Raises ``TargetError`` that says where the import stopped and what to write.
     """
-    found = _find(target)
-    if not isinstance(found, Hotpath):
+    site = _find(target)
+    if not isinstance(site, Hotpath):
         module_name = target.partition(":")[0]
         names = _sites_in(module_name)
         hint = f"; write {module_name}:{names[0]}" if names else ""
-        raise TargetError(target, f"this is a {type(found).__name__}, expected a Hotpath object{hint}")
-    return found
+        raise TargetError(target, f"this is a {type(site).__name__}, expected a Hotpath object{hint}")
+    return site
 
 
 def load_validator(target: str) -> Validator:
     """The function that ``module:attribute`` names, to be asked before a generation is published."""
-    found = _find(target)
-    if not callable(found):
-        raise TargetError(target, f"this is a {type(found).__name__}, expected a function of two manifests")
-    validator: Validator = found
+    function = _find(target)
+    if not callable(function):
+        raise TargetError(target, f"this is a {type(function).__name__}, expected a function of two manifests")
+    validator: Validator = function
     return validator
 
 
@@ -56,7 +56,7 @@ def _find(target: str) -> object:
     if module_name == _DJANGO:
         _set_up_django(target)
     try:
-        found: object = importlib.import_module(module_name)
+        value: object = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise TargetError(target, f"there is no module {error.name!r} in {here} or on sys.path") from None
@@ -65,14 +65,14 @@ def _find(target: str) -> object:
         raise _import_failed(target, module_name, error) from error
     for name in attributes.split("."):
         try:
-            found = getattr(found, name)
+            value = getattr(value, name)
         except AttributeError:
             names = _sites_in(module_name)
             hint = f"; it has {module_name}:{names[0]}" if names else "; write hot = Hotpath(…) in it"
             raise TargetError(target, f"{module_name} has no attribute {name!r}{hint}") from None
         except Exception as error:  # one that is made when it is asked for: Django's, from settings that may be wrong
             raise TargetError(target, f"{error}") from error
-    return found
+    return value
 
 
 def _as_written(name: str, attributes: str) -> str:
@@ -93,7 +93,7 @@ def _set_up_django(target: str) -> None:
         importlib.import_module("django").setup()
     except Exception as error:  # no settings, an app that fails: Django says which
         raise TargetError(
-            target, f"this is a Django project's; write 'python manage.py hotpath …' beside its manage.py ({error})"
+            target, f"this needs a Django project; write 'python manage.py hotpath …' beside its manage.py ({error})"
         ) from error
 
 
@@ -109,16 +109,18 @@ def _import_failed(target: str, module_name: str, error: BaseException) -> Targe
     if isinstance(error, SyntaxError) and error.filename:
         where = f"{error.filename}:{error.lineno}"
     if isinstance(error, HotpathError):
-        told = getattr(error, "where", None)
-        return TargetError(target, f"{error}" if told or not where else f"{where}: {error}", where=told or where)
+        declared_at = getattr(error, "where", None)
+        return TargetError(
+            target, f"{error}" if declared_at or not where else f"{where}: {error}", where=declared_at or where
+        )
     place = f" at {where}" if where else ""
     return TargetError(target, f"importing {module_name} failed{place}: {type(error).__name__}: {error}", where=where)
 
 
 def load_store(target: str) -> Store:
     """The store of a TARGET, or the store at a path. Raises ``TargetError``."""
-    found = load_site_or_store(target)
-    return found.store if isinstance(found, Hotpath) else found
+    site = load_site_or_store(target)
+    return site.store if isinstance(site, Hotpath) else site
 
 
 def load_site_or_store(target: str) -> Hotpath | Store:

@@ -12,6 +12,7 @@ import orjson
 
 from hotpath.batch.measure import measure
 from hotpath.errors import ItemError
+from hotpath.ops.http import Reply
 from hotpath.pages.payload import is_json
 from hotpath.pages.routes import Expectations
 from hotpath.store.manifest import Item
@@ -28,32 +29,6 @@ _TTL = re.compile(r"\bttl=(-?\d+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """One answer as it came; header names are in lower case. ``status`` is 0 and ``problem`` says why where none did.
-
-    ``is_whole`` is false where there was more than was read.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    seconds: float
-    is_whole: bool = True
-    problem: str | None = None
-
-    @property
-    def generation(self) -> str | None:
-        """The generation it says it is of."""
-        return self.headers.get("x-hotpath-generation")
-
-    @property
-    def age(self) -> int | None:
-        """Seconds since a cache stored it (RFC 9111 §5.1); ``None`` where no cache says so."""
-        value = self.headers.get("age", "").strip()
-        return int(value) if value.isascii() and value.isdigit() else None
-
-
-@dataclass(frozen=True, slots=True)
 class Page:
     """A page to be asked for: its public URL, its item, and what its route holds a payload to, where that is known."""
 
@@ -63,7 +38,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class Expected:
     """What the answers are compared with.
 
     ``at`` is when ``generation`` became the one to serve, ``now`` when the answers came (seconds since the epoch).
@@ -93,54 +68,44 @@ class Failure:
         why = f" ({self.why})" if self.why else ""
         return f"{self.url}: {self.what}: expected {self.expected}, found {self.found}{why}"
 
-    def as_dict(self) -> dict[str, object]:
-        """For ``--json``."""
-        return {
-            "url": self.url,
-            "what": self.what,
-            "expected": self.expected,
-            "found": self.found,
-            "why": self.why,
-        }
-
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Comparison:
     """``failures`` are wrong, ``notes`` are worth knowing."""
 
     failures: tuple[Failure, ...]
     notes: tuple[str, ...] = ()
 
 
-def judge(
+def compare(
     page: Page,
-    identity: Heard,
-    gzipped: Heard,
-    head: Heard,
-    published: Published,
+    identity: Reply,
+    gzipped: Reply,
+    head: Reply,
+    published: Expected,
     *,
     edge: bool,
     max_seconds: float | None,
-) -> Judgement:
-    """Judge the three answers of a page: to a GET that takes no coding, to one that takes gzip, and to HEAD.
+) -> Comparison:
+    """Compare the three answers of a page: to a GET that takes no coding, to one that takes gzip, and to HEAD.
 
     With ``edge``, an older generation is right as long as a cache may keep what it stored before the current one.
     """
     failures: list[Failure] = []
     notes: list[str] = []
-    for what, heard in (("GET", identity), ("GET with gzip", gzipped), ("HEAD", head)):
-        if what == "GET" or heard.status != identity.status:  # the same of all three is one failure
-            failures += _unanswered(page, what, heard)
-        if max_seconds is not None and heard.status and heard.seconds > max_seconds:
-            failures.append(Failure(page.url, f"{what}: time", f"at most {max_seconds:g} s", f"{heard.seconds:.2f} s"))
+    for what, reply in (("GET", identity), ("GET with gzip", gzipped), ("HEAD", head)):
+        if what == "GET" or reply.status != identity.status:  # the same of all three is one failure
+            failures += _unanswered(page, what, reply)
+        if max_seconds is not None and reply.status and reply.seconds > max_seconds:
+            failures.append(Failure(page.url, f"{what}: time", f"at most {max_seconds:g} s", f"{reply.seconds:.2f} s"))
     if identity.status == 200:
-        _judge_get(page, "GET", identity, published, edge, failures, notes)
+        _compare_get(page, "GET", identity, published, edge, failures, notes)
     if gzipped.status == 200:
-        _judge_get(page, "GET with gzip", gzipped, published, edge, failures, notes)
+        _compare_get(page, "GET with gzip", gzipped, published, edge, failures, notes)
     if identity.status == head.status == 200:
-        _judge_head(page, identity, head, failures)
+        _compare_head(page, identity, head, failures)
     # The same words of two answers are one failure.
-    return Judgement(tuple(dict.fromkeys(failures)), tuple(dict.fromkeys(notes)))
+    return Comparison(tuple(dict.fromkeys(failures)), tuple(dict.fromkeys(notes)))
 
 
 def edge_status(headers: Mapping[str, str]) -> str | None:
@@ -160,12 +125,12 @@ def lifetime_seconds(item: Item) -> int:
     """How long a cache may answer with a copy: the ``max-age`` it goes by, and ``stale-while-revalidate`` on top."""
     policy = item.policy
     field = (policy.cdn_cache_control or policy.cache_control).lower()
-    found = {name: int(seconds) for name, seconds in _DIRECTIVE.findall(field)}
-    return found.get("s-maxage", found.get("max-age", 0)) + found.get("stale-while-revalidate", 0)
+    directives = {name: int(seconds) for name, seconds in _DIRECTIVE.findall(field)}
+    return directives.get("s-maxage", directives.get("max-age", 0)) + directives.get("stale-while-revalidate", 0)
 
 
 def most_bytes(item: Item) -> int:
-    """How much of an answer is looked at: a page of another night may be larger, one without an end is only wrong."""
+    """Bytes of an answer that are read: a page of another night may be larger, and an endless one is only wrong."""
     return 2 * item.identity.length + EXTRA_BYTES
 
 
@@ -179,76 +144,77 @@ def unpacked(body: bytes, max_bytes: int) -> bytes | None:
     return data if decoder.eof or len(data) > max_bytes else None
 
 
-def _unanswered(page: Page, what: str, heard: Heard) -> list[Failure]:
-    if heard.status == 200:
+def _unanswered(page: Page, what: str, reply: Reply) -> list[Failure]:
+    if reply.status == 200:
         return []
-    if not heard.status:
-        return [Failure(page.url, f"{what}: status", "200", heard.problem or "no answer")]
+    if not reply.status:
+        return [Failure(page.url, f"{what}: status", "200", reply.problem or "no answer")]
     why = None
-    if location := heard.headers.get("location"):
+    if location := reply.headers.get("location"):
         why = f"redirects are not followed; it leads to {location}: give the base URL that answers itself"
-    elif heard.generation is None and heard.status == 404:
+    elif reply.generation is None and reply.status == 404:
         why = "the app answered, not hotpath: it does not serve this generation, or under another path"
-    return [Failure(page.url, f"{what}: status", "200", str(heard.status), why)]
+    return [Failure(page.url, f"{what}: status", "200", str(reply.status), why)]
 
 
-def _judge_get(
+def _compare_get(
     page: Page,
     what: str,
-    heard: Heard,
-    published: Published,
+    reply: Reply,
+    published: Expected,
     edge: bool,
     failures: list[Failure],
     notes: list[str],
 ) -> None:
     """One GET that was answered with 200: coding, generation, bytes, rows."""
-    coding = heard.headers.get("content-encoding", "identity").strip().lower() or "identity"
-    body: bytes | None = heard.body
-    if coding == "gzip":
-        body = unpacked(heard.body, most_bytes(page.item)) if heard.is_whole else None
-    elif coding != "identity":
-        failures.append(
-            Failure(
-                page.url, f"{what}: coding", "gzip or none", coding, "it was not in Accept-Encoding (RFC 9110 §12.5.3)"
-            )
-        )
-        return
-    if what == "GET" and coding != "identity":
-        failures.append(Failure(page.url, f"{what}: coding", "none", coding, "Accept-Encoding was identity"))
-    has_gzip = any(one.coding == "gzip" for one in page.item.representations)
-    if what != "GET" and coding == "identity" and has_gzip:
-        notes.append(f"{page.url}: gzip was asked for and there is one, the answer came without")
+    body = _decoded(page, what, reply, failures, notes)
     if body is None:
-        failures.append(Failure(page.url, f"{what}: coding", "gzip that decodes to the page", "no whole gzip"))
         return
     digest = hashlib.sha256(body).digest()
-    other = _other_generation(page, heard, digest, published, edge)
+    other = _other_generation(page, reply, digest, published, edge)
     if isinstance(other, str):
         notes.append(other)
         return
     if other is not None:
         failures.append(other)
-        if digest == published.digest_in(_number(heard.generation) or 0, page.item.key):
-            return  # the bytes of that generation: said already
-    if digest != page.item.identity.sha256:
-        failures.append(
-            Failure(
-                page.url,
-                "content",
-                f"{page.item.identity.length} bytes, sha256 {page.item.identity.sha256.hex()[:16]}…",
-                f"{len(body)} bytes{'' if heard.is_whole else ' and more'}, sha256 {digest.hex()[:16]}…",
-            )
-        )
+        if digest == published.digest_in(_number(reply.generation) or 0, page.item.key):
+            return  # the bytes of that generation: one failure says it
+    identity = page.item.identity
+    if digest != identity.sha256:
+        expected = f"{identity.length} bytes, sha256 {identity.sha256.hex()[:16]}…"
+        size = f"{len(body)} bytes{'' if reply.is_whole else ' and more'}"
+        failures.append(Failure(page.url, "content", expected, f"{size}, sha256 {digest.hex()[:16]}…"))
     failures += _wrong_rows(page, body)
-    if (left := _time_left(heard)) is not None and left < 0:
+    if (left := _time_left(reply)) is not None and left < 0:
         notes.append(f"{page.url}: {-left} s past its lifetime; it is served all the same")
 
 
-def _other_generation(
-    page: Page, heard: Heard, digest: bytes, published: Published, edge: bool
-) -> Failure | str | None:
+def _decoded(page: Page, what: str, reply: Reply, failures: list[Failure], notes: list[str]) -> bytes | None:
+    """The body without its coding; ``None`` where it cannot be decoded."""
+
+    def wrong(expected: str, coding: str, why: str | None = None) -> None:
+        failures.append(Failure(page.url, f"{what}: coding", expected, coding, why))
+
+    coding = reply.headers.get("content-encoding", "identity").strip().lower() or "identity"
+    if coding not in ("gzip", "identity"):
+        wrong("gzip or none", coding, "it was not in Accept-Encoding (RFC 9110 §12.5.3)")
+        return None
+    if what == "GET" and coding != "identity":
+        wrong("none", coding, "Accept-Encoding was identity")
+    has_gzip = any(representation.coding == "gzip" for representation in page.item.representations)
+    if what != "GET" and coding == "identity" and has_gzip:
+        notes.append(f"{page.url}: gzip was asked for and the page has it, the answer came without")
+    if coding == "identity":
+        return reply.body
+    body = unpacked(reply.body, most_bytes(page.item)) if reply.is_whole else None
+    if body is None:
+        wrong("gzip that decodes to the page", "no whole gzip")
+    return body
+
+
+def _other_generation(page: Page, reply: Reply, digest: bytes, published: Expected, edge: bool) -> Failure | str | None:
     """What is to say of an answer that is not of the current generation; text where that is all right."""
-    said = heard.generation
+    said = reply.generation
     expected = str(published.generation)
     if said == expected or (said is None and not published.says_generation):
         return None
@@ -256,7 +222,7 @@ def _other_generation(
         why = "the app answered and not hotpath, or a cache takes X-Hotpath-Generation away"
         return Failure(page.url, "generation", expected, "none", why)
     number = _number(said)
-    age, lifetime = heard.age, lifetime_seconds(page.item)
+    age, lifetime = reply.age, lifetime_seconds(page.item)
     is_copy_from_before = age is not None and published.now - age <= published.at + SLACK_SECONDS
     if number is not None and number in published.bad:
         why = f"generation {number} is marked bad ({published.bad[number]}); purge the edge"
@@ -305,7 +271,7 @@ def _wrong_rows(page: Page, body: bytes) -> list[Failure]:
     return []
 
 
-def _judge_head(page: Page, identity: Heard, head: Heard, failures: list[Failure]) -> None:
+def _compare_head(page: Page, identity: Reply, head: Reply, failures: list[Failure]) -> None:
     if head.generation != identity.generation:
         return  # a copy of another generation: said of the GET
     length, expected = head.headers.get("content-length", ""), str(len(identity.body))
@@ -321,8 +287,8 @@ def _number(generation: str | None) -> int | None:
     return int(generation) if generation and generation.isascii() and generation.isdigit() else None
 
 
-def _time_left(heard: Heard) -> int | None:
-    for member in heard.headers.get("cache-status", "").split(","):
-        if member.strip().startswith("hotpath;") and (found := _TTL.search(member)):
-            return int(found[1]) - (heard.age or 0)
+def _time_left(reply: Reply) -> int | None:
+    for member in reply.headers.get("cache-status", "").split(","):
+        if member.strip().startswith("hotpath;") and (ttl := _TTL.search(member)):
+            return int(ttl[1]) - (reply.age or 0)
     return None

@@ -8,22 +8,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from urllib.parse import urlsplit
+from dataclasses import asdict, dataclass, field, replace
 
-from hotpath.errors import DeclarationError, HotpathError, Unreachable
-from hotpath.ops.answers import Failure, Heard, Judgement, Page, Published, edge_status, judge, most_bytes
+from hotpath.errors import DeclarationError, HotpathError
+from hotpath.ops.answers import Comparison, Expected, Failure, Page, compare, edge_status, most_bytes
 from hotpath.ops.crawler import percentile
 from hotpath.ops.explain import explain
-from hotpath.ops.http import Client, parse_url
+from hotpath.ops.http import Client, Reply, parse_url, request_target
 from hotpath.site import Hotpath
 from hotpath.store.manifest import Manifest
 from hotpath.store.store import Store
 
-# A page of each route is asked for in any case; so many more say whether it is all of them or one.
+# Pages asked for beside the critical ones, at least one of each route: enough to tell a route from a page.
 DEFAULT_SAMPLE = 20
 
-# A server follows a publish within a second or two; so long a wrong answer is asked for again.
+# Seconds for which a wrong answer is asked for again: a server follows a publish within one or two.
 DEFAULT_WAIT_SECONDS = 10.0
 PAUSE_SECONDS = 0.5
 
@@ -32,7 +31,7 @@ DEFAULT_TIMEOUT_SECONDS = 5.0
 # A crawler's politeness: enough to be done in seconds, too little to be a load.
 DEFAULT_CONCURRENCY = 4
 
-# When the first so many pages all get no answer at all, the others are not waited for.
+# Pages without any answer, counted from the first, after which the others are not asked.
 GIVE_UP_AFTER = 8
 
 
@@ -68,8 +67,8 @@ class CheckReport:
     """What the public endpoints answered, beside generation ``generation``.
 
     ``asked`` of ``pages`` were asked for, ``critical`` of them are critical; ``answered`` got an answer below 500;
-    ``again`` answers were right only when they were asked for again. ``seconds`` are the times of all answers, ``edge``
-    counts what a cache said of them.
+    ``asked_again`` answers were right only when they were asked for again. ``seconds`` are the times of all
+    answers, ``edge`` counts what a cache said of them.
     """
 
     base_url: str
@@ -78,7 +77,7 @@ class CheckReport:
     asked: int
     answered: int
     critical: int
-    again: int
+    asked_again: int
     failures: tuple[Failure, ...]
     notes: tuple[str, ...]
     seconds: tuple[float, ...] = field(repr=False)
@@ -91,38 +90,23 @@ class CheckReport:
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``. Times are in milliseconds."""
-        return {
-            "right": self.is_right,
-            "base_url": self.base_url,
-            "generation": self.generation,
-            "pages": self.pages,
-            "asked": self.asked,
-            "answered": self.answered,
-            "critical": self.critical,
-            "asked_again": self.again,
-            "failures": [failure.as_dict() for failure in self.failures],
-            "notes": list(self.notes),
-            "latency_ms": {
-                name: round(percentile(self.seconds, share) * 1e3, 1)
-                for name, share in (("median", 0.5), ("p99", 0.99), ("slowest", 1.0))
-            }
-            if self.seconds
-            else None,
-            "slowest": self.slowest,
-            "edge": dict(self.edge),
-        }
+        facts = asdict(self)
+        del facts["seconds"]
+        shares = (("median", 0.5), ("p99", 0.99), ("slowest", 1.0)) if self.seconds else ()
+        latency = {name: round(percentile(self.seconds, share) * 1e3, 1) for name, share in shares}
+        return {"right": self.is_right, **facts, "latency_ms": latency or None}
 
 
 @dataclass(slots=True)
 class _Asked:
     """The three answers of one page."""
 
-    identity: Heard
-    gzipped: Heard
-    head: Heard
+    identity: Reply
+    gzipped: Reply
+    head: Reply
 
     @property
-    def all(self) -> tuple[Heard, Heard, Heard]:
+    def all(self) -> tuple[Reply, Reply, Reply]:
         return self.identity, self.gzipped, self.head
 
 
@@ -148,7 +132,7 @@ def check(
 
     A ``Hotpath`` knows which pages are critical and what a payload has to hold; with a ``Store`` only the manifest is
     compared with. Pages of watched directories are in no manifest and are not asked for. Blocks; an event loop calls
-    it by way of a thread. Raises ``NothingPublished``, ``DeclarationError``.
+    it in a thread. Raises ``NothingPublished``, ``DeclarationError``.
     """
     options = options or CheckOptions()
     base_url = public_base(base_url)
@@ -236,17 +220,17 @@ def _ask_all(pages: Sequence[Page], base_url: str, options: CheckOptions) -> dic
 
     def ask(page: Page) -> tuple[str, _Asked]:
         if not answered.is_set() and silent["pages"] >= GIVE_UP_AFTER:
-            given_up = Heard(0, {}, b"", 0.0, problem=f"not asked: {GIVE_UP_AFTER} pages before got no answer")
+            given_up = Reply(0, {}, b"", 0.0, problem=f"not asked: {GIVE_UP_AFTER} pages before got no answer")
             return page.url, _Asked(given_up, given_up, given_up)
         if not hasattr(local, "client"):
             local.client = Client(base_url, timeout_seconds=options.timeout_seconds, shown=base_url)
             clients.append(local.client)
-        found = _ask(local.client, page)
-        if any(heard.status for heard in found.all):
+        answers = _ask(local.client, page)
+        if any(reply.status for reply in answers.all):
             answered.set()
         else:
             silent["pages"] += 1
-        return page.url, found
+        return page.url, answers
 
     try:
         with ThreadPoolExecutor(max_workers=options.concurrency, thread_name_prefix="hotpath-check") as workers:
@@ -257,39 +241,29 @@ def _ask_all(pages: Sequence[Page], base_url: str, options: CheckOptions) -> dic
 
 
 def _ask(client: Client, page: Page) -> _Asked:
-    parts = urlsplit(page.url)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    most = most_bytes(page.item)
+    target, most = request_target(page.url), most_bytes(page.item)
 
-    def heard(method: str, accept: str) -> Heard:
-        try:
-            reply = client.ask(method, target, {"Accept-Encoding": accept}, max_bytes=most)
-        except Unreachable as error:
-            return Heard(0, {}, b"", 0.0, problem=error.problem)
-        headers: dict[str, str] = {}
-        for name, value in reply.headers:
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        return Heard(reply.status, headers, reply.body, reply.seconds, reply.is_whole)
+    def reply(method: str, accept: str) -> Reply:
+        return client.get(target, {"Accept-Encoding": accept}, method=method, max_bytes=most)
 
-    identity = heard("GET", "identity")
+    identity = reply("GET", "identity")
     if not identity.status:
         return _Asked(identity, identity, identity)
-    return _Asked(identity, heard("GET", "gzip"), heard("HEAD", "identity"))
+    return _Asked(identity, reply("GET", "gzip"), reply("HEAD", "identity"))
 
 
-def _judgements(
+def _comparisons(
     plan: _Plan, asked: Mapping[str, _Asked], store: Store, options: CheckOptions
-) -> list[tuple[Page, Judgement]]:
-    heard = [answer for found in asked.values() for answer in found.all]
+) -> list[tuple[Page, Comparison]]:
     says = plan.says_generation
     if says is None:
-        says = any(answer.generation is not None for answer in heard)
+        says = any(reply.generation is not None for replies in asked.values() for reply in replies.all)
     digests = _Digests(store)
-    published = Published(plan.generation, plan.at, store.clock(), plan.bad, digests, says)
+    published = Expected(plan.generation, plan.at, store.clock(), plan.bad, digests, says)
     return [
         (
             page,
-            judge(
+            compare(
                 page,
                 asked[page.url].identity,
                 asked[page.url].gzipped,
@@ -304,15 +278,15 @@ def _judgements(
 
 
 def _wrong(plan: _Plan, asked: Mapping[str, _Asked], store: Store, options: CheckOptions) -> set[str]:
-    return {page.url for page, judgement in _judgements(plan, asked, store, options) if judgement.failures}
+    return {page.url for page, comparison in _comparisons(plan, asked, store, options) if comparison.failures}
 
 
 def _report(
     plan: _Plan, asked: Mapping[str, _Asked], store: Store, base_url: str, options: CheckOptions, again: int
 ) -> CheckReport:
-    judged = _judgements(plan, asked, store, options)
-    notes = [note for _, judgement in judged for note in judgement.notes]
-    answers = [(answer, url) for url, found in asked.items() for answer in found.all if answer.status]
+    compared = _comparisons(plan, asked, store, options)
+    notes = [note for _, comparison in compared for note in comparison.notes]
+    answers = [(answer, url) for url, replies in asked.items() for answer in replies.all if answer.status]
     if answers and all(answer.generation is None for answer, _ in answers):
         notes.append(
             "no answer says its generation (generation_header=False, or a cache takes it away); the bytes were compared"
@@ -322,10 +296,10 @@ def _report(
         generation=plan.generation,
         pages=plan.total,
         asked=len(plan.pages),
-        answered=sum(0 < found.identity.status < 500 for found in asked.values()),
+        answered=sum(0 < replies.identity.status < 500 for replies in asked.values()),
         critical=plan.critical,
-        again=again,
-        failures=tuple(failure for _, judgement in judged for failure in judgement.failures),
+        asked_again=again,
+        failures=tuple(failure for _, comparison in compared for failure in comparison.failures),
         notes=tuple(notes),
         seconds=tuple(answer.seconds for answer, _ in answers),
         slowest=max(answers, key=lambda pair: pair[0].seconds)[1] if answers else None,
@@ -353,36 +327,36 @@ class _Digests:
         return item.identity.sha256 if item else None
 
 
-def lines(found: CheckReport, most: int = 20) -> list[str]:
-    """The report as a person reads it: what is wrong in the same way is told once, ``most`` kinds at most."""
-    critical = f", {found.critical} of them critical" if found.critical else ""
-    told = [
-        f"{found.base_url}: {found.asked} of {found.pages} pages asked for{critical}, generation {found.generation}"
+def lines(report: CheckReport, most: int = 20) -> list[str]:
+    """The report as a person reads it: equal failures are one line, ``most`` kinds at most."""
+    critical = f", {report.critical} of them critical" if report.critical else ""
+    lines = [
+        f"{report.base_url}: {report.asked} of {report.pages} pages asked for{critical}, generation {report.generation}"
     ]
-    if found.seconds:
-        median, late, slowest = (percentile(found.seconds, share) * 1e3 for share in (0.5, 0.99, 1.0))
-        told.append(
-            f"  answered in {median:.0f} ms (median), 99 % in {late:.0f} ms, {found.slowest} in {slowest:.0f} ms"
+    if report.seconds:
+        median, late, slowest = (percentile(report.seconds, share) * 1e3 for share in (0.5, 0.99, 1.0))
+        lines.append(
+            f"  answered in {median:.0f} ms (median), 99 % in {late:.0f} ms, {report.slowest} in {slowest:.0f} ms"
         )
-    if found.edge:
-        told.append("  edge: " + ", ".join(f"{status} {count}" for status, count in sorted(found.edge.items())))
+    if report.edge:
+        lines.append("  edge: " + ", ".join(f"{status} {count}" for status, count in sorted(report.edge.items())))
     alike: dict[Failure, list[str]] = {}
-    for failure in found.failures:
+    for failure in report.failures:
         alike.setdefault(replace(failure, url=""), []).append(failure.url)
     for failure, urls in list(alike.items())[:most]:
         more = f" and {len(urls) - 1} more" if len(urls) > 1 else ""
-        told += [
+        lines += [
             f"WRONG {urls[0]}{more}: {failure.what}",
             f"      expected {failure.expected}",
             f"      found    {failure.found}" + (f"; {failure.why}" if failure.why else ""),
         ]
     if len(alike) > most:
-        told.append(f"… and {len(alike) - most} more kinds (--json has all)")
-    told += [f"note: {note}" for note in found.notes[:most]]
-    if len(found.notes) > most:
-        told.append(f"… and {len(found.notes) - most} more notes")
-    if found.again:
-        told.append(f"{found.again} were right only when asked again")
-    wrong = len({failure.url for failure in found.failures})
-    told.append(f"{wrong} of {found.asked} pages are WRONG" if wrong else "every answer is what was published")
-    return told
+        lines.append(f"… and {len(alike) - most} more kinds (--json has all)")
+    lines += [f"note: {note}" for note in report.notes[:most]]
+    if len(report.notes) > most:
+        lines.append(f"… and {len(report.notes) - most} more notes")
+    if report.asked_again:
+        lines.append(f"{report.asked_again} were right only when asked again")
+    wrong = len({failure.url for failure in report.failures})
+    lines.append(f"{wrong} of {report.asked} pages are WRONG" if wrong else "every answer is what was published")
+    return lines

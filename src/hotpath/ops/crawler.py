@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import math
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from hotpath.ops.http import Client, Reply
+
 REQUEST_SECONDS = 5.0
-
-CRAWLER_HEADERS = {"User-Agent": "hotpath (a crawler)", "Accept": "*/*"}
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """``status`` is 0 where no answer came; header names are in lower case; ``seconds`` is up to the last byte."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    seconds: float
-
-    @property
-    def generation(self) -> str | None:
-        """Which generation hotpath answered from; ``None`` where the app answered."""
-        return self.headers.get("x-hotpath-generation")
+MAX_PAGE_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -38,7 +22,7 @@ class Seen:
     digests: set[str] = field(default_factory=set)
     seconds: list[float] = field(default_factory=list)
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: Reply) -> None:
         self.statuses.append(answer.status)
         self.generations.append(answer.generation)
         self.digests.add(hashlib.sha256(answer.body).hexdigest())
@@ -61,41 +45,12 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
-class Crawler:
-    """Asks one server over one kept-alive connection, as a crawler does."""
+class Crawler(Client):
+    """Asks one server over one kept-alive connection."""
 
     def __init__(self, port: int) -> None:
-        self.reconnections = 0
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=REQUEST_SECONDS)
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
-        """One answer, or one with status 0 where the server gave none."""
-        started = time.perf_counter()
-        reused = self._connection.sock is not None
-        try:
-            try:
-                response = self._send(path, headers)
-            except (ConnectionResetError, BrokenPipeError):
-                if not reused:
-                    raise
-                # uvicorn closes a connection after an exception of the app. What was sent on it since is sent once
-                # more on a new one, as every client does (RFC 9112 §9.3.1); the time it takes is counted.
-                self._connection.close()
-                self.reconnections += 1
-                response = self._send(path, headers)
-            body = response.read()
-        except (OSError, http.client.HTTPException):
-            self._connection.close()
-            return Answer(0, {}, b"", time.perf_counter() - started)
-        seconds = time.perf_counter() - started
-        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, body, seconds)
-
-    def _send(self, path: str, headers: Mapping[str, str] | None) -> http.client.HTTPResponse:
-        self._connection.request("GET", path, headers={**CRAWLER_HEADERS, **(headers or {})})
-        return self._connection.getresponse()
+        url = f"http://127.0.0.1:{port}"
+        super().__init__(url, timeout_seconds=REQUEST_SECONDS, shown=url, max_bytes=MAX_PAGE_BYTES)
 
     def measure(self, paths: Sequence[str], rounds: int) -> dict[str, Seen]:
         """``rounds`` rounds over all paths. One that gives no answer at all is not asked again: it may hang."""

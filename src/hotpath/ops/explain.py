@@ -23,19 +23,6 @@ class Explanation:
     status: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
 
-    def as_dict(self) -> dict[str, object]:
-        """For ``--json``."""
-        return {
-            "url": self.url,
-            "hot": self.hot,
-            "reason": self.reason,
-            "key": self.key,
-            "file": self.file,
-            "route": self.route,
-            "status": self.status,
-            "headers": [list(pair) for pair in self.headers],
-        }
-
 
 def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Explanation:
     """Resolve ``url`` (a path, or a whole URL whose host does not matter) exactly as the middleware would."""
@@ -105,15 +92,18 @@ def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
     return "; ".join(reasons)
 
 
-def lines(found: Explanation) -> list[str]:
+def lines(explanation: Explanation) -> list[str]:
     """The explanation as a person reads it."""
-    told = [f"{found.url}: {'hot' if found.hot else 'not hot, the app answers'}", f"  {found.reason}"]
-    told += [
+    lines = [
+        f"{explanation.url}: {'hot' if explanation.hot else 'not hot, the app answers'}",
+        f"  {explanation.reason}",
+    ]
+    lines += [
         f"  {name:<7}{value}"
-        for name, value in (("route", found.route), ("key", found.key), ("file", found.file))
+        for name, value in (("route", explanation.route), ("key", explanation.key), ("file", explanation.file))
         if value
     ]
-    if found.status is not None:
-        told.append(f"  HTTP {found.status}")
-    told += [f"    {name}: {value}" for name, value in found.headers]
-    return told
+    if explanation.status is not None:
+        lines.append(f"  HTTP {explanation.status}")
+    lines += [f"    {name}: {value}" for name, value in explanation.headers]
+    return lines

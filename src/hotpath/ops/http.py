@@ -2,7 +2,7 @@
 
 The standard library's client, since the package needs no other one. It bounds each read but not all of them together,
 so every exchange runs in a thread of its own that is waited for no longer than allowed. It blocks the caller for that
-long: an event loop calls it by way of a thread.
+long: an event loop calls it in a thread.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from hotpath.errors import DeclarationError, Unreachable
@@ -30,21 +30,29 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer; header names are in lower case. ``seconds`` is up to the last byte.
+    """One answer. Header names are in lower case, repeated lines joined with a comma.
 
-    ``is_whole`` is false where the body has more than the allowed bytes; ``body`` is its beginning then.
+    ``seconds`` is up to the last byte. ``is_whole`` is false where the body has more than the allowed bytes; ``body``
+    is its beginning then. ``status`` is 0 where no answer came, and ``problem`` says why.
     """
 
     status: int
-    headers: tuple[tuple[str, str], ...]
+    headers: Mapping[str, str]
     body: bytes
     seconds: float
     is_whole: bool = True
+    problem: str | None = None
 
-    def header(self, name: str) -> str | None:
-        """The value of a field, repeated lines joined with a comma; ``None`` where there is none."""
-        values = [value for key, value in self.headers if key == name]
-        return ", ".join(values) if values else None
+    @property
+    def generation(self) -> str | None:
+        """The generation that hotpath answered from; ``None`` where the app answered."""
+        return self.headers.get("x-hotpath-generation")
+
+    @property
+    def age(self) -> int | None:
+        """Seconds since a cache stored it (RFC 9111 §5.1); ``None`` where no cache says so."""
+        value = self.headers.get("age", "").strip()
+        return int(value) if value.isascii() and value.isdigit() else None
 
 
 def within(seconds: float, work: Callable[[], T], cut: Callable[[], object]) -> T:
@@ -78,38 +86,68 @@ def parse_url(url: str, name: str, *, secret: bool = False) -> SplitResult:
 
     Raises ``DeclarationError``.
     """
-    told = "it" if secret else repr(url)
+    text = "it" if secret else repr(url)
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  raises where it is no number
     except ValueError:
-        raise DeclarationError(f"{name}: {told} is no URL; write https://example.org") from None
+        raise DeclarationError(f"{name}: {text} is no URL; write https://example.org") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise DeclarationError(f"{name}: {told} is no URL of a web server; write https://example.org")
+        raise DeclarationError(f"{name}: {text} is no URL of a web server; write https://example.org")
     if not url.isascii() or any(character <= " " for character in url):
-        raise DeclarationError(f"{name}: {told} has characters that a URL has percent-encoded")
+        raise DeclarationError(f"{name}: {text} has characters that a URL has percent-encoded")
     return parts
+
+
+def request_target(url: str) -> str:
+    """What a request line has of a URL: path and query."""
+    parts = urlsplit(url)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 class Client:
     """One kept-alive connection to the server of ``url``; use it from one thread at a time, and close it.
 
-    ``shown`` stands for the server in errors.
+    ``shown`` stands for the server in errors; of a body at most ``max_bytes`` are read.
+    ``reconnections`` counts the requests that were sent again since the server had closed the connection.
     """
 
-    def __init__(self, url: str, *, timeout_seconds: float, shown: str) -> None:
+    def __init__(self, url: str, *, timeout_seconds: float, shown: str, max_bytes: int = MAX_ANSWER_BYTES) -> None:
         parts = parse_url(url, shown, secret=True)
         self._timeout = timeout_seconds
         self._shown = shown
+        self._max_bytes = max_bytes
         self._host = parts.hostname or ""
         self._port = parts.port
         # Certificates are always verified. An authority of your own is named with SSL_CERT_FILE, as OpenSSL has it.
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._connection = self._new()
         self._socket: socket.socket | None = None
+        self.reconnections = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self._connection.close()
+
+    def get(
+        self,
+        target: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        method: str = "GET",
+        max_bytes: int | None = None,
+    ) -> Reply:
+        """``ask``, for those who count requests without an answer too: their ``status`` is 0. Does not raise."""
+        started = time.perf_counter()
+        try:
+            return self.ask(method, target, headers, max_bytes=max_bytes)
+        except Unreachable as error:
+            return Reply(0, {}, b"", time.perf_counter() - started, problem=error.problem)
 
     def ask(
         self,
@@ -118,16 +156,17 @@ class Client:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         *,
-        max_bytes: int = MAX_ANSWER_BYTES,
+        max_bytes: int | None = None,
     ) -> Reply:
         """One answer. Raises ``Unreachable`` where there is none within the time."""
         fields = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity", **(headers or {})}
+        most = self._max_bytes if max_bytes is None else max_bytes
         try:
-            return within(self._timeout, lambda: self._exchange(method, target, fields, body, max_bytes), self._cut_off)
+            return within(self._timeout, lambda: self._exchange(method, target, fields, body, most), self._cut_off)
         except (OSError, ValueError, http.client.HTTPException) as error:
             # A timed-out thread may still hold the old one.
             self._connection = self._new()
-            problem = self._problem(error)
+            problem = network_problem(error, self._timeout)
         # Not inside the except: what is raised must not hold on to frames that have tokens in them.
         raise Unreachable(self._shown, problem)
 
@@ -154,6 +193,7 @@ class Client:
                 raise
             # A server may close an idle connection at any moment; what met that is sent once more (RFC 9112 §9.3.1).
             connection.close()
+            self.reconnections += 1
             response = self._send(connection, method, target, headers, body)
         try:
             data = response.read(max_bytes + 1)
@@ -166,8 +206,10 @@ class Client:
             raise
         if not is_whole:
             connection.close()
-        found = tuple((name.lower(), value) for name, value in response.getheaders())
-        return Reply(response.status, found, data[:max_bytes], time.perf_counter() - started, is_whole)
+        fields: dict[str, str] = {}
+        for name, value in response.getheaders():
+            fields[name.lower()] = f"{fields[name.lower()]}, {value}" if name.lower() in fields else value
+        return Reply(response.status, fields, data[:max_bytes], time.perf_counter() - started, is_whole)
 
     def _send(
         self,
@@ -187,33 +229,33 @@ class Client:
             connection.close()
             raise
 
-    def _problem(self, error: OSError | ValueError | http.client.HTTPException) -> str:
-        # What an error says may hold the URL or a header, so only what is known to be harmless is told.
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return f"its certificate is not trusted ({error.verify_message})"
-        if isinstance(error, TimeoutError):
-            return f"no whole answer within {self._timeout:g} s"
-        if isinstance(error, ConnectionRefusedError):
-            return "connection refused"
-        if isinstance(error, socket.gaierror | UnicodeError):
-            return "this host name cannot be resolved"
-        if isinstance(error, http.client.RemoteDisconnected | ConnectionResetError):
-            return "the connection was closed without an answer"
-        if isinstance(error, http.client.IncompleteRead):
-            return f"the answer ended {error.expected} bytes too early"
-        if isinstance(error, http.client.HTTPException):
-            return f"what came is not HTTP ({type(error).__name__})"
-        if isinstance(error, ValueError):
-            return "a request field has characters that HTTP does not allow"
+
+def network_problem(error: Exception, timeout_seconds: float) -> str:
+    """What went wrong, for people. An error's own text may hold a URL or a header, so only harmless parts are shown."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message})"
+    if isinstance(error, TimeoutError):
+        return f"no whole answer within {timeout_seconds:g} s"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return "this host name cannot be resolved"
+    if isinstance(error, http.client.RemoteDisconnected | ConnectionResetError):
+        return "the connection was closed without an answer"
+    if isinstance(error, http.client.IncompleteRead):
+        return f"the answer ended {error.expected} bytes too early"
+    if isinstance(error, http.client.HTTPException):
+        return f"the answer is not HTTP ({type(error).__name__})"
+    if isinstance(error, OSError):
         return error.strerror or type(error).__name__
+    if isinstance(error, ValueError):
+        return "a request field has characters that HTTP does not allow"
+    return type(error).__name__
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str], *, timeout_seconds: float, shown: str) -> Reply:
-    """One POST on a connection of its own. Raises ``Unreachable``."""
-    parts = parse_url(url, shown, secret=True)
-    client = Client(url, timeout_seconds=timeout_seconds, shown=shown)
-    try:
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return client.ask("POST", target, {"Connection": "close", **headers}, body)
-    finally:
-        client.close()
+def post(url: str, body: bytes, headers: Mapping[str, str], *, timeout_seconds: float, shown: str) -> None:
+    """One POST on a connection of its own, to be answered with 2xx. Raises ``Unreachable``."""
+    with Client(url, timeout_seconds=timeout_seconds, shown=shown) as client:
+        reply = client.ask("POST", request_target(url), {"Connection": "close", **headers}, body)
+    if not 200 <= reply.status < 300:
+        raise Unreachable(shown, f"it answered {reply.status}")

@@ -1,4 +1,4 @@
-"""A night's work: run the batch, ask the public endpoints, go back where they are wrong, and tell people."""
+"""A night's work: run the batch, ask the public endpoints, go back where they are wrong, and send alerts."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Night:
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
-        told = self.report.as_dict()
+        facts = self.report.as_dict()
         if self.check is not None:
-            told["check"] = self.check.as_dict()
-        told["alert_warnings"] = list(self.warnings)
-        return told
+            facts["check"] = self.check.as_dict()
+        facts["alert_warnings"] = list(self.warnings)
+        return facts
 
 
 def run_night(
@@ -42,7 +42,7 @@ def run_night(
 ) -> Night:
     """``build``, then check ``check_url``; a generation that the public gets wrong is rolled back from at once.
 
-    ``warn`` is told of alerts that did not get through, also where the night fails. Raises what ``build`` raises, and
+    ``warn`` gets the alerts that did not get through, also where the night fails. Raises what ``build`` raises, and
     ``PublicAnswerWrong``; each is alerted of first. A generation that is not served since another is pinned is alerted
     of too.
     """
@@ -50,15 +50,22 @@ def run_night(
     try:
         warnings += alerts.started()
         report = build()
-        found = check(hot, check_url, options) if check_url is not None else None
-        if found is not None and not found.is_right:
-            _go_back(hot, report.published.generation, found)
+        checked = check(hot, check_url, options) if check_url is not None else None
+        if checked is not None and not checked.is_right:
+            _go_back(hot, report.published.generation, checked)
         serving = hot.store.chosen_sequence()
-    # A machine without memory raises what is not ours, a supervisor sends SIGTERM: nobody must be left without word.
+    # A machine without memory raises what is not ours, a supervisor sends SIGTERM: people have to hear of that too.
     except (Exception, KeyboardInterrupt) as error:
         for warning in (*warnings, *alerts.failed(hot.store, error)):
             warn(warning)
         raise
+    warnings += _alert_of_what_was_published(hot, report, serving, alerts)
+    return Night(report, checked, tuple(warnings))
+
+
+def _alert_of_what_was_published(hot: Hotpath, report: Report, serving: int, alerts: Alerts) -> list[str]:
+    """Alerts of a pin that holds it back and of failed items, or that these are resolved. Returns warnings."""
+    warnings: list[str] = []
     published = report.published.generation
     summary = f"generation {published} is published: {report.published.items} items"
     if serving == published:
@@ -73,20 +80,19 @@ def run_night(
         warnings += alerts.wrong(hot.store, "items.failed", kept, details)
     else:
         warnings += alerts.resolved(hot.store, "items", summary)
-    warnings += alerts.succeeded(hot.store, summary)
-    return Night(report, found, tuple(warnings))
+    return [*warnings, *alerts.succeeded(hot.store, summary)]
 
 
-def _go_back(hot: Hotpath, sequence: int, found: CheckReport) -> None:
+def _go_back(hot: Hotpath, sequence: int, report: CheckReport) -> None:
     """Roll back from a generation that the public sees wrong, where it is to blame, and say so by raising.
 
     Without a pin: the next generation may be served, unless it is wrong as well.
     """
-    problems = [str(failure) for failure in found.failures]
+    problems = [str(failure) for failure in report.failures]
     target, kept = None, None
-    if found.generation != sequence:
+    if report.generation != sequence:
         kept = f"it is pinned, and {sequence} is published beside it"
-    elif not found.answered:
+    elif not report.answered:
         kept = "the site does not answer at all, which is no fault of the generation"
     else:
         try:
@@ -94,4 +100,4 @@ def _go_back(hot: Hotpath, sequence: int, found: CheckReport) -> None:
                 _, target = hot.store.rollback(reason=f"the public endpoints were wrong: {problems[0]}", pin=False)
         except StoreError as error:
             kept = str(error)
-    raise PublicAnswerWrong(found.base_url, found.generation, target, problems, kept)
+    raise PublicAnswerWrong(report.base_url, report.generation, target, problems, kept)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from hotpath.batch.reports import PUBLISHED, last_run
-from hotpath.errors import HotpathError, NothingPublished, StoreError
+from hotpath.errors import HotpathError, NothingPublished
 from hotpath.options import human_bytes, human_seconds
 from hotpath.site import Hotpath
 from hotpath.store.quarantine import problems_of
 from hotpath.store.store import Store
 
-# Of the report of a run, what a script would ask first; the whole is in ``runs/``.
-_OF_A_RUN = ("sequence", "time", "outcome", "reason", "total", "failures", "warnings", "seconds", "peak_bytes")
+T = TypeVar("T")
+
+# Facts of a run that a script asks for first; the whole report is in ``runs/``.
+_RUN_FACTS = ("sequence", "time", "outcome", "reason", "total", "failures", "warnings", "seconds", "peak_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class StoreStatus:
     """The state of a store; ``degraded`` says why another generation than the wanted one is served.
 
     ``quarantined`` has the problems of each generation that failed validation, ``last_run`` the report of the last
-    batch, where there was one. ``directories`` are those of the site, where one was asked for.
+    batch, where there was one. ``directories`` are those of the site, where a site was given.
     """
 
     root: str
@@ -62,7 +64,7 @@ class StoreStatus:
     @property
     def is_hot(self) -> bool:
         """Whether any page is."""
-        return self.serving is not None or any(one.count for one in self.directories)
+        return self.serving is not None or any(directory.count for directory in self.directories)
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
@@ -70,23 +72,12 @@ class StoreStatus:
             "store": self.root,
             "serving": self.serving,
             "degraded": self.degraded,
-            "generations": [
-                {
-                    "generation": one.sequence,
-                    "age_seconds": one.age_seconds,
-                    "items": one.items,
-                    "bytes": one.bytes,
-                    "state": list(one.state),
-                    "stale": one.stale,
-                    "problem": one.problem,
-                }
-                for one in self.generations
-            ],
+            "generations": [{"generation": facts.pop("sequence"), **facts} for facts in map(asdict, self.generations)],
             "quarantined": [
                 {"generation": sequence, "problems": list(problems)} for sequence, problems in self.quarantined.items()
             ],
-            "last_run": {name: self.last_run.get(name) for name in _OF_A_RUN} if self.last_run else None,
-            "directories": [asdict(one) for one in self.directories],
+            "last_run": {name: self.last_run.get(name) for name in _RUN_FACTS} if self.last_run else None,
+            "directories": [asdict(directory) for directory in self.directories],
         }
 
 
@@ -98,14 +89,13 @@ def status(site: Hotpath | Store) -> StoreStatus:
     if isinstance(site, Store):
         with site.explained():
             return _status(site)
-    directories = tuple(DirectoryStatus(one.path.text, one.files.text, one.count()) for one in site.directories)
+    directories = tuple(DirectoryStatus(d.path.text, d.files.text, d.count()) for d in site.directories)
     with site.store.explained():
         return _status(site.store, directories, has_routes=bool(site.routes))
 
 
 def _status(store: Store, directories: tuple[DirectoryStatus, ...] = (), *, has_routes: bool = True) -> StoreStatus:
     serving = degraded = None
-    pinned = current = None
     try:
         choice = store.choose()
         os.close(choice.descriptor)
@@ -114,43 +104,34 @@ def _status(store: Store, directories: tuple[DirectoryStatus, ...] = (), *, has_
         # A site of watched directories alone never publishes.
         if has_routes or not directories:
             degraded = f"{error.problem}; {error.fix}"
-    problems = []
-    for name in ("pin_path", "current_path"):
-        try:
-            pointer = store.pointer(getattr(store, name))
-        except (HotpathError, OSError) as error:
-            problems.append(str(error))
-            continue
-        if name == "pin_path":
-            pinned = pointer.sequence if pointer else None
-        else:
-            current = pointer.sequence if pointer else None
+    problems: list[str] = []
+    pin = _or_problem(lambda: store.pointer(store.pin_path), problems)
+    current = _or_problem(lambda: store.pointer(store.current_path), problems)
+    bad = _or_problem(store.bad, problems) or {}
+    run = _or_problem(lambda: last_run(store), problems)
+    states = {
+        sequence: [
+            *(["serving"] if sequence == serving else []),
+            *(["current"] if current is not None and sequence == current.sequence else []),
+            *(["pinned"] if pin is not None and sequence == pin.sequence else []),
+            *([f"bad: {bad[sequence]}"] if sequence in bad else []),
+        ]
+        for sequence in reversed(store.sequences())
+    }
+    generations = tuple(_look_at(store, sequence, tuple(state)) for sequence, state in states.items())
+    quarantined = {sequence: _why(store, sequence) for sequence in reversed(store.quarantined())}
+    # A broken pointer may be behind a pin, where it does no harm yet.
+    degraded = degraded or "; ".join(problems) or None
+    return StoreStatus(str(store.root), serving, degraded, generations, quarantined, run, directories)
+
+
+def _or_problem(read: Callable[[], T], problems: list[str]) -> T | None:
+    """What ``read`` returns; ``None`` where it fails, with why in ``problems``."""
     try:
-        bad = store.bad()
+        return read()
     except (HotpathError, OSError) as error:
         problems.append(str(error))
-        bad = {}
-    # Behind a pin, say, where it does no harm yet.
-    degraded = degraded or "; ".join(problems) or None
-    generations = []
-    for sequence in reversed(store.sequences()):
-        state = [
-            word
-            for word, holds in (
-                ("serving", sequence == serving),
-                ("current", sequence == current),
-                ("pinned", sequence == pinned),
-                (f"bad: {bad.get(sequence)}", sequence in bad),
-            )
-            if holds
-        ]
-        generations.append(_look_at(store, sequence, tuple(state)))
-    quarantined = {sequence: _why(store, sequence) for sequence in reversed(store.quarantined())}
-    try:
-        run = last_run(store)
-    except (StoreError, OSError) as error:
-        run, degraded = None, degraded or str(error)
-    return StoreStatus(str(store.root), serving, degraded, tuple(generations), quarantined, run, directories)
+        return None
 
 
 def _look_at(store: Store, sequence: int, state: tuple[str, ...]) -> GenerationStatus:
@@ -158,7 +139,7 @@ def _look_at(store: Store, sequence: int, state: tuple[str, ...]) -> GenerationS
         manifest = store.read_manifest(sequence)
     except (HotpathError, OSError) as error:
         return GenerationStatus(sequence, None, None, None, state, problem=str(error))
-    size = sum(one.length for item in manifest.items.values() for one in item.representations)
+    size = sum(representation.length for item in manifest.items.values() for representation in item.representations)
     # A clock that went back must not give a negative age.
     now, created = int(store.clock()), manifest.head.created
     stale = sum(
@@ -175,45 +156,49 @@ def _why(store: Store, sequence: int) -> list[str]:
         return [str(error)]
 
 
-def lines(found: StoreStatus) -> list[str]:
+def lines(status: StoreStatus) -> list[str]:
     """The status as a person reads it."""
-    told = [f"store {found.root}"]
-    if found.serving is not None:
-        told.append(f"serving generation {found.serving}")
-    elif not found.is_hot:
-        told.append("serving nothing: every hot page goes to the app")
-    told += [
-        f"watching {one.files} for {one.path}: {one.count} file{'s' * (one.count != 1)}" for one in found.directories
+    lines = [f"store {status.root}"]
+    if status.serving is not None:
+        lines.append(f"serving generation {status.serving}")
+    elif not status.is_hot:
+        lines.append("serving nothing: every hot page goes to the app")
+    lines += [
+        f"watching {watched.files} for {watched.path}: {watched.count} file{'s' * (watched.count != 1)}"
+        for watched in status.directories
     ]
-    if found.degraded:
-        told.append(f"DEGRADED: {found.degraded}")
-    for one in found.generations:
-        state = ", ".join(one.state)
-        if one.problem:
-            told.append(f"  {one.sequence:>6}  unreadable: {one.problem}  {state}")
-        else:
-            state += f"  {one.stale} items past their lifetime" if one.stale and "serving" in one.state else ""
-            age, size = human_seconds(one.age_seconds or 0), human_bytes(one.bytes or 0)
-            told.append(f"  {one.sequence:>6}  {age:>8} old  {one.items:>7} items  {size:>10}  {state}".rstrip())
-    for sequence, problems in found.quarantined.items():
+    if status.degraded:
+        lines.append(f"DEGRADED: {status.degraded}")
+    lines += map(_generation_line, status.generations)
+    for sequence, problems in status.quarantined.items():
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        told.append(f"  {sequence:>6}  in quarantine: {problems[0] if problems else 'no reason given'}{more}")
-    if found.last_run is not None:
-        told += _of_the_run(found.last_run)
-    return told
+        lines.append(f"  {sequence:>6}  in quarantine: {problems[0] if problems else 'no reason given'}{more}")
+    if status.last_run is not None:
+        lines += _run_lines(status.last_run)
+    return lines
 
 
-def _of_the_run(run: Mapping[str, Any]) -> list[str]:
+def _generation_line(generation: GenerationStatus) -> str:
+    state = ", ".join(generation.state)
+    if generation.problem:
+        return f"  {generation.sequence:>6}  unreadable: {generation.problem}  {state}"
+    if generation.stale and "serving" in generation.state:
+        state += f"  {generation.stale} items past their lifetime"
+    age, size = human_seconds(generation.age_seconds or 0), human_bytes(generation.bytes or 0)
+    return f"  {generation.sequence:>6}  {age:>8} old  {generation.items:>7} items  {size:>10}  {state}".rstrip()
+
+
+def _run_lines(run: Mapping[str, Any]) -> list[str]:
     """The last batch, where it is not simply the generation that is served."""
     failures = run.get("failures", [])
     if run.get("outcome") == PUBLISHED and not failures:
         return []
-    told = [f"last run: {run.get('outcome')}, {len(failures)} of {run.get('total')} items failed"]
+    lines = [f"last run: {run.get('outcome')}, {len(failures)} of {run.get('total')} items failed"]
     if reason := run.get("reason"):
-        told[0] += f"; {reason}"
+        lines[0] += f"; {reason}"
     for failure in failures[:3]:
         kept = "; its last good bytes stay" if failure.get("carried") else ""
-        told.append(f"    {failure.get('key')}: {failure.get('problem')}{kept}")
+        lines.append(f"    {failure.get('key')}: {failure.get('problem')}{kept}")
     if len(failures) > 3:
-        told.append(f"    … and {len(failures) - 3} more, see runs/")
-    return told
+        lines.append(f"    … and {len(failures) - 3} more, see runs/")
+    return lines

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import orjson
 
-from hotpath.errors import DeclarationError, Unreachable
-from hotpath.ops.http import Client, parse_url
+from hotpath.errors import DeclarationError
+from hotpath.ops.http import Client, parse_url, request_target
 
 CONCURRENCY = 8
 DEADLINE_SECONDS = 60.0
@@ -35,16 +35,6 @@ class Warmed:
         """Whether it was 200."""
         return self.status == 200
 
-    def as_dict(self) -> dict[str, object]:
-        """For ``--json``."""
-        return {
-            "url": self.url,
-            "status": self.status,
-            "tries": self.tries,
-            "seconds": round(self.seconds, 3),
-            "problem": self.problem,
-        }
-
 
 def warm(
     urls: Sequence[str], *, concurrency: int = CONCURRENCY, deadline_seconds: float = DEADLINE_SECONDS
@@ -65,47 +55,41 @@ def warm(
 
 
 def _warm_one(url: str, deadline: float) -> Warmed:
-    parts = parse_url(url, "URL")
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     started = time.monotonic()
     status: int | None = None
     problem: str | None = "there was no time left"
     tries = 0
     while (left := deadline - time.monotonic()) > 0:
         tries += 1
-        client = Client(url, timeout_seconds=left, shown=url)
-        try:
-            reply = client.ask("GET", target, max_bytes=MAX_BODY_BYTES)
-            status = reply.status
-            problem = None if status == 200 else f"answered {status}{_why(reply.body)}"
-        except Unreachable as error:
-            status, problem = None, str(error).removeprefix(f"{url}: ")
-        finally:
-            client.close()
+        with Client(url, timeout_seconds=left, shown=url, max_bytes=MAX_BODY_BYTES) as client:
+            reply = client.get(request_target(url))
+        status, problem = reply.status or None, reply.problem
         if status == 200:
             break
+        if status is not None:
+            problem = f"answered {status}{_why(reply.body)}"
         time.sleep(min(PAUSE_SECONDS, max(0.0, deadline - time.monotonic())))
-    return Warmed(url, status, tries, time.monotonic() - started, problem)
+    return Warmed(url, status, tries, round(time.monotonic() - started, 3), problem)
 
 
 def _why(body: bytes) -> str:
     """What ``Health`` says of a process that is not ready; nothing for any other answer."""
     try:
-        told = orjson.loads(body)["reasons"]
+        reasons = orjson.loads(body)["reasons"]
     except (orjson.JSONDecodeError, TypeError, KeyError, IndexError):
         return ""
-    reasons = [one for one in told if isinstance(one, str)] if isinstance(told, list) else []
-    # What comes from a network is not printed as it is: it could steer the terminal.
-    return "".join(f"; {''.join(filter(str.isprintable, reason))[:200]}" for reason in reasons[:5])
+    texts = [reason for reason in reasons if isinstance(reason, str)] if isinstance(reasons, list) else []
+    # Text from a network is not printed as it is: it could control the terminal.
+    return "".join(f"; {''.join(filter(str.isprintable, text))[:200]}" for text in texts[:5])
 
 
-def lines(found: Sequence[Warmed]) -> list[str]:
+def lines(pages: Sequence[Warmed]) -> list[str]:
     """As a person reads it."""
-    told = []
-    for one in found:
-        state = "warm" if one.is_warm else f"NOT WARM: {one.problem}"
-        tries = f" after {one.tries} tries" if one.tries > 1 else ""
-        told.append(f"{one.url}  {state}{tries}, {one.seconds:.2f} s")
-    cold = sum(not one.is_warm for one in found)
-    told.append(f"{len(found) - cold} of {len(found)} warm")
-    return told
+    lines = []
+    for page in pages:
+        state = "warm" if page.is_warm else f"NOT WARM: {page.problem}"
+        tries = f" after {page.tries} tries" if page.tries > 1 else ""
+        lines.append(f"{page.url}  {state}{tries}, {page.seconds:.2f} s")
+    cold = sum(not page.is_warm for page in pages)
+    lines.append(f"{len(pages) - cold} of {len(pages)} warm")
+    return lines

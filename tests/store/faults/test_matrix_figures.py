@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,9 @@ OTHERS = {
     "2": "crash.test_power_loss.test_a_power_loss_at_any_operation",
     "3": "crash.test_power_loss.test_a_power_loss_that_drops_and_keeps_by_chance",
     "5": "crash.test_errors.test_x",
-    "16": "test_quarantine.test_x",
+    "16": "store.test_quarantine.test_x",
     "any": "faults.test_any_order.test_x",
-    "files": "test_directory_rewrites.test_x",
+    "files": "serving.test_watched_rewrites.test_x",
     "bugs": "crash.test_planted.test_x",
     **{str(number): f"faults.test_row_{number:02}_x.test_x" for number in (4, 6, 7, 8, 9, 10, 12, 13, 14, 15)},
 }
@@ -57,6 +58,17 @@ def test_the_table_is_rewritten_with_what_the_tests_counted(tmp_path: Path) -> N
 def test_a_row_without_a_test_is_no_row(tmp_path: Path, row: str) -> None:
     with pytest.raises(ValueError, match=rf"no test in the report for the rows {row.replace('+', '.')};"):
         matrix.by_row(matrix.read(report(tmp_path / "report.xml", without=row)))
+
+
+def test_each_row_has_tests_in_the_tree() -> None:
+    tests = Path(__file__).parents[2]
+    names = [
+        f"tests.{'.'.join(path.relative_to(tests).with_suffix('').parts)}.{name}"
+        for path in tests.rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text("utf-8"), re.MULTILINE)
+    ]
+    rows = matrix.by_row([matrix.Case(name, 1.0, failed=False, skipped=False, counts={}) for name in names])
+    assert any("process.test_fork" in case.name for case in rows["16"])
 
 
 def test_every_planted_bug_is_in_the_document() -> None:

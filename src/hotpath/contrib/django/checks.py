@@ -21,10 +21,10 @@ from hotpath.errors import DeclarationError
 
 def check_setup(app_configs: Sequence[Any] | None, **options: Any) -> list[CheckMessage]:
     """Everything that can be seen without running a batch."""
-    found = check_settings()
+    messages = check_settings()
     for entry in getattr(settings, "MIDDLEWARE", ()):
         if entry.startswith("hotpath."):
-            found.append(
+            messages.append(
                 Error(
                     f"MIDDLEWARE has {entry!r}: hotpath stands in front of Django, not inside it.",
                     hint="Take it out, and let asgi.py call hotpath.contrib.django.get_asgi_application().",
@@ -35,49 +35,49 @@ def check_setup(app_configs: Sequence[Any] | None, **options: Any) -> list[Check
         integration.discover_or_say()
         hot = integration.site()
     except (ImproperlyConfigured, DeclarationError) as error:
-        return [*found, Error(str(error), id="hotpath.E003")]
+        return [*messages, Error(str(error), id="hotpath.E003")]
     if not hot.routes and not hot.directories:
-        found.append(
+        messages.append(
             Warning(
                 "No page is hot: no installed app has a hot.py that declares one.",
                 hint="Write @hot.route('/path') above a function in hot.py beside models.py.",
                 id="hotpath.W001",
             )
         )
-    found += _check_application()
+    messages += _check_application()
     if sys.argv[1:2] == ["runserver"] and "daphne" not in settings.INSTALLED_APPS:
-        found.append(
+        messages.append(
             Warning(
                 "runserver speaks WSGI and never asks asgi.py: no page is hot here.",
                 hint="To see hot pages run 'uvicorn mysite.asgi:application --reload', with your project for mysite.",
                 id="hotpath.W004",
             )
         )
-    return found
+    return messages
 
 
 def check_settings() -> list[CheckMessage]:
     """What the settings alone show; said before each command too, which does not run Django's checks."""
-    found: list[CheckMessage] = []
+    messages: list[CheckMessage] = []
     known = {integration.STORE, *integration.OPTIONS}
     for name in dir(settings):
         if name.startswith(integration.PREFIX) and name not in known:
             hint = f"There are {', '.join(sorted(known))}."
-            found.append(Error(f"{name} is no setting of hotpath.", hint=hint, id="hotpath.E001"))
+            messages.append(Error(f"{name} is no setting of hotpath.", hint=hint, id="hotpath.E001"))
     store = getattr(settings, integration.STORE, None)
     if isinstance(store, str | os.PathLike) and not Path(store).is_absolute():
-        found.append(
+        messages.append(
             Warning(
                 f"{integration.STORE} = {os.fspath(store)!r} depends on the directory a process is started in.",
                 hint=f"Write {integration.STORE} = BASE_DIR / {os.fspath(store)!r}.",
                 id="hotpath.W002",
             )
         )
-    return found
+    return messages
 
 
 def _check_application() -> list[CheckMessage]:
-    """Whether the ASGI application of the project, as far as it is told, has hotpath in front."""
+    """Whether the ASGI application of the project, as far as the settings say, has hotpath in front."""
     path = getattr(settings, "ASGI_APPLICATION", None)
     if not path:
         return []

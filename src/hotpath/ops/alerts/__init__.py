@@ -1,4 +1,4 @@
-"""Tell people that a batch failed, still fails, or works again, by whatever way they have configured."""
+"""Alerts to people: that a batch failed, still fails, or works again, by each way they have configured."""
 
 from hotpath.ops.alerts.alerts import Alerts
 from hotpath.ops.alerts.environment import alerts_from_environment

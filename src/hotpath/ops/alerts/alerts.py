@@ -1,7 +1,7 @@
-"""``Alerts``: every way that is configured, told once of a failure, again after a day, and once when it is over.
+"""``Alerts``: a failure is sent by every configured way once, again after a day, and once when it is over.
 
 Nothing here raises for a way that does not work, nor blocks for longer than the slowest way's timeout: the batch has
-done its work by then. What did not work comes back as warnings. An event loop calls it by way of a thread.
+done its work by then. What did not work comes back as warnings. An event loop calls it in a thread.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ REMIND_SECONDS = 24 * 3600
 EARLY_SECONDS = 2 * 3600
 
 
-# A way that was waited for so long in vain is not tried again for so long: the messages of one night come together, and
-# a dead server costs its timeout once. What fails at once costs nothing, and is tried with each.
+# A way that failed after WAITED_SECONDS is not tried again for AGAIN_SECONDS: the messages of one night come together,
+# and a dead server costs its timeout once. A way that fails at once costs nothing, and is tried with each message.
 WAITED_SECONDS = 1.0
 AGAIN_SECONDS = 60.0
 
@@ -60,7 +60,7 @@ class Delivery:
 class Alerts:
     """The ways to reach people. ``site`` says in each message whose it is, the machine's name by default.
 
-    A failure that lasts is told again after ``remind_seconds``. Raises ``DeclarationError``.
+    A failure that lasts is sent again after ``remind_seconds``. Raises ``DeclarationError``.
     """
 
     def __init__(
@@ -77,14 +77,14 @@ class Alerts:
             raise DeclarationError(f"remind_seconds={remind_seconds}: write a number of seconds above 0")
         names = [way.name for way in ways]
         if len(set(names)) < len(names):
-            raise DeclarationError(f"two of the ways are the same one: {', '.join(sorted(names))}")
+            raise DeclarationError(f"two of the ways are the same: {', '.join(sorted(names))}")
         self.ways = tuple(ways)
         self.ping = ping
         self.site = site or socket.gethostname()
         self.remind_seconds = remind_seconds
         self._clock = clock
         self._monotonic = monotonic
-        # By the name of a way: when it had been waited for in vain, and what was wrong.
+        # By the name of a way: when it was last waited for in vain, and the problem.
         self._dead: dict[str, tuple[float, str]] = {}
 
     def __bool__(self) -> bool:
@@ -94,24 +94,24 @@ class Alerts:
     def test(self) -> list[Delivery]:
         """Send a message by every way, and a start and a success to the dead man's switch; what each did."""
         message = self._message(TEST, "test", "this is a test: alerts of this site reach you")
-        found = self._deliver([(way, message) for way in self.ways])
+        deliveries = self._deliver([(way, message) for way in self.ways])
         if self.ping is not None:
             # The start alone would be a run that hangs.
-            found.append(Delivery(self.ping.name, self._pinged(START) or self._pinged(SUCCESS)))
-        return found
+            deliveries.append(Delivery(self.ping.name, self._pinged(START) or self._pinged(SUCCESS)))
+        return deliveries
 
     def started(self) -> list[str]:
-        """Say that a run begins. Returns warnings."""
+        """Ping that a run begins. Returns warnings."""
         return self._ping_warnings(START)
 
     def succeeded(self, store: Store, summary: str, area: str = "build") -> list[str]:
-        """Say that a run was right, and that what was wrong before is resolved. Returns warnings."""
+        """Send that a run was right, and that failures before it are resolved. Returns warnings."""
         return [*self._ping_warnings(SUCCESS, summary), *self.resolved(store, area, summary)]
 
     def failed(self, store: Store | None, error: BaseException, area: str = "build") -> list[str]:
-        """Say that a run failed, unless it only met another run. Returns warnings.
+        """Send that a run failed, unless it only met another run. Returns warnings.
 
-        Without a ``store`` nobody knows what was told before, so it is told each time.
+        Without a ``store`` it is not known what was sent before, so it is sent each time.
         """
         kind = kind_of(error, area)
         if kind is None:
@@ -124,7 +124,7 @@ class Alerts:
         return [*warnings, *self.wrong(store, kind, summary, details_of(error))]
 
     def wrong(self, store: Store, kind: str, summary: str, details: Sequence[str] = ()) -> list[str]:
-        """Tell of a failure by each way that was not told of one of this ``kind`` for a while. Returns warnings.
+        """Send a failure by each way that has sent none of this ``kind`` for a while. Returns warnings.
 
         ``kind`` is ``area.name``; ``resolved`` takes the area.
         """
@@ -143,18 +143,18 @@ class Alerts:
             return warnings + self._send(store, due)
 
     def resolved(self, store: Store, area: str, summary: str) -> list[str]:
-        """Tell each way that knows of a failure of ``area`` that it is over. Returns warnings."""
+        """Send that it is over by each way that has sent a failure of ``area``. Returns warnings."""
         if not self.ways:
             return []
         with state.held(store):
             known, warnings = self._open(store)
             now = int(self._clock())
             due = [
-                (way, self._message(RESOLVED, kind, summary, (), now - told[way.name].first))
-                for kind, told in known.items()
+                (way, self._message(RESOLVED, kind, summary, (), now - ways[way.name].first))
+                for kind, ways in known.items()
                 if kind.startswith(f"{area}.")
                 for way in self.ways
-                if way.name in told
+                if way.name in ways
             ]
             return warnings + self._send(store, due)
 
@@ -174,8 +174,8 @@ class Alerts:
         warnings = _warnings(delivered)
         records = [
             (message.event, message.kind, way.name)
-            for (way, message), one in zip(due, delivered, strict=True)
-            if one.problem is None
+            for (way, message), delivery in zip(due, delivered, strict=True)
+            if delivery.problem is None
         ]
         if records:
             try:
@@ -224,6 +224,6 @@ class Alerts:
 
 
 def _warnings(delivered: Sequence[Delivery]) -> list[str]:
-    return [f"alert not sent: {one.way}: {one.problem}" for one in delivered if one.problem] + [
-        f"alert: {one.way}: {one.warning}" for one in delivered if one.warning
+    return [f"alert not sent: {delivery.way}: {delivery.problem}" for delivery in delivered if delivery.problem] + [
+        f"alert: {delivery.way}: {delivery.warning}" for delivery in delivered if delivery.warning
     ]

@@ -1,36 +1,24 @@
-"""``Alerts`` from ``HOTPATH_ALERT_…`` variables, so that no password stands in code or on a command line."""
+"""``Alerts`` from ``HOTPATH_ALERT_…`` variables."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 from hotpath.errors import DeclarationError
 from hotpath.ops.alerts.alerts import REMIND_SECONDS, Alerts, Way
 from hotpath.ops.alerts.apprise import Apprise
-from hotpath.ops.alerts.mail import STARTTLS, Mail
+from hotpath.ops.alerts.mail import PORT, PORT_WITHOUT_TLS, Mail
 from hotpath.ops.alerts.ping import Ping
 from hotpath.ops.alerts.webhook import Webhook
+from hotpath.ops.environment import read_settings
 from hotpath.ops.secret import Secret
 from hotpath.options import parse_whole_seconds
 
 PREFIX = "HOTPATH_ALERT_"
 NAMES = (
-    "MAIL_TO",
-    "MAIL_FROM",
-    "SMTP_HOST",
-    "SMTP_PORT",
-    "SMTP_USER",
-    "SMTP_PASSWORD",
-    "SMTP_TLS",
-    "SMTP_CA",
-    "WEBHOOK",
-    "APPRISE",
-    "PING",
-    "REMIND",
-    "SITE",
+    *("MAIL_TO", "MAIL_FROM", "SMTP_HOST", "SMTP_PORT", "SMTP_USER", "SMTP_PASSWORD", "SMTP_TLS"),
+    *("WEBHOOK", "APPRISE", "PING", "REMIND", "SITE"),
 )
 
 
@@ -39,19 +27,11 @@ def alerts_from_environment(environ: Mapping[str, str] | None = None) -> Alerts:
 
     Raises ``DeclarationError`` that names the variable and never shows a value that may be secret.
     """
-    given = {
-        name.removeprefix(PREFIX): value.strip()
-        for name, value in (os.environ if environ is None else environ).items()
-        if name.startswith(PREFIX) and value.strip()
-    }
-    for name in given.keys() - set(NAMES):
-        raise DeclarationError(
-            f"{PREFIX}{name} is no setting; there are {', '.join(PREFIX + known for known in NAMES)}"
-        )
+    given = read_settings(PREFIX, NAMES, environ)
     ways: list[Way] = []
     with _naming("MAIL_…, SMTP_…"):
-        if mail := _mail(given):
-            ways.append(mail)
+        if any(name.startswith(("MAIL_", "SMTP_")) for name in given):
+            ways.append(_mail(given))
     with _naming("WEBHOOK"):
         if "WEBHOOK" in given:
             ways.append(Webhook(Secret(given["WEBHOOK"])))
@@ -63,24 +43,26 @@ def alerts_from_environment(environ: Mapping[str, str] | None = None) -> Alerts:
     return Alerts(ways, ping=ping, site=given.get("SITE"), remind_seconds=remind)
 
 
-def _mail(given: Mapping[str, str]) -> Mail | None:
-    if not any(name.startswith(("MAIL_", "SMTP_")) for name in given):
-        return None
+def _mail(given: Mapping[str, str]) -> Mail:
     for name in ("SMTP_HOST", "MAIL_TO", "MAIL_FROM"):
         if name not in given:
             raise DeclarationError(f"{PREFIX}{name} is missing; mail needs SMTP_HOST, MAIL_TO and MAIL_FROM")
-    port = given.get("SMTP_PORT")
-    if port is not None and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise DeclarationError(f"{PREFIX}SMTP_PORT={port!r} is no port; write a number like 587")
+    tls = given.get("SMTP_TLS", "starttls").lower()
+    if tls not in ("starttls", "none"):
+        raise DeclarationError(
+            f"{PREFIX}SMTP_TLS={tls!r}: write 'starttls' or 'none'; for 'tls' use APPRISE=mailtos://…"
+        )
+    port = given.get("SMTP_PORT", str(PORT if tls == "starttls" else PORT_WITHOUT_TLS))
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise DeclarationError(f"{PREFIX}SMTP_PORT={port!r} is no port; write a number like {PORT}")
     return Mail(
         host=given["SMTP_HOST"],
-        port=int(port) if port else None,
+        port=int(port),
         to=tuple(address.strip() for address in given["MAIL_TO"].split(",") if address.strip()),
         sender=given["MAIL_FROM"],
         user=given.get("SMTP_USER"),
         password=Secret(given["SMTP_PASSWORD"]) if "SMTP_PASSWORD" in given else None,
-        tls=given.get("SMTP_TLS", STARTTLS).lower(),
-        ca_file=Path(given["SMTP_CA"]) if "SMTP_CA" in given else None,
+        tls=tls == "starttls",
     )
 
 

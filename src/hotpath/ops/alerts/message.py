@@ -1,4 +1,4 @@
-"""What an alert says, and which failures are the same one."""
+"""What an alert says, and which failures are the same."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Message:
 
 
 def kind_of(error: BaseException, area: str = "build") -> str | None:
-    """The kind of a failure: the same one is told once. ``None`` for what is none, as that another run is at it."""
+    """The kind of a failure, which is sent once while it lasts. ``None`` for no failure: another run is at work."""
     if isinstance(error, StoreBusy | NothingToRetry):
         return None
     for kind, name in _NAMES:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
-from hotpath.errors import Unreachable
 from hotpath.ops.http import parse_url, post
 from hotpath.ops.secret import Secret, shown
 
@@ -38,13 +37,10 @@ class Ping:
         """``START``, ``SUCCESS`` or ``FAIL``, with a text for the log there. Raises ``Unreachable``."""
         parts = urlsplit(self.url.reveal())
         path = parts.path.rstrip("/") + (f"/{signal}" if signal else "")
-        place = shown(self.url.reveal())
-        reply = post(
+        post(
             urlunsplit(parts._replace(path=path)),
             text.encode()[:MAX_BODY_BYTES],
             {"Content-Type": "text/plain; charset=utf-8"},
             timeout_seconds=self.timeout_seconds,
-            shown=place,
+            shown=shown(self.url.reveal()),
         )
-        if not 200 <= reply.status < 300:
-            raise Unreachable(place, f"it answered {reply.status}")

@@ -6,9 +6,8 @@ A line is added and none is ever changed, so a process that is killed leaves at 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import orjson
 
 from hotpath.errors import StoreError
 from hotpath.ops.alerts.message import FAILED, REMINDER, RESOLVED
+from hotpath.process.lock import lock
 from hotpath.store.store import Store
 
 # Another process that is just sending holds the file for as long as that takes; then two alerts beat none.
@@ -44,19 +44,19 @@ def read_open(store: Store) -> Open:
         lines = store.disk.read(alerts_path(store)).splitlines()
     except FileNotFoundError:
         return {}
-    found: dict[str, dict[str, Sent]] = {}
+    open_alerts: dict[str, dict[str, Sent]] = {}
     for line in lines:
         try:
             record = orjson.loads(line)
             at, event, kind, way = record["time"], record["event"], record["kind"], record["way"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
             continue  # torn by a kill or a full disk
-        ways = found.setdefault(kind, {})
+        ways = open_alerts.setdefault(kind, {})
         if event == RESOLVED:
             ways.pop(way, None)
         elif event in (FAILED, REMINDER):
             ways[way] = Sent(ways[way].first if way in ways else at, at)
-    return {kind: ways for kind, ways in found.items() if ways}
+    return {kind: ways for kind, ways in open_alerts.items() if ways}
 
 
 def append(store: Store, records: Sequence[tuple[str, str, str]], now: int) -> None:
@@ -70,17 +70,13 @@ def append(store: Store, records: Sequence[tuple[str, str, str]], now: int) -> N
 
 
 @contextmanager
-def held(store: Store, monotonic: float = WAIT_SECONDS) -> Iterator[None]:
-    """One process at a time looks, sends and notes. Goes on without, where the store cannot be written."""
+def held(store: Store) -> Iterator[None]:
+    """One process at a time looks, sends and notes. Goes on without the lock where it cannot be had."""
     descriptor = None
     try:
-        descriptor = store.disk.open_lock(alerts_path(store))
-        until = time.monotonic() + monotonic
-        while not store.disk.try_lock(descriptor) and time.monotonic() < until:
-            time.sleep(0.05)
-    except (OSError, StoreError):
-        pass  # whoever notes the delivery says so
-    try:
+        with suppress(OSError, StoreError):  # whoever notes the delivery says so
+            descriptor = store.disk.open_lock(alerts_path(store))
+            lock(descriptor, within_seconds=WAIT_SECONDS)
         yield
     finally:
         if descriptor is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit
 
 from hotpath.ops.http import Reply, parse_url
-from hotpath.ops.purge.purger import Call, Limits, Purged, check_token, run_calls, said
+from hotpath.ops.purge.purger import Call, CallLimits, Purged, check_token, run_calls, said
 from hotpath.ops.secret import Secret
 
 BASE_URL = "https://api.bunny.net"
@@ -19,7 +19,7 @@ class Bunny:
 
     key: Secret
     base_url: str = BASE_URL
-    limits: Limits = field(default=Limits(), repr=False)
+    limits: CallLimits = field(default=CallLimits(), repr=False)
 
     def __post_init__(self) -> None:
         check_token(self.key, "the Bunny key")

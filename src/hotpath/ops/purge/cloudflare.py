@@ -10,7 +10,7 @@ import orjson
 
 from hotpath.errors import DeclarationError
 from hotpath.ops.http import Reply, parse_url
-from hotpath.ops.purge.purger import Call, Limits, Purged, batches, check_token, run_calls
+from hotpath.ops.purge.purger import Call, CallLimits, Purged, batches, check_token, run_calls
 from hotpath.ops.secret import Secret
 
 BASE_URL = "https://api.cloudflare.com/client/v4"
@@ -28,7 +28,7 @@ class Cloudflare:
     zone: str
     token: Secret
     base_url: str = BASE_URL
-    limits: Limits = field(default=Limits(), repr=False)
+    limits: CallLimits = field(default=CallLimits(), repr=False)
 
     def __post_init__(self) -> None:
         if not _ZONE.fullmatch(self.zone):

@@ -1,11 +1,11 @@
-"""The purgers that ``HOTPATH_PURGE_…`` variables configure; each that is configured is told."""
+"""The purgers that ``HOTPATH_PURGE_…`` variables configure; all of them are called."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 from hotpath.errors import DeclarationError
+from hotpath.ops.environment import read_settings
 from hotpath.ops.purge.bunny import Bunny
 from hotpath.ops.purge.cloudflare import Cloudflare
 from hotpath.ops.purge.fastly import Fastly
@@ -16,7 +16,7 @@ from hotpath.ops.secret import Secret
 PREFIX = "HOTPATH_PURGE_"
 NAMES = ("CLOUDFLARE_ZONE", "CLOUDFLARE_TOKEN", "FASTLY_TOKEN", "FASTLY_SOFT", "BUNNY_KEY", "WEBHOOK", "WEBHOOK_TOKEN")
 
-# What one needs the other for.
+# The first needs the second.
 _PAIRS = (
     ("CLOUDFLARE_ZONE", "CLOUDFLARE_TOKEN"),
     ("CLOUDFLARE_TOKEN", "CLOUDFLARE_ZONE"),
@@ -27,15 +27,7 @@ _PAIRS = (
 
 def purgers_from_environment(environ: Mapping[str, str] | None = None) -> tuple[Purger, ...]:
     """One purger for each provider that the environment configures. Raises ``DeclarationError`` naming the variable."""
-    given = {
-        name.removeprefix(PREFIX): value.strip()
-        for name, value in (os.environ if environ is None else environ).items()
-        if name.startswith(PREFIX) and value.strip()
-    }
-    for name in given.keys() - set(NAMES):
-        raise DeclarationError(
-            f"{PREFIX}{name} is no setting; there are {', '.join(PREFIX + known for known in NAMES)}"
-        )
+    given = read_settings(PREFIX, NAMES, environ)
     for name, needed in _PAIRS:
         if name in given and needed not in given:
             raise DeclarationError(f"{PREFIX}{name} needs {PREFIX}{needed} too")

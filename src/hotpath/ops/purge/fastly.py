@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from hotpath.ops.http import Reply, parse_url
-from hotpath.ops.purge.purger import Call, Limits, Purged, check_token, run_calls, said
+from hotpath.ops.purge.purger import Call, CallLimits, Purged, check_token, run_calls, said
 from hotpath.ops.secret import Secret
 
 BASE_URL = "https://api.fastly.com"
@@ -27,7 +27,7 @@ class Fastly:
     token: Secret
     soft: bool = True
     base_url: str = BASE_URL
-    limits: Limits = field(default=Limits(), repr=False)
+    limits: CallLimits = field(default=CallLimits(), repr=False)
 
     def __post_init__(self) -> None:
         check_token(self.token, "the Fastly token")

@@ -13,10 +13,10 @@ from hotpath.ops.secret import Secret, scrubbed
 
 TIMEOUT_SECONDS = 10.0
 
-# Bunny refills 5 URLs a second: a thousand pages take three minutes beside its burst. Longer is no purge any more.
+# Bunny takes 5 URLs a second: a thousand pages take three minutes beside its burst. A longer purge comes too late.
 PATIENCE_SECONDS = 600.0
 
-# Where a 429 does not say how long, and after an error that may pass.
+# Seconds to wait after a 429 that does not say how long, and after an error that is transient.
 PAUSE_SECONDS = 2.0
 TRIES = 4
 
@@ -32,17 +32,13 @@ class Purged:
     problem: str | None = None
     first_left: str | None = None
 
-    def as_dict(self) -> dict[str, object]:
-        """For ``--json``."""
-        return {"provider": self.provider, "urls": self.urls, "problem": self.problem, "first_left": self.first_left}
-
     def __str__(self) -> str:
-        told = f"{self.provider}: {self.urls} URLs purged"
-        return f"{told}, then {self.problem} (at {self.first_left})" if self.problem else told
+        text = f"{self.provider}: {self.urls} URLs purged"
+        return f"{text}, then {self.problem} (at {self.first_left})" if self.problem else text
 
 
 class Purger(Protocol):
-    """A cache at the edge that can be told to forget."""
+    """A cache at the edge that can drop pages."""
 
     @property
     def name(self) -> str: ...
@@ -64,7 +60,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CallLimits:
     """How a provider is called: each call within ``timeout_seconds``, all of them within ``patience_seconds``."""
 
     timeout_seconds: float = TIMEOUT_SECONDS
@@ -78,7 +74,7 @@ def run_calls(
     base_url: str,
     calls: Iterable[Call],
     refusal: Callable[[Reply], str | None],
-    limits: Limits,
+    limits: CallLimits,
     secrets: Sequence[Secret],
 ) -> Purged:
     """Make the calls one after the other and stop at the first that cannot be made.
@@ -88,22 +84,19 @@ def run_calls(
     """
     until = limits.monotonic() + limits.patience_seconds
     done = 0
-    client = Client(base_url, timeout_seconds=limits.timeout_seconds, shown=name)
-    try:
+    with Client(base_url, timeout_seconds=limits.timeout_seconds, shown=name) as client:
         for call in calls:
             problem = _made(client, call, refusal, limits, until)
             if problem is not None:
                 return Purged(name, done, scrubbed(problem, secrets), call.urls[0])
             done += len(call.urls)
-    finally:
-        client.close()
     return Purged(name, done)
 
 
 def _made(
-    client: Client, call: Call, refusal: Callable[[Reply], str | None], limits: Limits, until: float
+    client: Client, call: Call, refusal: Callable[[Reply], str | None], limits: CallLimits, until: float
 ) -> str | None:
-    """Make one call; why it could not be made."""
+    """Make one call; returns why it could not be made."""
     tries = 0
     while True:
         tries += 1
@@ -114,7 +107,7 @@ def _made(
             problem = error.problem
         else:
             if reply.status == 429:
-                # Being told to wait is no failed try; patience bounds it.
+                # An answer that says to wait is no failed try; patience bounds it.
                 tries -= 1
                 pause = _retry_after(reply) or PAUSE_SECONDS
                 problem = f"429: too many purges, and it says to wait {pause:g} s more"
@@ -128,7 +121,7 @@ def _made(
 
 
 def _retry_after(reply: Reply) -> float | None:
-    value = (reply.header("retry-after") or "").strip()
+    value = reply.headers.get("retry-after", "").strip()
     return float(value) if value.isascii() and value.isdigit() and int(value) > 0 else None
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from hotpath.ops.http import Reply, parse_url
-from hotpath.ops.purge.purger import Call, Limits, Purged, batches, check_token, run_calls
+from hotpath.ops.http import Reply, parse_url, request_target
+from hotpath.ops.purge.purger import Call, CallLimits, Purged, batches, check_token, run_calls
 from hotpath.ops.secret import Secret, shown
 
 URLS_A_CALL = 500
@@ -23,7 +23,7 @@ class PurgeWebhook:
 
     url: Secret
     token: Secret | None = None
-    limits: Limits = field(default=Limits(), repr=False)
+    limits: CallLimits = field(default=CallLimits(), repr=False)
 
     def __post_init__(self) -> None:
         parse_url(self.url.reveal(), "the purge webhook", secret=True)
@@ -36,11 +36,10 @@ class PurgeWebhook:
 
     def purge(self, urls: Sequence[str]) -> Purged:
         """Purge these URLs, 500 a call."""
-        parts = parse_url(self.url.reveal(), "the purge webhook", secret=True)
         headers = {"Content-Type": "application/json"}
         if self.token is not None:
             headers["Authorization"] = f"Bearer {self.token.reveal()}"
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        target = request_target(self.url.reveal())
         calls = (
             Call(part, "POST", target, headers, orjson.dumps({"purge": list(part)}))
             for part in batches(urls, URLS_A_CALL)

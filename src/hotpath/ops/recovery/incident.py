@@ -1,24 +1,26 @@
-"""What the steps of a recovery have in common: the wish, the store as it was, and what a step is.
+"""What the steps of a recovery work on: the options, the journal so far, and the store as it is.
 
-A step knows what to do from the store as it is, not from what an earlier run meant to do; so it can be killed at any
-moment and run again. The few facts that the store does not show stand in ``Begin`` and in the journal.
+A step decides from the store as it is, not from what an earlier run meant to do; so it can be killed at any moment and
+run again. The few facts that the store does not show are in the journal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from hotpath.errors import HotpathError, Implausible, NothingPublished, StoreError
 from hotpath.ops.check import CheckOptions
 from hotpath.ops.purge.purger import Purger
+from hotpath.ops.recovery.journal import BEGIN, DOING, Entry, Journal
 from hotpath.site import Hotpath
 from hotpath.store.manifest import Manifest
+from hotpath.store.store import Store
 
 
 class Stopped(HotpathError):
-    """A step could not be done; ``next_step`` is what to do about it."""
+    """A step cannot be done; ``next_step`` says what to do about it."""
 
     def __init__(self, problem: str, next_step: str) -> None:
         super().__init__(problem)
@@ -27,12 +29,12 @@ class Stopped(HotpathError):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What is asked of a recovery.
+class RecoveryOptions:
+    """What a recovery does beyond verifying the store.
 
     ``rollback`` says that the generation served now is wrong; ``build`` runs the batch. With ``base_url`` the edge is
-    purged by ``purgers``, the pages are warmed and the public answers are checked. ``purge_all`` purges what did not
-    change in this recovery too: who went back by hand before has changed it then.
+    purged by ``purgers``, the pages are warmed and the public answers are checked. ``purge_all`` also purges what did
+    not change in this recovery: for use after a rollback by hand.
     """
 
     rollback: bool = False
@@ -45,79 +47,103 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """The store as it was when the recovery began, over all runs of it: what was ``serving`` and what was ``pinned``.
-
-    ``newest`` is the highest number that any generation had.
-    """
+    """The store when the recovery began: the generation ``serving``, the one ``pinned``, the ``newest`` number."""
 
     serving: int | None
     newest: int
     pinned: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What a step sees: whether there is something to do. ``skipped`` is one that was not asked for."""
-
-    needed: bool
-    told: str
-    skipped: bool = False
-
-
-class Step(Protocol):
-    """One step. All three raise ``Stopped`` where the recovery cannot go on."""
-
-    name: str
-
-    def look(self) -> Look:
-        """Whether there is something to do. Changes nothing."""
-        ...
-
-    def apply(self) -> str:
-        """Do it; what was done."""
-        ...
-
-    def plan(self) -> str:
-        """What it would do, also where a step before has not been done yet. Changes nothing, asks nobody."""
-        ...
-
-
 @dataclass(slots=True)
 class Incident:
-    """What all steps work on.
+    """One recovery over all of its runs. ``entries`` are its lines of the journal, those of this run included.
 
-    ``facts`` are those that ``DONE`` entries of this recovery left, by step; ``begun`` are the steps that were begun,
-    ``served`` the generations that were served meanwhile. ``refused`` is what the batch of this run made in vain.
+    ``implausible`` is what the batch of this run raised; ``wrote`` says whether this run changed anything. ``facts``
+    are the newest that each step left, by the names of step and fact.
     """
 
     hot: Hotpath
+    options: RecoveryOptions
     target: str
-    wish: Wish
-    begin: Begin
-    facts: Mapping[str, Mapping[str, Any]]
-    begun: frozenset[str]
-    served: frozenset[int]
     run_batch: Callable[[Hotpath], object]
-    refused: Implausible | None = None
+    number: int
+    entries: list[Entry]
+    journal: Journal | None = None
+    report: Callable[[Entry], object] = lambda entry: None
+    implausible: Implausible | None = None
+    wrote: bool = False
+    facts: dict[tuple[str, str], Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.facts = {(entry.step, name): fact for entry in self.entries for name, fact in entry.facts.items()}
+
+    @property
+    def store(self) -> Store:
+        return self.hot.store
+
+    @property
+    def begin(self) -> Begin:
+        return Begin(**self.entries[0].facts) if self.entries else begin_now(self.store)
 
     @property
     def serving(self) -> int | None:
-        try:
-            return self.hot.store.chosen_sequence()
-        except NothingPublished:
-            return None
+        return serving(self.store)
+
+    @property
+    def served(self) -> set[int]:
+        """The generations that were served since the recovery began."""
+        noted = {entry.facts.get("serving") for entry in self.entries}
+        return {sequence for sequence in {*noted, self.serving} if sequence is not None}
 
     @property
     def built(self) -> int | None:
         """The newest generation that was accepted since the recovery began."""
-        store = self.hot.store
-        bad = store.bad()
-        return max((n for n in store.sequences() if n > self.begin.newest and n not in bad), default=None)
+        bad = self.store.bad()
+        newest = self.begin.newest
+        return max((n for n in self.store.sequences() if n > newest and n not in bad), default=None)
 
     def manifest(self, sequence: int | None) -> Manifest | None:
-        if sequence is None:
-            return None
+        """``None`` where it cannot be read."""
         try:
-            return self.hot.store.read_manifest(sequence)
+            return self.store.read_manifest(sequence) if sequence is not None else None
         except (StoreError, OSError):
             return None
+
+    def was_begun(self, step: str) -> bool:
+        return any(entry.step == step and entry.state == DOING for entry in self.entries)
+
+    def last(self, step: str) -> Entry | None:
+        return next((entry for entry in reversed(self.entries) if entry.step == step), None)
+
+    def note(
+        self,
+        state: str,
+        step: str = "",
+        text: str = "",
+        next_step: str | None = None,
+        facts: Mapping[str, object] | None = None,
+    ) -> None:
+        """Write a line of the journal, on the disk before anything goes on."""
+        assert self.journal is not None
+        noted = asdict(begin_now(self.store)) if state == BEGIN else {"serving": self.serving, **(facts or {})}
+        entry = Entry(int(self.store.clock()), self.number, state, step, text, next_step, noted)
+        self.journal.append(entry)
+        self.entries.append(entry)
+        self.wrote = True
+        self.report(entry)
+
+
+def begin_now(store: Store) -> Begin:
+    try:
+        pin = store.pointer(store.pin_path)
+    except (StoreError, OSError):
+        pin = None
+    return Begin(serving(store), store.next_sequence() - 1, pin.sequence if pin else None)
+
+
+def serving(store: Store) -> int | None:
+    """The generation that is served now."""
+    try:
+        return store.chosen_sequence()
+    except NothingPublished:
+        return None

@@ -1,14 +1,14 @@
 """The journal of recoveries: ``recover.jsonl`` in the store's root, a line for each thing a recovery did.
 
-A line is added and none is ever changed. What a person sees as the checklist is read from here.
+Lines are added and never changed. The checklist that a person sees is read from here.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +25,16 @@ BEGIN, DOING, DONE, SKIPPED, FAILED, END = "begin", "doing", "done", "skipped", 
 class Entry:
     """One line. ``recovery`` numbers the recoveries; ``step`` is empty in the lines that begin and end one.
 
-    ``told`` is for people, ``next_step`` what to do about a failure, ``facts`` what a later run has to know.
+    ``text`` is for people, ``next_step`` what to do about a failure, ``facts`` what a later run has to know.
     """
 
     time: int
     recovery: int
     state: str
     step: str = ""
-    told: str = ""
+    text: str = ""
     next_step: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """As the line has it, and ``--json``."""
-        return {
-            "time": self.time,
-            "recovery": self.recovery,
-            "state": self.state,
-            "step": self.step,
-            "told": self.told,
-            "next_step": self.next_step,
-            "facts": dict(self.facts),
-        }
 
 
 class Journal:
@@ -61,21 +49,29 @@ class Journal:
 
     def last(self) -> list[Entry]:
         """The entries of the newest recovery, oldest first; a line that was torn by a kill is passed over."""
-        entries = self._entries()
+        try:
+            lines = self._store.disk.read(self.path).splitlines()
+        except FileNotFoundError:
+            return []
+        entries: list[Entry] = []
+        for line in lines:
+            try:
+                entries.append(Entry(**orjson.loads(line)))
+            except (orjson.JSONDecodeError, TypeError):
+                continue
         return [entry for entry in entries if entry.recovery == entries[-1].recovery]
 
     def append(self, entry: Entry) -> None:
         """Write one line, and have it on the disk before anything goes on. Raises ``StoreError``."""
         disk = self._store.disk
         with self._store.explained():
-            data = orjson.dumps(entry.as_dict()) + b"\n"
-            disk.append(self.path, data)
+            disk.append(self.path, orjson.dumps(asdict(entry)) + b"\n")
             disk.sync_file(self.path)
             disk.sync_directory(self._store.root)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """One recovery at a time. Raises ``StoreBusy`` at once where another one is at it."""
+        """One recovery at a time. Raises ``StoreBusy`` at once where another one runs."""
         with self._store.explained():
             descriptor = self._store.disk.open_lock(self.path)
         # The batch's workers are forked from here and must not keep it when this process is gone.
@@ -87,16 +83,3 @@ class Journal:
         finally:
             LOCK_DESCRIPTORS.discard(descriptor)
             os.close(descriptor)
-
-    def _entries(self) -> Sequence[Entry]:
-        try:
-            lines = self._store.disk.read(self.path).splitlines()
-        except FileNotFoundError:
-            return []
-        found = []
-        for line in lines:
-            try:
-                found.append(Entry(**orjson.loads(line)))
-            except (orjson.JSONDecodeError, TypeError):
-                continue
-        return found

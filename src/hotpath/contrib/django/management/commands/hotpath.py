@@ -43,10 +43,10 @@ class Command(BaseCommand):
 
         command = main.commands.get(arguments[0]) if arguments else None
         # Some work on something else than a site: no target is put in.
-        if command is not None and command.params and any(one.name == "target" for one in command.params):
+        if command is not None and command.params and any(parameter.name == "target" for parameter in command.params):
             arguments = [arguments[0], TARGET, *arguments[1:]]
-            for found in check_settings():
-                self.stderr.write(f"warning: {found.msg} {found.hint}")
+            for message in check_settings():
+                self.stderr.write(f"warning: {message.msg} {message.hint}")
         try:
             main.main(arguments or ["--help"], prog_name="manage.py hotpath", standalone_mode=True)
         except SystemExit as ended:

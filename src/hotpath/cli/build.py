@@ -1,0 +1,115 @@
+"""The commands that make generations: ``build`` and ``import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hotpath.batch.run import Report, nothing_to_retry
+from hotpath.batch.run import build as run_batch
+from hotpath.cli.output import JSON, TARGET, alerts_if, batch_options, limits_of, print_json, say, show, warn
+from hotpath.cli.progress import progress_for
+from hotpath.cli.targets import load, load_validator
+from hotpath.errors import HotpathError, TargetError
+from hotpath.ops.check import public_base
+from hotpath.ops.night import Night, run_night
+from hotpath.options import human_bytes
+from hotpath.store.import_directory import import_directory
+from hotpath.store.publish import Published
+from hotpath.store.store import Store
+
+
+@click.command(epilog="Example: hotpath build myapp:hot --check https://example.org --alert")
+@TARGET
+@batch_options
+@click.option("--retry-failed", is_flag=True, help="Run only what failed in the last run, and take over the rest.")
+@click.option(
+    "--check", "check_url", metavar="URL", help="Ask the public site afterwards; roll back where it is wrong."
+)
+@click.option("--alert", is_flag=True, help="Send an alert when it fails, as HOTPATH_ALERT_… says.")
+@click.option("--quiet", is_flag=True, help="Print only what is wrong, for cron.")
+@JSON
+def build(
+    target: str,
+    memory: str,
+    timeout: str,
+    workers: int,
+    max_failures: float,
+    retry_failed: bool,
+    check_url: str | None,
+    alert: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Run the batch of TARGET and publish a new generation."""
+    alerts = alerts_if(alert)
+    limits = limits_of(memory, timeout, workers)
+    if check_url is not None:
+        check_url = public_base(check_url, "--check")
+    try:
+        hot = load(target)
+    except HotpathError as error:
+        warn(alerts.failed(None, error))
+        raise
+
+    def run() -> Report:
+        progress = progress_for(quiet=quiet)
+        return run_batch(hot, progress, limits=limits, max_failures=max_failures, retry_failed=retry_failed)
+
+    # Before anything says that a run begins: that there is nothing to do says nothing about the last night.
+    idle = nothing_to_retry(hot) if retry_failed else None
+    if idle is not None:
+        show({"generation": None, "reason": idle}, [] if quiet else [idle], as_json)
+        return
+    night = run_night(hot, run, alerts=alerts, check_url=check_url, warn=lambda text: warn([text]))
+    warn(night.warnings)
+    _say_night(night, hot.store.root, quiet, as_json)
+
+
+def _say_night(night: Night, root: Path, quiet: bool, as_json: bool) -> None:
+    report = night.report
+    try:
+        if as_json:
+            print_json(night)
+            return
+        if not quiet:
+            _say_published(report.published, root, f" in {report.seconds:.1f} s")
+    except OSError as error:  # the exit code 1 would say that nothing was published
+        warn([f"generation {report.published.generation} is published, but stdout does not take it: {error.strerror}"])
+    warn(report.warnings)
+    if report.failures:
+        warn(
+            [f"items that failed: {len(report.failures)}; those that keep their last good bytes: {len(report.carried)}"]
+        )
+
+
+@click.command("import", epilog="Example: hotpath import var/hot dist/ --strip-suffix .html")
+@click.argument("store", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--prefix", default="/", show_default=True, help="The URL path the directory stands for.")
+@click.option("--strip-suffix", default="", help="Taken off the URLs, like .json.")
+@click.option("--validate", metavar="TARGET", help="A function of (new, previous) manifests that returns problems.")
+@JSON
+def import_(store: Path, directory: Path, prefix: str, strip_suffix: str, validate: str | None, as_json: bool) -> None:
+    """Publish the files of a DIRECTORY as a generation of STORE."""
+    if ":" in str(store) and len(store.parts) == 1 and not store.exists():
+        raise TargetError(
+            str(store),
+            f"expected the path of a store, which no code builds; write {store.absolute()} if that is its name",
+        )
+    validator = load_validator(validate) if validate else None
+    published = import_directory(Store(store), directory, prefix=prefix, strip_suffix=strip_suffix, validate=validator)
+    if as_json:
+        print_json(published)
+    else:
+        _say_published(published, store, "")
+
+
+def _say_published(published: Published, root: Path, duration: str) -> None:
+    unchanged = f", {published.unchanged} unchanged" if published.unchanged else ""
+    say(
+        f"published generation {published.generation} to {root}: {published.items} items{unchanged},"
+        f" {human_bytes(published.bytes)}{duration}"
+    )
+    warn(published.warnings)

@@ -1,0 +1,118 @@
+"""The commands that look and change nothing: ``status``, ``explain``, ``check`` and ``audit``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hotpath.audit import report as audit_report
+from hotpath.cli.output import BASE_URL, EDGE, JSON, STORE, TARGET, alerts_if, show, warn
+from hotpath.cli.targets import load, load_site_or_store
+from hotpath.errors import HotpathError
+from hotpath.ops import check as public_check
+from hotpath.ops import explain as explanation
+from hotpath.ops import status as store_status
+from hotpath.options import parse_seconds
+from hotpath.site import Hotpath
+
+
+@click.command(epilog="Example: hotpath status myapp:hot")
+@STORE
+@JSON
+def status(target: str, as_json: bool) -> None:
+    """Show the generation served, the others, and their age."""
+    report = store_status.status(load_site_or_store(target))
+    show(report, store_status.lines(report), as_json)
+    if not report.is_hot:
+        raise SystemExit(1)
+
+
+@click.command(epilog="Example: hotpath explain myapp:hot /rankings/kospi --accept-encoding gzip")
+@TARGET
+@click.argument("url")
+@click.option("--accept-encoding", help="As a browser would send it: 'gzip, br'.")
+@JSON
+def explain(target: str, url: str, accept_encoding: str | None, as_json: bool) -> None:
+    """Show the file and headers a GET of URL gets, or why it is not hot."""
+    answer = explanation.explain(load(target), url, accept_encoding)
+    show(answer, explanation.lines(answer), as_json)
+    if not answer.hot:
+        raise SystemExit(1)
+
+
+@click.command(epilog="Example: hotpath check myapp:hot --base-url https://example.org --edge")
+@STORE
+@click.option("--base-url", required=True, help=BASE_URL)
+@click.option(
+    "--sample",
+    default=public_check.DEFAULT_SAMPLE,
+    show_default=True,
+    help="How many pages to ask for beside the critical ones; at least one of each route.",
+)
+@click.option("--all", "everything", is_flag=True, help="Ask for every page.")
+@click.option("--edge", is_flag=True, help=EDGE)
+@click.option("--wait", default="10s", show_default=True, help="How long a wrong answer is asked for again; 0: never.")
+@click.option("--timeout", default="5s", show_default=True, help="Time limit of each answer.")
+@click.option("--max-latency", type=click.FloatRange(min=0.001), help="Seconds; a slower answer is wrong.")
+@click.option(
+    "--concurrency", default=public_check.DEFAULT_CONCURRENCY, show_default=True, help="How many to ask at once."
+)
+@click.option("--alert", is_flag=True, help="Send an alert when it is wrong or right again, as HOTPATH_ALERT_… says.")
+@JSON
+def check(
+    target: str,
+    base_url: str,
+    sample: int,
+    everything: bool,
+    edge: bool,
+    wait: str,
+    timeout: str,
+    max_latency: float | None,
+    concurrency: int,
+    alert: bool,
+    as_json: bool,
+) -> None:
+    """Compare what the public site answers with what is published."""
+    site = load_site_or_store(target)
+    options = public_check.CheckOptions(
+        sample=sample,
+        everything=everything,
+        edge=edge,
+        timeout_seconds=parse_seconds(timeout, "--timeout"),
+        wait_seconds=parse_seconds(wait, "--wait", least=0),
+        concurrency=concurrency,
+        max_seconds=max_latency,
+    )
+    alerts, store = alerts_if(alert), site.store if isinstance(site, Hotpath) else site
+    try:
+        report = public_check.check(site, base_url, options)
+    except HotpathError as error:
+        warn(alerts.failed(store, error, "check"))
+        raise
+    lines = public_check.lines(report)
+    if report.is_right:
+        warn(alerts.resolved(store, "check", lines[-1]))
+    else:
+        warn(alerts.wrong(store, "check.wrong", f"{base_url}: {lines[-1]}", lines))
+    show(report, lines, as_json)
+    if not report.is_right:
+        raise SystemExit(1)
+
+
+@click.command(epilog="Example: hotpath audit src/ --sarif audit.sarif")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="PATH...")
+@click.option("--all", "everything", is_flag=True, help="Tests too, and what the code bounds as far as can be seen.")
+@click.option("--sarif", type=click.Path(dir_okay=False, path_type=Path), help="Write SARIF 2.1.0 for a review tool.")
+@JSON
+def audit(paths: tuple[Path, ...], everything: bool, sarif: Path | None, as_json: bool) -> None:
+    """List what grows without a bound in Python files. Imports nothing.
+
+    Each finding says what to write instead.
+    """
+    report = audit_report.audit(paths, tests=everything)
+    if sarif:
+        audit_report.write_sarif(report, sarif, notes=everything)
+    show(report, audit_report.lines(report, notes=everything), as_json)
+    if report.findings:
+        raise SystemExit(1)

@@ -1,0 +1,197 @@
+"""The commands that bring a site or its store back, and remove old generations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+import click
+
+from hotpath.batch.run import build as run_batch
+from hotpath.cli.output import BASE_URL, EDGE, JSON, STORE, TARGET, batch_options, limits_of, say, show, warn
+from hotpath.cli.progress import progress_for
+from hotpath.cli.targets import load, load_store
+from hotpath.errors import NothingPublished
+from hotpath.ops.check import CheckOptions
+from hotpath.ops.purge.environment import purgers_from_environment
+from hotpath.ops.recovery import recover as recovery
+from hotpath.ops.recovery.incident import RecoveryOptions
+from hotpath.ops.recovery.journal import BEGIN, DOING, END, Entry
+from hotpath.store import verify as store_verify
+from hotpath.store.prune import prune as prune_store
+from hotpath.store.quarantine import approve as approve_generation
+from hotpath.store.repair import repair as repair_store
+
+
+@click.command(epilog="Example: hotpath recover myapp:hot --rollback --base-url https://example.org")
+@TARGET
+@click.option("--rollback", is_flag=True, help="What is served now is wrong: go back, also when nothing is damaged.")
+@click.option("--build", is_flag=True, help="Run the batch, and serve its result.")
+@click.option("--base-url", help=f"{BASE_URL}. With it the edge is purged, the pages are warmed and checked.")
+@click.option("--edge", is_flag=True, help=EDGE)
+@click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
+@click.option("--purge-all", is_flag=True, help="Purge every URL, not only those whose bytes changed in this recovery.")
+@batch_options
+@click.option("--new", is_flag=True, help="Begin another recovery, where this would continue the last one.")
+@JSON
+# Long since each of its options is a line.
+def recover(
+    target: str,
+    rollback: bool,
+    build: bool,
+    base_url: str | None,
+    edge: bool,
+    dry_run: bool,
+    purge_all: bool,
+    memory: str,
+    timeout: str,
+    workers: int,
+    max_failures: float,
+    new: bool,
+    as_json: bool,
+) -> None:
+    """Bring a site back, step by step; run it again at any time.
+
+    Verifies the store, rolls back, builds, publishes, purges, warms and checks, as far as asked for.
+    """
+    hot = load(target)
+    limits = limits_of(memory, timeout, workers)
+    options = RecoveryOptions(
+        rollback=rollback,
+        build=build,
+        base_url=base_url,
+        purgers=purgers_from_environment() if base_url else (),
+        purge_all=purge_all,
+        check=CheckOptions(edge=edge),
+    )
+    if dry_run:
+        plan = recovery.plan(hot, options, target=target, new=new)
+        show(plan, recovery.plan_lines(plan), as_json)
+        if plan.stops:
+            raise SystemExit(1)
+        return
+
+    result = recovery.recover(
+        hot,
+        options,
+        target=target,
+        new=new,
+        run_batch=lambda site: run_batch(site, progress_for(), limits=limits, max_failures=max_failures),
+        report=lambda entry: None if as_json else _say_step(entry, str(hot.store.root)),
+    )
+    show(result, recovery.ending(result) if result.changed else recovery.lines(result), as_json)
+    if not result.finished:
+        raise SystemExit(1)
+
+
+def _say_step(entry: Entry, store: str) -> None:
+    with suppress(OSError):  # it continues, also where nobody reads along any more
+        if entry.state == BEGIN:
+            say(recovery.heading(entry.recovery, entry.time, store))
+        elif entry.state == DOING:
+            click.echo(f"  … {entry.step}: {entry.text}", err=True)
+        elif entry.state != END:
+            say(recovery.line(entry))
+
+
+@click.command(epilog="Example: hotpath verify var/hot --repair")
+@STORE
+@click.option("--repair", is_flag=True, help="Repair what can be repaired without a guess; the rest falls back.")
+@JSON
+def verify(target: str, repair: bool, as_json: bool) -> None:
+    """Read every file and name those that are damaged."""
+    store = load_store(target)
+    report = repair_store(store) if repair else store_verify.verify(store)
+    if report.is_sound and not report.generations:
+        raise NothingPublished(
+            "nothing is published here, so nothing was read", path=store.root, fix="run 'hotpath build TARGET' first"
+        )
+    show(report, store_verify.lines(report), as_json)
+    if report.is_sound:
+        return
+    if not as_json:
+        again = "hotpath build TARGET makes all of it anew"
+        click.echo(again if repair else f"hotpath verify {target} --repair repairs what it can", err=True)
+    raise SystemExit(1)
+
+
+@click.command(epilog="Example: hotpath rollback myapp:hot --reason 'prices of yesterday'")
+@STORE
+@click.option("--to", type=int, help="Go back to this generation instead of the one before.")
+@click.option("--reason", default="rolled back by hand", show_default=True, help="Is kept in the history.")
+@JSON
+def rollback(target: str, to: int | None, reason: str, as_json: bool) -> None:
+    """Go back to the generation before, and pin it.
+
+    What came after it is never served again.
+    """
+    start, end = load_store(target).rollback(to, reason)
+    lines = (
+        f"rolled back from generation {start} to {end}; running servers follow within two seconds",
+        f"generation {end} is pinned: builds publish beside it until 'hotpath unpin {target}'",
+    )
+    show({"from": start, "to": end, "pinned": True}, lines, as_json)
+
+
+@click.command(epilog="Example: hotpath pin myapp:hot 41")
+@STORE
+@click.argument("generation", type=int)
+def pin(target: str, generation: int) -> None:
+    """Serve GENERATION, whatever is published, until unpin."""
+    load_store(target).pin(generation)
+    say(f"generation {generation} is pinned")
+
+
+@click.command(epilog="Example: hotpath unpin myapp:hot")
+@STORE
+def unpin(target: str) -> None:
+    """Serve the newest accepted generation again."""
+    store = load_store(target)
+    pinned = store.unpin()
+    if pinned is None:
+        say("nothing was pinned")
+    else:
+        say(f"generation {pinned} is no longer pinned; generation {store.chosen_sequence()} is served")
+
+
+@click.command(epilog="Example: hotpath approve myapp:hot 42 --reason 'a holiday: half of the rows'")
+@STORE
+@click.argument("generation", type=int)
+@click.option("--reason", required=True, help="Why it is right after all; is kept in the history.")
+def approve(target: str, generation: int, reason: str) -> None:
+    """Release GENERATION from quarantine, and serve it.
+
+    What comes next is compared with it.
+    """
+    store = load_store(target)
+    warnings = approve_generation(store, generation, reason)
+    serving = store.chosen_sequence()
+    if serving == generation:
+        say(f"generation {generation} is approved and current; running servers follow within two seconds")
+    else:
+        say(
+            f"generation {generation} is approved, but {serving} is pinned: it is served until 'hotpath unpin {target}'"
+        )
+    warn(warnings)
+
+
+@click.command(epilog="Example: hotpath prune var/hot --keep 3")
+@STORE
+@click.option("--keep", type=click.IntRange(1), help="How many generations stay.  [default: the store's own]")
+@JSON
+def prune(target: str, keep: int | None, as_json: bool) -> None:
+    """Remove old generations.
+
+    Never the current one, the pinned one, or one that a server still reads.
+    """
+    pruned = prune_store(load_store(target), keep)
+    lines = [f"removed {_numbers(pruned.removed)}"]
+    if pruned.held:
+        lines.append(f"kept {_numbers(pruned.held)}: a server still reads from there")
+    show({"removed": list(pruned.removed), "held": list(pruned.held)}, lines, as_json)
+
+
+def _numbers(sequences: Sequence[int]) -> str:
+    if not sequences:
+        return "nothing"
+    return ("generation " if len(sequences) == 1 else "generations ") + ", ".join(map(str, sequences))

@@ -1,0 +1,61 @@
+"""The commands around a running site: ``demo``, ``warm`` and ``alert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hotpath.cli import demo as demo_site
+from hotpath.cli.output import JSON, print_json, say, show, warn
+from hotpath.ops.alerts.environment import NAMES, PREFIX, alerts_from_environment
+from hotpath.ops.warm import CONCURRENCY, lines
+from hotpath.ops.warm import warm as warm_urls
+from hotpath.options import parse_seconds
+
+
+@click.command(epilog="Example: hotpath demo --serve --keep trial/")
+@click.option("--csv", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Real valuations to use.")
+@click.option("--market", default="CSV", show_default=True, help="What the market of the CSV file is called.")
+@click.option("--serve", is_flag=True, help="Keep it running, with its backend broken, until Ctrl-C.")
+@click.option("--keep", type=click.Path(path_type=Path), help="A new directory that stays; without it nothing stays.")
+@click.option(
+    "--tickers", type=click.IntRange(4, 100_000), default=8_000, show_default=True, help="How many stocks to make."
+)
+def demo(csv: Path | None, market: str, serve: bool, keep: Path | None, tickers: int) -> None:
+    """Serve a small stock screener, and break its backend.
+
+    Its pages are precomputed; it shows which of them still answer.
+    """
+    raise SystemExit(demo_site.run(csv, serve=serve, keep=keep, market=market, tickers=tickers))
+
+
+@click.command(epilog="Example: hotpath warm https://example.org/ https://example.org/rankings/kospi")
+@click.argument("urls", metavar="URL…", nargs=-1, required=True)
+@click.option("--deadline", default="60s", show_default=True, help="How long to try, all pages together.")
+@click.option("--concurrency", default=CONCURRENCY, show_default=True, help="How many at a time.")
+@JSON
+def warm(urls: tuple[str, ...], deadline: str, concurrency: int, as_json: bool) -> None:
+    """Fetch each URL of a fresh deploy until all are 200."""
+    pages = warm_urls(urls, concurrency=concurrency, deadline_seconds=parse_seconds(deadline, "--deadline"))
+    show(pages, lines(pages), as_json)
+    if not all(page.is_warm for page in pages):
+        raise SystemExit(1)
+
+
+@click.command(epilog="Example: hotpath alert test")
+@click.argument("action", type=click.Choice(["test"]))
+@JSON
+def alert(action: str, as_json: bool) -> None:
+    """Send a test message by every way that HOTPATH_ALERT_… sets."""
+    deliveries = alerts_from_environment().test()
+    if as_json:
+        print_json(deliveries)
+    for delivery in deliveries if not as_json else ():
+        say(f"{delivery.way}: {'sent' if delivery.problem is None else f'NOT SENT: {delivery.problem}'}")
+        warn([delivery.warning] if delivery.warning else [])
+    if not deliveries:
+        names = ", ".join(PREFIX + name for name in NAMES)
+        click.echo(f"hotpath: no way to send an alert is set; there are {names}", err=True)
+    if not deliveries or any(delivery.problem for delivery in deliveries):
+        raise SystemExit(1)
