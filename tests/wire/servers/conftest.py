@@ -18,6 +18,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.wire.conformance.judge")
 
+from hotpath.serving import reader_of  # noqa: E402
 from tests.wire.conformance.site import Site, make_site, make_sites  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
@@ -132,7 +133,7 @@ def sites(stores: Path) -> Iterator[Mapping[str, Site]]:
     made = {**make_sites(stores), "growing": make_site(stores / "growing")}
     yield made
     for site in made.values():
-        site.hot.reader.close()
+        reader_of(site.hot).close()
 
 
 def _started(commands: Mapping[str, str], stores: Path, logs: Path) -> Iterator[Mapping[str, Server]]:
