@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -123,6 +124,7 @@ class Hotpath:
     def __repr__(self) -> str:
         return f"Hotpath({str(self.store.root)!r}, routes={len(self.routes)})"
 
+    # Longer than functions should be, for its options and what they mean.
     def route(
         self,
         path: str,
@@ -163,7 +165,6 @@ class Hotpath:
         The function is sync or async and returns JSON-able data, str or bytes. Raises ``DeclarationError`` with the
         line to change.
         """
-
         if callable(path):
             raise DeclarationError(
                 "@hot.route stands without a path; write @hot.route('/path')", where=location_of(path)
@@ -171,31 +172,30 @@ class Hotpath:
 
         def declare(function: F) -> F:
             where = location_of(function)
-            try:
-                self._add(
-                    path,
-                    function,
-                    where,
-                    each=each,
-                    query=query,
-                    file=file,
-                    expects=Expectations(
-                        records=records,
-                        required=_names(required, "required"),
-                        row_key=row_key,
-                        source_time=source_time,
-                        min_rows=min_rows,
-                        max_bytes=parse_bytes(max_bytes, "max_bytes"),
-                        check=check,
-                        critical=bool(critical),
-                        timeout_seconds=None if timeout is None else parse_seconds(timeout, "timeout"),
-                    ),
-                    policy=self._policy(
-                        path, query, media_type, headers, fold_case, cache_control, cdn_cache_control, lifetime
-                    ),
+            with _error_at(where):
+                if not callable(function):
+                    raise DeclarationError("@hot.route(…) stands above a function")
+                template = parse_path_template(path)
+                policy = self._policy(
+                    path, query, media_type, headers, fold_case, cache_control, cdn_cache_control, lifetime
                 )
-            except DeclarationError as error:
-                raise error if error.where else DeclarationError(error.problem, where=where) from None
+                expects = Expectations(
+                    records=records,
+                    required=_names(required, "required"),
+                    row_key=row_key,
+                    source_time=source_time,
+                    min_rows=min_rows,
+                    max_bytes=parse_bytes(max_bytes, "max_bytes"),
+                    check=check,
+                    critical=bool(critical),
+                    timeout_seconds=None if timeout is None else parse_seconds(timeout, "timeout"),
+                )
+                check_expectations(expects)
+                file_template = parse_file_template(file or default_file(template, policy.query, policy.media_type))
+                route = Route(template, file_template, policy.query, policy, _reusable(each), function, where, expects)
+                self._require_new(template)
+                check_route(route)
+                self.routes.append(route)
             return function
 
         return declare
@@ -220,8 +220,7 @@ class Hotpath:
         never replaces the last good bytes. Raises ``DeclarationError``.
         """
         caller = sys._getframe(1)
-        where = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-        try:
+        with _error_at(f"{caller.f_code.co_filename}:{caller.f_lineno}"):
             template = parse_path_template(path)
             file_template = Template.parse(str(Path(files).absolute()))
             if set(template.names) != set(file_template.names):
@@ -230,8 +229,6 @@ class Hotpath:
                 )
             policy = self._policy(path, (), media_type, headers, fold_case, cache_control, cdn_cache_control, lifetime)
             self._require_new(template)
-        except DeclarationError as error:
-            raise DeclarationError(error.problem, where=where) from None
         self.directories.append(Directory(template, file_template, policy))
 
     def plan(self) -> list[PlannedItem]:
@@ -239,32 +236,6 @@ class Hotpath:
         if self.directories and not self.routes:
             raise DeclarationError("only directories are declared: their files are served as they are, without a build")
         return plan(self.routes)
-
-    def _add(
-        self,
-        path: str,
-        function: Callable[..., Any],
-        where: str,
-        *,
-        each: Each | None,
-        query: Iterable[str],
-        file: str | None,
-        expects: Expectations,
-        policy: Policy,
-    ) -> None:
-        if not callable(function):
-            raise DeclarationError("@hot.route(…) stands above a function")
-        template = parse_path_template(path)
-        if each is not None and not callable(each) and not isinstance(each, Mapping):
-            if isinstance(each, str | bytes) or not isinstance(each, Iterable):
-                raise DeclarationError(f"each={each!r}: write a dict of lists, a list of dicts, or a function")
-            each = list(each)  # a generator would be empty at the second build
-        file_template = parse_file_template(file or default_file(template, policy.query, policy.media_type))
-        check_expectations(expects)
-        route = Route(template, file_template, policy.query, policy, each, function, where, expects)
-        self._require_new(template)
-        check_route(route)
-        self.routes.append(route)
 
     def _require_new(self, template: Template) -> None:
         def shape(template: Template) -> str:
@@ -298,6 +269,24 @@ class Hotpath:
             fold_case=fold_case,
             headers=check_headers(headers),
         )
+
+
+@contextmanager
+def _error_at(where: str) -> Iterator[None]:
+    """Say in a ``DeclarationError`` which line of the user's to change."""
+    try:
+        yield
+    except DeclarationError as error:
+        raise error if error.where else DeclarationError(error.problem, where=where) from None
+
+
+def _reusable(each: Each | None) -> Each | None:
+    """What ``each`` gives at every build: a generator would be empty at the second."""
+    if each is None or callable(each) or isinstance(each, Mapping):
+        return each
+    if isinstance(each, str | bytes) or not isinstance(each, Iterable):
+        raise DeclarationError(f"each={each!r}: write a dict of lists, a list of dicts, or a function")
+    return list(each)
 
 
 def _names(names: Iterable[str], option: str) -> tuple[str, ...]:

@@ -501,6 +501,7 @@ app = HotpathMiddleware(api, hot=hot, observe=AccessLog())
 """
 
 
+@pytest.mark.slow
 def test_behind_uvicorn_every_request_has_its_line_also_the_last_one(tmp_path: Path) -> None:
     pytest.importorskip("uvicorn")
     (tmp_path / "site_app.py").write_text(SITE, "utf-8")

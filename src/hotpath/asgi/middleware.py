@@ -52,17 +52,9 @@ class HotpathMiddleware:
         bypass: Callable[[Scope], bool] | None = None,
         observe: Observer | None = None,
     ) -> None:
+        _check_app(app)
         if not isinstance(hot, Hotpath):
             raise DeclarationError(f"hot={hot!r}: give the Hotpath object that declares the routes")
-        if not callable(app):
-            raise DeclarationError(f"app={app!r} is no ASGI application")
-        if isinstance(app, type) and not hasattr(app, "__await__"):
-            raise DeclarationError(f"app={app!r} is a class; write HotpathMiddleware({app.__name__}(…), hot=hot)")
-        if _is_wsgi(app):
-            raise DeclarationError(
-                f"app={app!r} takes two arguments, as a WSGI application does; write "
-                "HotpathMiddleware(a2wsgi.WSGIMiddleware(app), hot=hot)"
-            )
         if guard is not None and not isinstance(guard, MemoryGuard):
             raise DeclarationError(f"guard={guard!r}: write guard=MemoryGuard(limit='1500MiB')")
         if bypass is not None and not is_plain(bypass):
@@ -252,6 +244,19 @@ class HotpathMiddleware:
         self.internal_errors += 1
         if self.internal_errors == 1:
             logger.exception("hotpath failed on a request, which went to the app; later failures are only counted")
+
+
+def _check_app(app: ASGIApp) -> None:
+    """Raise ``DeclarationError`` for what is no ASGI application."""
+    if not callable(app):
+        raise DeclarationError(f"app={app!r} is no ASGI application")
+    if isinstance(app, type) and not hasattr(app, "__await__"):
+        raise DeclarationError(f"app={app!r} is a class; write HotpathMiddleware({app.__name__}(…), hot=hot)")
+    if _is_wsgi(app):
+        raise DeclarationError(
+            f"app={app!r} takes two arguments, as a WSGI application does; write "
+            "HotpathMiddleware(a2wsgi.WSGIMiddleware(app), hot=hot)"
+        )
 
 
 def _is_wsgi(app: ASGIApp) -> bool:

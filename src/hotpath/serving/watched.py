@@ -87,7 +87,7 @@ class WatchedDirectory:
         pages = dict(self.pages)
         by_file = {page.file: key for key, page in pages.items()}
         room: int | None = None
-        told, self._troubles = self._troubles, set()
+        troubles, self._troubles = self._troubles, set()
         present = self._present()
         for name, key in present.items():
             served = pages.get(key)
@@ -104,21 +104,13 @@ class WatchedDirectory:
             room = left
             pages[key] = page
         for name, key in by_file.items():
-            # A program that removes and writes anew leaves a short gap, so a file has to be missing twice.
-            if name not in present and self._is_gone(name):
-                if name in self._missing:
-                    if pages[key].file == name:  # not another file's, whose name is the same with its case folded
-                        del pages[key]
-                    self._seen.pop(name, None)
-                    for waiting in self._waiting:
-                        self._seen.pop(waiting, None)
-                    self._waiting.clear()
-                self._missing ^= {name}
-            else:
+            if name in present or not self._is_gone(name):
                 self._missing.discard(name)
+            elif self._is_gone_twice(name) and pages[key].file == name:
+                del pages[key]  # and not another file's, whose name is the same with its case folded
         for name in self._seen.keys() - present.keys() - by_file.keys():
             del self._seen[name]  # gone before it was ever served
-        for trouble in sorted(self._troubles - told):
+        for trouble in sorted(self._troubles - troubles):
             logger.warning("hot directory: %s: %s", self._pattern, trouble)
         changed = pages != self.pages
         self.pages = pages
@@ -136,6 +128,17 @@ class WatchedDirectory:
         except OSError as error:  # glob passes over what it cannot list
             self._troubles.add(f"{error}; the last good bytes stay")
         return False
+
+    def _is_gone_twice(self, name: str) -> bool:
+        """Whether the last look missed the file too: a program that removes and writes anew leaves a short gap."""
+        self._missing ^= {name}
+        if name in self._missing:
+            return False
+        self._seen.pop(name, None)
+        for waiting in self._waiting:
+            self._seen.pop(waiting, None)
+        self._waiting.clear()
+        return True
 
     def _present(self) -> dict[str, bytes]:
         names = glob.glob(self._pattern)  # noqa: PTH207 (an absolute pattern, which Path.glob refuses)

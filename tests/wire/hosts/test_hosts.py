@@ -25,7 +25,7 @@ from hotpath.site import Hotpath
 from hotpath.testing import Response, asgi_get
 from tests.store.faults.sites import await_true
 from tests.wire.hosts.apps import HOSTS, ROWS, declare
-from tests.wire.servers.conftest import SERVERS, await_all, missing, start
+from tests.wire.servers.conftest import SERVERS, missing, start
 
 BODY = orjson.dumps(ROWS)
 PACKAGE = {"starlette_added": "starlette", "fastapi_added": "fastapi", "mounted": "starlette", "bare": "starlette"}
@@ -166,7 +166,7 @@ def server(request: pytest.FixtureRequest, store: Path, tmp_path_factory: pytest
         patch.setenv("HOTPATH_TEST_STORE", str(store))
         running = start(name, SERVERS[name], store, log)
         try:
-            await_all({name: running})
+            running.await_up()
             yield running.port
         finally:
             running.stop()
