@@ -2,32 +2,42 @@
 #
 #   PYTHON=python3.12   the interpreter .venv is made with (default: the first found, 3.11 or newer)
 #   ARGS="-k etag"      added to the command that is run
+#   WORKERS=0           processes that run the tests (default: one more than cores, at most 8); 0: no further process
 #   BENCHMARKS=benchmarks/serving.py    only these are run by make bench
 
 PYTHON ?=
 ARGS ?=
 BIN := .venv/bin
-# Those that can be run by themselves: serving starts peers, regression compares with what was measured before.
+# One more than cores: many tests wait for a process or a clock.
+WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 8 ? cores + 1 : 8)))
+PARALLEL = -n $(WORKERS)
+# Those that run by themselves: peers is started by serving, regression is make bench-check.
 BENCHMARKS = $(filter-out %/peers.py %/regression.py,$(shell grep -ls '^if __name__ == "__main__":' benchmarks/*.py))
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help venv demo test slow compiled bench lint format types docs wheel versions clean
+.PHONY: help venv venv-demo demo test slow compiled bench bench-check bench-baseline lint format types docs wheel versions clean
 
-help: ## say what can be made
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+help: ## list these targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
 
-venv: ## make .venv and install what is needed (nothing to do: no time spent)
-	@tools/venv "$(PYTHON)"
+venv: ## make .venv with all that tests and checks need (up to date: takes no time)
+	@tools/venv --for dev "$(PYTHON)"
 
-demo: venv ## precompute a stock screener, serve it, break its backend, show what still answers
+venv-demo:
+	@tools/venv --for demo "$(PYTHON)"
+
+demo: venv-demo ## precompute a stock screener, serve it, break its backend, show what still answers
 	@$(BIN)/hotpath demo $(ARGS)
 
 test: venv compiled ## run the tests, without the slow ones
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-slow: venv compiled ## run the slow tests only
-	@$(BIN)/python -m pytest -m slow $(ARGS) || { status=$$?; [ $$status -eq 5 ] && echo "no slow tests" || exit $$status; }
+# Exit status 5: no test was selected, as ARGS may have it.
+slow: venv compiled ## run the slow tests: in parallel, then one by one those that need the machine to themselves
+	@$(BIN)/python -m pytest -m "slow and not serial" $(PARALLEL) $(ARGS); parallel=$$?; \
+	$(BIN)/python -m pytest -m "slow and serial" $(ARGS); serial=$$?; \
+	for status in $$parallel $$serial; do [ $$status -eq 0 ] || [ $$status -eq 5 ] || exit $$status; done
 
 # Tests start hundreds of processes; where PYTHONDONTWRITEBYTECODE is set, each of them would compile all modules.
 compiled:
@@ -37,12 +47,18 @@ bench: venv ## run every benchmark
 	@[ -n "$(BENCHMARKS)" ] || echo "no benchmarks"
 	@for name in $(subst /,.,$(BENCHMARKS:.py=)); do echo "$$name"; $(BIN)/python -m "$$name" $(ARGS) || exit 1; done
 
+bench-check: venv ## compare the request path with the stored ratios; fails when it is slower
+	@$(BIN)/python -m benchmarks.regression $(ARGS)
+
+bench-baseline: venv ## measure the ratios anew and store them; on a quiet machine only
+	@$(BIN)/python -m benchmarks.regression --update $(ARGS)
+
 lint: venv ## ruff: rules and format
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/ruff format --check --quiet . || { echo "not in ruff's format (above); make format mends it"; exit 1; }
+	@$(BIN)/ruff format --check --quiet . || { echo "not in ruff's format (above); make format fixes it"; exit 1; }
 	@echo "ruff: no complaints"
 
-format: venv ## let ruff mend what it can
+format: venv ## let ruff fix what it can
 	@$(BIN)/ruff check --quiet --fix .; $(BIN)/ruff format --quiet .
 
 types: venv ## mypy, strict
@@ -51,12 +67,12 @@ types: venv ## mypy, strict
 docs: venv ## build the documentation into build/site; warnings are errors
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet && echo "docs: build/site/index.html"
 
-wheel: venv ## build and install the wheel, run tests of it with src out of reach
+wheel: venv ## build the wheel, install it, and run tests of it with src out of reach
 	@tools/try_wheel $(ARGS)
 
-versions: venv ## run the tests with each other supported Python that is here
-	@tools/try_versions $(ARGS)
+versions: venv ## run the tests with every other supported Python on this machine
+	@tools/try_versions $(PARALLEL) $(ARGS)
 
-clean: ## remove all that make made, .venv too
+clean: ## remove everything that make has made, .venv too
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	@find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

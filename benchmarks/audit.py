@@ -2,7 +2,7 @@
 
     python -m benchmarks.audit                                    the standard library
     python -m benchmarks.audit site-packages --only django flask  these projects of a folder
-    python -m benchmarks.audit site-packages --sample 100 --seed 7   findings by chance, to be judged by hand
+    python -m benchmarks.audit site-packages --sample 100 --seed 7   random findings, to be checked by hand
 
 Seconds of CPU time. The peer is Python's own parser over the same files, project by project in the same run: what
 cannot be had for less. A million lines have to take less than a minute.
@@ -40,7 +40,7 @@ class Project:
     """One package or module, read by the audit and by the parser alone."""
 
     name: str
-    found: Audit
+    report: Audit
     seconds: float
     parse_seconds: float
 
@@ -51,8 +51,8 @@ def run(root: Path, only: list[str]) -> Iterator[Project]:
         is_code = path.suffix == ".py" or (path.is_dir() and any(path.rglob("*.py")))
         if is_code and (not only or path.stem in only):
             parse_seconds, _ = timed(partial(parse, path))
-            seconds, found = timed(partial(audit, [path]))
-            yield Project(path.stem, found, seconds, parse_seconds)
+            seconds, report = timed(partial(audit, [path]))
+            yield Project(path.stem, report, seconds, parse_seconds)
 
 
 def parse(path: Path) -> None:
@@ -71,29 +71,29 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def print_projects(projects: list[Project]) -> dict[str, Any]:
-    rows = [row(one.name, [one]) for one in projects if one.found.lines]
+    rows = [row(project.name, [project]) for project in projects if project.report.lines]
     total = row("all", projects)
     print_table(
         ["", "files", "lines", "findings", "notes", "per 10,000 lines", "s", "s/MLOC", "times parsing"], [*rows, total]
     )
-    kinds = Counter(str(finding.pattern) for one in projects for finding in one.found.findings)
+    kinds = Counter(str(finding.pattern) for project in projects for finding in project.report.findings)
     print("; ".join(f"{kind} {number}" for kind, number in kinds.most_common()))
-    for one in projects:
-        for unread in one.found.unread:
-            print(f"passed over: {one.name}: {Path(unread.path).name}: {unread.problem}")
+    for project in projects:
+        for unread in project.report.unread:
+            print(f"skipped: {project.name}: {Path(unread.path).name}: {unread.problem}")
     return {"lines": total[2], "findings": total[3], "per_10000_lines": total[5], "seconds_per_mloc": total[7]}
 
 
 def row(name: str, projects: list[Project]) -> list[Any]:
-    found = [one.found for one in projects]
-    lines, findings = sum(one.lines for one in found), sum(len(one.findings) for one in found)
-    seconds, parsing = sum(one.seconds for one in projects), sum(one.parse_seconds for one in projects)
+    reports = [project.report for project in projects]
+    lines, findings = sum(report.lines for report in reports), sum(len(report.findings) for report in reports)
+    seconds, parsing = sum(project.seconds for project in projects), sum(project.parse_seconds for project in projects)
     return [
         name,
-        sum(one.files for one in found),
+        sum(report.files for report in reports),
         lines,
         findings,
-        sum(len(one.notes) for one in found),
+        sum(len(report.notes) for report in reports),
         f"{findings / lines * 10_000:.2f}",
         f"{seconds:.1f}",
         f"{seconds / lines * 1e6:.0f}",
@@ -102,13 +102,15 @@ def row(name: str, projects: list[Project]) -> list[Any]:
 
 
 def print_sample(root: Path, projects: list[Project], count: int, seed: int, *, notes: bool) -> None:
-    """Findings by chance: each as likely as each other, whatever project it is of."""
+    """A random sample of findings, each equally likely, whatever its project."""
     every: list[tuple[str, Finding]] = [
-        (one.name, finding) for one in projects for finding in (one.found.notes if notes else one.found.findings)
+        (project.name, finding)
+        for project in projects
+        for finding in (project.report.notes if notes else project.report.findings)
     ]
     chosen = random.Random(seed).sample(every, min(count, len(every)))
     for number, (project, finding) in enumerate(
-        sorted(chosen, key=lambda each: (each[0], each[1].path, each[1].line)), 1
+        sorted(chosen, key=lambda pair: (pair[0], pair[1].path, pair[1].line)), 1
     ):
         path = Path(finding.path).relative_to(root).as_posix()
         print(f"{number}. {project} | {path}:{finding.line} | {finding.pattern} | {finding.name} | {finding.grows_at}")

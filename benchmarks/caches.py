@@ -76,7 +76,7 @@ class Ordered:
 
 def makers() -> dict[str, Callable[[int], Any]]:
     """Every cache there is to compare, by name; each is made with a number of entries."""
-    found: dict[str, Callable[[int], Any]] = {
+    caches: dict[str, Callable[[int], Any]] = {
         "hotpath LRUCache": LRUCache,
         "hotpath LRUCache, bytes too": lambda size: LRUCache(size, 10**9),
         "hotpath TTLCache": lambda size: TTLCache(size, 600),
@@ -92,15 +92,15 @@ def makers() -> dict[str, Callable[[int], Any]]:
     }
     with suppress(ImportError):
         cachebox = importlib.import_module("cachebox")
-        found["cachebox LRU"] = cachebox.LRUCache
-        found["cachebox TTL"] = lambda size: cachebox.TTLCache(size, 600)
+        caches["cachebox LRU"] = cachebox.LRUCache
+        caches["cachebox TTL"] = lambda size: cachebox.TTLCache(size, 600)
     with suppress(ImportError):
         moka = importlib.import_module("moka_py")
-        found["moka-py"] = moka.Moka
+        caches["moka-py"] = moka.Moka
     with suppress(ImportError):
         theine = importlib.import_module("theine")
-        found["theine"] = theine.Cache
-    return found
+        caches["theine"] = theine.Cache
+    return caches
 
 
 def put(cache: Any, key: int, value: Any) -> None:
@@ -157,7 +157,7 @@ def empty(count: int) -> None:
 
 
 def nanoseconds(work: Work, threads: int = 1) -> float:
-    """CPU time of one operation, of all threads together: what else runs on the machine counts little."""
+    """CPU nanoseconds of an operation, of all threads together: other processes change it little."""
     running = [threading.Thread(target=work, args=(OPERATIONS // threads,)) for _ in range(threads)]
     started = time.process_time_ns()
     if threads == 1:
@@ -231,17 +231,17 @@ def zipf_ratio(make: Callable[[int], Any], seed: int = 1) -> float:
     chance = random.Random(seed)
     keys = chance.choices(range(100_000), [1 / rank for rank in range(1, 100_001)], k=200_000)
     cache = make(1000)
-    find = _find if hasattr(cache, "__getitem__") else type(cache).get
-    found = 0
+    look_up = _look_up if hasattr(cache, "__getitem__") else type(cache).get
+    hit_count = 0
     for key in keys:
-        if find(cache, key) in (None, (None, False)):  # theine gives a pair
+        if look_up(cache, key) in (None, (None, False)):  # theine gives a pair
             put(cache, key, key)
         else:
-            found += 1
-    return found / len(keys)
+            hit_count += 1
+    return hit_count / len(keys)
 
 
-def _find(cache: Any, key: int) -> Any:
+def _look_up(cache: Any, key: int) -> Any:
     try:
         return cache[key]
     except KeyError:

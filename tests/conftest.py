@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer  # type: ignore[import-untyped]
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 # A busy machine is no failure, so no deadline. In CI the same examples every time: red means that the code changed.
 _slow_machine = [HealthCheck.too_slow]
@@ -12,3 +15,32 @@ settings.register_profile("dev", deadline=None, suppress_health_check=_slow_mach
 settings.register_profile("ci", deadline=None, suppress_health_check=_slow_machine, derandomize=True, print_blob=True)
 settings.register_profile("thorough", deadline=None, suppress_health_check=_slow_machine, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+# Tests that share what takes seconds to make, servers or distributions: one worker has all of a line.
+TOGETHER = ("tests/wire/servers/", "tests/project/test_packaging.py")
+
+# Slow tests that bring real servers to a real memory limit, or measure time: nothing may run beside them.
+ALONE = ("tests/guard/test_fault_*.py", "tests/guard/test_trim_real.py", "tests/serving/test_watched_rewrites.py")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest's own deselects by marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as serial the slow tests of ``ALONE``."""
+    for item in items:
+        if item.get_closest_marker("slow") and any(item.path.match(pattern) for pattern in ALONE):
+            item.add_marker(pytest.mark.serial)
+
+
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types of its own
+    """One test at a time to whichever worker is free, and each line of ``TOGETHER`` to one worker.
+
+    In place of ``--dist loadgroup``: xdist 3.8 notes the groups where pytest 9.2 does not look any more.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((line for line in TOGETHER if nodeid.startswith(line)), nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """The schedule of ``make test``."""
+    return Scheduling(config, log)

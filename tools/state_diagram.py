@@ -55,9 +55,10 @@ def arrows() -> dict[Arrow, list[str]]:
     """Each arrow once, with all that leads along it."""
     found: dict[Arrow, list[str]] = {}
     for row in TABLE:
-        texts = found.setdefault((row.source, row.target), [])
-        if row.text not in texts:
-            texts.append(row.text)
+        for source in row.sources:
+            texts = found.setdefault((source, row.target), [])
+            if row.text not in texts:
+                texts.append(row.text)
     return found
 
 

@@ -113,8 +113,8 @@ def test_a_file_that_cannot_be_read_is_told_of_and_passed_over(
     assert [one.name for one in found.findings] == ["SEEN"]
     told = run(tmp_path)
     assert told.exit_code == 1
-    assert f"{bad}{f':{line}' if line else ''}: passed over, " in told.stdout
-    assert told.stdout.endswith("; 1 file passed over\n")
+    assert f"{bad}{f':{line}' if line else ''}: skipped, " in told.stdout
+    assert told.stdout.endswith("; 1 file skipped\n")
 
 
 def test_a_file_in_another_coding_is_read(tmp_path: Path) -> None:

@@ -1,92 +1,25 @@
-"""What every cache keeps: its bounds, its mapping contract, and the use of each entry; beside cachetools' own."""
+"""Bounds by entries and bytes, shrinking, and what the guard and the metrics see."""
 
 from __future__ import annotations
 
+import copy
 import gc
-import threading
+import pickle
+import subprocess
+import sys
 from collections import OrderedDict
-from collections.abc import Callable, MutableMapping
 from typing import Any
 
-import cachetools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hotpath.caching.lru import LRUCache, registered, stats
-from hotpath.caching.sizing import ENTRY_BYTES, size_of
+from hotpath.caching.memoize import cached
+from hotpath.caching.sizing import ENTRY_BYTES, size_of, weigh
 from hotpath.caching.ttl import TTLCache
 from hotpath.errors import DeclarationError
-from hotpath.testing import FakeClock
-
-Make = Callable[[int], MutableMapping[Any, Any]]
-MAKERS: dict[str, Make] = {
-    "LRUCache": LRUCache,
-    "LRUCache, bytes": lambda size: LRUCache(size, 1_000_000),
-    "TTLCache": lambda size: TTLCache(size, 600),
-    "TTLCache, bytes": lambda size: TTLCache(size, 600, 1_000_000),
-    "cachetools.LRUCache": cachetools.LRUCache,
-    "cachetools.TTLCache": lambda size: cachetools.TTLCache(size, 600),
-}
-
-
-@pytest.fixture(params=MAKERS)
-def make(request: pytest.FixtureRequest) -> Make:
-    return MAKERS[request.param]
-
-
-def test_the_least_recently_used_goes(make: Make) -> None:
-    cache = make(3)
-    for key in "abc":
-        cache[key] = key
-    assert cache["a"] == "a"
-    assert cache.get("b") == "b"
-    cache["d"] = "d"
-    assert sorted(cache) == ["a", "b", "d"]
-    cache["a"] = "new"
-    cache["e"] = "e"
-    assert sorted(cache) == ["a", "d", "e"]
-    assert len(cache) == 3
-
-
-def test_the_mapping_contract(make: Make) -> None:
-    cache = make(10)
-    assert cache.get("x") is None
-    assert cache.get("x", 7) == 7
-    for raises in (lambda: cache["x"], lambda: cache.pop("x"), cache.popitem):
-        with pytest.raises(KeyError):
-            raises()
-    with pytest.raises(KeyError):
-        del cache["x"]
-    assert cache.setdefault("x", 1) == 1
-    assert cache.setdefault("x", 2) == 1
-    assert ("x" in cache, "y" in cache) == (True, False)
-    cache.update(y=2, z=3)
-    assert dict(cache) == {"x": 1, "y": 2, "z": 3}
-    assert cache.pop("y") == 2
-    assert cache.pop("y", None) is None
-    cache["x"]
-    assert cache.popitem() == ("z", 3)
-    del cache["x"]
-    assert not cache
-    cache["x"] = None
-    assert cache["x"] is None
-    cache.clear()
-    assert list(cache) == []
-
-
-def test_a_missing_key_can_be_made(make: Make) -> None:
-    kind = type(make(2))
-
-    class Making(kind):  # type: ignore[valid-type, misc]
-        def __missing__(self, key: int) -> int:
-            self[key] = key * 2
-            return key * 2
-
-    cache = Making(2, 600) if "TTL" in kind.__name__ else Making(2)
-    assert (cache[4], cache.get(5), len(cache)) == (8, None, 1)
-
 
 # Bounds
 
@@ -107,14 +40,6 @@ def test_a_missing_key_can_be_made(make: Make) -> None:
 def test_without_a_bound_nothing_is_built(kind: Any, options: dict[str, Any], told: str) -> None:
     with pytest.raises(DeclarationError, match=told):
         kind(**options)
-
-
-@pytest.mark.parametrize("ttl", [0, -1, float("nan"), float("inf"), "60"])
-def test_a_lifetime_that_cannot_be_is_refused(ttl: Any) -> None:
-    with pytest.raises(DeclarationError, match="seconds"):
-        TTLCache(ttl=ttl)
-    with pytest.raises(DeclarationError, match="seconds"):
-        TTLCache[str, int]().set("a", 1, ttl)
 
 
 def test_bytes_of_keys_values_and_entries_are_bounded() -> None:
@@ -154,86 +79,6 @@ def test_a_sizer_that_raises_leaves_the_cache_as_it_was() -> None:
     assert (dict(cache), cache.bytes) == ({"a": 1}, before)
 
 
-def test_what_cannot_be_hashed_is_told(make: Make) -> None:
-    with pytest.raises(TypeError):
-        make(2)[[1]] = 1
-
-
-def test_sizes() -> None:
-    assert size_of(b"x" * 1000) - size_of(b"") == 1000
-    shared = ["x" * 1000]
-    assert size_of([shared, shared]) < size_of([["x" * 1000], ["y" * 1000]])
-    assert size_of(list(range(100_000))) > 800_000
-    loop: list[Any] = []
-    loop.append(loop)
-    assert size_of(loop) > 0
-
-    class Slotted:
-        __slots__ = ("held",)
-
-        def __init__(self) -> None:
-            self.held = "x" * 5000
-
-    assert size_of(Slotted()) > 5000
-
-
-# Time
-
-
-def test_what_has_expired_is_never_returned_and_is_let_go_of_without_a_write() -> None:
-    clock = FakeClock()
-    cache: TTLCache[int, int] = TTLCache(100, 10, clock=clock)
-    for number in range(50):
-        cache[number] = number
-    clock.advance(5)
-    cache.set(99, 99, ttl=20)
-    clock.advance(5)
-    assert (0 in cache, cache.get(0), 99 in cache) == (False, None, True)
-    with pytest.raises(KeyError):
-        cache[1]
-    clock.advance(10 / 64)
-    for _ in range(5):
-        cache.get(77)
-    assert len(cache._data) == 1, "reads let go of it, a few each, after at most one 64th of its lifetime"
-    assert cache.expire() == []
-    assert list(cache) == [99]
-
-
-def test_expire_returns_what_ended() -> None:
-    clock = FakeClock()
-    cache: TTLCache[str, int] = TTLCache(10, 10, clock=clock)
-    cache["a"] = 1
-    clock.advance(10)
-    assert cache.expire() == [("a", 1)]
-
-
-def test_a_value_that_is_stored_again_lives_anew() -> None:
-    clock = FakeClock()
-    cache: TTLCache[str, int] = TTLCache(10, 10, clock=clock)
-    cache["a"] = 1
-    clock.advance(8)
-    cache["a"] = 2
-    clock.advance(8)
-    assert cache["a"] == 2
-    for number in range(1000):
-        cache["a"] = number
-    assert sum(map(len, cache._ending.values())) == cache._queued < 100
-    clock.advance(10)
-    assert cache.expire() == [("a", 999)]
-
-
-def test_jitter_lets_what_came_together_end_apart() -> None:
-    clock = FakeClock()
-    parts = iter([0.0, 0.5, 1.0])
-    cache: TTLCache[int, int] = TTLCache(10, 100, jitter=0.2, clock=clock, chance=lambda: next(parts))
-    for number in range(3):
-        cache[number] = number
-    clock.advance(85)
-    assert list(cache) == [0, 1]
-    clock.advance(10)
-    assert list(cache) == [0]
-
-
 # Shrinking, and what the guard and the metrics see
 
 
@@ -253,6 +98,13 @@ def test_shrinking_keeps_what_was_used_last(options: dict[str, Any]) -> None:
         cache.shrink(1.5)
 
 
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+@pytest.mark.parametrize("kind", [LRUCache, TTLCache])
+def test_a_copy_is_refused_with_what_to_write(kind: Any, duplicate: Any) -> None:
+    with pytest.raises(TypeError, match=r"cannot be copied or pickled.*dict\(cache.items\(\)\)"):
+        duplicate(kind(3))
+
+
 def test_every_cache_is_found_by_its_name_as_long_as_it_lives() -> None:
     cache: LRUCache[str, int] = LRUCache(10, name="prices")
     cache["a"] = 1
@@ -262,7 +114,35 @@ def test_every_cache_is_found_by_its_name_as_long_as_it_lives() -> None:
     assert cache in registered()
     del cache
     gc.collect()
-    assert "prices" not in stats()
+    gone = stats()["prices"]
+    assert (gone["entries"], gone["hits"], gone["misses"]) == (0, 1, 1), "counters never fall"
+
+
+def test_counters_stay_when_an_instance_with_a_cached_method_goes() -> None:
+    class Shop:
+        @cached(name="counted method")
+        def price(self, n: int) -> int:
+            return n
+
+    for expected in (1, 2, 3):
+        shop = Shop()
+        assert [shop.price(1), shop.price(1)] == [1, 1]
+        del shop
+        gc.collect()
+        assert stats()["counted method"]["hits"] == expected
+    assert stats()["counted method"]["entries"] == 0
+
+
+def test_names_of_caches_that_are_gone_do_not_fill_memory() -> None:
+    """A process of its own: its names stay."""
+    code = """
+from hotpath.caching.lru import MAX_RETIRED_NAMES, LRUCache, stats
+for number in range(2 * MAX_RETIRED_NAMES):
+    LRUCache(1, name=f"number {number}")[1] = 1
+assert len(stats()) == MAX_RETIRED_NAMES, len(stats())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # Every operation beside a naive model
@@ -313,7 +193,6 @@ class Model(RuleBasedStateMachine):
     def same(self) -> None:
         assert list(self.cache) == list(self.model)
         assert self.cache.bytes == self.weight() <= 2000
-        assert set(self.cache._weights) == set(self.model)
 
 
 TestModel = Model.TestCase
@@ -329,44 +208,6 @@ def test_exactly_the_last_ones_used_are_there(keys: list[int]) -> None:
     assert list(cache) == list(dict.fromkeys(reversed(keys)))[:7][::-1]
 
 
-# Threads
-
-
-@pytest.mark.parametrize("name", ["LRUCache", "LRUCache, bytes", "TTLCache", "TTLCache, bytes"])
-def test_eight_threads_at_once(name: str) -> None:
-    cache: Any = MAKERS[name](64)
-    problems: list[BaseException] = []
-
-    def work(seed: int) -> None:
-        try:
-            for number in range(4000):
-                key = number * seed % 97
-                if number % 3:
-                    value = cache.get(key)
-                    assert value is None or value == key
-                elif number % 50 == 0:
-                    cache.pop(key, None)
-                elif number % 333 == 0:
-                    cache.shrink(0.5)
-                else:
-                    cache[key] = key
-        except BaseException as error:
-            problems.append(error)
-
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(1, 9)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert problems == []
-    cache[1000] = 1000
-    assert len(cache) <= 64
-    assert all(cache[key] == key for key in cache)
-    if cache.max_bytes is not None:
-        assert cache.bytes == sum(cache._weights.values())
-        assert set(cache._weights) == set(cache._data)
-
-
 def test_what_goes_may_use_the_cache_itself() -> None:
     cache: LRUCache[int, Any] = LRUCache(2, 10_000)
 
@@ -377,4 +218,4 @@ def test_what_goes_may_use_the_cache_itself() -> None:
     for number in range(5):
         cache[number] = Clinging()
     assert len(cache) <= 2
-    assert cache.bytes == sum(cache._weights.values())
+    assert cache.bytes == sum(weigh(key, value) + ENTRY_BYTES for key, value in cache.items())

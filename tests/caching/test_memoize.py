@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import gc
 import inspect
-import os
 import threading
 import time
+import traceback
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
+from cachetools.keys import hashkey, typedkey
 
+from hotpath.caching import background
 from hotpath.caching.memoize import cached
-from hotpath.caching.single_flight import AsyncSingleFlight, SingleFlight
+from hotpath.caching.single_flight import SingleFlight
 from hotpath.errors import DeclarationError
 from hotpath.testing import FakeClock
 
@@ -68,6 +71,34 @@ def test_the_key_can_be_made_from_the_arguments() -> None:
     assert len(calls) == 1
 
 
+def test_a_stale_value_in_its_last_moment_and_a_failure_that_is_not_kept_are_no_error() -> None:
+    clock = FakeClock(0.0)
+
+    @cached(ttl=1, stale_if_error=1, failure_ttl=1e-320, cache_exceptions=(ValueError,), clock=clock)
+    def fails_later() -> int:
+        if clock.now > 1:
+            raise ValueError("no data")
+        return 7
+
+    assert fails_later() == 7
+    clock.advance(2 - 1e-9)
+    assert fails_later() == 7
+    clock.advance(1)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no data"):
+            fails_later()
+
+
+def test_keys_are_those_of_cachetools() -> None:
+    double, calls = counting()
+    double(1)
+    double(n=2)
+    assert [*double.cache] == [hashkey(1), hashkey(n=2)]
+    typed, calls = counting(key=typedkey)
+    assert [typed(1), typed(1.0), typed(True), typed(1)] == [2, 2, 2, 2]
+    assert [*map(type, calls)] == [int, float, bool]
+
+
 def test_none_is_a_value() -> None:
     calls = []
 
@@ -83,6 +114,8 @@ def test_none_is_a_value() -> None:
     [
         {"ttl": 0},
         {"ttl": float("nan")},
+        {"ttl": 1e-320},
+        {"ttl": 1e308},
         {"stale_if_error": 5},
         {"ttl": 1, "stale_while_revalidate": -1},
         {"max_entries": None},
@@ -280,29 +313,6 @@ def test_a_function_that_asks_for_itself_does_not_wait_for_itself() -> None:
     assert flight.call("a", lambda: flight.call("a", lambda: 7)) == 7
 
 
-def test_a_child_does_not_wait_for_a_leader_that_stayed_in_the_parent() -> None:
-    flight: SingleFlight[int] = SingleFlight()
-    leading, go_on = threading.Event(), threading.Event()
-
-    def lead() -> int:
-        leading.set()
-        go_on.wait(10)
-        return 1
-
-    leader = threading.Thread(target=flight.call, args=("a", lead))
-    leader.start()
-    assert leading.wait(10)
-    child = os.fork()
-    if child == 0:
-        os._exit(flight.call("a", lambda: 7, timeout_seconds=5))
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 7
-    with pytest.raises(TimeoutError):
-        flight.call("a", lambda: 2, timeout_seconds=0.05)
-    go_on.set()
-    leader.join(10)
-
-
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_thousand_tasks_make_one_call(backend: str) -> None:
     calls = []
@@ -370,26 +380,6 @@ def test_no_task_waits_for_a_leader_that_is_gone(backend: str, how: str) -> None
     anyio.run(main, backend=backend)
     assert found == [7] * 20
     assert len(calls) == 2
-
-
-def test_a_loop_that_was_closed_over_a_call_holds_nobody_up() -> None:
-    flight: AsyncSingleFlight[int] = AsyncSingleFlight()
-
-    async def never() -> int:
-        await asyncio.sleep(100)
-        return 1
-
-    async def quick() -> int:
-        return 7
-
-    first = asyncio.new_event_loop()
-    task = first.create_task(flight.call("a", never))
-    first.run_until_complete(asyncio.sleep(0.01))
-    assert asyncio.run(asyncio.wait_for(flight.call("a", quick), 5)) == 7
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        first.run_until_complete(task)
-    first.close()
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -534,3 +524,157 @@ def test_an_object_that_a_cache_would_keep_alive_is_refused() -> None:
 
     with pytest.raises(DeclarationError, match="__weakref__"):
         Shop().five()
+
+
+def test_a_failure_that_is_remembered_does_not_grow() -> None:
+    @cached(ttl=60, cache_exceptions=(ValueError,), failure_ttl=60)
+    def fails() -> int:
+        raise ValueError("no data")
+
+    lengths = []
+    for _ in range(50):
+        with pytest.raises(ValueError, match="no data") as caught:
+            fails()
+        lengths.append(len([*traceback.walk_tb(caught.value.__traceback__)]))
+    assert max(lengths[1:]) == min(lengths[1:])
+
+
+def test_what_was_forgotten_while_it_was_made_is_not_kept() -> None:
+    source = [1]
+    reading, go_on = threading.Event(), threading.Event()
+
+    @cached
+    def load(key: str) -> int:
+        found = source[0]
+        reading.set()
+        go_on.wait(5)
+        return found
+
+    thread = threading.Thread(target=load, args=("k",))
+    thread.start()
+    assert reading.wait(5)
+    source[0] = 2
+    assert not load.invalidate("k")
+    go_on.set()
+    thread.join()
+    assert load("k") == 2
+
+
+def test_a_remembered_none_can_be_forgotten() -> None:
+    @cached
+    def nothing() -> None:
+        return None
+
+    nothing()
+    assert nothing.invalidate()
+    assert not nothing.invalidate()
+
+
+def test_generators_are_refused() -> None:
+    with pytest.raises(DeclarationError, match="is a generator, which is empty the second time"):
+
+        @cached
+        def rows() -> Iterator[int]:
+            yield 1
+
+
+class Quote:
+    """An object that is called."""
+
+    def __call__(self, n: int) -> int:
+        return n + 1
+
+
+class AsyncQuote:
+    """An object whose call is awaited."""
+
+    async def __call__(self, n: int) -> int:
+        return n + 1
+
+
+async def add(m: int, n: int) -> int:
+    return m + n
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (Quote(), "Quote"),
+        (functools.partial(max, 2), "max"),
+        (functools.partial(Quote()), "Quote"),
+        (AsyncQuote(), "AsyncQuote"),
+        (functools.partial(add, 1), "add"),
+        (functools.partial(AsyncQuote()), "AsyncQuote"),
+    ],
+)
+def test_whatever_can_be_called_can_be_cached(function: Callable[..., Any], name: str) -> None:
+    memo = cached(function)
+    results = [memo(2), memo(2)]
+    if inspect.isawaitable(results[0]):
+        results = [asyncio.run(result) for result in results]
+    assert results in ([3, 3], [2, 2])
+    assert memo.cache_info().hits == 1
+    assert memo.cache.name.endswith(f".{name}")
+
+
+def test_a_plain_function_that_returns_a_coroutine_is_refused_by_its_first_call() -> None:
+    @cached
+    def later(n: int) -> Any:
+        return add(1, n)
+
+    for _ in range(2):
+        with pytest.raises(DeclarationError, match="later returned a coroutine"):
+            later(1)
+
+
+def test_an_object_whose_call_is_a_generator_is_refused() -> None:
+    class Rows:
+        def __call__(self) -> Iterator[int]:
+            yield 1
+
+    with pytest.raises(DeclarationError, match=r"Rows is a generator"):
+        cached(Rows())
+
+
+def test_an_async_function_with_a_key_is_one_still() -> None:
+    @cached(key=lambda n: n)
+    async def page(n: int) -> int:
+        return n
+
+    assert inspect.iscoroutinefunction(page)
+    assert asyncio.run(page(3)) == 3
+
+
+def test_a_sizer_sees_values_only() -> None:
+    @cached(max_bytes=10_000, sizer=lambda key, value: len(value), cache_exceptions=(ValueError,))
+    def text(n: int) -> str:
+        if n:
+            raise ValueError("no data")
+        return "x"
+
+    assert text(0) == "x"
+    with pytest.raises(ValueError, match="no data"):
+        text(1)
+
+
+def test_many_stale_values_are_made_anew_by_a_few_threads() -> None:
+    now = [0.0]
+    gate = threading.Event()
+
+    @cached(ttl=1, stale_while_revalidate=100, clock=lambda: now[0])
+    def load(n: int) -> int:
+        if now[0]:
+            gate.wait(10)
+        return n
+
+    for n in range(50):
+        load(n)
+    now[0] = 2.0
+    assert [load(n) for n in range(50)] == [*range(50)]
+    names = [thread.name for thread in threading.enumerate()]
+    assert names.count("hotpath-revalidate") == background.MAX_THREADS
+    gate.set()
+    deadline = time.monotonic() + 5
+    while "hotpath-revalidate" in [thread.name for thread in threading.enumerate()] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert "hotpath-revalidate" not in [thread.name for thread in threading.enumerate()]

@@ -22,9 +22,12 @@ from hotpath.errors import HotpathError
 from hotpath.guard import worker_slots
 from hotpath.guard.guard import MemoryGuard
 from hotpath.guard.memory import MemoryReader
+from hotpath.guard.recycling import Recycle
+from hotpath.guard.sampling import Sampling
 from hotpath.guard.states import Level, Thresholds
 from hotpath.metrics.app import MetricsApp
 from hotpath.site import Hotpath
+from tests.guard.fakes import FakeGuard
 
 MIB = 1024 * 1024
 SETTINGS: dict[str, Any] = json.loads(os.environ["HOTPATH_GUARD_TEST"])
@@ -39,9 +42,13 @@ def make_guard() -> MemoryGuard | None:
         return None
     worker_slots.RECYCLE_APART_SECONDS = SETTINGS.get("apart_seconds", worker_slots.RECYCLE_APART_SECONDS)
     numbers: dict[str, Any] = {name: Level(*four) for name, four in SETTINGS.get("levels", {}).items()}
+    for name, kind in (("recycle", Recycle), ("sampling", Sampling)):
+        if name in options:
+            options = {**options, name: kind(**options[name])}
+    options = {**options, "thresholds": Thresholds(**numbers, **SETTINGS.get("times", {}))}
     if "tree" in SETTINGS:
-        options = {**options, "reader": MemoryReader(root=Path(SETTINGS["tree"]))}
-    return MemoryGuard(**options, thresholds=Thresholds(**numbers, **SETTINGS.get("times", {})))
+        return FakeGuard(MemoryReader(root=Path(SETTINGS["tree"])), **options)
+    return MemoryGuard(**options)
 
 
 guard = make_guard()

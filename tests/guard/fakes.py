@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,23 +49,40 @@ class FakeReader(MemoryReader):
         return 8 * LIMIT
 
 
+class FakeGuard(MemoryGuard):
+    """A guard over another reader, clock and chance."""
+
+    def __init__(
+        self,
+        reader: MemoryReader,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+        **options: Any,
+    ) -> None:
+        self._given = reader
+        self.clock, self.chance = clock, chance
+        super().__init__(**options)
+
+    def make_reader(self, budget: int | None) -> MemoryReader:
+        assert budget is None, "limit= is for the guard's own reader"
+        return self._given
+
+
 class Rigged:
     """A guard with a clock, a reader and a chance that a test sets; ``alarms`` are what it called."""
 
     def __init__(self, **options: Any) -> None:
         self.clock = FakeClock(1000.0)
         self.reader = FakeReader(self.clock)
-        self._alarms: list[Alarm] = []
+        self._sent: list[Alarm] = []
         self.chance = 0.5
-        self.guard = MemoryGuard(
-            reader=self.reader, clock=self.clock, chance=lambda: self.chance, alarm=self._alarms.append, **options
-        )
+        self.guard = FakeGuard(self.reader, self.clock, lambda: self.chance, **{"alarm": self._sent.append, **options})
 
     @property
     def alarms(self) -> list[Alarm]:
-        """All that were told, also those that a thread is about to tell."""
-        wait_until(lambda: not self.guard._alarms.is_telling, 30, "alarms are not told")
-        return self._alarms
+        """All that were sent, also those that a thread is about to send."""
+        wait_until(lambda: not self.guard.alarms.is_sending, 30, "alarms are not sent")
+        return self._sent
 
     def see(self, share: float | None, *, samples: int = 1, seconds: float = 1.0) -> None:
         """Some samples with this share of the limit in use, so many seconds apart."""

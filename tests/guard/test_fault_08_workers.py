@@ -28,7 +28,7 @@ SECONDS = 120.0
 START_SECONDS = 7.0
 TIMES = {"brake_seconds": 1.0, "shed_seconds": 2.0, "return_seconds": 3.0}
 LEVELS = {"trim": (0.70, 0.62, 60.0, 2.0), "shed": (0.80, 0.72, 8.0, 3.0), "brake": (0.90, 0.82, 2.0, 3.0)}
-GUARD = {"drain_seconds": 4.0, "most_interval": 0.25}
+GUARD = {"recycle": {"drain_seconds": 4.0}, "sampling": {"most_interval": 0.25}}
 STREAMS = (
     *(Stream("hot", path, 20, 2) for path in HOT[:2]),
     Stream("cold", "/cold", 20, 2),

@@ -19,7 +19,7 @@ from tests.guard.waiting import wait_until
 pytestmark = [pytest.mark.slow, needs_groups]
 
 TIMES = {"brake_seconds": 1.0}
-GUARD = {"drain_seconds": 1.0, "most_interval": 0.25}
+GUARD = {"recycle": {"drain_seconds": 1.0}, "sampling": {"most_interval": 0.25}}
 
 
 def test_two_recycles_and_no_more(tmp_path: Path) -> None:

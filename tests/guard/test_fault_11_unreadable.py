@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from hotpath.guard.guard import Alarm, MemoryGuard
+from hotpath.guard.alarms import Alarm
+from hotpath.guard.guard import MemoryGuard
 from hotpath.guard.memory import MemoryReader
-from hotpath.guard.states import State
+from hotpath.guard.states import State, Thresholds
 from hotpath.testing import FakeClock
-from tests.guard.fakes import state_of
+from tests.guard.fakes import FakeGuard, state_of
 from tests.guard.groups import memory_group, needs_groups
 from tests.guard.load import Load, Stream
 from tests.guard.rig import HOT, Watch, report, served
@@ -44,7 +45,7 @@ def alarms() -> list[Alarm]:
 @pytest.fixture
 def guard(tree: Tree, clock: FakeClock, alarms: list[Alarm]) -> Iterator[MemoryGuard]:
     reader = MemoryReader(root=tree.root, clock=clock, page_size=PAGE)
-    guard = MemoryGuard(reader=reader, clock=clock, alarm=alarms.append, blind_in_flight=2)
+    guard = FakeGuard(reader, clock, alarm=alarms.append, thresholds=Thresholds(blind_in_flight=2))
     yield guard
     guard.close()
 

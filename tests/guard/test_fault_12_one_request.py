@@ -67,7 +67,7 @@ def test_millions_of_small_objects_fail_alone_too(tmp_path: Path) -> None:
 
 
 def test_who_has_used_the_reserve_leaves_when_it_may(tmp_path: Path) -> None:
-    guard = {"leave": True, "hard_limit": True, "drain_seconds": 2.0}
+    guard = {"leave": True, "hard_limit": True, "recycle": {"drain_seconds": 2.0}}
     with memory_group(256 * MIB) as group, served(tmp_path, group, guard=guard) as rig:
         rig.await_sample()
         status, _ = rig.refusal("/allocate?mib=400")

@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,51 +20,58 @@ from hotpath.errors import DeclarationError, UnusableSlots
 from hotpath.guard.alarms import Alarm, Alarms
 from hotpath.guard.departure import Departure, Surroundings
 from hotpath.guard.guard import TICK_SECONDS, MemoryGuard
-from hotpath.guard.memory import MemoryReader
-from hotpath.guard.states import State
+from hotpath.guard.recycling import Recycle
+from hotpath.guard.sampling import Sampling
+from hotpath.guard.states import State, Thresholds
 from hotpath.guard.worker_slots import WorkerSlots
 from tests.guard.fakes import LIMIT, MIB, Rigged, state_of
 from tests.guard.locks import held
 from tests.guard.waiting import wait_until
 
+FAST = Sampling(least_interval=0.01, most_interval=0.01)
+
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("make", "message"),
     [
-        ({"limit": "lots"}, "limit='lots' is no positive number of bytes"),
-        ({"limit": 0}, "no positive number"),
-        ({"limit": "900T"}, "more than this machine has"),
-        ({"limit": "1MiB"}, "less than this process holds already"),
-        ({"floor": "-1"}, "floor"),
-        ({"least_interval": 2.0}, "0.01 ≤ least ≤ most ≤ 10"),
-        ({"least_interval": "soon"}, "least_interval='soon' is no number of seconds"),
-        ({"limit": True}, "no positive number"),
-        ({"limit": "1,5G"}, "limit='1,5G' is no positive number of bytes"),
-        ({"limit": "1500MiB", "floor": "1500MiB"}, "floor='1500MiB' is never counted as free"),
-        ({"limit": "1500MiB", "reader": MemoryReader()}, "write reader=MemoryReader"),
-        ({"drain_seconds": 0}, "drain_seconds=0"),
-        ({"drain_seconds": "2h"}, "drain_seconds='2h': an hour is the most"),
-        ({"recycles": 0}, "recycles=0 is no whole number of 1 or more"),
-        ({"recycles": 2.5}, "recycles=2.5 is no whole number"),
-        ({"recycles": "2"}, "recycles='2' is no whole number"),
-        ({"recycle_window": float("nan")}, "recycle_window=nan"),
-        ({"blind_in_flight": True}, "blind_in_flight=True is no whole number"),
-        ({"thresholds": 0.8}, "thresholds=0.8: write Thresholds"),
-        ({"alarm": "mail"}, "alarm='mail': write a plain function"),
-        ({"alarm": asyncio.sleep}, "write a plain function"),
-        ({"memory_log": 5}, "memory log: 5 is no path"),
-        ({"memory_log": "/dev"}, "/dev is there and is no file"),
-        ({"leave": "perhaps"}, "True, False or 'auto'"),
-        ({"readiness": "/readyz"}, "write paths"),
-        ({"readiness": None}, "write paths"),
-        ({"readiness": [b"/readyz"]}, "write paths"),
-        ({"priority": asyncio.sleep}, "write a plain function, nobody awaits"),
-        ({"priority": {"/a*b": 1}}, "is no pattern"),
+        (lambda: MemoryGuard(limit="lots"), "limit='lots' is no positive number of bytes"),
+        (lambda: MemoryGuard(limit=0), "no positive number"),
+        (lambda: MemoryGuard(limit="900T"), "more than this machine has"),
+        (lambda: MemoryGuard(limit="1MiB"), "less than this process holds already"),
+        (lambda: MemoryGuard(limit=True), "no positive number"),
+        (lambda: MemoryGuard(limit="1,5G"), "limit='1,5G' is no positive number of bytes"),
+        (
+            lambda: MemoryGuard(limit="1500MiB", sampling=Sampling(floor="1500MiB")),
+            "floor='1500MiB' is never counted as free",
+        ),
+        (lambda: MemoryGuard(thresholds=0.8), "thresholds=0.8: write Thresholds"),  # type: ignore[arg-type]
+        (lambda: MemoryGuard(sampling=1.0), "sampling=1.0: write Sampling"),  # type: ignore[arg-type]
+        (lambda: MemoryGuard(recycle=2), "recycle=2: write Recycle"),  # type: ignore[arg-type]
+        (lambda: MemoryGuard(reserve="much"), "reserve='much' is no positive number"),
+        (lambda: MemoryGuard(alarm="mail"), "alarm='mail': write a plain function"),  # type: ignore[arg-type]
+        (lambda: MemoryGuard(alarm=asyncio.sleep), "write a plain function"),  # type: ignore[arg-type]
+        (lambda: MemoryGuard(leave="perhaps"), "True, False or 'auto'"),  # type: ignore[arg-type]
+        (lambda: MemoryGuard(readiness="/readyz"), "write paths"),
+        (lambda: MemoryGuard(readiness=None), "write paths"),  # type: ignore[arg-type]
+        (lambda: MemoryGuard(readiness=[b"/readyz"]), "write paths"),  # type: ignore[list-item]
+        (lambda: MemoryGuard(priority=asyncio.sleep), "or a function of the scope that is not async"),  # type: ignore[arg-type]
+        (lambda: MemoryGuard(priority={"/a*b": 1}), "is no pattern"),
+        (lambda: Sampling(floor="-1"), "floor"),
+        (lambda: Sampling(fastest_growth="fast"), "fastest_growth='fast' is no positive number"),
+        (lambda: Sampling(least_interval=2.0), "0.01 ≤ least ≤ most ≤ 10"),
+        (lambda: Sampling(least_interval="soon"), "least_interval='soon' is no number of seconds"),
+        (lambda: Recycle(drain_seconds=0), "drain_seconds=0"),
+        (lambda: Recycle(drain_seconds="2h"), "drain_seconds='2h': an hour is the most"),
+        (lambda: Recycle(most=0), "most=0 is no whole number of 1 or more"),
+        (lambda: Recycle(most=2.5), "most=2.5 is no whole number"),  # type: ignore[arg-type]
+        (lambda: Recycle(most="2"), "most='2' is no whole number"),  # type: ignore[arg-type]
+        (lambda: Recycle(within=float("nan")), "within=nan"),
+        (lambda: Thresholds(blind_in_flight=True), "blind_in_flight=True is no whole number"),
     ],
 )
-def test_what_cannot_work_is_refused_when_it_is_made(options: dict[str, object], said: str) -> None:
-    with pytest.raises(DeclarationError, match=said):
-        MemoryGuard(**options)  # type: ignore[arg-type]
+def test_what_cannot_work_is_refused_when_it_is_made(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(DeclarationError, match=message):
+        make()
 
 
 @pytest.mark.parametrize(
@@ -145,12 +153,16 @@ def test_trimming_that_helps_puts_off_the_deadline_of_shed(gain: int) -> None:
     assert rigged.guard.position.overdue is (gain == 0)
 
 
-def test_every_grave_state_is_an_alarm_with_figures() -> None:
+def test_use_of_80_and_90_percent_is_one_alarm_each_and_the_states_are_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     rigged = Rigged()
     rigged.see(0.82, samples=2)
     rigged.see(0.95)
-    assert [alarm.kind for alarm in rigged.alarms] == ["shed", "usage_80", "brake", "usage_90"]
+    assert [alarm.kind for alarm in rigged.alarms] == ["usage_80", "usage_90"]
     assert "820.0 MiB of 1000.0 MiB in use (82%)" in rigged.alarms[0].text
+    assert "NORMAL → SHED (usage)" in caplog.text
+    assert "SHED → BRAKE (usage)" in caplog.text
     assert rigged.guard.transitions == {
         (State.NORMAL, State.SHED, "usage"): 1,
         (State.SHED, State.BRAKE, "usage"): 1,
@@ -158,30 +170,29 @@ def test_every_grave_state_is_an_alarm_with_figures() -> None:
 
 
 def test_an_alarm_that_raises_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    rigged = Rigged()
-
     def broken(alarm: object) -> None:
         raise ZeroDivisionError
 
-    rigged.guard._alarms = Alarms(broken)
+    rigged = Rigged(alarm=broken)
+    rigged.see(0.82)
     rigged.see(0.95)
     assert rigged.guard.state is State.BRAKE
-    wait_until(lambda: caplog.text.count("alarm= failed") == 2, 30, "brake and usage_90 are in the log")
-    assert not rigged.guard._alarms.is_telling
+    wait_until(lambda: caplog.text.count("alarm= failed") == 2, 30, "both are in the log")
+    wait_until(lambda: not rigged.guard.alarms.is_sending, 30, "it goes on")
 
 
 def test_it_looks_more_often_the_less_is_left() -> None:
-    rigged = Rigged(fastest_growth="100MiB")
+    rigged = Rigged(sampling=Sampling(fastest_growth="100MiB"))
     rigged.see(0.1)
-    assert rigged.guard._interval() == 1.0
+    assert rigged.guard.interval_seconds == 1.0
     rigged.see(0.8)
-    assert rigged.guard._interval() == pytest.approx(0.48, abs=0.01)
+    assert rigged.guard.interval_seconds == pytest.approx(0.48, abs=0.01)
     rigged.see(0.99)
-    assert rigged.guard._interval() == 0.05
+    assert rigged.guard.interval_seconds == 0.05
     busy = Rigged()
     busy.see(0.1)
     busy.guard.admission.enter({"type": "http", "method": "GET", "path": "/", "headers": []})
-    assert busy.guard._interval() == 0.15
+    assert busy.guard.interval_seconds == 0.15
 
 
 class Leaving:
@@ -284,7 +295,10 @@ def test_slots_that_cannot_be_used_stop_no_state_and_are_said(
     assert state_of(leaving.guard) is State.NORMAL
 
 
-def test_an_end_that_cannot_give_the_slot_back_is_an_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_end_that_cannot_give_the_slot_back_is_an_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hotpath.process.lock.LOCK_SECONDS", 0.05)
     rigged = Rigged()
     slots = WorkerSlots(tmp_path / "slots", clock=rigged.clock)
     slots.take()
@@ -310,7 +324,7 @@ def test_a_worker_without_a_slot_says_why_it_stays(tmp_path: Path, monkeypatch: 
 def test_a_worker_joins_the_others_once_its_server_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     serving = threading.Event()
     monkeypatch.setattr("hotpath.guard.guard.is_serving", serving.is_set)
-    guard = MemoryGuard(least_interval=0.01, most_interval=0.01)
+    guard = MemoryGuard(sampling=FAST)
     guard.start(str(tmp_path))
     try:
         wait_until(lambda: guard.reading is not None, 30, "no sample")
@@ -330,7 +344,7 @@ def test_what_fails_while_it_joins_does_not_stop_the_sampling(
         raise AttributeError("another version of the server")
 
     monkeypatch.setattr("hotpath.guard.recycling.look_around", broken)
-    guard = MemoryGuard(least_interval=0.01, most_interval=0.01)
+    guard = MemoryGuard(sampling=FAST)
     guard.start(str(tmp_path))
     try:
         wait_until(lambda: guard.reading is not None, 30, "no sample")
@@ -348,7 +362,7 @@ def test_two_recycles_without_calm_are_the_last(tmp_path: Path, monkeypatch: pyt
     leaving.rigged.see(0.95, samples=60)
     assert leaving.guard.state is State.BRAKE
     assert leaving.guard.recycling.is_suppressed
-    assert [alarm.kind for alarm in leaving.rigged.alarms] == ["brake", "usage_90", "suppressed"]
+    assert [alarm.kind for alarm in leaving.rigged.alarms] == ["usage_90", "suppressed"]
     assert not leaving.departures
     slots.release()
 
@@ -366,7 +380,7 @@ def test_recycles_that_were_followed_by_calm_do_not_count(tmp_path: Path, monkey
 
 
 def test_the_thread_samples_and_ends(tmp_path: Path) -> None:
-    guard = MemoryGuard(most_interval=0.05)
+    guard = MemoryGuard(sampling=Sampling(most_interval=0.05))
     guard.start(str(tmp_path))
     deadline = time.monotonic() + 30
     while guard.reading is None:
@@ -385,11 +399,11 @@ def test_a_guard_thread_that_hangs_is_seen_from_the_loop() -> None:
     rigged.see(0.3)
 
     async def main() -> None:
-        rigged.guard._loop = asyncio.get_running_loop()
-        rigged.guard._tick(rigged.clock())
+        rigged.guard.loop = asyncio.get_running_loop()
+        rigged.guard.tick(rigged.clock())
         assert rigged.guard.state is State.NORMAL
         rigged.clock.advance(6)
-        rigged.guard._tick(rigged.clock())
+        rigged.guard.tick(rigged.clock())
 
     asyncio.run(main())
     assert rigged.guard.state is State.BLIND
@@ -400,47 +414,50 @@ def test_a_guard_thread_that_hangs_is_seen_from_the_loop() -> None:
     assert state_of(rigged.guard) is State.NORMAL
 
 
+def thread_names() -> list[str]:
+    return [thread.name for thread in threading.enumerate()]
+
+
 def test_an_alarm_that_hangs_holds_up_neither_the_guard_nor_the_event_loop() -> None:
-    rigged = Rigged()
     released = threading.Event()
-    told: list[str] = []
+    kinds: list[str] = []
 
-    def alarm(one: Alarm) -> None:
+    def send(alarm: Alarm) -> None:
         assert released.wait(60)
-        told.append(one.kind)
+        kinds.append(alarm.kind)
 
-    rigged.guard._alarms = Alarms(alarm)
+    rigged = Rigged(alarm=send)
 
     async def main() -> None:
-        rigged.guard._loop = asyncio.get_running_loop()
+        rigged.guard.loop = asyncio.get_running_loop()
         rigged.clock.advance(6)
-        rigged.guard._tick(rigged.clock())
+        rigged.guard.tick(rigged.clock())
 
     try:
         rigged.see(0.82)
         rigged.see(0.95)  # would not return
         asyncio.run(main())
-        wait_until(lambda: len(rigged.guard._alarms._waiting) == 4, 30, "the stalled thread's is not among them")
-        assert sum(thread.name == "hotpath-alarm" for thread in threading.enumerate()) == 1
+        wait_until(lambda: "hotpath-stalled" not in thread_names(), 30, "the loop's own alarm is not among them")
+        assert thread_names().count("hotpath-alarm") == 1
     finally:
         released.set()
-    wait_until(lambda: not rigged.guard._alarms.is_telling, 30, "they are not told")
-    assert told == ["shed", "usage_80", "brake", "usage_90", "blind"], "in their order"
+    wait_until(lambda: not rigged.guard.alarms.is_sending, 30, "they are not sent")
+    assert kinds == ["usage_80", "usage_90", "blind"], "in their order"
 
 
-def test_an_alarm_without_a_thread_is_told_with_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    alarms = Alarms(lambda alarm: told.append(alarm.kind))
+def test_an_alarm_without_a_thread_is_sent_with_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds: list[str] = []
+    alarms = Alarms(lambda alarm: kinds.append(alarm.kind))
 
     def full(_: object) -> None:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", full)
-        alarms.tell("shed", "first")
-    assert not told
-    alarms.tell("brake", "second")
-    wait_until(lambda: told == ["shed", "brake"], 30, "not told")
+        alarms.send("usage_80", "first")
+    assert not kinds
+    alarms.send("usage_90", "second")
+    wait_until(lambda: kinds == ["usage_80", "usage_90"], 30, "not sent")
 
 
 def test_a_process_that_was_stopped_is_not_blind() -> None:
@@ -449,12 +466,12 @@ def test_a_process_that_was_stopped_is_not_blind() -> None:
     rigged.see(0.3, samples=8)
 
     async def main() -> None:
-        rigged.guard._loop = asyncio.get_running_loop()
+        rigged.guard.loop = asyncio.get_running_loop()
         due = rigged.clock() + TICK_SECONDS
         rigged.clock.advance(600)
-        rigged.guard._tick(due)
+        rigged.guard.tick(due)
         assert state_of(rigged.guard) is State.NORMAL
-        rigged.guard._tick(rigged.clock())  # and half a second later the thread has not looked either
+        rigged.guard.tick(rigged.clock())  # and half a second later the thread has not looked either
         assert state_of(rigged.guard) is State.BLIND
 
     asyncio.run(main())
@@ -486,7 +503,7 @@ def test_a_tick_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> N
     async def main() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: failed.append(context))
-        rigged.guard._follow(loop)
+        rigged.guard.follow(loop)
         async with asyncio.timeout(30):
             await enough.wait()
         await asyncio.sleep(0)
@@ -499,8 +516,8 @@ def test_the_lag_of_the_loop_is_a_peak_that_fades() -> None:
     rigged = Rigged()
 
     async def main() -> None:
-        rigged.guard._loop = asyncio.get_running_loop()
-        rigged.guard._tick(rigged.clock() - 2.0)
+        rigged.guard.loop = asyncio.get_running_loop()
+        rigged.guard.tick(rigged.clock() - 2.0)
 
     asyncio.run(main())
     assert rigged.guard.loop_lag_seconds == 2.0
@@ -528,14 +545,6 @@ def test_a_forked_child_begins_anew() -> None:
     assert rigged.guard.state is State.TRIM
 
 
-def test_memory_is_written_to_a_log(tmp_path: Path) -> None:
-    rigged = Rigged(memory_log=tmp_path / "memory.csv")
-    rigged.see(0.81, samples=3)
-    lines = (tmp_path / "memory.csv").read_text().splitlines()
-    assert len(lines) == 2
-    assert f",{LIMIT}," in lines[1]
-
-
 def received(service: socket.socket) -> list[str]:
     found = []
     with contextlib.suppress(BlockingIOError):
@@ -557,10 +566,10 @@ def test_systemd_hears_ready_watchdog_and_stopping_but_no_worker_stops_the_servi
         rigged = Rigged()
 
         async def main() -> None:
-            rigged.guard._loop = asyncio.get_running_loop()
-            rigged.guard._tick(rigged.clock())
+            rigged.guard.loop = asyncio.get_running_loop()
+            rigged.guard.tick(rigged.clock())
             assert received(service) == []  # the server only starts
-            rigged.guard._tick(rigged.clock())
+            rigged.guard.tick(rigged.clock())
             assert received(service) == ["READY=1", "WATCHDOG=1"]
 
         asyncio.run(main())
@@ -576,20 +585,23 @@ def test_systemd_hears_of_a_process_whose_event_loop_is_trios(tmp_path: Path, mo
         service.settimeout(30)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         monkeypatch.delenv("WATCHDOG_USEC", raising=False)
-        guard = MemoryGuard(most_interval=0.05)
+        guard = MemoryGuard(sampling=Sampling(most_interval=0.05))
         guard.start(str(tmp_path))
         assert service.recv(100) == b"READY=1"
         guard.close()
 
 
-def test_a_second_event_loop_is_followed_once_the_first_is_closed(tmp_path: Path) -> None:
-    guard = MemoryGuard(most_interval=0.05)
+def test_a_second_event_loop_is_followed_once_the_first_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hotpath.guard.guard.TICK_SECONDS", 0.05)
+    guard = MemoryGuard(sampling=Sampling(most_interval=0.05))
 
     async def serve() -> int:
         guard.start(str(tmp_path), asyncio.get_running_loop())
-        before = guard._ticks
-        await asyncio.sleep(1.2 * TICK_SECONDS)
-        return guard._ticks - before
+        before = guard.ticks
+        await asyncio.sleep(0.3)
+        return guard.ticks - before
 
     assert asyncio.run(serve()) >= 2
     assert asyncio.run(serve()) >= 2

@@ -29,6 +29,9 @@ def say(**more):
     os.write(1, line.encode() + b"\\n")  # in one piece, whoever else writes
 """
 
+# Real groups and processes; test_memory.py has the same rules over planted files.
+pytestmark = pytest.mark.slow
+
 
 def readings(group: Group, code: str, *arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in group.run(START + code, *arguments).splitlines()]

@@ -25,7 +25,7 @@ def test_it_counts_lines_and_findings(folder: Path, capsys: pytest.CaptureFixtur
     assert (figures["lines"], figures["findings"], figures["per_10000_lines"]) == (10, 1, "1000.00")
     printed = capsys.readouterr().out
     assert "growing-global 1" in printed
-    assert "passed over: bad: views.py: syntax error: invalid syntax" in printed
+    assert "skipped: bad: views.py: syntax error: invalid syntax" in printed
     assert [one.name for one in run(folder, ["blog"])] == ["blog"]
 
 

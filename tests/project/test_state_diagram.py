@@ -1,4 +1,4 @@
-"""The diagram in docs/explanation/guard.md is the table in pressure.py."""
+"""The diagram in docs/explanation/guard.md is drawn from the table in guard/states.py."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Caches that are told to have no maximum: functools, async_lru, cachetools."""
+"""Caches that are made without a maximum: functools, async_lru, cachetools."""
 
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from hotpath.audit.findings import Finding, Level, Pattern
+from hotpath.audit.findings import Candidate, Finding, Level, Pattern
 from hotpath.audit.origins import CLASS_RECEIVERS, Origin, is_enumeration, of_parameter
 from hotpath.audit.scopes import Scope, argument, container_kind, dotted, is_infinite, terminal
 from hotpath.audit.walk import Walk
@@ -22,44 +22,45 @@ _ENDLESS = frozenset({"functools.cache", "asyncstdlib.cache"})
 class _Cached:
     """A function behind a cache without a maximum."""
 
-    said: str  # how the code says it
+    description: str
     pattern: Pattern
 
 
-def cache_findings(path: str, lines: list[str], walk: Walk) -> list[Finding]:
+def cache_candidates(path: str, lines: list[str], walk: Walk) -> list[Candidate]:
     """Decorators and calls in ``walk`` that make a cache without a maximum."""
-    found: list[Finding] = []
+    candidates: list[Candidate] = []
     decorators: set[int] = set()
     for outer, inner in walk.functions:
         node = inner.node
         assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         for decorator in node.decorator_list:
             cached = _cached(decorator, walk.imports)
-            if cached is not None:
-                decorators.update(id(part) for part in ast.walk(decorator))
-                told = _judge_function(outer, inner)
-                if told is not None:
-                    why, level = told
-                    covered = range(decorator.lineno, node.body[0].lineno)
-                    found.append(
-                        Finding(
-                            path,
-                            decorator.lineno,
-                            cached.pattern,
-                            inner.name,
-                            f"{cached.said} on {inner.name}(): {why}",
-                            _instead_of_decorator(inner),
-                            level,
-                            text=lines[decorator.lineno - 1].strip(),
-                            lines=frozenset(covered),
-                            function=inner.name,
-                            arguments=_places(inner),
-                        )
-                    )
+            if cached is None:
+                continue
+            decorators.update(id(part) for part in ast.walk(decorator))
+            growth = _growth(outer, inner)
+            if growth is None:
+                continue
+            finding = Finding(
+                path=path,
+                line=decorator.lineno,
+                pattern=cached.pattern,
+                level=growth[1],
+                name=inner.name,
+                why=f"{cached.description} on {inner.name}(): {growth[0]}",
+                text=lines[decorator.lineno - 1].strip(),
+                instead=_instead_of_decorator(inner),
+            )
+            covered = frozenset(range(decorator.lineno, node.body[0].lineno))
+            candidates.append(Candidate(finding, covered, inner.name, _places(inner)))
     for scope, call in walk.caching:
         if id(call) not in decorators:
-            found += _of_call(path, lines, scope, call, walk)
-    return found
+            made = _of_cache(path, call, walk) or _of_wrapper(path, scope, call, walk)
+            if made is not None:
+                finding = replace(made, text=lines[call.lineno - 1].strip())
+                covered = frozenset(range(call.lineno, (call.end_lineno or call.lineno) + 1))
+                candidates.append(Candidate(finding, covered))
+    return candidates
 
 
 def _cached(node: ast.expr, imports: dict[str, str]) -> _Cached | None:
@@ -70,15 +71,13 @@ def _cached(node: ast.expr, imports: dict[str, str]) -> _Cached | None:
         return _Cached(f"{name.rpartition('.')[2]} without a maximum", Pattern.UNBOUNDED_CACHE)
     if call is None:
         return None
-    if name in _LRU and _says_none(call, imports):
+    if name in _LRU and _is_unbounded(call, imports):
         return _Cached("lru_cache(maxsize=None)", Pattern.UNBOUNDED_CACHE)
-    if name == "async_lru.alru_cache" and _says_none(call, imports):
+    if name == "async_lru.alru_cache" and _is_unbounded(call, imports):
         timed = argument(call, len(call.args), "ttl") is not None
-        said = "alru_cache(maxsize=None)" + (
-            " with a ttl bounds the age of results and not their number;" if timed else ""
-        )
-        return _Cached(said, Pattern.UNBOUNDED_ALRU_CACHE)
-    if name in _CACHETOOLS_FUNC and _says_none(call, imports):
+        bounds_age = " with a ttl bounds the age of results and not their number;" if timed else ""
+        return _Cached(f"alru_cache(maxsize=None){bounds_age}", Pattern.UNBOUNDED_ALRU_CACHE)
+    if name in _CACHETOOLS_FUNC and _is_unbounded(call, imports):
         return _Cached(f"{name}(maxsize=None)", Pattern.UNBOUNDED_CACHETOOLS)
     if name in ("cachetools.cached", "cachetools.cachedmethod"):
         cache = argument(call, 0, "cache")
@@ -87,7 +86,7 @@ def _cached(node: ast.expr, imports: dict[str, str]) -> _Cached | None:
     return None
 
 
-def _says_none(call: ast.Call, imports: dict[str, str]) -> bool:
+def _is_unbounded(call: ast.Call, imports: dict[str, str]) -> bool:
     """``maxsize`` is None or infinite; left out, it is bounded by default."""
     given = call.args[0] if call.args else None
     for keyword in call.keywords:
@@ -97,7 +96,7 @@ def _says_none(call: ast.Call, imports: dict[str, str]) -> bool:
     return is_infinite(given, imports)
 
 
-def _judge_function(outer: Scope, inner: Scope) -> tuple[str, Level] | None:
+def _growth(outer: Scope, inner: Scope) -> tuple[str, Level] | None:
     """Why a cache around ``inner`` grows. None where it ends with the call that made it, or has one entry."""
     params = dict(inner.params)
     owner = inner.method_of
@@ -105,7 +104,7 @@ def _judge_function(outer: Scope, inner: Scope) -> tuple[str, Level] | None:
     if owner is not None and inner.receiver is not None:
         receiver = inner.receiver
         params.pop(receiver)
-        of_class = any(terminal(one) == "classmethod" for one in getattr(inner.node, "decorator_list", ()))
+        of_class = any(terminal(decorator) == "classmethod" for decorator in getattr(inner.node, "decorator_list", ()))
         of_class = of_class or receiver in CLASS_RECEIVERS
         of_instance = not of_class and not is_enumeration(owner.name, owner)
     if outer.kind == "function" and inner.name not in outer.returned:
@@ -123,12 +122,12 @@ def _judge_function(outer: Scope, inner: Scope) -> tuple[str, Level] | None:
 
 
 def _places(inner: Scope) -> tuple[int | str, ...]:
-    """Of the arguments that come from data."""
+    """The arguments that come from data, each by its place and its name."""
     return tuple(
-        each
+        position
         for place, (name, arg) in enumerate(inner.params.items())
         if _origin(arg, inner) is Origin.DATA
-        for each in (place, name)
+        for position in (place, name)
     )
 
 
@@ -144,56 +143,53 @@ def _instead_of_decorator(inner: Scope) -> str:
     return "@lru_cache(maxsize=1024)  # or @cached(max_entries=1024, ttl=300), from hotpath import cached"
 
 
-def _of_call(path: str, lines: list[str], scope: Scope, call: ast.Call, walk: Walk) -> list[Finding]:
-    """``LRUCache(maxsize=inf)``, ``lru_cache(None)(function)``, ``cache(function)``."""
+def _of_cache(path: str, call: ast.Call, walk: Walk) -> Finding | None:
+    """``cachetools.LRUCache(maxsize=inf)``."""
     name = dotted(call.func, walk.imports) or ""
-    text = lines[call.lineno - 1].strip()
-    covered = frozenset(range(call.lineno, (call.end_lineno or call.lineno) + 1))
-    if name in _CACHETOOLS:
-        sized = argument(call, 0, "maxsize")
-        if not is_infinite(sized, walk.imports):
-            return []
-        short = name.rpartition(".")[2]
-        timed = short in ("TTLCache", "TLRUCache")
-        why = f"{short} with an infinite maxsize never evicts" + (
-            ": until its time has passed, everything stays" if timed else ""
-        )
-        instead = f"{short}(maxsize=1024{', ttl=300' if timed else ''})"
-        return [Finding(path, call.lineno, Pattern.UNBOUNDED_CACHETOOLS, short, why, instead, text=text, lines=covered)]
-    wrapped = _cached(call.func, walk.imports) if isinstance(call.func, ast.Call) else None
-    if wrapped is None and name in _ENDLESS:
-        wrapped = _cached(call, walk.imports)
-    if wrapped is None or not call.args or isinstance(call.args[0], ast.Starred):
-        return []
+    if name not in _CACHETOOLS or not is_infinite(argument(call, 0, "maxsize"), walk.imports):
+        return None
+    short = name.rpartition(".")[2]
+    timed = short in ("TTLCache", "TLRUCache")
+    why = f"{short} with an infinite maxsize never evicts" + (
+        ": until its time has passed, everything stays" if timed else ""
+    )
+    instead = f"{short}(maxsize=1024{', ttl=300' if timed else ''})"
+    return Finding(
+        path=path, line=call.lineno, pattern=Pattern.UNBOUNDED_CACHETOOLS, name=short, why=why, instead=instead
+    )
+
+
+def _of_wrapper(path: str, scope: Scope, call: ast.Call, walk: Walk) -> Finding | None:
+    """``lru_cache(None)(function)``, ``cache(function)``."""
+    cached = _cached(call.func, walk.imports) if isinstance(call.func, ast.Call) else None
+    if cached is None and dotted(call.func, walk.imports) in _ENDLESS:
+        cached = _cached(call, walk.imports)
+    if cached is None or not call.args or isinstance(call.args[0], ast.Starred):
+        return None
+    if scope.kind == "function":
+        return None  # most caches that are made in a call end with the call
     function = _function(call.args[0], scope, walk)
     if function is not None:
-        told = _judge_function(function.parent or scope, function) if scope.kind != "function" else None
-        if told is None:
-            return []
-        why, level = told
-    elif scope.kind == "function":
-        return []  # a cache made in a call and of something unknown: most end with the call
+        growth = _growth(function.parent or scope, function)
     else:
-        why, level = "it keeps a result for every set of arguments; what those are is not in this file", Level.NOTE
+        growth = "it keeps a result for every set of arguments; what those are is not in this file", Level.NOTE
+    if growth is None:
+        return None
     shown = terminal(call.args[0]) or "it"
-    return [
-        Finding(
-            path,
-            call.lineno,
-            wrapped.pattern,
-            shown,
-            f"{wrapped.said} around {shown}: {why}",
-            f"lru_cache(maxsize=1024)({shown})",
-            level,
-            text=text,
-            lines=covered,
-        )
-    ]
+    return Finding(
+        path=path,
+        line=call.lineno,
+        pattern=cached.pattern,
+        level=growth[1],
+        name=shown,
+        why=f"{cached.description} around {shown}: {growth[0]}",
+        instead=f"lru_cache(maxsize=1024)({shown})",
+    )
 
 
 def _function(node: ast.expr, scope: Scope, walk: Walk) -> Scope | None:
     if isinstance(node, ast.Lambda):
-        return next((one for one in walk.scopes if one.node is node), None)
+        return next((scope for scope in walk.scopes if scope.node is node), None)
     if isinstance(node, ast.Name):
         return scope.functions.get(node.id) or walk.module.functions.get(node.id)
     return None

@@ -1,9 +1,10 @@
-"""What one file says about what grows, in values without syntax trees, so that whole projects fit in memory."""
+"""What a file shows about what grows, in values without syntax trees, so that whole projects fit in memory."""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from hotpath.audit.origins import Origin, is_imported, origin
@@ -27,7 +28,7 @@ Target = tuple[str, str]  # the module's last name or the class, and the name in
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """One place that adds to a container on each call. ``bounded_by`` says what ends it, as far as this file shows."""
+    """A place that adds to a container on each call. ``bounded_by`` is what ends it, as far as this file shows."""
 
     path: str
     line: int
@@ -61,7 +62,7 @@ class Held:
 
 @dataclass(slots=True)
 class Facts:
-    """A file."""
+    """What one file shows: its containers, who calls what, and which containers of other files it changes."""
 
     path: str
     held: list[Held] = field(default_factory=list)
@@ -75,43 +76,21 @@ class Facts:
 
 def facts(path: str, lines: list[str], walk: Walk) -> Facts:
     """Resolve what ``walk`` saw: which container each place means, and where its keys come from."""
-    found = Facts(path, [], [], set(), walk.called, walk.decorators, walk.given_data, walk.cleared)
-    shrinks: dict[Container, list[Shrink]] = {}
-    growths: dict[Container, list[Growth]] = {}
-    for shrink in walk.shrinks:
-        container = find(shrink.receiver, shrink.scope)
-        if container is not None:
-            shrinks.setdefault(container, []).append(shrink)
-        else:
-            _note_elsewhere(found, shrink.receiver, shrink.scope, walk)
-    for scope, target in walk.shadows:
-        owner = class_of(target.value, scope)
-        container = class_container(owner, target.attr) if owner else None
-        if container is not None:
-            container.shrinks = True
-        else:
-            _note_elsewhere(found, target, scope, walk)
-    for grow in walk.grows:
-        container = find(grow.receiver, grow.scope)
-        if container is None:
-            foreign = elsewhere(grow.receiver, grow.scope, walk.imports)
-            growth = _growth(path, grow, "dict" if grow.operation in ("item", "setdefault") else "list", walk)
-            if foreign is not None and growth is not None:
-                found.grown_elsewhere.append((foreign, growth))
-            continue
-        if _outlives(container, grow.scope):
-            growth = _growth(path, grow, container.kind, walk)
-            if growth is not None and container.where == "closure" and not _wraps(container.scope):
-                shorter = "it ends with the function that is given back, and nothing shows that this one is kept"
-                growth = replace(growth, bounded_by=growth.bounded_by or shorter)
-            if growth is not None:
-                growths.setdefault(container, []).append(growth)
+    result = Facts(
+        path,
+        called=walk.called,
+        decorators=walk.decorators,
+        given_data=walk.given_data,
+        cleared=walk.cleared,
+    )
+    shrinks = _shrinks(result, walk)
+    growths = _growths(result, walk)
     for container in dict.fromkeys([*walk.containers, *growths]):
         if container.where == "class" and _declares_fields(container.scope):
             continue
         taken = shrinks.get(container, [])
         on_read = bool(taken) and all(_is_expiry(shrink) for shrink in taken)
-        found.held.append(
+        result.held.append(
             Held(
                 path,
                 container.line,
@@ -125,13 +104,48 @@ def facts(path: str, lines: list[str], walk: Walk) -> Facts:
                 tuple(growths.get(container, ())),
             )
         )
-    return found
+    return result
 
 
-def _note_elsewhere(found: Facts, node: ast.expr, scope: Scope, walk: Walk) -> None:
-    foreign = elsewhere(node, scope, walk.imports)
-    if foreign is not None:
-        found.shrunk_elsewhere.add(foreign)
+def _shrinks(result: Facts, walk: Walk) -> dict[Container, list[Shrink]]:
+    """The places that take out of each container of this file; those of other files' containers go to ``result``."""
+    shrinks: dict[Container, list[Shrink]] = {}
+    for shrink in walk.shrinks:
+        container = find(shrink.receiver, shrink.scope)
+        if container is not None:
+            shrinks.setdefault(container, []).append(shrink)
+        elif (foreign := elsewhere(shrink.receiver, shrink.scope, walk.imports)) is not None:
+            result.shrunk_elsewhere.add(foreign)
+    for scope, target in walk.shadows:
+        owner = class_of(target.value, scope)
+        container = class_container(owner, target.attr) if owner else None
+        if container is not None:
+            container.shrinks = True
+        elif (foreign := elsewhere(target, scope, walk.imports)) is not None:
+            result.shrunk_elsewhere.add(foreign)
+    return shrinks
+
+
+def _growths(result: Facts, walk: Walk) -> dict[Container, list[Growth]]:
+    """The places that add to each container of this file; those of other files' containers go to ``result``."""
+    growths: dict[Container, list[Growth]] = {}
+    for grow in walk.grows:
+        container = find(grow.receiver, grow.scope)
+        if container is None:
+            foreign = elsewhere(grow.receiver, grow.scope, walk.imports)
+            kind = "dict" if grow.operation in ("item", "setdefault") else "list"
+            growth = _growth(result.path, grow, kind, walk.imports)
+            if foreign is not None and growth is not None:
+                result.grown_elsewhere.append((foreign, growth))
+        elif _outlives(container, grow.scope):
+            growth = _growth(result.path, grow, container.kind, walk.imports)
+            if growth is None:
+                continue
+            if container.where == "closure" and growth.bounded_by is None and not _wraps(container.scope):
+                ends = "it ends with the function that is given back, and nothing shows that this one is kept"
+                growth = replace(growth, bounded_by=ends)
+            growths.setdefault(container, []).append(growth)
+    return growths
 
 
 def _outlives(container: Container, scope: Scope) -> bool:
@@ -162,11 +176,9 @@ def _wraps(outer: Scope) -> bool:
     """Whether a function is a decorator, or what makes one: it calls an argument in a function that it gives back."""
     around: Scope | None = outer
     while around is not None:
-        inner = [
-            *outer.functions.values(),
-            *(one for each in outer.functions.values() for one in each.functions.values()),
-        ]
-        if any(set(around.params) & one.calls for one in inner):
+        inner = list(outer.functions.values())
+        inner += [nested for function in inner for nested in function.functions.values()]
+        if any(set(around.params) & function.calls for function in inner):
             return True
         around = around.parent.enclosing_function if around.parent else None
     return False
@@ -178,15 +190,13 @@ def _declares_fields(scope: Scope) -> bool:
         return False
     if any(_DECLARATIVE.search(terminal(base) or "") for base in node.bases):
         return True
-    decorators = (one.func if isinstance(one, ast.Call) else one for one in node.decorator_list)
-    return any(
-        (terminal(one) or "") in ("dataclass", "define", "attrs", "s", "frozen", "mutable") for one in decorators
-    )
+    decorators = (item.func if isinstance(item, ast.Call) else item for item in node.decorator_list)
+    return any(terminal(item) in ("dataclass", "define", "attrs", "s", "frozen", "mutable") for item in decorators)
 
 
-def _growth(path: str, grow: Grow, kind: str, walk: Walk) -> Growth | None:
+def _growth(path: str, grow: Grow, kind: str, imports: dict[str, str]) -> Growth | None:
     """None where nothing new is added: a fixed key, an index of a list."""
-    scope, imports = grow.scope, walk.imports
+    scope = grow.scope
     function = scope.enclosing_function
     assert function is not None
     if kind in _LISTS and grow.operation in ("item", "setdefault", "update", "add") and not grow.nested:
@@ -196,12 +206,12 @@ def _growth(path: str, grow: Grow, kind: str, walk: Walk) -> Growth | None:
     by_value = grow.operation in ("append", "extend", "update", "add")
     keys = [origin(key, scope, imports) for key in grow.keys]
     value = origin(grow.value, scope, imports)
-    worst = max(keys, key=lambda one: one.value, default=Origin.FIXED)
+    worst = max(keys, default=Origin.FIXED)
     each_call = grow.operation in ("append", "extend") and (kind in _LISTS or grow.nested)
     if by_value:
         each_call = each_call and not _is_deduplicated(grow)
         if each_call or not grow.nested:
-            worst = max(worst, value, key=lambda one: one.value)
+            worst = max(worst, value)
     if not each_call and worst is Origin.FIXED:
         return None
     return Growth(
@@ -253,30 +263,38 @@ def _stores_self(grow: Grow, function: Scope) -> bool:
     return isinstance(grow.value, ast.Name) and grow.value.id == function.receiver
 
 
-def _is_filled_once(grow: Grow) -> bool:
-    same = ast.dump(grow.receiver)
-
-    def empty(test: ast.expr, holds: bool) -> bool:
+def _known(grow: Grow) -> Iterator[tuple[ast.expr, bool]]:
+    """The conditions, each with whether it holds, that are certain where something is added."""
+    waiting = [(test, holds) for test, holds in grow.tests if holds is not None]
+    while waiting:
+        test, holds = waiting.pop(0)
         match test:
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return empty(operand, not holds)
-            case ast.BoolOp(op=ast.And()) if holds:
-                return any(empty(part, holds) for part in test.values)
-            case ast.BoolOp(op=ast.Or()) if not holds:
-                return any(empty(part, holds) for part in test.values)
+                waiting.insert(0, (operand, not holds))
+            case ast.BoolOp(op=operator) if isinstance(operator, ast.And) is holds:
+                waiting[:0] = [(part, holds) for part in test.values]
+            case _:
+                yield test, holds
+
+
+def _is_filled_once(grow: Grow) -> bool:
+    """``if not X: X[…] = …``, or ``len(X) == 0``; also where another table, filled together with it, is tested."""
+    same = ast.dump(grow.receiver)
+    for test, holds in _known(grow):
+        match test:
             case ast.Name() | ast.Attribute() if not holds:
-                other = find(test, grow.scope)  # tables that are filled together
-                return ast.dump(test) == same or (other is not None and other.where in ("module", "class"))
+                other = find(test, grow.scope)
+                if ast.dump(test) == same or (other is not None and other.where in ("module", "class")):
+                    return True
             case ast.Compare(
-                left=ast.Call(func=ast.Name(id="len"), args=[what]),
+                left=ast.Call(func=ast.Name(id="len"), args=[sized]),
                 ops=[operator],
                 comparators=[ast.Constant(value=0)],
-            ):
-                return ast.dump(what) == same and isinstance(operator, ast.Eq) is holds
+            ) if ast.dump(sized) == same and isinstance(operator, ast.Eq) is holds:
+                return True
             case _:
-                return False
-
-    return any(holds is not None and empty(test, holds) for test, holds in grow.tests)
+                pass
+    return False
 
 
 def _is_deduplicated(grow: Grow) -> bool:
@@ -296,21 +314,14 @@ def _checked_against(grow: Grow) -> str | None:
     """``if key not in TABLE: raise``: the table that the key has to be in, if it is another than what grows."""
     keys = {ast.dump(key) for key in grow.keys}
     same = ast.dump(grow.receiver)
-
-    def table(test: ast.expr, holds: bool) -> str | None:
+    for test, holds in _known(grow):
         match test:
-            case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return table(operand, not holds)
-            case ast.BoolOp(op=ast.And()) if holds:
-                return next(filter(None, (table(part, holds) for part in test.values)), None)
-            case ast.BoolOp(op=ast.Or()) if not holds:
-                return next(filter(None, (table(part, holds) for part in test.values)), None)
-            case ast.Compare(left=key, ops=[ast.In() | ast.NotIn() as operator], comparators=[where]):
-                if ast.dump(key) in keys and isinstance(operator, ast.In) is holds and ast.dump(where) != same:
-                    return terminal(where) or "a table"
-        return None
-
-    return next(filter(None, (table(test, holds) for test, holds in grow.tests if holds is not None)), None)
+            case ast.Compare(left=key, ops=[ast.In() | ast.NotIn() as operator], comparators=[table]):
+                if ast.dump(key) in keys and isinstance(operator, ast.In) is holds and ast.dump(table) != same:
+                    return terminal(table) or "a table"
+            case _:
+                pass
+    return None
 
 
 def _is_metaclass(owner: Scope) -> bool:
@@ -343,7 +354,7 @@ def _is_handler(function: Scope) -> bool:
         return False
     for decorator in node.decorator_list:
         if isinstance(decorator, ast.Call) and terminal(decorator.func) in _ROUTES:
-            paths = [one.value for one in decorator.args[:1] if isinstance(one, ast.Constant)]
+            paths = [arg.value for arg in decorator.args[:1] if isinstance(arg, ast.Constant)]
             if any(isinstance(path, str) and (path.startswith("/") or not path) for path in paths):
                 return True
         elif terminal(decorator) in ("api_view", "websocket", "require_GET", "require_POST", "csrf_exempt"):

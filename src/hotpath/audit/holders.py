@@ -1,4 +1,4 @@
-"""Who holds an object: the module, class, function or instance, and under which name."""
+"""The holder of an object: a module, class, function or instance, and the name it has there."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-# Steps from an object to who holds it: container → cell → tuple → function is three, an attribute of an instance that a
-# module holds in a dict is four. Each is one pass of the collector over all it knows.
+# Maximum steps from an object to its holder: container → cell → tuple → function is three, an attribute of an instance
+# that a module holds in a dict is four. Each step is one pass of the collector over all it knows.
 MAX_STEPS = 5
 MAX_HOLDERS = 1_000
 MAX_SEARCHED = 200_000
 UNKNOWN = "something that could not be named"
 
 _LRU_WRAPPER = type(functools.lru_cache(len))
-_PASSED_OVER = (types.FrameType, types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
+_NEVER_NAMED = (types.FrameType, types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class _Way:
         return _Way(self.index, (*parts, *self.parts))
 
     def as_attribute(self) -> _Way:
-        """The first part was found in a ``__dict__``."""
+        """The same way where the first part is a key of a ``__dict__``."""
         if not self.parts:
             return self
         return _Way(self.index, (_Part(self.parts[0].key, is_attribute=True), *self.parts[1:]))
@@ -54,67 +54,84 @@ class _Way:
 
 _ENTRY = _Part(..., is_attribute=False)
 
+# Objects with the ways up to them, by id.
+_Frontier = dict[int, tuple[object, list[_Way]]]
 
-def held_by(found: list[object], *, not_by: Iterable[object] = ()) -> list[str]:
+
+def held_by(targets: list[object], *, not_by: Iterable[object] = ()) -> list[str]:
     """For each object ``module.name``, ``module.Class.name``, ``module.function …`` or ``an instance of Class``.
 
     The way through a module or class is preferred to that through an instance alone. Calls no code of theirs.
     """
-    modules: dict[int, str] = {}
-    for name, module in list(sys.modules.items()):
-        if issubclass(type(module), types.ModuleType):
-            modules.setdefault(id(object.__getattribute__(module, "__dict__")), name)
-    named: list[str | None] = [f"{modules[id(one)]}.__dict__" if id(one) in modules else None for one in found]
-    fallback: list[str | None] = [None] * len(found)
-    ours = {id(found), id(named), id(fallback), *map(id, not_by)}
-    frontier: dict[int, tuple[object, list[_Way]]] = {
-        id(one): (one, [_Way(index, ())]) for index, one in enumerate(found)
-    }
+    modules = _namespaces()
+    named: list[str | None] = [
+        f"{modules[id(target)]}.__dict__" if id(target) in modules else None for target in targets
+    ]
+    fallback: list[str | None] = [None] * len(targets)
+    ours = {id(targets), id(named), id(fallback), *map(id, not_by)}
+    frontier: _Frontier = {id(target): (target, [_Way(index, ())]) for index, target in enumerate(targets)}
     seen = set(frontier)
     for _ in range(MAX_STEPS):
-        objects = [one for one, _ in frontier.values()]
+        objects = [target for target, _ in frontier.values()]
         if not objects:
             break
         ours |= {id(frontier), id(objects), *map(id, frontier.values())}
-        above: dict[int, tuple[object, list[_Way]]] = {}
+        above: _Frontier = {}
         for holder in gc.get_referrers(*objects):
-            if id(holder) in ours or isinstance(holder, _PASSED_OVER):
+            if id(holder) in ours or isinstance(holder, _NEVER_NAMED):
                 continue
             ways = [way for child, way in _ways(holder, frontier) if named[way.index] is None]
-            told = _told(holder, modules)
-            for way in ways:
-                if told is not None and not isinstance(holder, types.CellType):
-                    _name(named, way, told, holder)
-                elif not isinstance(holder, _PLAIN) and fallback[way.index] is None:
-                    fallback[way.index] = (
-                        f"an instance of {_type_name(type(holder))}: {str(way).lstrip('.') or 'inside'}"
-                    )
+            _name_all(holder, ways, modules, named, fallback)
             going_on = [way for way in ways if named[way.index] is None]
             if going_on and id(holder) not in seen and len(above) < MAX_HOLDERS:
                 above[id(holder)] = (holder, going_on)
         ours |= {id(above)}
         seen |= set(above)
         frontier = {
-            key: (one, kept)
-            for key, (one, ways) in above.items()
+            key: (holder, kept)
+            for key, (holder, ways) in above.items()
             if (kept := [way for way in ways if named[way.index] is None])
         }
     return [name or other or UNKNOWN for name, other in zip(named, fallback, strict=True)]
 
 
+def _namespaces() -> dict[int, str]:
+    """The names of all modules by the ids of their namespaces."""
+    modules: dict[int, str] = {}
+    for name, module in list(sys.modules.items()):
+        if issubclass(type(module), types.ModuleType):
+            modules.setdefault(id(object.__getattribute__(module, "__dict__")), name)
+    return modules
+
+
+def _name_all(
+    holder: object,
+    ways: list[_Way],
+    modules: dict[int, str],
+    named: list[str | None],
+    fallback: list[str | None],
+) -> None:
+    """Name the objects that ``holder`` holds, where it has a name itself, or is at least an instance of a class."""
+    name = _name_of(holder, modules)
+    for way in ways:
+        if name is not None:
+            named[way.index] = _name_of_way(name, way, holder)
+        elif not isinstance(holder, _PLAIN) and fallback[way.index] is None:
+            fallback[way.index] = f"an instance of {_type_name(type(holder))}: {str(way).lstrip('.') or 'inside'}"
+
+
 _PLAIN = (dict, list, set, frozenset, tuple, deque, types.CellType)
 
 
-def _name(named: list[str | None], way: _Way, told: str, holder: object) -> None:
+def _name_of_way(name: str, way: _Way, holder: object) -> str:
     if isinstance(holder, _LRU_WRAPPER):
-        named[way.index] = f"{told} (the results it keeps)"
-    elif isinstance(holder, types.FunctionType):
-        named[way.index] = f"{told} ({str(way).lstrip('.')})"
-    else:
-        named[way.index] = f"{told}{way.as_attribute()}"
+        return f"{name} (the results it keeps)"
+    if isinstance(holder, types.FunctionType):
+        return f"{name} ({str(way).lstrip('.')})"
+    return f"{name}{way.as_attribute()}"
 
 
-def _told(holder: object, modules: dict[int, str]) -> str | None:
+def _name_of(holder: object, modules: dict[int, str]) -> str | None:
     """The name of a module's namespace, a class or a function; None for what is held by something else in turn."""
     if id(holder) in modules:
         return modules[id(holder)]
@@ -125,7 +142,7 @@ def _told(holder: object, modules: dict[int, str]) -> str | None:
     return None
 
 
-def _ways(holder: object, frontier: dict[int, tuple[object, list[_Way]]]) -> Iterator[tuple[int, _Way]]:
+def _ways(holder: object, frontier: _Frontier) -> Iterator[tuple[int, _Way]]:
     """For each object of the frontier that ``holder`` holds: the ways up to it, with the name it has in there."""
     if type(holder) is types.FunctionType:
         yield from _in_function(holder, frontier)
@@ -138,9 +155,7 @@ def _ways(holder: object, frontier: dict[int, tuple[object, list[_Way]]]) -> Ite
                 yield child, way.as_attribute() if not isinstance(holder, _PLAIN) else way
 
 
-def _in_function(
-    function: types.FunctionType, frontier: dict[int, tuple[object, list[_Way]]]
-) -> Iterator[tuple[int, _Way]]:
+def _in_function(function: types.FunctionType, frontier: _Frontier) -> Iterator[tuple[int, _Way]]:
     """Through ``__closure__``, ``__defaults__`` and ``__kwdefaults__`` to the name of the variable or argument."""
     code = function.__code__
     arguments = code.co_varnames[: code.co_argcount]
@@ -192,18 +207,18 @@ def _entries(
 
 
 def _attributes(holder: object, wanted: Mapping[int, object]) -> Iterator[tuple[int, _Part | None]]:
-    found = set()
+    yielded = set()
     try:
         namespace = object.__getattribute__(holder, "__dict__")
     except (AttributeError, TypeError):
         namespace = None
     if type(namespace) is dict:
         if id(namespace) in wanted:
-            found.add(id(namespace))
+            yielded.add(id(namespace))
             yield id(namespace), None
         for name, value in list(namespace.items()):
             if id(value) in wanted:
-                found.add(id(value))
+                yielded.add(id(value))
                 yield id(value), _Part(name, is_attribute=True)
     for base in type(holder).__mro__:
         for name, member in vars(base).items():
@@ -213,9 +228,9 @@ def _attributes(holder: object, wanted: Mapping[int, object]) -> Iterator[tuple[
                 except (AttributeError, TypeError):
                     continue
                 if id(value) in wanted:
-                    found.add(id(value))
+                    yielded.add(id(value))
                     yield id(value), _Part(name, is_attribute=True)
-    yield from ((child, None) for child in _direct(holder, wanted) if child not in found)
+    yield from ((child, None) for child in _direct(holder, wanted) if child not in yielded)
 
 
 def _direct(holder: object, wanted: Mapping[int, object]) -> set[int]:

@@ -1,4 +1,4 @@
-"""Which containers of this process grow, and where they are held: for a server that gets larger, nobody knows why."""
+"""Which containers of this process grow, and where they are held: for a server that grows for no known reason."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _KINDS = (dict, list, set, deque)
 _MAX_LOOKED_INTO = 10_000
 _CHUNK = 2_000
 
-# A request keeps a few names and a module gets a few while it works; what leaks does not stop at ten.
+# Minimum of new entries that counts: requests and modules get a few while they work; a leak does not stop at ten.
 _LEAST = 10
 
-# How many that look as if they had grown are looked into for what they held before, for each one that is shown.
+# Candidates whose first and last entries are compared with those before, for each container that is shown.
 _CANDIDATES = 10
 
 _NOTHING = 0
@@ -48,7 +48,7 @@ class Grown:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How large every live container was at one moment. Holds none of them: only addresses, sizes and hashes."""
+    """The sizes of all live containers at one moment. Holds none of them: only addresses, sizes and hashes."""
 
     containers: int
     grown: tuple[Grown, ...]
@@ -69,7 +69,7 @@ class Reading:
             return f"{self.containers:,} containers; call again() after a while to see which of them have grown"
         if not self.grown:
             return f"none of {self.containers:,} containers has grown in {self.seconds_apart:.1f} s"
-        rows = [f"{one.added:>+12,}  {one.after:>12,}  {one.kind:<12}  {one.held_by}" for one in self.grown]
+        rows = [f"{grown.added:>+12,}  {grown.after:>12,}  {grown.kind:<12}  {grown.held_by}" for grown in self.grown]
         head = f"{self.containers:,} containers, {self.seconds_apart:.1f} s after the reading before"
         return "\n".join([head, f"{'grown by':>12}  {'entries':>12}  {'kind':<12}  held by", *rows])
 
@@ -110,7 +110,7 @@ class _Candidate:
 
     @property
     def is_proven(self) -> bool:
-        """Whether it is the one that was there before, and not a new one where the other was freed.
+        """Whether it is the container that was there before, and not a new one where the other was freed.
 
         A deque is taken for the same: as a queue it may have nothing left of what it held.
         """
@@ -129,7 +129,7 @@ def growth(*, clock: Callable[[], float] = time.monotonic) -> Reading:
 
     Costs the processor a few passes over all objects that the collector knows, while other threads wait for most of
     the time; see ``docs/reference/audit.md`` for figures. Where an address was freed and used anew between two
-    readings, what is there now is told from what was there by its first and last entry.
+    readings, the new container is recognised by its first and last entry.
     """
     return _read(None, 0, clock)
 
@@ -154,27 +154,30 @@ def _read(before: Reading | None, top: int, clock: Callable[[], float]) -> Readi
     del container
     now = clock()
     apart = None if before is None else now - before._at
-    ranked = [one for _, _, one in sorted(largest, reverse=True)]
+    ranked = [candidate for _, _, candidate in sorted(largest, reverse=True)]
     largest.clear()
     return Reading(len(seen.addresses), _named(ranked, top), apart, seen, now, clock)
 
 
 def _named(ranked: list[_Candidate], top: int) -> tuple[Grown, ...]:
-    """What was empty has no beginning to know it by: it counts where it has a name of its own, and is no entry."""
-    found = [one for one in ranked if one.was_empty or one.is_proven][:top]
-    if not found:
+    """The ``top`` candidates with who holds them.
+
+    One that was empty had no first entry to recognise it by: it counts where it has a name of its own, and is no entry.
+    """
+    shown = [candidate for candidate in ranked if candidate.was_empty or candidate.is_proven][:top]
+    if not shown:
         return ()
-    objects = [one.container for one in found]
-    names = held_by(objects, not_by=[ranked, found, *ranked])
+    containers = [candidate.container for candidate in shown]
+    names = held_by(containers, not_by=[ranked, shown, *ranked])
     return tuple(
-        Grown(type(one.container).__name__, one.size - one.added, one.size, name)
-        for one, name in zip(found, names, strict=True)
-        if not one.was_empty or (name != UNKNOWN and "[" not in name)
+        Grown(type(candidate.container).__name__, candidate.size - candidate.added, candidate.size, name)
+        for candidate, name in zip(shown, names, strict=True)
+        if not candidate.was_empty or (name != UNKNOWN and "[" not in name)
     )
 
 
 def _ends(container: object) -> tuple[int, int]:
-    """Marks of what it begins and ends with: the keys of a dict, and any one entry of a set."""
+    """Marks of the first and last entry: the keys of a dict, and any entry of a set."""
     base = _base(type(container))
     try:
         if base is dict:
@@ -205,9 +208,9 @@ def _containers() -> Iterator[tuple[object, int]]:
         small = []
         for item in chunk:
             kind = type(item)
-            measure = measures.get(kind, _UNKNOWN)
-            if measure is _UNKNOWN:
-                measure = measures[kind] = _measure(kind)
+            if kind not in measures:
+                measures[kind] = _measure(kind)
+            measure = measures[kind]
             if measure is None:
                 small.append(item)
                 continue
@@ -220,13 +223,6 @@ def _containers() -> Iterator[tuple[object, int]]:
             if type(item) is dict and not gc.is_tracked(item) and id(item) not in seen:
                 seen.add(id(item))
                 yield item, len(item)
-
-
-def _unknown(_: object) -> int:
-    raise AssertionError
-
-
-_UNKNOWN = _unknown
 
 
 def _measure(kind: type) -> Callable[[object], int] | None:

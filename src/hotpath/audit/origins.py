@@ -1,10 +1,10 @@
-"""Where the key of an entry comes from: out of the code, which ends, or out of arguments, which do not."""
+"""Where the key of an entry comes from: from the code, which is finite, or from arguments, which are not."""
 
 from __future__ import annotations
 
 import ast
 import re
-from enum import Enum
+from enum import IntEnum
 
 from hotpath.audit.scopes import MAX_DEPTH, Scope, dotted, lookup, terminal
 
@@ -48,20 +48,17 @@ _FROM_CODE = frozenset(
     "_getframe get_default_encoding getdefaultencoding getfilesystemencoding".split()
 )
 
-
 CLASS_RECEIVERS = frozenset({"cls", "mcs", "metacls", "mcls", "klass", "class_"})
-
 
 _IMPORTERS = frozenset(
     "import_module import_string import_object import_from_string import_by_name import_by_path symbol_by_name "
     "load_entry_point load_object instantiate __import__".split()
 )
 
-
 _Seen = set[tuple[int, str]]  # names that are part of the answer already
 
 
-class Origin(Enum):
+class Origin(IntEnum):
     """Where a value comes from, the worst of its parts."""
 
     FIXED = 0  # constants, names of the module, what is the same at every call
@@ -78,9 +75,7 @@ def origin(node: ast.AST | None, scope: Scope, imports: dict[str, str], seen: _S
     seen = set() if seen is None else seen
 
     def worst(*parts: ast.AST | None) -> Origin:
-        return max(
-            (origin(part, scope, imports, seen) for part in parts), key=lambda one: one.value, default=Origin.FIXED
-        )
+        return max((origin(part, scope, imports, seen) for part in parts), default=Origin.FIXED)
 
     match node:
         case ast.Constant() | ast.Compare():
@@ -152,9 +147,9 @@ def is_imported(node: ast.AST | None, scope: Scope, depth: int = 0) -> bool:
 def is_enumeration(name: str, scope: Scope) -> bool:
     """Whether ``name`` is a class of this file with a base called Enum or a Flag."""
     where = lookup(scope, name)
-    found = where.classes.get(name) if where else None
-    return found is not None and any(
-        (terminal(base) or "").endswith(("Enum", "Flag")) for base in getattr(found.node, "bases", ())
+    scope_of_class = where.classes.get(name) if where else None
+    return scope_of_class is not None and any(
+        (terminal(base) or "").endswith(("Enum", "Flag")) for base in getattr(scope_of_class.node, "bases", ())
     )
 
 
@@ -168,19 +163,16 @@ def _name(name: str, scope: Scope, imports: dict[str, str], seen: _Seen) -> Orig
         return (
             Origin.CODE if any(isinstance(value, ast.ClassDef | ast.FunctionDef) for value in values) else Origin.FIXED
         )
-    found = Origin.FIXED
+    worst = Origin.FIXED
     if name in where.params:
         arg = where.params[name]
         if name == where.receiver:
-            found = Origin.CODE if name in CLASS_RECEIVERS else Origin.INSTANCE
+            worst = Origin.CODE if name in CLASS_RECEIVERS else Origin.INSTANCE
         elif isinstance(arg.annotation, ast.Name) and is_enumeration(arg.annotation.id, where):
-            found = Origin.CODE
+            worst = Origin.CODE
         else:
-            found = of_parameter(arg)
-    for value in where.bound.get(name, ()):
-        one = origin(value, where, imports, seen)
-        found = max(found, one, key=lambda each: each.value)
-    return found
+            worst = of_parameter(arg)
+    return max([worst, *(origin(value, where, imports, seen) for value in where.bound.get(name, ()))])
 
 
 def _call(node: ast.Call, scope: Scope, imports: dict[str, str], seen: _Seen) -> Origin:
@@ -193,16 +185,16 @@ def _call(node: ast.Call, scope: Scope, imports: dict[str, str], seen: _Seen) ->
     if isinstance(node.func, ast.Attribute):
         parts.append(node.func.value)
     before = set(seen)  # what leads here, and not what the arguments lead to: they are looked at twice
-    found = max((origin(part, scope, imports, seen) for part in parts), key=lambda one: one.value, default=Origin.FIXED)
-    if name == "id" and found.value <= Origin.AMBIENT.value and not _is_code(node, scope, imports, before):
+    worst = max((origin(part, scope, imports, seen) for part in parts), default=Origin.FIXED)
+    if (
+        name == "id"
+        and worst <= Origin.AMBIENT
+        and any(origin(arg, scope, imports, before) is not Origin.CODE for arg in node.args)
+    ):
         return Origin.DATA
-    if found is Origin.FIXED and dotted(node.func, imports) is not None:
+    if worst is Origin.FIXED and dotted(node.func, imports) is not None:
         return Origin.AMBIENT
-    return found
-
-
-def _is_code(node: ast.Call, scope: Scope, imports: dict[str, str], seen: _Seen) -> bool:
-    return all(origin(arg, scope, imports, seen) is Origin.CODE for arg in node.args)
+    return worst
 
 
 def _is_global(name: str, scope: Scope) -> bool:

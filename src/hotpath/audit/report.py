@@ -1,4 +1,4 @@
-"""Read Python files and say what in them grows without a bound: to a person, a script or a review tool."""
+"""Read Python files and report what grows without a bound: to a person, a script or a review tool."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from hotpath.audit.analysis import analyze
 from hotpath.audit.findings import Finding, Level, Unread
-from hotpath.audit.judge import judge
 from hotpath.audit.sarif import sarif
 from hotpath.audit.source import File, read_source
 from hotpath.errors import NothingToAudit
@@ -24,7 +24,10 @@ MAX_FILE_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What was found. ``notes`` are bounded by the code as far as can be seen; they do not make it fail."""
+    """The report; the fields are those of ``--json``.
+
+    ``notes`` are bounded by the code as far as can be seen, and do not make the audit fail.
+    """
 
     findings: tuple[Finding, ...]
     notes: tuple[Finding, ...]
@@ -33,75 +36,63 @@ class Audit:
     lines: int
     silenced: int
 
-    def as_dict(self) -> dict[str, object]:
-        """For ``--json``."""
-        return {
-            "findings": [finding.as_dict() for finding in self.findings],
-            "notes": [finding.as_dict() for finding in self.notes],
-            "unread": [one.as_dict() for one in self.unread],
-            "files": self.files,
-            "lines": self.lines,
-            "silenced": self.silenced,
-        }
-
 
 def audit(paths: Sequence[Path], *, tests: bool = False) -> Audit:
-    """Read all ``*.py`` under ``paths`` and judge them together. Nothing is imported.
+    """Read all ``*.py`` under ``paths`` and analyze them together. Nothing is imported.
 
     Tests are left out unless ``tests`` or unless a path is one, or a folder of them. Raises ``NothingToAudit`` when
     there is no Python file at all.
     """
-    read: list[File] = []
-    unread: list[Unread] = []
     with _undisturbed():
-        for path in _files(paths, tests):
-            one = _read(path)
-            if isinstance(one, File):
-                read.append(one)
-            else:
-                unread.append(one)
-    if not read and not unread:
+        results = [_read(path) for path in _files(paths, tests)]
+    files = [result for result in results if isinstance(result, File)]
+    if not results:
         raise NothingToAudit(paths)
-    found = judge(read)
+    candidates = analyze(files)
     silent = {
-        (file.path, line) for file in read for comment in file.silences if comment.reason for line in comment.covers
+        (file.path, line) for file in files for comment in file.silences if comment.reason for line in comment.covers
     }
-    heard = [one for one in found if not any((one.path, line) in silent for line in (one.line, *one.lines))]
-    heard.sort(key=lambda one: (one.path, one.line, one.name))
+    findings = [
+        candidate.finding
+        for candidate in candidates
+        if not any((candidate.finding.path, line) in silent for line in (candidate.finding.line, *candidate.lines))
+    ]
+    findings.sort(key=lambda finding: (finding.path, finding.line, finding.name))
     return Audit(
-        tuple(one for one in heard if one.level is Level.WARNING),
-        tuple(one for one in heard if one.level is Level.NOTE),
-        tuple(unread),
-        len(read),
-        sum(file.lines for file in read),
-        len(found) - len(heard),
+        findings=tuple(finding for finding in findings if finding.level is Level.WARNING),
+        notes=tuple(finding for finding in findings if finding.level is Level.NOTE),
+        unread=tuple(result for result in results if isinstance(result, Unread)),
+        files=len(files),
+        lines=sum(file.lines for file in files),
+        silenced=len(candidates) - len(findings),
     )
 
 
-def lines(found: Audit, *, notes: bool) -> Iterator[str]:
+def lines(report: Audit, *, notes: bool) -> Iterator[str]:
     """For a person: each finding with the line it is about and what to write in its place."""
-    for one in (*found.findings, *(found.notes if notes else ())):
-        note = "note, " if one.level is Level.NOTE else ""
-        grows = f" ({one.grows_at})" if one.grows_at else ""
-        yield f"{one.path}:{one.line}: {note}{one.pattern}: {one.why}{grows}"
-        yield f"    - {one.text}"
-        yield f"    + {one.instead}"
-    for unread in found.unread:
-        yield f"{unread.path}{f':{unread.line}' if unread.line else ''}: passed over, {unread.problem}"
-    rest = [f"{_count(len(found.findings), 'finding')} in {_count(found.files, 'file')}, {_count(found.lines, 'line')}"]
-    if found.silenced:
-        rest.append(f"{found.silenced} silenced")
-    if found.unread:
-        rest.append(f"{_count(len(found.unread), 'file')} passed over")
-    if found.notes and not notes:
-        rest.append(f"{len(found.notes)} more are bounded by the code (--all shows them)")
-    yield "; ".join(rest)
+    for finding in (*report.findings, *(report.notes if notes else ())):
+        note = "note, " if finding.level is Level.NOTE else ""
+        grows = f" ({finding.grows_at})" if finding.grows_at else ""
+        yield f"{finding.path}:{finding.line}: {note}{finding.pattern}: {finding.why}{grows}"
+        yield f"    - {finding.text}"
+        yield f"    + {finding.instead}"
+    for unread in report.unread:
+        yield f"{unread.path}{f':{unread.line}' if unread.line else ''}: skipped, {unread.problem}"
+    counts = [_count(len(report.findings), "finding"), _count(report.files, "file"), _count(report.lines, "line")]
+    summary = [f"{counts[0]} in {counts[1]}, {counts[2]}"]
+    if report.silenced:
+        summary.append(f"{report.silenced} silenced")
+    if report.unread:
+        summary.append(f"{_count(len(report.unread), 'file')} skipped")
+    if report.notes and not notes:
+        summary.append(f"{len(report.notes)} more are bounded by the code (--all shows them)")
+    yield "; ".join(summary)
 
 
-def write_sarif(found: Audit, target: Path, *, notes: bool) -> None:
+def write_sarif(report: Audit, target: Path, *, notes: bool) -> None:
     """SARIF 2.1.0 for code-review tools."""
-    shown = (*found.findings, *(found.notes if notes else ()))
-    target.write_text(json.dumps(sarif(shown, found.unread), indent=1) + "\n", "utf-8")
+    shown = (*report.findings, *(report.notes if notes else ()))
+    target.write_text(json.dumps(sarif(shown, report.unread), indent=1) + "\n", "utf-8")
 
 
 def _count(number: int, noun: str) -> str:

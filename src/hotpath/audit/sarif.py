@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from hotpath.audit.findings import SUMMARIES, Finding, Pattern, Unread
+from hotpath.audit.findings import Finding, Pattern, Unread
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -14,7 +14,6 @@ SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 def sarif(findings: Iterable[Finding], unread: Iterable[Unread]) -> dict[str, object]:
     """One run, ready for ``json.dumps``."""
     order = list(Pattern)
-    missed = list(unread)
     return {
         "$schema": SCHEMA,
         "version": "2.1.0",
@@ -24,7 +23,7 @@ def sarif(findings: Iterable[Finding], unread: Iterable[Unread]) -> dict[str, ob
                     "driver": {
                         "name": "hotpath audit",
                         "rules": [
-                            {"id": str(pattern), "shortDescription": {"text": SUMMARIES[pattern]}} for pattern in order
+                            {"id": str(pattern), "shortDescription": {"text": pattern.summary}} for pattern in order
                         ],
                     }
                 },
@@ -33,7 +32,7 @@ def sarif(findings: Iterable[Finding], unread: Iterable[Unread]) -> dict[str, ob
                 "invocations": [
                     {
                         "executionSuccessful": True,
-                        "toolExecutionNotifications": [_notification(one) for one in missed],
+                        "toolExecutionNotifications": [_notification(file) for file in unread],
                     }
                 ],
             }
@@ -42,7 +41,7 @@ def sarif(findings: Iterable[Finding], unread: Iterable[Unread]) -> dict[str, ob
 
 
 def _result(finding: Finding, order: list[Pattern]) -> dict[str, object]:
-    # Line numbers move with every edit above, so a finding is known again by what it is about.
+    # Line numbers move with every edit above, so a finding is identified by what it is about.
     about = "\0".join((finding.path, finding.pattern, finding.name, finding.text))
     return {
         "ruleId": str(finding.pattern),
@@ -54,11 +53,11 @@ def _result(finding: Finding, order: list[Pattern]) -> dict[str, object]:
     }
 
 
-def _notification(one: Unread) -> dict[str, object]:
+def _notification(file: Unread) -> dict[str, object]:
     return {
         "level": "warning",
-        "message": {"text": f"passed over: {one.problem}"},
-        "locations": [_location(one.path, one.line)],
+        "message": {"text": f"skipped: {file.problem}"},
+        "locations": [_location(file.path, file.line)],
     }
 
 

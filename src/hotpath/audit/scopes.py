@@ -77,7 +77,7 @@ class Scope:
 
 
 def lookup(scope: Scope, name: str) -> Scope | None:
-    """The scope that binds ``name`` as Python would find it from ``scope``: class bodies are passed over."""
+    """The scope that binds ``name`` as Python would find it from ``scope``: class bodies are skipped."""
     current: Scope | None = scope
     while current is not None:
         sees = current.kind != "class" or current is scope
@@ -194,9 +194,9 @@ def class_container(owner: Scope, name: str, depth: int = 0) -> Container | None
         if isinstance(base, ast.Name) and owner.parent:
             where = lookup(owner.parent, base.id)
             parent = where.classes.get(base.id) if where else None
-            found = class_container(parent, name, depth + 1) if parent else None
-            if found:
-                return found
+            container = class_container(parent, name, depth + 1) if parent else None
+            if container:
+                return container
     return None
 
 

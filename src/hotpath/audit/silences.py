@@ -1,4 +1,4 @@
-"""``# hotpath: bounded – reason``: the word of a person who knows why something cannot grow."""
+"""``# hotpath: bounded – reason``: a comment by somebody who knows why something cannot grow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COMMENT = re.compile(r"#\s*hotpath:\s*bounded\b\W*(?P<reason>.*)$", re.IGNORECA
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A comment. ``covers`` are its own line and, where it stands alone, the next line of code."""
+    """A comment. It covers its own line and, where it stands alone, the next line of code."""
 
     line: int
     reason: str

@@ -8,16 +8,8 @@ from dataclasses import dataclass, field
 
 from hotpath.audit.scopes import Container, FunctionNode, Scope, container_kind, dotted, terminal
 
-GROWS = {
-    "append": "append",
-    "appendleft": "append",
-    "add": "add",
-    "insert": "append",
-    "extend": "extend",
-    "extendleft": "extend",
-    "update": "update",
-    "setdefault": "setdefault",
-}
+GROWS = dict.fromkeys(("append", "appendleft", "insert"), "append") | dict.fromkeys(("extend", "extendleft"), "extend")
+GROWS |= {name: name for name in ("add", "update", "setdefault")}
 SHRINKS = frozenset(
     "pop popitem popleft clear remove discard difference_update intersection_update symmetric_difference_update".split()
 )
@@ -57,7 +49,7 @@ class Shrink:
 
 @dataclass(slots=True, eq=False)
 class Walk:
-    """What one file does, before it is judged."""
+    """What one file does, before names are resolved."""
 
     owner: str
     imports: dict[str, str] = field(default_factory=dict)
@@ -81,17 +73,17 @@ class Walk:
 def walk(tree: ast.Module, owner: str) -> Walk:
     """All that the file says; ``owner`` is the last part of the module's name."""
     walker = _Walker(Walk(owner))
-    walker.body(tree.body, walker.found.module, ())
-    return walker.found
+    walker.body(tree.body, walker.seen.module, ())
+    return walker.seen
 
 
 class _Walker:
     """Statements by recursion, since their order and nesting matter; expressions with a stack, since only theirs does
     not, and generated code nests them thousands deep."""
 
-    def __init__(self, found: Walk) -> None:
-        self.found = found
-        self.told: set[int] = set()  # X.setdefault(a, []) inside X.setdefault(a, []).append(b)
+    def __init__(self, seen: Walk) -> None:
+        self.seen = seen
+        self.parts: set[int] = set()  # X.setdefault(a, []) inside X.setdefault(a, []).append(b)
 
     def body(self, statements: Iterable[ast.stmt], scope: Scope, tests: Tests) -> None:
         for statement in statements:
@@ -101,6 +93,7 @@ class _Walker:
             elif isinstance(statement, ast.Assert):
                 tests = (*tests, (statement.test, True))
 
+    # Long, since it has a case for each statement of the grammar.
     def statement(self, node: ast.stmt, scope: Scope, tests: Tests) -> None:
         match node:
             case ast.Expr():
@@ -121,7 +114,7 @@ class _Walker:
             case ast.ClassDef():
                 self.class_(node, scope, tests)
             case ast.If() if terminal(node.test) == "TYPE_CHECKING":
-                self.body((one for one in node.body if isinstance(one, ast.Import | ast.ImportFrom)), scope, tests)
+                self.body((item for item in node.body if isinstance(item, ast.Import | ast.ImportFrom)), scope, tests)
                 self.body(node.orelse, scope, tests)
             case ast.If():
                 self.expression(node.test, scope, tests)
@@ -170,8 +163,6 @@ class _Walker:
                 for child in ast.iter_child_nodes(node):
                     if isinstance(child, ast.expr):
                         self.expression(child, scope, tests)
-            case _:
-                pass
 
     def match(self, node: ast.Match, scope: Scope, tests: Tests) -> None:
         self.expression(node.subject, scope, tests)
@@ -190,15 +181,15 @@ class _Walker:
             name = alias.asname or alias.name.partition(".")[0]
             scope.bind(name, alias)
             if isinstance(node, ast.ImportFrom):
-                self.found.imports[name] = f"{node.module or ''}.{alias.name}".strip(".")
+                self.seen.imports[name] = f"{node.module or ''}.{alias.name}".strip(".")
             else:
-                self.found.imports[name] = alias.name if alias.asname else name
+                self.seen.imports[name] = alias.name if alias.asname else name
 
     def class_(self, node: ast.ClassDef, scope: Scope, tests: Tests) -> None:
         inner = Scope("class", node.name, node, scope)
         scope.bind(node.name, node)
         scope.classes[node.name] = inner
-        self.found.scopes.append(inner)
+        self.seen.scopes.append(inner)
         for decorator in node.decorator_list:
             self.decorator(decorator, scope, tests)
         for expression in (*node.bases, *(keyword.value for keyword in node.keywords)):
@@ -219,18 +210,18 @@ class _Walker:
         for arg, default in defaults:
             if default is not None:
                 self.expression(default, scope, tests)
-                kind = container_kind(default, self.found.imports)
+                kind = container_kind(default, self.seen.imports)
                 if kind:
                     inner.containers[arg.arg] = Container(
                         name, arg.arg, kind, "default", default.lineno, default.end_lineno or 0, inner
                     )
-        self.found.scopes.append(inner)
+        self.seen.scopes.append(inner)
         if isinstance(node, ast.Lambda):
             self.expression(node.body, inner, ())
             return
         scope.bind(name, node)
         scope.functions[name] = inner
-        self.found.functions.append((scope, inner))
+        self.seen.functions.append((scope, inner))
         for decorator in node.decorator_list:
             self.decorator(decorator, scope, tests)
             inner.is_static = inner.is_static or terminal(decorator) == "staticmethod"
@@ -239,7 +230,7 @@ class _Walker:
     def decorator(self, node: ast.expr, scope: Scope, tests: Tests) -> None:
         name = terminal(node.func if isinstance(node, ast.Call) else node)
         if name:
-            self.found.decorators.add(name)
+            self.seen.decorators.add(name)
         self.expression(node, scope, tests)
 
     def assign(self, target: ast.expr, value: ast.expr, node: ast.stmt, scope: Scope, tests: Tests) -> None:
@@ -252,34 +243,32 @@ class _Walker:
                 self.expression(target.slice, scope, tests)
                 self.grow(target.value, "item", (target.slice,), value, node.lineno, scope, tests)
             case ast.Attribute():
-                self.found.shadows.append((scope, target))
+                self.seen.shadows.append((scope, target))
                 self.expression(target.value, scope, tests)
-            case ast.Tuple() | ast.List():
-                for part in target.elts:
+            case ast.Tuple(elts=parts) | ast.List(elts=parts):
+                for part in parts:
                     self.assign(part, value, node, scope, tests)
             case ast.Starred():
                 self.assign(target.value, value, node, scope, tests)
-            case _:
-                pass
 
     def name(self, name: str, value: ast.expr, node: ast.stmt, scope: Scope) -> None:
         if name in scope.foreign:
             if isinstance(value, ast.Constant) and value.value is True:
                 scope.sets_flag = True
-            self.found.shrinks.append(Shrink(scope, ast.Name(name, ast.Load()), node.lineno, ()))
+            self.seen.shrinks.append(Shrink(scope, ast.Name(name, ast.Load()), node.lineno, ()))
             return
         if name in scope.params:
-            scope.containers.pop(name, None)  # bound again: which of the two is meant cannot be told
+            scope.containers.pop(name, None)  # bound again: it may be either of the two
             scope.bind(name, value)
             return
-        kind = container_kind(value, self.found.imports)
+        kind = container_kind(value, self.seen.imports)
         if name not in scope.bound and kind and name != "__all__":
             where = {"function": "closure"}.get(scope.kind, scope.kind)
             owner = scope.name
-            found = Container(owner, name, kind, where, node.lineno, node.end_lineno or node.lineno, scope)
-            scope.containers[name] = found
+            container = Container(owner, name, kind, where, node.lineno, node.end_lineno or node.lineno, scope)
+            scope.containers[name] = container
             if where != "closure":
-                self.found.containers.append(found)
+                self.seen.containers.append(container)
         elif name in scope.containers and scope.kind == "function":
             scope.containers.pop(name)
         scope.bind(name, value)
@@ -292,8 +281,6 @@ class _Walker:
                 self.shrink(target, node.lineno, scope, tests)
             case ast.Subscript() as target, _:
                 self.grow(target.value, "item", (target.slice,), node.value, node.lineno, scope, tests)
-            case _:
-                pass
         if isinstance(node.target, ast.Name) and node.target.id not in scope.foreign:
             scope.bind(node.target.id, node.value)
 
@@ -328,24 +315,25 @@ class _Walker:
                 case _:
                     break
             nested = True
-            self.told.add(id(here))
+            self.parts.add(id(here))
         if isinstance(receiver, ast.Name | ast.Attribute) or _is_own_type(receiver):
-            self.found.grows.append(Grow(scope, receiver, operation, keys, value, line, tests, nested))
+            self.seen.grows.append(Grow(scope, receiver, operation, keys, value, line, tests, nested))
 
     def shrink(self, receiver: ast.expr, line: int, scope: Scope, tests: Tests) -> None:
         while True:
             match receiver:
-                case ast.Subscript(value=inner):
-                    receiver = inner
-                case ast.Call(func=ast.Attribute(value=inner, attr="setdefault" | "get" | "values")):
+                case (
+                    ast.Subscript(value=inner)
+                    | ast.Call(func=ast.Attribute(value=inner, attr="setdefault" | "get" | "values"))
+                ):
                     receiver = inner
                 case _:
                     break
         if scope.enclosing_function is not None:
-            self.found.shrinks.append(Shrink(scope, receiver, line, tests))
+            self.seen.shrinks.append(Shrink(scope, receiver, line, tests))
 
     def expression(self, root: ast.expr, scope: Scope, tests: Tests) -> None:
-        """Every call, comparison, lambda and comprehension of an expression, in no order."""
+        """Visit every call, comparison, lambda and comprehension of an expression, in no order."""
         stack: list[ast.AST] = [root]
         while stack:
             node = stack.pop()
@@ -382,29 +370,27 @@ class _Walker:
                 self.caching(node, scope)
             return
         function = scope.enclosing_function
-        self.found.called.setdefault(name, set()).add(function.name if function else "")
+        self.seen.called.setdefault(name, set()).add(function.name if function else "")
         if function is not None:
             function.calls.add(name)
             data = {place for place, value in _given(node) if not _is_constant(value)}
             if data:
-                self.found.given_data.setdefault(name, set()).update(data)
+                self.seen.given_data.setdefault(name, set()).update(data)
         if isinstance(node.func, ast.Attribute):
             receiver = node.func.value
             if name == "cache_clear":
-                self.found.cleared.update(filter(None, [terminal(receiver)]))
-            elif id(node) in self.told:
+                self.seen.cleared.update(filter(None, [terminal(receiver)]))
+            elif id(node) in self.parts:
                 pass
             elif (operation := GROWS.get(name)) is not None and (node.args or node.keywords):
                 keys = (node.args[0],) if node.args and operation in ("setdefault", "add") else ()
                 value = node.args[-1] if node.args else node.keywords[0].value
                 self.grow(receiver, operation, keys, value, node.lineno, scope, tests)
-            elif name in ("setattr", "__setattr__") and len(node.args) > 1:
-                self.setattr(node.args[0], node.args[1], scope)
-        elif name == "setattr" and len(node.args) > 1:
+        if name in ("setattr", "__setattr__") and len(node.args) > 1:
             self.setattr(node.args[0], node.args[1], scope)
         self.caching(node, scope)
         if node.args and isinstance(node.args[0], ast.Name | ast.Attribute):
-            whole = dotted(node.func, self.found.imports) or ""
+            whole = dotted(node.func, self.seen.imports) or ""
             if whole in _HEAP and len(node.args) > 1:
                 self.grow(node.args[0], _HEAP[whole], (), node.args[1], node.lineno, scope, tests)
             elif whole in _UNHEAP or any(word in name.lower() for word in _EVICTS):
@@ -413,12 +399,12 @@ class _Walker:
     def setattr(self, owner: ast.expr, name: ast.expr, scope: Scope) -> None:
         """``object.__setattr__(self, "x", {})`` is ``self.x = {}`` in a class that is frozen."""
         if isinstance(name, ast.Constant) and isinstance(name.value, str):
-            self.found.shadows.append((scope, ast.Attribute(owner, name.value, ast.Store())))
+            self.seen.shadows.append((scope, ast.Attribute(owner, name.value, ast.Store())))
 
     def caching(self, node: ast.Call, scope: Scope) -> None:
         func = node.func.func if isinstance(node.func, ast.Call) else node.func
-        if (dotted(func, self.found.imports) or "").startswith(_CACHING):
-            self.found.caching.append((scope, node))
+        if (dotted(func, self.seen.imports) or "").startswith(_CACHING):
+            self.seen.caching.append((scope, node))
 
     def compare(self, node: ast.Compare, scope: Scope, tests: Tests) -> None:
         """``len(X) > N``: somebody looks at how large it is."""

@@ -1,8 +1,8 @@
-"""Caches that cannot grow without a bound: by entries, by bytes, or both; least recently used first, or by time.
+"""A cache bounded by entries, by bytes, or both, which forgets the entry that was used least recently.
 
 A hit takes no lock: each operation on the dictionary is one step for CPython with its GIL, and a race that is lost is a
-``KeyError`` that is handled. From the first key on whose hash or comparison is Python code (a UUID, a dataclass), it
-takes its lock for whatever changes its order. So it does where two figures are kept in step.
+``KeyError`` that is handled. From the first key whose hash or comparison is Python code (a UUID, a dataclass), every
+operation that changes the order takes the lock. So does every write that keeps two figures in step.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ import threading
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, SupportsIndex, TypeVar, overload
 
 from hotpath.caching.mapping import ForgetfulMapping, K, V
 from hotpath.caching.sizing import ENTRY_BYTES, Sizer, is_simple, weigh
 from hotpath.errors import DeclarationError
+from hotpath.process import after_fork
 
 D = TypeVar("D")
 
 DEFAULT_ENTRIES = 1024
 
-
 _MISSING: Any = object()
 
 
 class LRUCache(ForgetfulMapping[K, V], Generic[K, V]):
-    """A mapping that forgets what was used least recently, as ``cachetools.LRUCache`` and safe for threads.
+    """A mapping that forgets the entry used least recently, as ``cachetools.LRUCache`` does, and is safe for threads.
 
-    At most ``max_entries``, and with ``max_bytes`` at most so many bytes as ``sizer(key, value)`` counts them (keys,
-    values and what an entry costs). An item above the maximum is not stored, and that is no error. ``name`` is what
-    metrics call it. Raises ``DeclarationError`` without any bound.
+    It holds at most ``max_entries``, and with ``max_bytes`` at most that many bytes, which ``sizer(key, value)`` counts
+    (160 are added for each entry). An item above the maximum is not stored, and that is no error. ``name`` is its
+    label in metrics. Raises ``DeclarationError`` without any bound.
     """
 
     def __init__(
@@ -61,7 +61,10 @@ class LRUCache(ForgetfulMapping[K, V], Generic[K, V]):
         self._touch = self._data.move_to_end
         self._lock = threading.RLock()
         self._is_locked = False
-        _register(self)
+        _registry.add(self)
+
+    def __del__(self) -> None:
+        _registry.retire(self)
 
     # Reading
 
@@ -112,9 +115,15 @@ class LRUCache(ForgetfulMapping[K, V], Generic[K, V]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {len(self)} of {self.max_entries} entries)"
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be copied or pickled, since its lock and its registration cannot:"
+            " make a new one and update() it with dict(cache.items())"
+        )
+
     @property
     def bytes(self) -> int:
-        """What the entries count for; without ``max_bytes`` nobody counts and it is 0."""
+        """Bytes of all entries; 0 without ``max_bytes``, where they are not counted."""
         return self._bytes
 
     @property
@@ -154,7 +163,7 @@ class LRUCache(ForgetfulMapping[K, V], Generic[K, V]):
             pass  # cleared, or taken out, by another thread
 
     def _store(self, key: K, value: V, held: Any) -> None:
-        """Store where bytes are counted too. What goes is let go of after the lock: its ``__del__`` may do anything."""
+        """Store where bytes are counted too. Evicted values are freed after the lock: a ``__del__`` may do anything."""
         weight = self._weigh(key, value)
         with self._lock:
             if not is_simple(key):
@@ -171,10 +180,12 @@ class LRUCache(ForgetfulMapping[K, V], Generic[K, V]):
             self._bytes += weight
 
     def _lock_always(self) -> None:
-        """From now on a hit takes the lock too: moving a key runs Python code, in which another thread may move one."""
-        if self._is_locked:
-            return
-        self._is_locked = True
+        """Take the lock for each hit from now on: moving a key runs Python code, and another thread may move one."""
+        if not self._is_locked:
+            self._is_locked = True
+            self._lock_touch()
+
+    def _lock_touch(self) -> None:
         move, lock = self._data.move_to_end, self._lock
 
         def touch(key: K) -> None:
@@ -182,6 +193,16 @@ class LRUCache(ForgetfulMapping[K, V], Generic[K, V]):
                 move(key)
 
         self._touch = touch  # type: ignore[assignment]  # nobody gives ``last``
+
+    def _restart_after_fork(self) -> None:
+        """Begin empty where a thread of the parent has the lock: it left a write half done, and never gives it back."""
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+            return
+        self._lock = threading.RLock()
+        if self._is_locked:
+            self._lock_touch()
+        self.clear()
 
     def _weigh(self, key: K, value: V) -> int:
         weight = self._sizer(key, value)
@@ -192,14 +213,14 @@ class LRUCache(ForgetfulMapping[K, V], Generic[K, V]):
         return weight + ENTRY_BYTES
 
     def _take(self, key: K) -> Any:
-        """Take a key out where it is there; what was held. The lock must be held."""
+        """Take a key out and return what was held, or ``_MISSING``. The caller has the lock."""
         value = self._data.pop(key, _MISSING)
         if value is not _MISSING and self.max_bytes is not None:
             self._bytes -= self._weights.pop(key)
         return value
 
     def _evict(self) -> tuple[K, V]:
-        """Take out what was used least recently. The lock must be held, and there must be an entry."""
+        """Take out the entry that was used least recently. The caller has the lock, and there is an entry."""
         key, value = self._data.popitem(last=False)
         if self.max_bytes is not None:
             self._bytes -= self._weights.pop(key)
@@ -223,14 +244,14 @@ class LRUCache(ForgetfulMapping[K, V], Generic[K, V]):
         return default
 
     def popitem(self) -> tuple[K, V]:
-        """Take out what was used least recently. Raises ``KeyError`` where there is nothing."""
+        """Take out the entry that was used least recently. Raises ``KeyError`` when the cache is empty."""
         with self._lock:
             if not self._data:
                 raise KeyError(f"{type(self).__name__} is empty")
             return self._evict()
 
     def setdefault(self, key: K, default: Any = None) -> Any:
-        """The value, or ``default``, which is then stored; one of many threads stores its own, and all get that."""
+        """The value, or ``default``, which is then stored. Of many threads one stores its own, and all get that."""
         with self._lock:
             value = self.get(key, _MISSING)
             if value is not _MISSING:
@@ -245,10 +266,10 @@ class LRUCache(ForgetfulMapping[K, V], Generic[K, V]):
             self._data.clear()
             self._weights.clear()
             self._bytes = 0
-        del gone  # after the lock: what is let go of may do anything
+        del gone  # after the lock: a ``__del__`` may do anything
 
     def shrink(self, fraction: float) -> int:
-        """Keep at most ``fraction`` of what the maximum allows; the bytes that were let go of, as far as is known."""
+        """Keep at most ``fraction`` of the maximum. Returns the bytes freed, an estimate without ``max_bytes``."""
         if not 0 <= fraction <= 1:
             raise DeclarationError(f"shrink({fraction!r}): write the share that may stay, 0 to 1")
         gone: list[tuple[K, V]] = []
@@ -266,35 +287,64 @@ class LRUCache(ForgetfulMapping[K, V], Generic[K, V]):
         return sum(weigh(key, value) + ENTRY_BYTES for key, value in sample) * len(gone) // len(sample)
 
 
-_caches: weakref.WeakValueDictionary[int, LRUCache[Any, Any]] = weakref.WeakValueDictionary()
-_caches_lock = threading.RLock()  # what is collected meanwhile may make a cache in its __del__
+# Names of caches that are gone whose counters are kept: caches that are named one by one must not fill memory.
+MAX_RETIRED_NAMES = 1000
 
 
-def _register(cache: LRUCache[Any, Any]) -> None:
-    with _caches_lock:
-        _caches[id(cache)] = cache
+class _Registry:
+    """Every cache of this process, weakly, and the counters of those that are gone: counters never fall.
+
+    A mapping has no hash, so caches are known by their ids.
+    """
+
+    def __init__(self) -> None:
+        self._caches: weakref.WeakValueDictionary[int, LRUCache[Any, Any]] = weakref.WeakValueDictionary()
+        self._lock = threading.RLock()  # a ``__del__`` that runs meanwhile may make or end a cache
+        self._retired: dict[str, Counter[str]] = {}
+        after_fork.register(self)
+
+    def add(self, cache: LRUCache[Any, Any]) -> None:
+        with self._lock:
+            self._caches[id(cache)] = cache
+
+    def retire(self, cache: LRUCache[Any, Any]) -> None:
+        with self._lock:
+            if self._caches.pop(id(cache), cache) is not cache or "_data" not in vars(cache):
+                return  # __init__ refused its options
+            if cache.name in self._retired or len(self._retired) < MAX_RETIRED_NAMES:
+                self._retired.setdefault(cache.name, Counter()).update(_counters(cache))
+
+    def stats(self) -> dict[str, Counter[str]]:
+        with self._lock:
+            by_name = {name: Counter(counters) for name, counters in self._retired.items()}
+            caches = self.all()
+        for cache in caches:
+            figures = by_name.setdefault(cache.name, Counter())
+            figures.update(_counters(cache), entries=len(cache._data), bytes=cache.bytes)
+        return by_name
+
+    def all(self) -> list[LRUCache[Any, Any]]:
+        with self._lock:
+            return list(self._caches.values())
+
+    def restart_after_fork(self) -> None:
+        self._lock = threading.RLock()
+        for cache in self.all():
+            cache._restart_after_fork()
+
+
+_registry = _Registry()
 
 
 def registered() -> list[LRUCache[Any, Any]]:
     """Every cache there is, for metrics and for the guard."""
-    with _caches_lock:
-        return list(_caches.values())
-
-
-def shrink_all(fraction: float) -> int:
-    """Shrink every cache; the bytes that were let go of."""
-    return sum(cache.shrink(fraction) for cache in registered())
+    return _registry.all()
 
 
 def stats() -> Mapping[str, Mapping[str, int]]:
-    """Entries, bytes, hits, misses and evictions by name; caches of one name are counted together."""
-    found: dict[str, Counter[str]] = {}
-    for cache in registered():
-        found.setdefault(cache.name, Counter()).update(
-            entries=len(cache._data),
-            bytes=cache.bytes,
-            hits=cache.hits,
-            misses=cache.misses,
-            evictions=cache.evictions,
-        )
-    return found
+    """Entries, bytes, hits, misses and evictions by name; caches of one name are counted together, also when gone."""
+    return _registry.stats()
+
+
+def _counters(cache: LRUCache[Any, Any]) -> dict[str, int]:
+    return {"hits": cache.hits, "misses": cache.misses, "evictions": cache.evictions}

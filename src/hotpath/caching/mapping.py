@@ -1,4 +1,4 @@
-"""Views of a mapping that forgets: what goes between the key and its value is left out, and is no ``KeyError``."""
+"""A mapping whose views leave out an entry that goes between its key and its value, where others raise ``KeyError``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class ForgetfulMapping(MutableMapping[K, V], Generic[K, V]):
     """A mapping whose entries go by themselves: another thread needs their room, or their time is over."""
 
     def items(self) -> ItemsView[K, V]:
-        """(key, value) of what is there; each counts as a use."""
+        """(key, value) of each entry, which counts as a use."""
         return _Items(self)
 
     def values(self) -> ValuesView[V]:
-        """The values of what is there; each counts as a use."""
+        """The value of each entry, which counts as a use."""
         return _Values(self)
 
 

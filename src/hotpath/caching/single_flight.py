@@ -1,4 +1,4 @@
-"""One call in flight for each key: whoever else wants it waits for that one.
+"""One call in flight for each key: other callers of that key wait for it.
 
 A leader that raises, is cancelled or dies frees its waiters; one of them calls again. Threads wait for
 threads, tasks for tasks of their own event loop, so nobody waits for a loop that is gone.
@@ -6,153 +6,123 @@ threads, tasks for tasks of their own event loop, so nobody waits for a loop tha
 
 from __future__ import annotations
 
-import asyncio
-import importlib
-import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import anyio
 import anyio.lowlevel
 
+from hotpath.process import after_fork
+
 T = TypeVar("T")
+E = TypeVar("E", threading.Event, anyio.Event)
 
 
 @dataclass(slots=True)
-class _Flight:
-    """A call that is made by ``thread`` of process ``pid``; ``value`` or ``error`` is what came of it."""
+class _Flight(Generic[E]):
+    """A call that is made by ``owner``, a thread or a task. Waiters wait for ``landed``.
 
-    is_second: bool = False
-    thread: int = field(default_factory=threading.get_ident)
-    pid: int = field(default_factory=os.getpid)
-    landed: threading.Event = field(default_factory=threading.Event)
+    ``value`` or ``error`` is its outcome; a cancelled one has neither. ``is_second`` when it was made after a failure.
+    """
+
+    landed: E
+    owner: int
+    is_second: bool
     value: tuple[Any] | None = None
     error: Exception | None = None
 
+    def outcome(self) -> tuple[Any] | None:
+        """The value, or None where the waiter may call again. Raises the error of a second call."""
+        if self.error is not None and self.is_second:
+            raise self.error.with_traceback(None)  # each raise would add its frames, and keep them alive
+        return self.value
 
-class SingleFlight(Generic[T]):
-    """For plain functions and threads."""
+
+class _Flights(Generic[E]):
+    """The calls in flight by key. A child of fork(2) begins without any: it has none of its parent's threads."""
 
     def __init__(self) -> None:
-        self._flights: dict[Hashable, _Flight] = {}
+        self._by_key: dict[Hashable, _Flight[E]] = {}
+        after_fork.register(self)
+
+    def restart_after_fork(self) -> None:
+        """Forget the parent's calls."""
+        self._by_key = {}
+
+    @contextmanager
+    def _leading(self, key: Hashable, flight: _Flight[E]) -> Iterator[None]:
+        """Around the call itself: however it ends, waiters are freed."""
+        try:
+            yield
+        except Exception as error:
+            flight.error = error
+            raise
+        finally:
+            if self._by_key.get(key) is flight:
+                del self._by_key[key]
+            flight.landed.set()
+
+
+class SingleFlight(_Flights[threading.Event], Generic[T]):
+    """For plain functions and threads."""
 
     def call(self, key: Hashable, function: Callable[[], T], *, timeout_seconds: float | None = None) -> T:
         """What ``function`` returns, or what the call that was in flight already returned.
 
-        When that raises, one of those who waited calls a second time; what it raises is raised to the others too, so
+        When that raises, one of its waiters makes a second call; what that raises is raised to the others too, so
         that a crowd costs a failing backend two calls and no more. Raises ``TimeoutError`` after waiting.
         """
+        thread = threading.get_ident()
         has_seen_failure = False
         while True:
-            own = _Flight(has_seen_failure)
-            flight = self._flights.setdefault(key, own)
+            own = _Flight(threading.Event(), thread, has_seen_failure)
+            flight = self._by_key.setdefault(key, own)
             if flight is own:
-                return self._lead(key, own, function)
-            if flight.pid != own.pid:  # it came over fork(2), and its leader did not
-                self._flights.pop(key, None)
-                continue
-            if flight.thread == own.thread:  # the function asks for itself
+                with self._leading(key, own):
+                    value = function()
+                    own.value = (value,)
+                return value
+            if flight.owner == thread:  # the function asks for itself
                 return function()
             if not flight.landed.wait(timeout_seconds):
                 raise TimeoutError(f"the call for {key!r} that was in flight did not end in {timeout_seconds:g} s")
-            if flight.value is not None:
-                value: T = flight.value[0]
-                return value
-            if flight.error is not None:
-                if flight.is_second:
-                    raise flight.error.with_traceback(None)  # each raise would add its frames, and keep them alive
-                has_seen_failure = True
+            outcome = flight.outcome()
+            if outcome is not None:
+                return outcome[0]  # type: ignore[no-any-return]
+            has_seen_failure = has_seen_failure or flight.error is not None
 
     def is_in_flight(self, key: Hashable) -> bool:
         """Whether a call for this key is being made."""
-        return key in self._flights
-
-    def _lead(self, key: Hashable, flight: _Flight, function: Callable[[], T]) -> T:
-        try:
-            value = function()
-            flight.value = (value,)
-            return value
-        except Exception as error:
-            flight.error = error
-            raise
-        finally:
-            if self._flights.get(key) is flight:
-                del self._flights[key]
-            flight.landed.set()
+        return key in self._by_key
 
 
-@dataclass(slots=True)
-class _Task:
-    """A call that is made by a task; ``value`` or ``error`` is what came of it. A cancelled one has neither."""
-
-    owner: int
-    is_second: bool = False
-    landed: anyio.Event = field(default_factory=lambda: anyio.Event())  # noqa: PLW0108  to load it later
-    value: tuple[Any] | None = None
-    error: Exception | None = None
-
-
-class AsyncSingleFlight(Generic[T]):
-    """For coroutine functions, on asyncio and trio."""
-
-    def __init__(self) -> None:
-        self._flights: dict[Hashable, _Task] = {}
-
-    def is_in_flight(self, key: Hashable) -> bool:
-        """Whether a call for this key is being made in this event loop."""
-        return (anyio.lowlevel.current_token(), key) in self._flights
+class AsyncSingleFlight(_Flights[anyio.Event], Generic[T]):
+    """For coroutine functions, on asyncio and trio; each event loop has its own calls."""
 
     async def call(self, key: Hashable, function: Callable[[], Awaitable[T]]) -> T:
-        """What ``function`` returns, or what the call that was in flight in this event loop already returned.
-
-        A failure is shared as ``SingleFlight`` does it.
-        """
-        loop = anyio.lowlevel.current_token()
+        """As ``SingleFlight.call``, for the tasks of this event loop."""
+        place = (anyio.lowlevel.current_token(), key)
         task = anyio.get_current_task().id
         has_seen_failure = False
         while True:
-            own = _Task(task, has_seen_failure)
-            flight = self._flights.setdefault((loop, key), own)
+            own = _Flight(anyio.Event(), task, has_seen_failure)
+            flight = self._by_key.setdefault(place, own)
             if flight is own:
-                return await self._lead((loop, key), own, function)
+                with self._leading(place, own):
+                    value = await function()
+                    own.value = (value,)
+                return value
             if flight.owner == task:  # the function asks for itself
                 return await function()
             await flight.landed.wait()
-            if flight.value is not None:
-                found: T = flight.value[0]
-                return found
-            if flight.error is not None:
-                if flight.is_second:
-                    raise flight.error.with_traceback(None)
-                has_seen_failure = True
+            outcome = flight.outcome()
+            if outcome is not None:
+                return outcome[0]  # type: ignore[no-any-return]
+            has_seen_failure = has_seen_failure or flight.error is not None
 
-    async def _lead(self, place: Hashable, flight: _Task, function: Callable[[], Awaitable[T]]) -> T:
-        try:
-            value = await function()
-            flight.value = (value,)
-            return value
-        except Exception as error:
-            flight.error = error
-            raise
-        finally:
-            if self._flights.get(place) is flight:
-                del self._flights[place]
-            flight.landed.set()
-
-
-# An event loop refers to its tasks weakly; one that nobody holds may vanish half-way.
-_beside: set[asyncio.Task[None]] = set()
-
-
-def run_beside(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Start a coroutine that nobody waits for, on the event loop that runs; it must not raise."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        importlib.import_module("trio").lowlevel.spawn_system_task(function)
-        return
-    task = loop.create_task(function())
-    _beside.add(task)
-    task.add_done_callback(_beside.discard)
+    def is_in_flight(self, key: Hashable) -> bool:
+        """Whether a call for this key is being made in this event loop."""
+        return (anyio.lowlevel.current_token(), key) in self._by_key

@@ -1,4 +1,4 @@
-"""Entries that end after a time, too."""
+"""A bounded cache whose entries also end after a time."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ from hotpath.caching.mapping import K, V
 from hotpath.caching.sizing import Sizer
 from hotpath.errors import DeclarationError
 
-# Expired entries that one call takes out at most.
+# Lifetimes in seconds: shorter than a call takes, and longer than three centuries, are mistakes, and floats end there.
+MIN_TTL = 1e-6
+MAX_TTL = 1e10
+
+# Maximum expired entries that one call takes out.
 SWEEP_ENTRIES = 16
 
-
+# Hits take out expired entries once in this time; misses and writes always do.
 SWEEP_SECONDS = 1.0
 
-
-# Into so many steps a lifetime is divided; what has expired is let go of so much later at most.
+# Steps of a lifetime. An expired entry is freed at most one step later.
 TICKS = 64
 
 
 class TTLCache(LRUCache[K, V]):
     """An ``LRUCache`` whose entries end after ``ttl`` seconds too, as ``cachetools.TTLCache`` and safe for threads.
 
-    ``jitter`` shortens each lifetime by up to that share, so that what came together does not end together. ``clock``
-    gives seconds and never goes back. What has expired is never returned; reads and writes take it out, a few each.
-    Raises ``DeclarationError``.
+    ``jitter`` shortens each lifetime by up to that share, so that entries stored together do not end together.
+    ``clock`` gives seconds and never goes back. An expired entry is never returned; reads and writes take out a few
+    each. Raises ``DeclarationError``.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class TTLCache(LRUCache[K, V]):
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        _check_ttl(ttl)
+        check_ttl(ttl)
         if not 0 <= jitter < 1:
             raise DeclarationError(f"jitter={jitter!r}: write a share of the lifetime, 0.1 say")
         super().__init__(max_entries, max_bytes, sizer=sizer, name=name)
@@ -54,11 +57,9 @@ class TTLCache(LRUCache[K, V]):
         self._jitter = jitter
         self._clock = clock
         self._chance = chance
-        # What is held of a key is its value and when it ends.
-        self._data: OrderedDict[K, Any] = OrderedDict()
-        self._touch = self._data.move_to_end
-        # The keys by when they end, in ticks, and a heap of those ticks: eight bytes an entry. A key that was stored
-        # anew or taken out meanwhile is passed over.
+        self._data: OrderedDict[K, Any]  # key → (value, the time at which it ends)
+        # Keys by the tick in which they end, and a heap of those ticks: eight bytes an entry. A key that was stored
+        # again or taken out meanwhile is skipped.
         self._tick = ttl / TICKS
         self._ending: dict[int, list[K]] = {}
         self._ticks: list[int] = []
@@ -112,9 +113,9 @@ class TTLCache(LRUCache[K, V]):
         return super().__iter__()
 
     def set(self, key: K, value: V, ttl: float | None = None) -> None:
-        """Store with a lifetime of its own: a negative result, say, shorter than the others."""
+        """Store with a lifetime of its own: a shorter one for a negative result, say."""
         if ttl is not None:
-            _check_ttl(ttl)
+            check_ttl(ttl)
         now = self._clock()
         self._sweep(now)
         lifetime = self.ttl if ttl is None else ttl
@@ -129,8 +130,8 @@ class TTLCache(LRUCache[K, V]):
             self._queue(key, now + lifetime)
             if self._queued > 2 * len(self._data) + 64:
                 self._forget_queue()
-                for one, (_, ends) in self._data.items():
-                    self._queue(one, ends)
+                for queued, (_, ends) in self._data.items():
+                    self._queue(queued, ends)
 
     def _queue(self, key: K, ends: float) -> None:
         tick = int(ends / self._tick)
@@ -149,15 +150,6 @@ class TTLCache(LRUCache[K, V]):
     def __setitem__(self, key: K, value: V) -> None:
         self.set(key, value)
 
-    def setdefault(self, key: K, default: Any = None) -> Any:
-        """The value, or ``default``, which is then stored."""
-        with self._lock:
-            value = self.get(key, _MISSING)
-            if value is not _MISSING:
-                return value
-            self.set(key, default)
-            return default
-
     def _take(self, key: K) -> Any:
         held = super()._take(key)
         return held if held is _MISSING else held[0] if held[1] > self._clock() else _MISSING
@@ -167,7 +159,7 @@ class TTLCache(LRUCache[K, V]):
         return key, held[0]  # type: ignore[index]
 
     def popitem(self) -> tuple[K, V]:
-        """Take out what was used least recently of what has not expired."""
+        """Take out the entry that was used least recently, of those that have not expired."""
         self.expire()
         return super().popitem()
 
@@ -178,7 +170,7 @@ class TTLCache(LRUCache[K, V]):
             super().clear()
 
     def expire(self, now: float | None = None) -> list[tuple[K, V]]:
-        """Take out everything that has expired by now, and return it, as cachetools does."""
+        """Take out every entry that has expired by ``now``, and return them, as cachetools does."""
         now = self._clock() if now is None else now
         with self._lock:
             gone = self._sweep(now, sys.maxsize)
@@ -190,7 +182,7 @@ class TTLCache(LRUCache[K, V]):
         return gone
 
     def _sweep(self, now: float, most: int = SWEEP_ENTRIES) -> list[tuple[K, V]]:
-        """Take out what ended before the tick of ``now``."""
+        """Take out at most ``most`` entries that ended before the tick of ``now``."""
         self._sweep_at = now + SWEEP_SECONDS
         gone: list[tuple[K, V]] = []
         this = int(now / self._tick)
@@ -211,6 +203,7 @@ class TTLCache(LRUCache[K, V]):
         return gone
 
 
-def _check_ttl(ttl: float) -> None:
-    if not isinstance(ttl, int | float) or not 0 < ttl < float("inf"):
-        raise DeclarationError(f"ttl={ttl!r}: write the seconds that an entry lives, more than 0")
+def check_ttl(ttl: float) -> None:
+    """Raise ``DeclarationError`` for what is no lifetime."""
+    if not isinstance(ttl, int | float) or not MIN_TTL <= ttl <= MAX_TTL:
+        raise DeclarationError(f"ttl={ttl!r}: write the seconds that an entry lives, {MIN_TTL:g} to {MAX_TTL:g}")

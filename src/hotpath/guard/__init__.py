@@ -2,8 +2,9 @@
 
 from hotpath.guard.alarms import Alarm
 from hotpath.guard.guard import MemoryGuard
-from hotpath.guard.memory_log import MemoryLog
 from hotpath.guard.priorities import Priority
+from hotpath.guard.recycling import Recycle
+from hotpath.guard.sampling import Sampling
 from hotpath.guard.states import Level, Thresholds
 
-__all__ = ["Alarm", "Level", "MemoryGuard", "MemoryLog", "Priority", "Thresholds"]
+__all__ = ["Alarm", "Level", "MemoryGuard", "Priority", "Recycle", "Sampling", "Thresholds"]

@@ -1,11 +1,10 @@
-"""Who may go on to the app: asked by every request that no hot page answers, told by the guard's thread what holds.
+"""Who may go on to the app: asked by every request that no hot page answers, updated by the guard's thread.
 
 While nothing is wrong the question is one attribute, ``open``. All else is decided here by what the last sample left.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -16,9 +15,8 @@ from hotpath.guard.priorities import Priorities, Priority, local_path
 from hotpath.guard.refusal import Refusal, Refusals
 from hotpath.guard.route_costs import RouteCosts, route_of
 from hotpath.guard.states import Position, State, Thresholds, seconds_to_leave
+from hotpath.log import logger
 from hotpath.types import Header, Scope
-
-logger = logging.getLogger("hotpath")
 
 # A body is read into memory once at least, and parsed into something larger.
 BODY_SHARE: Final = 0.5
@@ -34,7 +32,7 @@ _CONCURRENCY_SECONDS: Final = 0.5
 LASTING_SECONDS: Final = 60.0
 
 # So many refusals a second close their connection. A new one costs a server three times what the refusal does, so who
-# sends thousands must not be told to open as many; what is kept of the closing is that idle connections go.
+# sends thousands must not have to open as many; idle connections are still closed.
 CLOSES_PER_SECOND: Final = 100
 
 _WITHOUT_BODY: Final = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -85,7 +83,6 @@ class Admission:
         thresholds: Thresholds,
         *,
         readiness: Collection[str],
-        blind_in_flight: int,
         clock: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
@@ -104,7 +101,6 @@ class Admission:
         self._priorities = priorities
         self._thresholds = thresholds
         self._readiness = frozenset(readiness)
-        self._blind_in_flight = blind_in_flight
         self._clock = clock
         self._chance = chance
         self._state = State.NORMAL
@@ -114,8 +110,7 @@ class Admission:
         self._reserved: dict[int, _Flight] = {}
         # Those that ran at the last sample; the guard's thread's own.
         self._seen: dict[int, _Flight] = {}
-        self._streams = 0
-        self._sockets = 0
+        self._streams = self._sockets = 0
         self._before = (0, 0)
         self._most_in_flight: int | None = None
         self._adapted = float("-inf")
@@ -126,7 +121,7 @@ class Admission:
     def enter(self, scope: Scope, *, is_hot: bool = False) -> Refusal | None:
         """Let a request in, or say how to refuse it. ``is_hot``: its path is a hot page's whose bytes are missing."""
         flights = self.open
-        if flights is not None and scope["type"] == "http" and scope["method"] == "GET":
+        if flights is not None and scope["type"] == "http" and scope["method"] == "GET" and not len(self.costs):
             flights[id(scope)] = scope
             return None
         refused = self._decide(scope, is_hot)
@@ -160,7 +155,7 @@ class Admission:
         return len(self.flights)
 
     def _requests(self) -> int:
-        """Of those the ones that come and go, so neither WebSockets nor streams, as many as the last sample found."""
+        """Requests without WebSockets and streams, which the last sample counted."""
         return len(self.flights) - self._sockets - self._streams
 
     def refusal(self, scope: Scope, reason: str) -> Refusal:
@@ -205,11 +200,15 @@ class Admission:
 
     def learn(self, at: float) -> None:
         """What each request in the app has taken so far: the growth since it came, shared among all that run."""
-        running = [one for one in self._seen.values() if one.scope["type"] == "http" and at - one.at < LASTING_SECONDS]
-        for one in running:
-            taken = self._grown(one.before) // len(running)
+        running = [
+            flight
+            for flight in self._seen.values()
+            if flight.scope["type"] == "http" and at - flight.at < LASTING_SECONDS
+        ]
+        for flight in running:
+            taken = self._grown(flight.before) // len(running)
             if taken > 0:
-                self.costs.note(route_of(one.scope["method"], one.scope["path"]), taken, at)
+                self.costs.note(route_of(flight.scope["method"], flight.scope["path"]), taken, at)
 
     def _follow_flights(self, at: float) -> None:
         seen = {}
@@ -218,7 +217,9 @@ class Admission:
             # An id comes again with another scope.
             seen[key] = known if known is not None and known.scope is scope else _Flight(scope, at, self._before)
         self._seen = seen
-        self._streams = sum(one.scope["type"] == "http" and at - one.at >= LASTING_SECONDS for one in seen.values())
+        self._streams = sum(
+            flight.scope["type"] == "http" and at - flight.at >= LASTING_SECONDS for flight in seen.values()
+        )
 
     def _grown(self, before: tuple[int, int]) -> int:
         """What the requests of this process took since then: no more than the process grew, since the other workers of
@@ -239,7 +240,7 @@ class Admission:
         try:
             return self._priorities.of(scope)
         except Exception:
-            # A function of the user's: what it cannot tell is a read like any other.
+            # A function of the user's; a request that it fails on is a read like any other.
             self.errors += 1
             if self.errors == 1:
                 logger.exception("priority= failed on a request, which counts as P2; later failures are only counted")
@@ -277,7 +278,7 @@ class Admission:
         if priority <= Priority.P1 or state in (State.NORMAL, State.TRIM):
             return None
         if state is State.BLIND:
-            return (503, "blind") if self._requests() >= self._blind_in_flight else None
+            return (503, "blind") if self._requests() >= self._thresholds.blind_in_flight else None
         if state is not State.SHED:
             return 503, state.name.lower()
         if self._chance() < (self._chances.p2 if priority is Priority.P2 else self._chances.p3):
@@ -292,9 +293,9 @@ class Admission:
         if not cost:
             return None
         promised = sum(
-            max(0, one.reserved - max(0, self._grown(one.before)))
-            for one in self._reserved.values()
-            if at - one.at < LASTING_SECONDS
+            max(0, flight.reserved - max(0, self._grown(flight.before)))
+            for flight in self._reserved.values()
+            if at - flight.at < LASTING_SECONDS
         )
         if cost + promised > self._headroom:
             return 503, "cost"

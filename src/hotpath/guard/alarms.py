@@ -1,58 +1,71 @@
-"""What a person should know of a guard, told in a thread of its own: a webhook may take longer than a leak."""
+"""Alarms of a guard, sent by a thread of their own: a webhook may take longer than a leak."""
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
-logger = logging.getLogger("hotpath")
+from hotpath.errors import DeclarationError
+from hotpath.log import logger
+from hotpath.options import is_plain
 
-# Where telling hangs for good, the newest of them wait.
-WAITING_MAXIMUM: Final = 100
+# Where the function hangs for good, the newest alarms wait.
+MAX_WAITING: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something that a person should know: ``kind`` is a state (shed, brake, drain, blind), stuck (it should leave and
-    may not), suppressed (recycling does not help), usage_80 or usage_90 (of the limit), or calm again."""
+    """Something that needs a person. ``kind`` is usage_80 or usage_90 (percent of the limit), calm (it is over), blind
+    (memory cannot be read), stuck (the process should leave and may not) or suppressed (recycling does not help).
+
+    That requests are refused, or a worker is replaced, is in the log and in the metrics.
+    """
 
     kind: str
     text: str
 
 
 class Alarms:
-    """Calls ``call`` with one alarm after the other; nobody waits for it. Its errors are in the log."""
+    """Calls ``call`` with one alarm after the other; nobody waits for it. Its errors are in the log.
+
+    Raises ``DeclarationError`` for what is no function, or has to be awaited.
+    """
 
     def __init__(self, call: Callable[[Alarm], object] | None) -> None:
+        if call is not None and not is_plain(call):
+            raise DeclarationError(f"alarm={call!r}: write a plain function that takes an Alarm")
         self._call = call
-        self._waiting: deque[Alarm] = deque(maxlen=WAITING_MAXIMUM)
+        self._waiting: deque[Alarm] = deque(maxlen=MAX_WAITING)
         self._lock = threading.Lock()
-        self.is_telling = False
+        self.is_sending = False
 
-    def tell(self, kind: str, text: str) -> None:
+    def fresh(self) -> Self:
+        """The same without what waits, for a forked child."""
+        return type(self)(self._call)
+
+    def send(self, kind: str, text: str) -> None:
         """Return at once."""
         if self._call is None:
             return
         with self._lock:
             self._waiting.append(Alarm(kind, text))
-            if self.is_telling:
+            if self.is_sending:
                 return
-            self.is_telling = True
+            self.is_sending = True
         try:
             threading.Thread(target=self._run, args=(self._call,), name="hotpath-alarm", daemon=True).start()
-        except RuntimeError as error:  # no more threads now: it is told with the next one
-            self.is_telling = False
-            logger.warning("hotpath: alarm %r is not told yet: %s", kind, error)
+        except RuntimeError as error:  # no more threads now: it is sent with the next one
+            self.is_sending = False
+            logger.warning("hotpath: alarm %r is not sent yet: %s", kind, error)
 
     def _run(self, call: Callable[[Alarm], object]) -> None:
         while True:
             with self._lock:
                 if not self._waiting:
-                    self.is_telling = False
+                    self.is_sending = False
                     return
                 alarm = self._waiting.popleft()
             try:
@@ -72,30 +85,30 @@ REPEAT_SECONDS: Final = 24 * 3600 + 60.0
 
 
 class Marks:
-    """What to say of each sample: ``usage_80``, ``usage_90``, ``calm``, and mostly nothing.
+    """Which alarm a sample is: ``usage_80``, ``usage_90``, ``calm``, and mostly none.
 
-    ``calm`` comes once after a process has started too: the one before it may have said the others.
+    ``calm`` comes once after a process has started too: the one before it may have sent the others.
     """
 
     def __init__(self) -> None:
-        self._said: dict[str, float] = {}
+        self._sent_at: dict[str, float] = {}
         self._calm_since: float | None = None
         self._is_calm = False
 
     def note(self, at: float, share: float | None) -> str | None:
-        """The kind of message that is due. ``at`` is in monotonic seconds; no ``share``: it could not be read."""
+        """The kind of alarm that is due. ``at`` is in monotonic seconds; no ``share``: it could not be read."""
         if share is None or share >= CALM_BELOW:
             self._calm_since = None
         elif self._calm_since is None:
             self._calm_since = at
         elif at - self._calm_since >= CALM_SECONDS and not self._is_calm:
             self._is_calm = True
-            self._said.clear()
+            self._sent_at.clear()
             return CALM
         reached = [kind for mark, kind in MARKS if share is not None and share >= mark]
-        if not reached or at - self._said.get(reached[0], float("-inf")) < REPEAT_SECONDS:
+        if not reached or at - self._sent_at.get(reached[0], float("-inf")) < REPEAT_SECONDS:
             return None
-        # The higher one says the lower one too.
-        self._said.update(dict.fromkeys(reached, at))
+        # 90 % includes 80 %.
+        self._sent_at.update(dict.fromkeys(reached, at))
         self._is_calm = False
         return reached[0]

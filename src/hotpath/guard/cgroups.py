@@ -19,7 +19,7 @@ _BLOCK_BYTES = 16 * 1024
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 # A walk through more of them would take longer than a sample may.
-_GROUPS_MAXIMUM = 4096
+_MAX_GROUPS = 4096
 
 # "max" of version 2. Version 1 writes a number near to this one, which no machine's memory reaches either.
 NO_LIMIT = 2**63
@@ -74,7 +74,7 @@ def parse_limit(data: bytes, path: Path) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What of ``memory.stat`` tells what the kernel could take back, in bytes."""
+    """The fields of ``memory.stat`` that say what the kernel could take back, in bytes."""
 
     file: int
     """Page cache on the two lists that the kernel reclaims from; memory of tmpfs and locked pages are not in it."""
@@ -93,12 +93,12 @@ def parse_stat(data: bytes, version: int, path: Path) -> Stat:
     """Raises ``UnreadableMemory`` when the page cache is not in it, or what is in it is no number."""
 
     def count(name: bytes, default: bytes | None = None) -> int:
-        found = _behind(data, name)
-        if found is None:
-            found = default
-        if found is None:
+        value = _behind(data, name)
+        if value is None:
+            value = default
+        if value is None:
             raise UnreadableMemory(path, f"has no line {name.decode('ascii')!r}")
-        return parse_count(found, path)
+        return parse_count(value, path)
 
     if version == 2:
         return Stat(
@@ -108,7 +108,7 @@ def parse_stat(data: bytes, version: int, path: Path) -> Stat:
             count(b"file_dirty") + count(b"file_writeback"),
             NO_LIMIT,
         )
-    # total_… is the group with all below it, as its usage is. Slab is counted in usage but not told of. Kernels
+    # total_… is the group with all below it, as its usage is. Slab is in usage but in no field. Kernels
     # before 4.2 have no dirty and writeback.
     return Stat(
         count(b"total_active_file") + count(b"total_inactive_file"),
@@ -131,8 +131,8 @@ def parse_field(data: bytes, name: bytes, path: Path) -> int:
 
 def _behind(data: bytes, name: bytes) -> bytes | None:
     """What stands behind a name and a space at the start of a line; much faster than to split all lines."""
-    _, found, after = (b"\n" + data).partition(b"\n" + name + b" ")
-    return after.partition(b"\n")[0] if found else None
+    _, match, after = (b"\n" + data).partition(b"\n" + name + b" ")
+    return after.partition(b"\n")[0] if match else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,17 +145,17 @@ class Membership:
 
 def parse_membership(data: bytes, path: Path) -> Membership:
     """/proc/self/cgroup: ``4:memory:/a/b`` for version 1, ``0::/a/b`` for version 2. Raises ``UnreadableMemory``."""
-    found: dict[int, str] = {}
+    paths: dict[int, str] = {}
     for line in filter(None, data.split(b"\n")):
         number, _, rest = line.partition(b":")
         controllers, colon, group = rest.partition(b":")
         if not number.isdigit() or not colon or not group.startswith(b"/") or b"\0" in group:
             raise UnreadableMemory(path, f"{line[:80]!r} is not 'number:controllers:/path'")
         if b"memory" in controllers.split(b","):
-            found[1] = os.fsdecode(group)
+            paths[1] = os.fsdecode(group)
         elif number == b"0" and not controllers:
-            found[2] = os.fsdecode(group)
-    return Membership(found.get(1), found.get(2))
+            paths[2] = os.fsdecode(group)
+    return Membership(paths.get(1), paths.get(2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ def parse_mounts(data: bytes, path: Path) -> list[Mount]:
 
 
 def _unescape(field: bytes) -> str:
-    return os.fsdecode(_OCTAL.sub(lambda found: bytes([int(found[1], 8) & 255]), field))
+    return os.fsdecode(_OCTAL.sub(lambda match: bytes([int(match[1], 8) & 255]), field))
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,8 +240,8 @@ def find_groups(root: Path, membership: bytes, path: Path) -> Groups:
             continue
         try:
             places = _places(root, [mount for mount in mounts if mount.version == version], group_path)
-            found = (_climb(top, own, version) for top, own in places)
-            groups = next(filter(None, found), [])
+            chains = (_climb(top, own, version) for top, own in places)
+            groups = next(filter(None, chains), [])
         except OSError as error:
             raise UnreadableMemory(path, f"leads to a group that cannot be looked at: {error}") from error
         if groups:
@@ -274,7 +274,7 @@ def _places(root: Path, mounts: list[Mount], group_path: str) -> list[tuple[Path
 def _listing(top: Path) -> Path | None:
     """The group from ``top`` down that this process is listed in, of the first few thousand."""
     own = str(os.getpid()).encode("ascii")
-    for directory, _, _ in itertools.islice(os.walk(top), _GROUPS_MAXIMUM):
+    for directory, _, _ in itertools.islice(os.walk(top), _MAX_GROUPS):
         try:
             if own in Path(directory, "cgroup.procs").read_bytes().split():
                 return Path(directory)
@@ -328,7 +328,7 @@ def _is_hierarchical(directory: Path) -> bool:
 
 
 def count_oom_kills(groups: Groups) -> int | None:
-    """How many processes of the own group the kernel has killed for memory; ``None`` where it does not tell."""
+    """How many processes of the own group the kernel has killed for memory; ``None`` where that is not known."""
     if not groups.groups:
         return None
     own = groups.groups[0]

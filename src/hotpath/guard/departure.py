@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -20,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-logger = logging.getLogger("hotpath")
+from hotpath.log import logger
 
 Server = Literal["uvicorn", "gunicorn", "hypercorn", "granian", "unknown"]
 
-# Connections that are kept alive get this share of the time to ask once more and be told to close.
+# Connections that are kept alive get this share of the time to ask once more and get `Connection: close`.
 LINGER_SHARE: Final = 0.5
 # How long after its deadline a process that does not end is ended: connections without traffic, threads that hang.
 FORCE_SECONDS: Final = 5.0

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import sys
 import threading
 import time
-import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from typing import TypeVar
 
 from hotpath.caching.lru import registered
 from hotpath.errors import DeclarationError, HotpathError, UnreadableMemory
@@ -24,19 +23,17 @@ from hotpath.guard.alarms import Alarm, Alarms, Marks
 from hotpath.guard.departure import is_serving
 from hotpath.guard.hard_limit import HardLimit, is_memory_error, is_thread_error
 from hotpath.guard.memory import MemoryReader
-from hotpath.guard.memory_log import MemoryLog
 from hotpath.guard.outlook import Growth, MemoryReading, Outlook, implausible, look_ahead, next_sample_seconds
 from hotpath.guard.priorities import READINESS, Chooser, Priorities, Priority, check_readiness
-from hotpath.guard.recycling import Hindrance, Leave, Recycling
-from hotpath.guard.states import Blank, Position, Signal, State, Thresholds, drain, is_due, step
+from hotpath.guard.recycling import Hindrance, Leave, Recycle, Recycling
+from hotpath.guard.sampling import Sampling
+from hotpath.guard.states import Blank, Position, Signal, State, Thresholds, drain, step, take_in
 from hotpath.guard.systemd import notify, watchdog_seconds
 from hotpath.guard.trimming import Shrink, Trimmer
-from hotpath.options import human_bytes, is_plain, parse_bytes, parse_count, parse_seconds
+from hotpath.log import Once, logger
+from hotpath.options import human_bytes, parse_bytes
+from hotpath.process import after_fork
 from hotpath.types import Scope, Send
-
-__all__ = ["Alarm", "MemoryGuard"]
-
-logger = logging.getLogger("hotpath")
 
 # While requests are in the app, so that what one of them takes is seen before it has given it back, and what is known
 # is not older than 200 ms while one of them blocks the event loop.
@@ -49,127 +46,101 @@ STALLED_SECONDS = 5.0
 UNIQUE_SECONDS = 10.0
 UNIQUE_REST_SECONDS = 60.0
 
+_Options = TypeVar("_Options")
+
 
 class MemoryGuard:
     """Give it to the middleware: ``HotpathMiddleware(app, hot=hot, guard=MemoryGuard(limit="1500MiB"))``.
 
     ``limit`` (bytes, ``"1500MiB"``, ``"1.5G"``: both 1024-based, ``"1500MB"`` is 1000-based) bounds all workers
     together (each by itself where no control group counts them), beside the limits of the group and the machine; the
-    lowest counts. ``floor`` of it is never counted as free; ``reserve`` is what BRAKE keeps for hot pages.
-    ``thresholds`` are the numbers of the state table. ``fastest_growth`` is the bytes a second that are expected at
-    most, which decides how often is looked, between ``least_interval`` and ``most_interval`` seconds.
+    lowest counts. ``thresholds`` are the numbers of the state table; ``reserve`` is what BRAKE keeps for hot pages.
 
     ``priority`` says what matters, as patterns or a function (``priorities.Priorities``); ``readiness`` are the paths
     that answer 503 once the process should get no traffic. ``leave`` says whether something starts a process again
-    that ends: True, False, or ``"auto"``: look. ``drain_seconds`` is the time to finish. After ``recycles`` workers
-    were replaced within ``recycle_window`` seconds without any calm between, nobody leaves any more. While memory
-    cannot be read, at most ``blind_in_flight`` cold requests run. ``hard_limit`` sets ``RLIMIT_DATA``, with
-    ``hard_limit_reserve`` for those who go on. ``memory_log`` is a CSV file to append to; ``alarm`` is called, in a
-    thread of its own, with what a person should know.
+    that ends: True, False, or ``"auto"``: look; ``recycle`` says how it leaves and how often. ``sampling`` says how
+    often memory is read. ``hard_limit`` sets ``RLIMIT_DATA``. ``alarm`` is called, in a thread of its own, with what
+    needs a person.
 
     Raises ``DeclarationError`` for what cannot work.
     """
+
+    # A subclass for tests puts its own time and chance here, before it calls ``__init__``.
+    clock: Callable[[], float] = time.monotonic
+    chance: Callable[[], float] = random.random
 
     def __init__(
         self,
         *,
         limit: int | str | None = None,
         thresholds: Thresholds | None = None,
-        floor: int | str = "8MiB",
         reserve: int | str = "48MiB",
-        fastest_growth: int | str = "100MiB",
-        least_interval: float | str = 0.05,
-        most_interval: float | str = 1.0,
         priority: Mapping[str, Priority | int] | Chooser | None = None,
         readiness: Collection[str] = READINESS,
         leave: Leave = "auto",
-        drain_seconds: float | str = 20.0,
-        recycles: int = 2,
-        recycle_window: float | str = 600.0,
-        blind_in_flight: int = 16,
-        hard_limit: bool = False,
-        hard_limit_reserve: int | str = "32MiB",
-        memory_log: str | os.PathLike[str] | None = None,
         alarm: Callable[[Alarm], object] | None = None,
-        reader: MemoryReader | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
+        hard_limit: bool = False,
+        sampling: Sampling | None = None,
+        recycle: Recycle | None = None,
     ) -> None:
-        self._least = parse_seconds(least_interval, "least_interval", least=0.01)
-        self._most = parse_seconds(most_interval, "most_interval", least=0.01)
-        if not self._least <= self._most <= 10:
-            raise DeclarationError(
-                f"least_interval={self._least:g} and most_interval={self._most:g} are seconds between two samples:"
-                " 0.01 ≤ least ≤ most ≤ 10"
-            )
         check_readiness(readiness)
-        if alarm is not None and not is_plain(alarm):
-            raise DeclarationError(f"alarm={alarm!r}: write a plain function that takes an Alarm")
-        if callable(priority) and not is_plain(priority):
-            raise DeclarationError(f"priority={priority!r}: write a plain function, nobody awaits what it returns")
         if hard_limit and sys.platform != "linux":
             raise DeclarationError("hard_limit=True needs Linux, where RLIMIT_DATA bounds all that a process allocates")
-        if thresholds is not None and not isinstance(thresholds, Thresholds):
-            raise DeclarationError(f"thresholds={thresholds!r}: write Thresholds(shed=Level(.80, .72, 8, 15))")
-        if limit is not None and reader is not None:
-            raise DeclarationError("limit= is for the guard's own reader; write reader=MemoryReader(budget=…)")
+        self.thresholds = _given("thresholds", thresholds, Thresholds, "shed=Level(.80, .72, 8, 15)")
+        sampling = _given("sampling", sampling, Sampling, "most_interval=0.5")
+        options = _given("recycle", recycle, Recycle, "drain_seconds=10")
         budget = None if limit is None else parse_bytes(limit, "limit")
-        self.thresholds = thresholds or Thresholds()
-        self.reader = reader or MemoryReader(budget=budget)
+        self._floor = parse_bytes(sampling.floor, "floor")
+        self._fastest_growth = parse_bytes(sampling.fastest_growth, "fastest_growth")
+        self._least, self._most = sampling.least_seconds, sampling.most_seconds
+        self.reader = self.make_reader(budget)
         self.reader.check_budget()
-        self._floor = parse_bytes(floor, "floor")
         if budget is not None and self._floor >= budget:
             raise DeclarationError(
-                f"floor={floor!r} is never counted as free, and limit={limit!r} is no more than that"
+                f"floor={sampling.floor!r} is never counted as free, and limit={limit!r} is no more than that"
             )
         self._reserve = parse_bytes(reserve, "reserve")
-        self._fastest_growth = parse_bytes(fastest_growth, "fastest_growth")
-        self._make_recycling: Callable[[], Recycling] = lambda: Recycling(
-            leave=leave, recycles=recycles, window_seconds=recycle_window, drain_seconds=drain_seconds, clock=clock
-        )
-        self._hard_reserve = parse_bytes(hard_limit_reserve, "hard_limit_reserve") if hard_limit else 0
-        self._log = None if memory_log is None else MemoryLog(memory_log)
-        self._alarm = alarm
-        self._clock = clock
+        self._make_recycling: Callable[[], Recycling] = lambda: Recycling(leave, options, self.clock)
+        self._has_hard_limit = hard_limit
+        self.alarms = Alarms(alarm)
         self.admission = Admission(
-            Priorities(priority),
-            self.thresholds,
-            readiness=readiness,
-            blind_in_flight=parse_count(blind_in_flight, "blind_in_flight"),
-            clock=clock,
-            chance=chance,
+            Priorities(priority), self.thresholds, readiness=readiness, clock=self.clock, chance=self.chance
         )
         # What shrinks beside the caches of ``hotpath.caching``, which are found by themselves.
         self.shrinks: list[Shrink] = []
-        self.trimmer = Trimmer(self._resident, self._find_shrinks, clock)
+        self.trimmer = Trimmer(self._resident, self._find_shrinks, self.clock)
         self.on_leaving: list[Callable[[], None]] = []
         self.transitions: Counter[tuple[State, State, str]] = Counter()
-        self._lock = threading.Lock()
         self._set_unstarted()
-        _guards.add(self)
+        after_fork.register(self)
+
+    def make_reader(self, budget: int | None) -> MemoryReader:
+        """What reads memory; a subclass for tests returns its own."""
+        return MemoryReader(budget=budget)
 
     def _set_unstarted(self) -> None:
         self.position = Position()
         self.recycling = self._make_recycling()
         self.reading: MemoryReading | None = None
         self.outlook: Outlook | None = None
-        self.sampled_at = self._clock()
+        self.sampled_at = self.clock()
         self.problem: str | None = None
         self.loop_lag_seconds = 0.0
         self.unique_bytes: int | None = None
         self.hard_limit: HardLimit | None = None
         self._growth = Growth()
         self._marks = Marks()
-        self._alarms = Alarms(self._alarm)
+        self.alarms = self.alarms.fresh()
         self._unchanged: MemoryReading | None = None
         self._unique_at = float("-inf")
-        self._told: set[str] = set()
+        self._once = Once()
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._is_announced = False
         self._departs_for: str | None = None
-        self._ticks = 0
+        self.ticks = 0
 
     @property
     def state(self) -> State:
@@ -184,7 +155,7 @@ class MemoryGuard:
     @property
     def sample_age_seconds(self) -> float:
         """How old the newest sample is."""
-        return max(0.0, self._clock() - self.sampled_at)
+        return max(0.0, self.clock() - self.sampled_at)
 
     def start(self, key: str, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Begin to sample. ``key`` is what the workers of one service share and others do not. Idempotent.
@@ -193,25 +164,26 @@ class MemoryGuard:
         """
         with self._lock:
             if self._thread is not None:
-                if loop is not None and (self._loop is None or self._loop.is_closed()):
-                    self._follow(loop)  # the process has another event loop by now
+                if loop is not None and (self.loop is None or self.loop.is_closed()):
+                    self.follow(loop)  # the process has another event loop by now
                 return
             self._thread = threading.Thread(target=self._run, args=(key,), name="hotpath-guard", daemon=True)
-        if self._hard_reserve:
-            self.hard_limit = HardLimit(self._hard_reserve, self._clock)
+        if self._has_hard_limit:
+            self.hard_limit = HardLimit(clock=self.clock)
             self.admission.asks_always = True
-        self.sampled_at = self._clock()
+        self.sampled_at = self.clock()
         try:
             self._thread.start()
         except RuntimeError:  # no more threads for this process now; asked for again with the next request
             self._thread = None
             raise
         if loop is not None:
-            self._follow(loop)
+            self.follow(loop)
 
-    def _follow(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        loop.call_soon(self._tick, self._clock())
+    def follow(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look at this event loop from now on, and from it at the guard's thread."""
+        self.loop = loop
+        loop.call_soon(self.tick, self.clock())
 
     def close(self) -> None:
         """Stop sampling, lift the hard limit, give the slot back. The admission stays as it is."""
@@ -227,7 +199,7 @@ class MemoryGuard:
 
     def sample(self) -> Position:
         """Look once and act on it; what the thread does again and again."""
-        at = self._clock()
+        at = self.clock()
         reading, mapped, problem = self._read()
         if reading is None:
             self.problem = problem
@@ -247,12 +219,14 @@ class MemoryGuard:
             if self.hard_limit is not None:
                 self.hard_limit.follow(self.outlook.headroom, mapped, reading.limit)
             signal = self.outlook.signal
+        before = self.position
         helps = reading is not None and self.trimmer.helps(at, reading.limit)
-        may_leave = self._may_leave(at, signal, helps)
-        with self._lock:
-            before = self.position
-            if before.state is not State.DRAIN:
-                self.position = step(before, signal, self.thresholds, may_leave=may_leave, trim_helps=helps)
+        case = take_in(before, signal, self.thresholds, trim_helps=helps)
+        if before.state is not State.DRAIN:  # which keeps its turn until it is gone
+            after = step(case, may_leave=self._may_leave(case.is_due))
+            with self._lock:
+                if self.position is before:  # the event loop has not found meanwhile that this thread hangs
+                    self.position = after
         self.sampled_at = at
         self.recycling.note(at, is_calm=self.position.state in (State.NORMAL, State.TRIM))
         self._publish(reading)
@@ -315,10 +289,10 @@ class MemoryGuard:
         grave = after.state in (State.SHED, State.BRAKE, State.DRAIN, State.BLIND)
         text = f"memory guard: {before.state.name} → {after.state.name} ({after.reason}); {self._situation()}"
         logger.log(logging.WARNING if grave else logging.INFO, "hotpath: %s", text)
-        if grave:
-            self._alarms.tell(after.state.name.lower(), text)
+        if after.state is State.BLIND:
+            self.alarms.send("blind", text)
         if after.state is State.NORMAL:
-            self._told.clear()
+            self._once.clear()
             self.recycling.is_suppressed = False
         if after.state is State.DRAIN:
             self.admission.is_leaving = True
@@ -344,10 +318,8 @@ class MemoryGuard:
             self._leave_for_reserve(at, self.hard_limit, self.outlook)
         if self._departs_for is not None:
             # Raises where there is no thread to be had, and is tried again with the next sample.
-            self.recycling.depart(self._departs_for, loop=self._loop, in_flight=lambda: self.admission.in_flight)
+            self.recycling.depart(self._departs_for, loop=self.loop, in_flight=lambda: self.admission.in_flight)
             self._departs_for = None
-        if self._log is not None and reading is not None:
-            self._log.record(reading, state.name.lower())
 
     def _leave_for_reserve(self, at: float, hard_limit: HardLimit, outlook: Outlook) -> None:
         if not hard_limit.reserve_used or self.state is State.DRAIN:
@@ -361,17 +333,18 @@ class MemoryGuard:
             hard_limit.reserve_used = False
 
     def _take_turn(self, why: str) -> bool:
-        found = self.recycling.take_turn(why)
-        if isinstance(found, Hindrance):
-            self._tell(found.kind, f"memory guard: {found.text}. {self._situation()}")
+        turn = self.recycling.take_turn(why)
+        if isinstance(turn, Hindrance):
+            if self._once.is_new(turn.kind):  # until all is well again
+                text = f"memory guard: {turn.text}. {self._situation()}"
+                logger.error("hotpath: %s", text)
+                self.alarms.send(turn.kind, text)
             return False
-        return found
+        return turn
 
-    def _may_leave(self, at: float, signal: Signal | Blank, helps: bool) -> bool:
-        if is_due(self.position, signal, self.thresholds, trim_helps=helps):
+    def _may_leave(self, is_due: bool) -> bool:
+        if is_due:
             return self._take_turn("deadline")
-        if self.state is State.DRAIN:
-            return False  # it keeps its turn until it is gone
         if self.hard_limit is None or not self.hard_limit.reserve_used:
             self.recycling.want(False)
         return False
@@ -385,32 +358,34 @@ class MemoryGuard:
                 self.sample()
             except Exception:
                 logger.exception("hotpath: the memory guard failed; it goes on")
-            self._stop.wait(self._interval())
-            if self._loop is None:  # trio: nothing ticks there, and without READY=1 systemd would end the service
+            self._stop.wait(self.interval_seconds)
+            if self.loop is None:  # trio: nothing ticks there, and without READY=1 systemd would end the service
                 self._sign_of_life()
 
-    def _interval(self) -> float:
+    @property
+    def interval_seconds(self) -> float:
+        """How long to wait for the next sample."""
         most = min(self._most, BUSY_SECONDS) if self.admission.flights else self._most
         if self.outlook is None:
             return max(self._least, most)
         fastest = max(self._fastest_growth, self.outlook.growth)
         return next_sample_seconds(self.outlook.headroom, fastest, least=self._least, most=max(self._least, most))
 
-    def _tick(self, expected: float) -> None:
+    def tick(self, expected: float) -> None:
         """In the event loop: how late it is, whether the guard's thread lives, and life signs for systemd."""
-        if self._stop.is_set() or self._loop is None or self._loop.is_closed():
+        if self._stop.is_set() or self.loop is None or self.loop.is_closed():
             return
-        now = self._clock()
+        now = self.clock()
         late = now - expected
-        self._loop.call_later(TICK_SECONDS, self._tick, now + TICK_SECONDS)
+        self.loop.call_later(TICK_SECONDS, self.tick, now + TICK_SECONDS)
         # A peak that fades, since a scrape comes every 15 s and a blocked loop lasts less.
         self.loop_lag_seconds = max(late, 0.9 * self.loop_lag_seconds, 0.0)
         # A loop that comes as late has seen nothing of the thread: both were stopped (SIGSTOP, a call that holds the
         # interpreter's lock), and the next tick tells whether only one goes on.
         if late < STALLED_SECONDS < self.sample_age_seconds > 3 * self._most and self.state < State.DRAIN:
             self._go_blind(now)
-        self._ticks += 1
-        if self._ticks > 1:  # the first is while the server starts
+        self.ticks += 1
+        if self.ticks > 1:  # the first is while the server starts
             self._sign_of_life()
 
     def _go_blind(self, at: float) -> None:
@@ -419,8 +394,9 @@ class MemoryGuard:
             self.position = Position(State.BLIND, at, "stalled") if before.state < State.DRAIN else before
         self._publish(None)
         # Not in the loop: what the guard's thread hangs in may be the log.
-        told = (before, self.position)
-        threading.Thread(target=self._entered, args=told, name="hotpath-stalled", daemon=True).start()
+        threading.Thread(
+            target=self._entered, args=(before, self.position), name="hotpath-stalled", daemon=True
+        ).start()
 
     def _sign_of_life(self) -> None:
         """What systemd waits for."""
@@ -452,29 +428,19 @@ class MemoryGuard:
         share = self.outlook.share if is_read and self.outlook is not None else None
         kind = self._marks.note(at, share)
         if kind is not None:
-            self._alarms.tell(kind, f"memory: {self._situation()}")
+            self.alarms.send(kind, f"memory: {self._situation()}")
 
-    def _tell(self, kind: str, text: str) -> None:
-        """Once, until all is well again."""
-        if kind not in self._told:
-            self._told.add(kind)
-            logger.error("hotpath: %s", text)
-            self._alarms.tell(kind, text)
-
-
-_guards: weakref.WeakSet[MemoryGuard] = weakref.WeakSet()
+    def restart_after_fork(self) -> None:
+        """The thread, the slot and the requests are the parent's; the next request starts this one."""
+        self.admission.restart()
+        if self.hard_limit is not None:
+            self.hard_limit.close()
+        self._set_unstarted()
 
 
-def _restart_after_fork() -> None:
-    for guard in list(_guards):
-        guard._lock = threading.Lock()
-        guard.admission.restart()
-        if guard.hard_limit is not None:
-            guard.hard_limit.close()
-        if guard.recycling.slots is not None:
-            guard.recycling.slots.let_go()
-        guard._set_unstarted()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_restart_after_fork)
+def _given(name: str, given: _Options | None, kind: type[_Options], example: str) -> _Options:
+    if given is None:
+        return kind()
+    if not isinstance(given, kind):
+        raise DeclarationError(f"{name}={given!r}: write {kind.__name__}({example})")
+    return given

@@ -20,9 +20,11 @@ _STATM = Path("/proc/self/statm")
 
 # A request with many small objects creeps along the limit for some tenths of a second before it gets its error, since
 # CPython asks malloc for what it got no arena for. The reserve is not for that one. Whoever is still there after a
-# second got an error that nobody told of, or goes on without.
+# second got an error that went unreported, or goes on without.
 _NEAR_BYTES = 64 * _PAGE
 NEAR_SECONDS = 1.0
+# Opened for the others once a request has hit the limit.
+RESERVE_BYTES = 32 * 1024 * 1024
 # The reserve is meant for machines; of a small limit it takes no more than this share, or nobody gets anything.
 _RESERVE_SHARE = 0.15
 # What is left for the next one once the reserve is used: enough to say no with.
@@ -34,7 +36,7 @@ class HardLimit:
     once, by the first who hits it.
     """
 
-    def __init__(self, reserve_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, reserve_bytes: int = RESERVE_BYTES, clock: Callable[[], float] = time.monotonic) -> None:
         self._wanted = self._reserve = reserve_bytes
         self._clock = clock
         self._near_since: float | None = None
@@ -97,15 +99,15 @@ def is_memory_error(error: BaseException | None) -> bool:
     seen: set[int] = set()
     waiting = [error]
     while waiting:
-        one = waiting.pop()
-        if one is None or id(one) in seen:
+        cause = waiting.pop()
+        if cause is None or id(cause) in seen:
             continue
-        seen.add(id(one))
-        if isinstance(one, MemoryError):
+        seen.add(id(cause))
+        if isinstance(cause, MemoryError):
             return True
-        if isinstance(one, BaseExceptionGroup):
-            waiting += one.exceptions
-        waiting += (one.__cause__, one.__context__)
+        if isinstance(cause, BaseExceptionGroup):
+            waiting += cause.exceptions
+        waiting += (cause.__cause__, cause.__context__)
     return False
 
 

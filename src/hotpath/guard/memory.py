@@ -29,6 +29,7 @@ from hotpath.guard.cgroups import (
 )
 from hotpath.guard.outlook import MemoryReading
 from hotpath.options import human_bytes
+from hotpath.process import after_fork
 
 __all__ = ["MemoryReader", "MemoryReading", "check_budget", "children_bytes"]
 
@@ -69,7 +70,7 @@ class MemoryReader:
     """Reads memory again and again, with the kernel's files kept open.
 
     ``budget`` is a limit in bytes on top of those of the kernel; it bounds the whole group, so all workers in it
-    together. ``root`` is where ``proc`` and the control groups are, for tests; ``children`` tells what the processes
+    together. ``root`` is where ``proc`` and the control groups are, for tests; ``children`` is what the processes
     below this one hold. ``read`` is for one thread at a time, the other methods for any. A forked child goes on with
     its own files. Memory that was swapped out is not in ``usage``, but where version 1 limits memory and swap together.
 
@@ -99,14 +100,11 @@ class MemoryReader:
         self._statm = KernelFile(root / "proc/self/statm")
         self._has_procfs = self._meminfo.path.exists()
         self._has_groups = self._membership.path.exists()
-        self._pid = os.getpid()
         self._forget()
+        after_fork.register(self)
 
     def read(self) -> MemoryReading:
         """One reading. Raises ``UnreadableMemory`` when something cannot be read, or says what cannot be."""
-        if os.getpid() != self._pid:
-            self.close()
-            self._pid = os.getpid()
         try:
             return self._read()
         except UnreadableMemory:
@@ -154,7 +152,7 @@ class MemoryReader:
         check_budget(self._budget, host_total=total, resident=resident)
 
     def oom_kills(self) -> int | None:
-        """How many processes of the own group the kernel has killed for memory; ``None`` where it does not tell."""
+        """How many processes of the own group the kernel has killed for memory; ``None`` where that is not known."""
         membership = KernelFile(self._membership.path)
         try:
             return count_oom_kills(find_groups(self._root, membership.read(), membership.path))
@@ -169,6 +167,10 @@ class MemoryReader:
         for file in (self._membership, self._meminfo, self._statm):
             file.close()
         self._forget()
+
+    def restart_after_fork(self) -> None:
+        """The parent's files say how the parent is."""
+        self.close()
 
     def _forget(self) -> None:
         self._groups: Groups = NO_GROUPS
@@ -217,10 +219,10 @@ class MemoryReader:
         """Limit, usage and unreclaimable of what has least left.
 
         The own group is also bound by the budget, by the machine's memory, and by the limit of a group above that
-        cannot be seen from here, which version 1 tells. A group above without a limit bounds nothing.
+        cannot be seen from here, which version 1 shows. A group above without a limit bounds nothing.
         """
         own = self._groups.groups[0]
-        found = []
+        bounds = []
         for group, limit in zip(self._groups.groups, self._limits, strict=True):
             if group is own or limit < total:
                 usage = parse_count(group.usage.read(), group.usage.path)
@@ -228,12 +230,12 @@ class MemoryReader:
                     raise UnreadableMemory(group.usage.path, "0 bytes are used, and yet this process lives")
                 stat = parse_stat(group.stat.read(), group.version, group.stat.path)
                 bound = min(limit, total, self._budget, stat.inherited_limit) if group is own else limit
-                found.append((bound, usage, stat.unreclaimable(usage)))
-        return min(found, key=lambda one: one[0] - one[2])
+                bounds.append((bound, usage, stat.unreclaimable(usage)))
+        return min(bounds, key=lambda numbers: numbers[0] - numbers[2])
 
     def _read_process(self) -> tuple[int, int, int, int]:
         """The machine's memory and what of it is available; the resident size of this process, and what of that is no
-        file's or shared, in bytes. psutil does not tell the last everywhere: all of it, then.
+        file's or shared, in bytes. psutil does not have the last everywhere: all of it, then.
         """
         if not self._has_procfs:
             with self._psutil():

@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Final
 
 from hotpath.errors import DeclarationError
+from hotpath.options import is_plain
 from hotpath.types import Scope
 
 
@@ -52,8 +53,10 @@ class Priorities:
         if isinstance(rules, Mapping):
             self._rules += [_parse(pattern, priority) for pattern, priority in rules.items()]
         elif rules is not None:
-            if not callable(rules):
-                raise DeclarationError(f"priority={rules!r}: write a dict of patterns, or a function of the scope")
+            if not is_plain(rules):
+                raise DeclarationError(
+                    f"priority={rules!r}: write a dict of patterns, or a function of the scope that is not async"
+                )
             self._choose = rules
         for priority, patterns in ((Priority.P0, NEVER_REFUSED), (Priority.P1, READINESS)):
             for pattern in patterns:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +12,8 @@ from hotpath.errors import DeclarationError, UnusableSlots
 from hotpath.guard.departure import Departure, Surroundings, look_around
 from hotpath.guard.systemd import notify
 from hotpath.guard.worker_slots import HOLD_SECONDS, SLOTS, Worker, WorkerSlots, slots_path
+from hotpath.log import Once, logger
 from hotpath.options import parse_count, parse_seconds
-
-logger = logging.getLogger("hotpath")
 
 # So long without a refusal, and a recycle before it has helped.
 CALM_SECONDS = 5.0
@@ -23,6 +21,27 @@ CALM_SECONDS = 5.0
 MAX_DRAIN_SECONDS = 3600.0
 
 Leave = Literal["auto"] | bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recycle:
+    """How a worker leaves for a fresh one, and how often. Raises ``DeclarationError``.
+
+    ``drain_seconds`` is the time to finish what runs. After ``most`` workers were replaced within ``within`` seconds
+    without calm between, nobody leaves any more.
+    """
+
+    drain_seconds: float | str = 20.0
+    most: int = 2
+    within: float | str = 600.0
+
+    def __post_init__(self) -> None:
+        parse_count(self.most, "most")
+        parse_seconds(self.within, "within")
+        if parse_seconds(self.drain_seconds, "drain_seconds") > MAX_DRAIN_SECONDS:
+            raise DeclarationError(
+                f"drain_seconds={self.drain_seconds!r}: an hour is the most that a worker may take to end"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +55,10 @@ class Hindrance:
 class Recycling:
     """This process among the workers of its service. Belongs to the guard's thread.
 
-    ``leave`` says whether something starts a process again that ends; ``"auto"``: look. After ``recycles`` workers were
-    replaced within ``window_seconds`` without calm between, nobody leaves any more. Raises ``DeclarationError``.
+    ``leave`` says whether something starts a process again that ends; ``"auto"``: look. Raises ``DeclarationError``.
     """
 
-    def __init__(
-        self,
-        *,
-        leave: Leave,
-        recycles: int,
-        window_seconds: float | str,
-        drain_seconds: float | str,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, leave: Leave, recycle: Recycle, clock: Callable[[], float]) -> None:
         if leave not in (True, False, "auto"):
             raise DeclarationError(f"leave={leave!r}: write True, False or 'auto'")
         self.surroundings: Surroundings | None = None
@@ -59,18 +69,14 @@ class Recycling:
         self.is_suppressed = False
         self.begun: Counter[str] = Counter()
         self._leave = leave
-        self._recycles = parse_count(recycles, "recycles")
-        self._window = parse_seconds(window_seconds, "recycle_window")
-        self._drain_seconds = parse_seconds(drain_seconds, "drain_seconds")
-        if self._drain_seconds > MAX_DRAIN_SECONDS:
-            raise DeclarationError(
-                f"drain_seconds={drain_seconds!r}: an hour is the most that a worker may take to end"
-            )
+        self._most = recycle.most
+        self._window = parse_seconds(recycle.within, "within")
+        self._drain_seconds = parse_seconds(recycle.drain_seconds, "drain_seconds")
         self._clock = clock
         self._wants = False
         self._calm_from: float | None = None
         self._calm_at = float("-inf")
-        self._trouble = ""
+        self._once = Once()
 
     @property
     def slot(self) -> int | None:
@@ -107,9 +113,7 @@ class Recycling:
         try:
             self.slots.beat(state=state, unique_bytes=unique_bytes, in_flight=in_flight)
         except UnusableSlots as error:
-            if str(error) != self._trouble:  # once, and not with each sample
-                self._trouble = str(error)
-                logger.warning("hotpath: %s; the other workers do not hear of this one", error)
+            self._once.warn(f"{error}; the other workers do not hear of this one")
 
     def workers(self) -> tuple[Worker, ...]:
         """All of this service, as each last said; none where that cannot be known."""
@@ -152,7 +156,7 @@ class Recycling:
         # Those that were followed by calm have helped; whoever is back again and again does not leak, but has no room.
         idle = slots.recycles(min(self._window, self._clock() - self._calm_at))
         own = slots.recycles(self._window, of_this_slot=True)
-        self.is_suppressed = idle >= self._recycles or own >= 2 * self._recycles
+        self.is_suppressed = idle >= self._most or own >= 2 * self._most
         self.want(not self.is_suppressed)
         if self.is_suppressed:
             return Hindrance(

@@ -39,7 +39,7 @@ _BODIES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One answer. ``closes`` is whether the client is told to close its connection, which only HTTP/1 has a field for
+    """One answer. ``closes`` is whether the answer closes the connection, which only HTTP/1 has a field for
     (RFC 9112 §9.6, RFC 9113 §8.2.2); a handshake that was refused always is.
     """
 

@@ -8,26 +8,26 @@ from collections import OrderedDict
 # Less than this is noise of the allocator and of what runs beside it.
 LEAST_BYTES = 4 * 1024 * 1024
 
-# A cost that was seen once is half forgotten after ten minutes: a route that was mended, or refused because it was
+# A cost that was seen once is half forgotten after ten minutes: a route that was fixed, or refused because it was
 # dear, is tried again.
 HALF_LIFE_SECONDS = 600.0
 
-ROUTES_MAXIMUM = 256
-SEGMENTS_MAXIMUM = 8
+MAX_ROUTES = 256
+MAX_SEGMENTS = 8
 
 _VARIABLE = re.compile(r".*\d.*|[0-9a-fA-F-]{16,}|.{33,}")
 
 
 def route_of(method: str, path: str) -> str:
     """``GET /reports/{}``: segments that hold a digit or are very long are taken for parameters."""
-    segments = path.split("/")[: SEGMENTS_MAXIMUM + 1]
+    segments = path.split("/")[: MAX_SEGMENTS + 1]
     return method + " " + "/".join(["{}" if _VARIABLE.fullmatch(segment) else segment for segment in segments])
 
 
 class RouteCosts:
     """The most that one request of each route took, in bytes. Times are monotonic seconds."""
 
-    def __init__(self, *, half_life_seconds: float = HALF_LIFE_SECONDS, maximum: int = ROUTES_MAXIMUM) -> None:
+    def __init__(self, *, half_life_seconds: float = HALF_LIFE_SECONDS, maximum: int = MAX_ROUTES) -> None:
         self._half_life = half_life_seconds
         self._maximum = maximum
         self._seen: OrderedDict[str, tuple[float, int]] = OrderedDict()

@@ -1,7 +1,7 @@
 """The guard's states as a table: where a process stands and what one sample says → where it stands next.
 
-Nothing here reads memory or a clock: samples carry their time. ``TABLE`` has a row for every arrow there is; the first
-whose condition holds is taken. The diagram in docs/explanation/guard.md is drawn from it.
+Nothing here reads memory or a clock: samples carry their time. ``TABLE`` has every arrow there is; of those that
+leave a state, the first whose condition holds is taken. The diagram in docs/explanation/guard.md is drawn from it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from math import inf
 from typing import Final
 
 from hotpath.errors import DeclarationError
+from hotpath.options import parse_count
 
 
 class State(IntEnum):
@@ -59,7 +60,7 @@ class Thresholds:
     ``max_dwell_seconds``. BRAKE ends in DRAIN after ``brake_seconds``, SHED after ``shed_seconds``, or after
     ``trimmed_seconds`` where trimming gives memory back again and again and it is not enough. Below the share
     ``exhaustion_from`` no time to exhaustion refuses anything, it only trims: growth there is as often a file that is
-    written, or a cache that fills, as a leak.
+    written, or a cache that fills, as a leak. In BLIND at most ``blind_in_flight`` cold requests run.
     """
 
     trim: Level = Level(0.70, 0.62, 60.0, 10.0)
@@ -73,6 +74,7 @@ class Thresholds:
     exhaustion_from: float = 0.70
     bad_readings: int = 3
     good_readings: int = 3
+    blind_in_flight: int = 16
 
     def __post_init__(self) -> None:
         for name in ("trim", "shed", "brake"):
@@ -109,11 +111,8 @@ class Thresholds:
         _check_numbers("exhaustion_from", self.exhaustion_from)
         if not 0 <= self.exhaustion_from <= 1:
             raise DeclarationError(f"exhaustion_from={self.exhaustion_from!r} is a share of the limit: write .70")
-        for name in ("bad_readings", "good_readings"):
-            count = getattr(self, name)
-            _check_numbers(name, count)
-            if count < 1 or count != int(count):
-                raise DeclarationError(f"{name}={count!r} is no whole number of 1 or more")
+        for name in ("bad_readings", "good_readings", "blind_in_flight"):
+            parse_count(getattr(self, name), name)
 
     @property
     def levels(self) -> tuple[Level, Level, Level]:
@@ -169,24 +168,29 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a row of the table is asked: a position that has taken in the sample, and whether leaving is possible."""
+    """What a row of the table is asked: a position that has taken in the sample. ``trim_helps``: trimming gives memory
+    back.
+    """
 
     position: Position
     signal: Signal | Blank
     thresholds: Thresholds
-    may_leave: bool
     trim_helps: bool
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """An arrow: from ``source`` to ``target`` when ``holds``; ``text`` says it to people, ``reason`` to a metric."""
-
-    source: State
-    target: State
-    reason: str
-    text: str
-    holds: Callable[[Case], bool]
+    @property
+    def is_due(self) -> bool:
+        """Whether a deadline of the present state has passed with this sample, so that the process should leave."""
+        position, thresholds = self.position, self.thresholds
+        if position.state not in (State.SHED, State.BRAKE) or isinstance(self.signal, Blank):
+            return False
+        if position.state is State.BRAKE:
+            since: float | None = position.since
+            seconds = thresholds.brake_seconds
+        else:
+            since = position.shedding_since
+            seconds = thresholds.trimmed_seconds if self.trim_helps else thresholds.shed_seconds
+        is_calm = position.calm_since[position.state - 1] is not None
+        return not is_calm and since is not None and self.signal.at - since >= seconds
 
 
 _LEVELS: Final = (State.TRIM, State.SHED, State.BRAKE)
@@ -196,38 +200,18 @@ _TRIM_OUT_OF: Final = 3
 _TRIM_NEEDED: Final = 2
 
 
-def asks(thresholds: Thresholds, state: State, signal: Signal) -> dict[str, bool]:
-    """Which of a state's conditions to enter hold."""
-    level = thresholds.levels[state - 1]
-    ends = signal.seconds_left < level.seconds_left
-    return {
-        "usage": signal.share >= level.enter,
-        "exhaustion": ends and (state is State.TRIM or signal.share >= thresholds.exhaustion_from),
-    }
+def _is_used(thresholds: Thresholds, state: State, signal: Signal) -> bool:
+    return signal.share >= thresholds.levels[state - 1].enter
+
+
+def _is_ending(thresholds: Thresholds, state: State, signal: Signal) -> bool:
+    ends = signal.seconds_left < thresholds.levels[state - 1].seconds_left
+    return ends and (state is State.TRIM or signal.share >= thresholds.exhaustion_from)
 
 
 def _is_calm(thresholds: Thresholds, state: State, signal: Signal) -> bool:
     below = signal.share < thresholds.levels[state - 1].leave
-    return below and not asks(thresholds, state, signal)["exhaustion"]
-
-
-def _by(state: State, reason: str) -> Callable[[Case], bool]:
-    def holds(case: Case) -> bool:
-        return isinstance(case.signal, Signal) and asks(case.thresholds, state, case.signal)[reason]
-
-    return holds
-
-
-def _is_tight(case: Case) -> bool:
-    return isinstance(case.signal, Signal) and case.signal.is_tight
-
-
-def _trims(reason: str) -> Callable[[Case], bool]:
-    def holds(case: Case) -> bool:
-        # The reason is that of the newest sample; where that one has none, the next one says it.
-        return sum(case.position.trims_asked) >= _TRIM_NEEDED and _by(State.TRIM, reason)(case)
-
-    return holds
+    return below and not _is_ending(thresholds, state, signal) and not (state is State.BRAKE and signal.is_tight)
 
 
 def released_to(case: Case) -> State:
@@ -241,128 +225,95 @@ def released_to(case: Case) -> State:
     return State.NORMAL
 
 
-def _released(target: State) -> Callable[[Case], bool]:
-    return lambda case: isinstance(case.signal, Signal) and released_to(case) == target
+# The conditions of the table: whether the arrow to ``target`` is taken. All but the first need a reading.
 
 
-def _deadline(state: State) -> Callable[[Case], bool]:
-    return lambda case: case.may_leave and _is_due(case, state)
+def _unreadable(case: Case, _: State) -> bool:
+    return case.position.bad >= case.thresholds.bad_readings
 
 
-def _is_due(case: Case, state: State) -> bool:
-    position, thresholds = case.position, case.thresholds
-    if state is State.BRAKE:
-        since: float | None = position.since
-        seconds = thresholds.brake_seconds
-    else:
-        since = position.shedding_since
-        seconds = thresholds.trimmed_seconds if case.trim_helps else thresholds.shed_seconds
-    return (
-        isinstance(case.signal, Signal)
-        and position.calm_since[state - 1] is None
-        and since is not None
-        and case.signal.at - since >= seconds
-    )
-
-
-def _seen_again(target: State) -> Callable[[Case], bool]:
+def _readable(case: Case, target: State) -> bool:
     """After BLIND: the highest state whose ``leave`` the sample is not below, whatever was before."""
-
-    def holds(case: Case) -> bool:
-        if not isinstance(case.signal, Signal) or case.position.good < case.thresholds.good_readings:
-            return False
-        return _standing(case.thresholds, case.signal) == target
-
-    return holds
+    if isinstance(case.signal, Blank) or case.position.good < case.thresholds.good_readings:
+        return False
+    raised = (state for state in reversed(_LEVELS) if not _is_calm(case.thresholds, state, case.signal))
+    return next(raised, State.NORMAL) is target
 
 
-def _standing(thresholds: Thresholds, signal: Signal) -> State:
-    if signal.is_tight:
-        return State.BRAKE
-    for state in reversed(_LEVELS):
-        if not _is_calm(thresholds, state, signal):
-            return state
-    return State.NORMAL
+def _calm(case: Case, target: State) -> bool:
+    return isinstance(case.signal, Signal) and released_to(case) is target
 
 
-def _rows() -> tuple[Row, ...]:
-    rows = []
-    for source in _SEEING:
-        rows.append(
-            Row(
-                source,
-                State.BLIND,
-                "unreadable",
-                "3 bad readings",
-                lambda case: case.position.bad >= case.thresholds.bad_readings,
-            )
-        )
-    for source in (State.BRAKE, State.SHED, State.TRIM):
-        for target in (State.NORMAL, *_LEVELS[: source - 1]):
-            rows.append(Row(source, target, "calm", "below leave for the dwell time", _released(target)))
-    rows.append(
-        Row(
-            State.BRAKE,
-            State.DRAIN,
-            "brake_deadline",
-            "20 s in BRAKE",
-            _deadline(State.BRAKE),
-        )
+def _usage(case: Case, target: State) -> bool:
+    return isinstance(case.signal, Signal) and _is_used(case.thresholds, target, case.signal) and _repeats(case, target)
+
+
+def _exhaustion(case: Case, target: State) -> bool:
+    return (
+        isinstance(case.signal, Signal) and _is_ending(case.thresholds, target, case.signal) and _repeats(case, target)
     )
-    for source in (State.NORMAL, State.TRIM, State.SHED):
-        for reason, text in (("usage", "u ≥ .90"), ("exhaustion", "TTE < 2 s from u = .70 on")):
-            rows.append(Row(source, State.BRAKE, reason, text, _by(State.BRAKE, reason)))
-        rows.append(Row(source, State.BRAKE, "headroom", "H below the reserve", _is_tight))
-    rows.append(
-        Row(
-            State.SHED,
-            State.DRAIN,
-            "shed_deadline",
-            "120 s of shedding that trimming did not help, 600 s that it did not end",
-            _deadline(State.SHED),
-        )
-    )
-    for source in (State.NORMAL, State.TRIM):
-        for reason, text in (("usage", "u ≥ .80"), ("exhaustion", "TTE < 8 s from u = .70 on")):
-            rows.append(Row(source, State.SHED, reason, text, _by(State.SHED, reason)))
-    for reason, text in (("usage", "u ≥ .70 in 2 of 3"), ("exhaustion", "TTE < 60 s in 2 of 3")):
-        rows.append(Row(State.NORMAL, State.TRIM, reason, text, _trims(reason)))
-    for target in reversed(_SEEING):
-        rows.append(Row(State.BLIND, target, "readable", "3 good readings, by the last", _seen_again(target)))
-    return tuple(rows)
 
 
-TABLE: Final = _rows()
-_BY_SOURCE: Final = {state: tuple(row for row in TABLE if row.source is state) for state in State}
+def _repeats(case: Case, target: State) -> bool:
+    # The reason is that of the newest sample; where that one has none, the next one says it.
+    return target is not State.TRIM or sum(case.position.trims_asked) >= _TRIM_NEEDED
 
 
-def step(
-    position: Position,
-    signal: Signal | Blank,
-    thresholds: Thresholds,
-    *,
-    may_leave: bool = True,
-    trim_helps: bool = False,
-) -> Position:
-    """Take in one sample. ``may_leave`` says that DRAIN is open now, ``trim_helps`` that trimming gives memory back."""
-    seen = _take_in(position, signal, thresholds)
-    case = Case(seen, signal, thresholds, may_leave, trim_helps)
-    for row in _BY_SOURCE[seen.state]:
-        if row.holds(case):
-            return _enter(seen, row.target, row.reason, signal.at, thresholds)
-    due = _is_over(case)
+def _headroom(case: Case, _: State) -> bool:
+    return isinstance(case.signal, Signal) and case.signal.is_tight
+
+
+def _deadline(case: Case, _: State) -> bool:
+    return case.is_due
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Arrows from each of ``sources`` to ``target``, taken when ``holds``. ``text`` is for people, ``reason`` for a
+    metric.
+    """
+
+    sources: tuple[State, ...]
+    target: State
+    reason: str
+    text: str
+    holds: Callable[[Case, State], bool]
+
+
+_NORMAL, _TRIM, _SHED, _BRAKE, _DRAIN, _BLIND = State
+_BELOW_LEAVE: Final = "below leave for the dwell time"
+_SHED_ENDS: Final = "120 s of shedding that trimming did not help, 600 s that it did not end"
+_BY_THE_LAST: Final = "3 good readings, by the last"
+
+TABLE: Final = (
+    Row((_NORMAL, _TRIM, _SHED, _BRAKE), _BLIND, "unreadable", "3 bad readings", _unreadable),
+    Row((_BRAKE, _SHED, _TRIM), _NORMAL, "calm", _BELOW_LEAVE, _calm),
+    Row((_BRAKE, _SHED), _TRIM, "calm", _BELOW_LEAVE, _calm),
+    Row((_BRAKE,), _SHED, "calm", _BELOW_LEAVE, _calm),
+    Row((_BRAKE,), _DRAIN, "brake_deadline", "20 s in BRAKE", _deadline),
+    Row((_NORMAL, _TRIM, _SHED), _BRAKE, "usage", "u ≥ .90", _usage),
+    Row((_NORMAL, _TRIM, _SHED), _BRAKE, "exhaustion", "TTE < 2 s from u = .70 on", _exhaustion),
+    Row((_NORMAL, _TRIM, _SHED), _BRAKE, "headroom", "H below the reserve", _headroom),
+    Row((_SHED,), _DRAIN, "shed_deadline", _SHED_ENDS, _deadline),
+    Row((_NORMAL, _TRIM), _SHED, "usage", "u ≥ .80", _usage),
+    Row((_NORMAL, _TRIM), _SHED, "exhaustion", "TTE < 8 s from u = .70 on", _exhaustion),
+    Row((_NORMAL,), _TRIM, "usage", "u ≥ .70 in 2 of 3", _usage),
+    Row((_NORMAL,), _TRIM, "exhaustion", "TTE < 60 s in 2 of 3", _exhaustion),
+    Row((_BLIND,), _BRAKE, "readable", _BY_THE_LAST, _readable),
+    Row((_BLIND,), _SHED, "readable", _BY_THE_LAST, _readable),
+    Row((_BLIND,), _TRIM, "readable", _BY_THE_LAST, _readable),
+    Row((_BLIND,), _NORMAL, "readable", _BY_THE_LAST, _readable),
+)
+_BY_SOURCE: Final = {state: tuple(row for row in TABLE if state in row.sources) for state in State}
+
+
+def step(case: Case, *, may_leave: bool = True) -> Position:
+    """Where a sample leads. ``may_leave`` says that DRAIN is open now."""
+    for row in _BY_SOURCE[case.position.state]:
+        if (may_leave or row.target is not State.DRAIN) and row.holds(case, row.target):
+            return _enter(case.position, row.target, row.reason, case.signal.at, case.thresholds)
     # Once overdue it stays so until the state is left: a moment of calm is no recovery.
-    return replace(seen, overdue=True) if due else seen
-
-
-def is_due(position: Position, signal: Signal | Blank, thresholds: Thresholds, *, trim_helps: bool = False) -> bool:
-    """Whether a deadline has passed with this sample, so that ``step`` asks for leave."""
-    return _is_over(Case(_take_in(position, signal, thresholds), signal, thresholds, False, trim_helps))
-
-
-def _is_over(case: Case) -> bool:
-    state = case.position.state
-    return state in (State.SHED, State.BRAKE) and _is_due(case, state)
+    return replace(case.position, overdue=True) if case.is_due else case.position
 
 
 def drain(position: Position, at: float, reason: str) -> Position:
@@ -370,21 +321,23 @@ def drain(position: Position, at: float, reason: str) -> Position:
     return replace(position, state=State.DRAIN, since=at, reason=reason, overdue=False)
 
 
-def _take_in(position: Position, signal: Signal | Blank, thresholds: Thresholds) -> Position:
+def take_in(position: Position, signal: Signal | Blank, thresholds: Thresholds, *, trim_helps: bool = False) -> Case:
+    """Add one sample to what a position remembers."""
     if isinstance(signal, Blank):
-        return replace(position, bad=position.bad + 1, good=0)
-    calm: list[float | None] = []
-    for state, since in zip(_LEVELS, position.calm_since, strict=True):
-        is_calm = _is_calm(thresholds, state, signal) and not (state is State.BRAKE and signal.is_tight)
-        calm.append((signal.at if since is None else since) if is_calm else None)
-    asked = any(asks(thresholds, State.TRIM, signal).values())
-    return replace(
+        return Case(replace(position, bad=position.bad + 1, good=0), signal, thresholds, trim_helps)
+    trim, shed, brake = (
+        (signal.at if since is None else since) if _is_calm(thresholds, state, signal) else None
+        for state, since in zip(_LEVELS, position.calm_since, strict=True)
+    )
+    asked = _is_used(thresholds, State.TRIM, signal) or _is_ending(thresholds, State.TRIM, signal)
+    seen = replace(
         position,
-        calm_since=(calm[0], calm[1], calm[2]),
+        calm_since=(trim, shed, brake),
         trims_asked=(*position.trims_asked, asked)[-_TRIM_OUT_OF:],
         bad=0,
         good=position.good + 1,
     )
+    return Case(seen, signal, thresholds, trim_helps)
 
 
 def _enter(position: Position, target: State, reason: str, at: float, thresholds: Thresholds) -> Position:
@@ -414,7 +367,7 @@ def _enter(position: Position, target: State, reason: str, at: float, thresholds
 
 
 def seconds_to_leave(position: Position, at: float, thresholds: Thresholds) -> float:
-    """How long the present state lasts at least, from ``at`` on: what a refused client is told to wait."""
+    """How long the present state lasts at least, from ``at`` on: the wait that a refused client gets."""
     if position.state not in _LEVELS:
         return thresholds.shed.dwell_seconds
     index = position.state - 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+from hotpath.log import logger
 
 
 def trim_malloc() -> bool:
@@ -28,11 +29,9 @@ def _malloc_trim() -> Callable[[int], int] | None:
         return None
     function.argtypes = (ctypes.c_size_t,)
     function.restype = ctypes.c_int
-    found: Callable[[int], int] = function
-    return found
+    trim: Callable[[int], int] = function
+    return trim
 
-
-logger = logging.getLogger("hotpath")
 
 # What a cache keeps of its maximum, from the first trim to the third.
 STEPS = (0.50, 0.25, 0.0)

@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 
 from hotpath.errors import UnusableSlots
+from hotpath.process import after_fork
 from hotpath.process.lock import lock, unlock
 
 # One page: 8 places for the token, 56 for workers, more than one machine's cores are used by.
@@ -65,11 +66,11 @@ class _Part:
 
     def read(self, page: mmap.mmap, base: int) -> tuple[Any, ...] | None:
         for _ in range(3):
-            found = page[base + self._offset : base + self.end]
-            data = found[: -_CRC.size]
-            if not any(found):
+            stored = page[base + self._offset : base + self.end]
+            data = stored[: -_CRC.size]
+            if not any(stored):
                 break
-            if _CRC.pack(zlib.crc32(data)) == found[-_CRC.size :]:
+            if _CRC.pack(zlib.crc32(data)) == stored[-_CRC.size :]:
                 return self._struct.unpack(data)
         return None
 
@@ -161,6 +162,7 @@ class WorkerSlots:
         self._slot: int | None = None
         self._lock = threading.Lock()
         self._open()
+        after_fork.register(self)
 
     @property
     def slot(self) -> int | None:
@@ -250,11 +252,17 @@ class WorkerSlots:
             self.let_go()
 
     def let_go(self) -> None:
-        """Close the file and give nothing back: a forked child has the parent's open, and with it its lock."""
+        """Close the file and give nothing back."""
         self._page = None  # not closed: another thread may be reading it
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def restart_after_fork(self) -> None:
+        """Let go of the parent's file, and with it of its lock; the next call takes a slot of this process's own."""
+        self._lock = threading.Lock()
+        self.let_go()
+        self._slot = None
 
     def _open(self) -> mmap.mmap:
         self.let_go()
@@ -278,19 +286,16 @@ class WorkerSlots:
         self._page = page
         self._descriptor = descriptor
         self._file = (facts.st_dev, facts.st_ino)
-        self._pid = self._own_pid()
-        started = self._process_start(self._pid)
+        pid = self._own_pid()
+        started = self._process_start(pid)
         if started is None:
-            raise UnusableSlots(self.path, "this system does not tell when this process began")
-        self._identity = (self._pid, started)
+            raise UnusableSlots(self.path, "this system does not say when this process began")
+        self._identity = (pid, started)
         self._slot = None
         return page
 
     def _follow(self) -> mmap.mmap:
-        """The page; in a forked child, or when the file was taken away, the one where the others are now."""
-        if self._own_pid() != self._pid:
-            self._lock = threading.Lock()  # a thread that exists in the parent only may have held it
-            return self._open()
+        """The page; when the file was taken away, the one where the others are now."""
         page = self._page
         if page is not None and self._is_there():
             return page
@@ -343,8 +348,8 @@ class WorkerSlots:
         return self._process_start(pid) == started
 
     def _workers(self, page: mmap.mmap) -> tuple[Worker, ...]:
-        found = (self._worker(page, slot) for slot in range(SLOTS))
-        return tuple(worker for worker in found if worker is not None)
+        workers = (self._worker(page, slot) for slot in range(SLOTS))
+        return tuple(worker for worker in workers if worker is not None)
 
     def _worker(self, page: mmap.mmap, slot: int) -> Worker | None:
         owner = _OWNER.read(page, _base(slot))

@@ -1,8 +1,8 @@
-"""What Prometheus scrapes of the bounded caches of this process, each by its name."""
+"""Prometheus metrics of the bounded caches of this process, each by its name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -12,27 +12,30 @@ from hotpath.caching.lru import stats
 
 
 class CacheCollector(Collector):
-    """Give it to a registry: ``registry.register(CacheCollector())``. Name caches that live long: ``name=``."""
+    """Register it with ``registry.register(CacheCollector())``. Give caches that live long a ``name=``."""
 
     def collect(self) -> Iterator[Metric]:
-        """The figures of this moment; nothing while there is no cache."""
-        found = stats()
-        if not found:
+        """The figures of this moment; none while there is no cache."""
+        caches = stats()
+        if not caches:
             return
         for field, text in (
-            ("entries", "Entries that a cache holds."),
-            ("bytes", "Bytes that a cache accounts for; 0 where it has no max_bytes."),
+            ("entries", "Entries in the cache."),
+            ("bytes", "Bytes of all entries; 0 without max_bytes."),
         ):
-            gauge = GaugeMetricFamily(f"hotpath_cache_{field}", text, labels=["cache"])
-            for name, figures in found.items():
-                gauge.add_metric([name], figures[field])
-            yield gauge
+            yield _family(GaugeMetricFamily, field, text, caches)
         for field, text in (
-            ("hits", "Lookups that a cache answered."),
-            ("misses", "Lookups that it did not."),
-            ("evictions", "Entries that went to make room."),
+            ("hits", "Lookups that the cache answered."),
+            ("misses", "Lookups that the cache did not answer."),
+            ("evictions", "Entries taken out to make room."),
         ):
-            counter = CounterMetricFamily(f"hotpath_cache_{field}", text, labels=["cache"])
-            for name, figures in found.items():
-                counter.add_metric([name], figures[field])
-            yield counter
+            yield _family(CounterMetricFamily, field, text, caches)
+
+
+def _family(
+    kind: type[GaugeMetricFamily | CounterMetricFamily], field: str, text: str, caches: Mapping[str, Mapping[str, int]]
+) -> Metric:
+    family = kind(f"hotpath_cache_{field}", text, labels=["cache"])
+    for name, figures in caches.items():
+        family.add_metric([name], figures[field])
+    return family

@@ -1,8 +1,8 @@
 """What Prometheus scrapes of a memory guard: the memory of the group, and each worker by its slot.
 
 Slots are numbers from 0 on that a dead worker's successor takes over, so a label has few values however often workers
-are replaced. What all workers write into the page they share is told of all of them; counters only of the worker that
-is asked.
+are replaced. The gauges that all workers write into the page they share are of all of them; counters only of the worker
+that is scraped.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from prometheus_client.registry import Collector
 
 from hotpath.guard.guard import MemoryGuard
 from hotpath.guard.states import State
-
-_STATES = tuple(State)
 
 
 class GuardCollector(Collector):
@@ -65,54 +63,54 @@ class GuardCollector(Collector):
 
     def _workers(self) -> Iterator[Metric]:
         guard, own = self._guard, own_slot(self._guard)
-        resident = GaugeMetricFamily("hotpath_worker_resident_bytes", "Resident size of a worker.", labels=["slot"])
-        if guard.reading is not None:
-            resident.add_metric([own], guard.reading.resident)
-        unique = GaugeMetricFamily(
-            "hotpath_worker_unique_bytes", "What a worker holds, with its share of what is shared.", labels=["slot"]
-        )
-        state = GaugeMetricFamily(
-            "hotpath_guard_state", "1 for the state that the guard of a worker is in.", labels=["slot", "state"]
-        )
-        flights = GaugeMetricFamily("hotpath_requests_in_flight", "Requests in the app.", labels=["slot"])
+        resident = [] if guard.reading is None else [((own,), guard.reading.resident)]
         # The own values are newer than what the page says of this worker.
-        found = {own: (int(guard.state), guard.unique_bytes or 0, guard.admission.in_flight)}
+        workers = {own: (int(guard.state), guard.unique_bytes or 0, guard.admission.in_flight)}
         for worker in guard.recycling.workers():
-            found.setdefault(str(worker.slot), (worker.state, worker.unique_bytes, worker.in_flight))
-        for slot, (number, held, running) in found.items():
-            unique.add_metric([slot], held)
-            flights.add_metric([slot], running)
-            for one in _STATES:
-                state.add_metric([slot, one.name.lower()], float(one == number))
-        lag = GaugeMetricFamily(
-            "hotpath_event_loop_lag_seconds", "How late the event loop was lately; a peak that fades.", labels=["slot"]
-        )
-        lag.add_metric([own], guard.loop_lag_seconds)
-        yield from (resident, unique, state, flights, lag)
+            workers.setdefault(str(worker.slot), (worker.state, worker.unique_bytes, worker.in_flight))
+        states = [
+            ((slot, state.name.lower()), state == number) for slot, (number, _, _) in workers.items() for state in State
+        ]
+        unique = [((slot,), held) for slot, (_, held, _) in workers.items()]
+        flights = [((slot,), running) for slot, (_, _, running) in workers.items()]
+        for name, text, labels, rows in (
+            ("worker_resident_bytes", "Resident size of a worker.", (), resident),
+            ("worker_unique_bytes", "What a worker holds, with its share of what is shared.", (), unique),
+            ("guard_state", "1 for the state that the guard of a worker is in.", ("state",), states),
+            ("requests_in_flight", "Requests in the app.", (), flights),
+            (
+                "event_loop_lag_seconds",
+                "How late the event loop was lately; a peak that fades.",
+                (),
+                [((own,), guard.loop_lag_seconds)],
+            ),
+        ):
+            yield _filled(GaugeMetricFamily(f"hotpath_{name}", text, labels=["slot", *labels]), rows)
 
     def _counters(self) -> Iterator[Metric]:
         guard, own = self._guard, own_slot(self._guard)
-        transitions = CounterMetricFamily(
-            "hotpath_guard_transitions", "Changes of the guard's state.", labels=["slot", "from", "to", "reason"]
-        )
-        for (before, after, reason), count in list(guard.transitions.items()):
-            transitions.add_metric([own, before.name.lower(), after.name.lower(), reason], count)
-        shed = CounterMetricFamily(
-            "hotpath_requests_shed", "Requests that the guard refused.", labels=["slot", "priority", "reason"]
-        )
-        for (priority, reason), count in list(guard.admission.shed.items()):
-            shed.add_metric([own, priority, reason], count)
-        released = CounterMetricFamily(
-            "hotpath_guard_released_bytes", "Memory that trimming gave back.", labels=["slot", "method"]
-        )
-        for method, count in guard.trimmer.released_bytes.items():
-            released.add_metric([own, method], count)
-        recycles = CounterMetricFamily(
-            "hotpath_worker_recycles", "Times that this worker left for a fresh one.", labels=["slot", "reason"]
-        )
-        for reason, count in list(guard.recycling.begun.items()):
-            recycles.add_metric([own, reason], count)
-        yield from (transitions, shed, released, recycles)
+        transitions = [
+            ((own, before.name.lower(), after.name.lower(), reason), count)
+            for (before, after, reason), count in list(guard.transitions.items())
+        ]
+        shed = [((own, *labels), count) for labels, count in list(guard.admission.shed.items())]
+        released = [((own, method), count) for method, count in guard.trimmer.released_bytes.items()]
+        recycles = [((own, reason), count) for reason, count in list(guard.recycling.begun.items())]
+        for name, text, labels, rows in (
+            ("guard_transitions", "Changes of the guard's state.", ("from", "to", "reason"), transitions),
+            ("requests_shed", "Requests that the guard refused.", ("priority", "reason"), shed),
+            ("guard_released_bytes", "Memory that trimming gave back.", ("method",), released),
+            ("worker_recycles", "Times that this worker left for a fresh one.", ("reason",), recycles),
+        ):
+            yield _filled(CounterMetricFamily(f"hotpath_{name}", text, labels=["slot", *labels]), rows)
+
+
+def _filled(
+    family: GaugeMetricFamily | CounterMetricFamily, rows: Iterable[tuple[tuple[str, ...], float]]
+) -> GaugeMetricFamily | CounterMetricFamily:
+    for labels, value in rows:
+        family.add_metric(labels, float(value))
+    return family
 
 
 def own_slot(guard: MemoryGuard) -> str:

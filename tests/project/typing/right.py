@@ -13,7 +13,7 @@ from hotpath.asgi.access_log import AccessLog, HotpathRequest, Observer
 from hotpath.asgi.health import HealthEndpoints
 from hotpath.batch.run import build
 from hotpath.caching.memoize import CacheInfo
-from hotpath.guard.guard import Alarm
+from hotpath.guard.alarms import Alarm
 from hotpath.metrics.app import MetricsApp
 from hotpath.metrics.site import HotpathCollector
 from hotpath.serving import reader_of

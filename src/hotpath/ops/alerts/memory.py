@@ -1,29 +1,25 @@
-"""What a guard has to tell a person, by the same ways as a batch that failed: mail, webhook, apprise.
+"""A memory guard's alarms, sent by the same ways as those of a batch that failed: mail, webhook, apprise.
 
 guard = MemoryGuard(alarm=MemoryAlerts(alerts_from_environment(), hot.store))
 """
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 
-from hotpath.guard.alarms import CALM, MARKS, Alarm
+from hotpath.guard.alarms import CALM, Alarm
+from hotpath.log import logger
 from hotpath.ops.alerts.alerts import Alerts
 from hotpath.store.store import Store
 
-logger = logging.getLogger("hotpath")
-
 AREA: Final = "memory"
-# That requests are refused, or a worker is replaced, is the guard at work, and in its metrics. These need somebody.
-TOLD: Final = frozenset({*(kind for _, kind in MARKS), CALM, "blind", "stuck", "suppressed"})
 
 
 class MemoryAlerts:
     """Give it to the guard as ``alarm=``, which calls it in a thread: a mail server takes its time.
 
-    Which alerts are open is noted in ``store``, so that of several workers one tells, and nobody tells twice within a
-    day. Where the server's user cannot write there, each worker tells.
+    Which alerts are open is noted in ``store``, so that of several workers one sends it, and none twice within a day.
+    Where the server's user cannot write there, each worker sends.
     """
 
     def __init__(self, alerts: Alerts, store: Store) -> None:
@@ -34,8 +30,6 @@ class MemoryAlerts:
 
     def __call__(self, alarm: Alarm) -> None:
         """Return when every way was tried; what could not be sent is in the log."""
-        if alarm.kind not in TOLD:
-            return
         if alarm.kind == CALM:
             warnings = self._alerts.resolved(self._store, AREA, alarm.text)
         else:

@@ -1,13 +1,14 @@
-"""Over all files together: what is added to and never taken from, and what of that a reviewer wants to see."""
+"""The analysis of all files together: what only grows, and which of it a reviewer wants to see."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from hotpath.audit.facts import Facts, Growth, Held, Target
-from hotpath.audit.findings import CACHES, Finding, Level, Pattern
+from hotpath.audit.findings import CACHES, Candidate, Finding, Level, Pattern
 from hotpath.audit.origins import Origin
 from hotpath.audit.replacements import replacement
 from hotpath.audit.source import File
@@ -26,14 +27,14 @@ _ONCE = "this file runs once and ends"
 _SAID = "by its name it remembers what was said once"
 _MAX_STEPS = 4
 
-# What there is more of with every visitor. A function that registers one of these is not part of the start.
+# Things that come with every visitor. A function that registers one of these is not part of the start.
 _COMES_AND_GOES = re.compile(
     r"client|session|connection|conn\b|socket|\bws|request|user|task|job|future|listener|subscri|watcher|peer|player"
     r"|room|channel|order|device|message|event|token",
     re.IGNORECASE,
 )
 
-# Containers that by one word of their names hold pieces of code or what is configured.
+# Words in the names of containers that hold pieces of code or of the configuration.
 _HOLDS_CODE = re.compile(
     r"(^|_)(backend|plugin|driver|implementation|extension|codec|encoder|decoder|serializer|converter|loader|adapter"
     r"|factory|factories|hook|provider|formatter|subclass|class|type|typedef|scheme|dialect|module|engine|executor|logger"
@@ -42,7 +43,7 @@ _HOLDS_CODE = re.compile(
     re.IGNORECASE,
 )
 
-# What is said once: there are as many such texts as the code can say.
+# Words for messages that are logged once: there are as many of them as the code has.
 _SAYS_ONCE = re.compile(
     r"warn|deprecat|(^|_)(emit|emitted|logged|notified|announced|reported)(_|$)|^_*log_", re.IGNORECASE
 )
@@ -65,7 +66,7 @@ class _Program:
             self.cleared |= file.cleared
 
     def bounds(self, name: str, arguments: tuple[int | str, ...] = ()) -> str | None:
-        """What the calls of a function that can be seen say about how many results or entries there can be.
+        """What bounds the number of results or entries, by the calls of a function that can be seen.
 
         With ``arguments``, only these matter.
         """
@@ -94,81 +95,82 @@ class _Program:
 
 
 def _starts(words: str) -> bool:
-    """Whether a function by its names sets something up, and not for one of many clients, sessions or tasks."""
+    """Whether a function by its names sets something up, and not for a client, session or task."""
     return bool(_STARTS.search(words)) and not words.startswith("__") and not _COMES_AND_GOES.search(words)
 
 
-def judge(files: list[File]) -> list[Finding]:
-    """All that files say together, in the order of the files. What a comment silences is in it still."""
+def analyze(files: list[File]) -> list[Candidate]:
+    """What the files show together, in their order; also what a comment silences."""
     program = _Program(file.facts for file in files)
     shrunk = {target for file in files for target in file.facts.shrunk_elsewhere}
-    added: dict[Target, list[Growth]] = {}
-    times: dict[Target, int] = {}
+    grown: dict[Target, list[Growth]] = {}
     for file in files:
         for target, growth in file.facts.grown_elsewhere:
-            added.setdefault(target, []).append(growth)
-        for held in file.facts.held:
-            times[held.target] = times.get(held.target, 0) + 1
-    found = []
+            grown.setdefault(target, []).append(growth)
+    times = Counter(held.target for file in files for held in file.facts.held)
+    candidates: list[Candidate] = []
     for file in files:
-        found += [_judge_own(finding, program) for finding in file.findings]
+        candidates += [_seen_with_calls(candidate, program) for candidate in file.candidates]
         for held in file.facts.held:
             shared = held.where in ("module", "class")
-            others = added.get(held.target, []) if shared and times[held.target] == 1 else []
             if held.shrinks or (shared and held.target in shrunk):
                 continue
-            finding = _judge_held(held, [*held.growths, *(one for one in others if _suits(held, one))], program)
-            if finding is not None:
-                found.append(finding)
-    return found
+            others = grown.get(held.target, []) if shared and times[held.target] == 1 else []
+            growths = [*held.growths, *(growth for growth in others if _suits(held, growth))]
+            if growths:
+                candidates += _of_container(held, growths, program)
+    return candidates
 
 
-def _judge_own(finding: Finding, program: _Program) -> Finding:
-    """A cache without a maximum, seen beside the calls in other files."""
+def _seen_with_calls(candidate: Candidate, program: _Program) -> Candidate:
+    """A cache without a maximum, after a look at its calls in all files."""
+    finding, function = candidate.finding, candidate.function
     if finding.pattern not in CACHES or finding.level is Level.NOTE:
-        return finding
+        return candidate
     bounded_by = None
-    if finding.function in program.cleared:
+    if function in program.cleared:
         bounded_by = "cache_clear() empties it somewhere"
     elif _RUNS_ONCE.search(finding.path):
         bounded_by = _ONCE
-    elif finding.function is not None and _SAYS_ONCE.search(finding.function):
+    elif function is not None and _SAYS_ONCE.search(function):
         bounded_by = _SAID
-    elif finding.function is not None and "holds self" not in finding.why:
-        bounded_by = program.bounds(finding.function, finding.arguments)
-    return replace(finding, level=Level.NOTE, why=f"{finding.why}; {bounded_by}") if bounded_by else finding
+    elif function is not None and "holds self" not in finding.why:
+        bounded_by = program.bounds(function, candidate.arguments)
+    if bounded_by is None:
+        return candidate
+    return replace(candidate, finding=replace(finding, level=Level.NOTE, why=f"{finding.why}; {bounded_by}"))
 
 
 def _suits(held: Held, growth: Growth) -> bool:
-    """A place in another file says how it adds; whether that adds to this kind of container is seen only here."""
+    """Whether a place in another file, which shows how it adds, adds to this kind of container."""
     return growth.each_call == (held.kind in ("list", "deque"))
 
 
-def _judge_held(held: Held, growths: list[Growth], program: _Program) -> Finding | None:
-    if not growths:
-        return None
-    judged = [(growth, _bounded_by(held, growth, program)) for growth in growths]
-    growth, bounded_by = min(judged, key=lambda one: (one[1] is not None, -one[0].origin.value, one[0].line))
+def _of_container(held: Held, growths: list[Growth], program: _Program) -> Iterator[Candidate]:
+    """The growth that a reviewer should see first; nothing where what expires is taken out when it is read."""
+    bounds = [(growth, _bounded_by(held, growth, program)) for growth in growths]
+    growth, bounded_by = min(bounds, key=lambda pair: (pair[1] is not None, -pair[0].origin, pair[0].line))
     if held.expires_on_read and not growth.stamped:
-        return None
+        return
     pattern = _pattern(held, growth)
-    where = growth.line if growth.path == held.path else f"{growth.path}:{growth.line}"
-    return Finding(
-        held.path,
-        held.line,
-        pattern,
-        held.target[1],
-        f"{_why(held, growth, pattern)}; {bounded_by}" if bounded_by else _why(held, growth, pattern),
-        replacement(held.target[1], held.kind, pattern, stores_self=growth.stores_self),
-        Level.NOTE if bounded_by else Level.WARNING,
-        f"line {where}" if isinstance(where, int) else where,
-        held.text,
-        frozenset({*range(held.line, held.end_line + 1), *((growth.line,) if growth.path == held.path else ())}),
+    why = _why(held, growth, pattern)
+    own = growth.path == held.path
+    finding = Finding(
+        path=held.path,
+        line=held.line,
+        pattern=pattern,
+        level=Level.NOTE if bounded_by else Level.WARNING,
+        name=held.target[1],
+        why=f"{why}; {bounded_by}" if bounded_by else why,
+        grows_at=f"line {growth.line}" if own else f"{growth.path}:{growth.line}",
+        text=held.text,
+        instead=replacement(held.target[1], held.kind, pattern, stores_self=growth.stores_self),
     )
+    yield Candidate(finding, frozenset({*range(held.line, held.end_line + 1), *((growth.line,) if own else ())}))
 
 
 def _bounded_by(held: Held, growth: Growth, program: _Program) -> str | None:
-    """What ends the growth, as far as code can say; None where nothing does."""
+    """What ends the growth, as far as the code shows; None where nothing does."""
     if growth.bounded_by is not None:
         return growth.bounded_by
     if _RUNS_ONCE.search(growth.path):
