@@ -39,6 +39,7 @@ from hotpath import HotpathMiddleware
 from hotpath.guard.guard import MemoryGuard
 from hotpath.guard.refusal import Refusals
 from hotpath.guard.states import Level, Thresholds
+from hotpath.serving import reader_of
 from hotpath.testing import asgi_get
 
 # So low that any process is in BRAKE from its first sample on.
@@ -66,7 +67,7 @@ class Unstarted(MemoryGuard):
 def in_process(root: Path, rounds: int) -> Rounds:
     """Hits, misses and refusals with and without a guard."""
     hot = publish(root)
-    hot.reader.close()
+    reader_of(hot).close()
     raw = constant(200, [], b"cold")
     open_guard, braking = Unstarted(leave=False), Unstarted(thresholds=ALWAYS_BRAKE, leave=False)
     for guard in (open_guard, braking):

@@ -28,6 +28,7 @@ from benchmarks.sample import HOST, declare_items, item_path
 from benchmarks.timing import Case, measure
 from hotpath import Hotpath, HotpathMiddleware
 from hotpath.batch.run import build
+from hotpath.serving import reader_of
 
 COUNTS = (10, 1_000, 100_000)
 TICK_SECONDS = 0.001
@@ -66,16 +67,16 @@ def load(root: Path, count: int, codings: str, max_body_bytes: str) -> dict[str,
     gc.collect()
     before = resident_bytes()
     started = time.perf_counter()
-    stall = asyncio.run(longest_stall(asyncio.to_thread(hot.reader.start)))
+    stall = asyncio.run(longest_stall(asyncio.to_thread(reader_of(hot).start)))
     seconds = time.perf_counter() - started
     gc.collect()
     resident = resident_bytes() - before
-    pages = hot.current().pages.values()
+    pages = reader_of(hot).snapshot.pages.values()
     bodies = sum(len(body) for page in pages for body in page.bodies.values())
     # The same store again, as if it had been published anew: what a running process does every night.
-    hot.reader._signature = None
+    hot.store.current_path.touch()
     started = time.perf_counter()
-    reload_stall = asyncio.run(longest_stall(asyncio.to_thread(hot.reader.refresh)))
+    reload_stall = asyncio.run(longest_stall(asyncio.to_thread(reader_of(hot).refresh)))
     return {
         "load_seconds": seconds,
         "stall_ms": stall * 1e3,
@@ -93,11 +94,11 @@ def trace(root: Path, count: int, codings: str, max_body_bytes: str) -> dict[str
     hot = declare(root, count, codings, max_body_bytes)
     gc.collect()
     tracemalloc.start()
-    hot.reader.start()
+    reader_of(hot).start()
     gc.collect()
     live, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    pages = hot.current().pages.values()
+    pages = reader_of(hot).snapshot.pages.values()
     bodies = sum(len(body) for page in pages for body in page.bodies.values())
     return {"traced_bytes_per_item": (live - bodies) / count}
 
@@ -122,14 +123,14 @@ def hit_cost(
     hots = {count: declare(root, count, codings, max_body_bytes) for count, root in roots.items()}
     cases = []
     for count, hot in hots.items():
-        hot.reader.start()
+        reader_of(hot).start()
         app = HotpathMiddleware(fallback, hot=hot)
-        in_memory = [key.decode("ascii") for key in hot.current().pages]
+        in_memory = [key.decode("ascii") for key in reader_of(hot).snapshot.pages]
         cases.append(Case(f"{count} one", app, [item_path(0)], [HOST]))
         cases.append(Case(f"{count} any", app, in_memory, [HOST]))
     rates = measure(cases, rounds=rounds, keep_noisy=keep_noisy)
     for hot in hots.values():
-        hot.reader.close()
+        reader_of(hot).close()
     return {
         count: {
             "hit_ns": rates.figure(f"{count} one").median,

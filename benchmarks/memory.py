@@ -34,6 +34,7 @@ from benchmarks.timing import make_scope
 from hotpath import Hotpath, HotpathMiddleware
 from hotpath.batch.run import build
 from hotpath.options import human_bytes, parse_bytes
+from hotpath.serving import reader_of
 
 POPULAR_REQUESTS = 0.9
 WORKERS = 8
@@ -79,7 +80,7 @@ async def visit(hot: Hotpath, load: Load, chance: random.Random, until: float, s
     while time.monotonic() < until:
         popular = chance.random() < POPULAR_REQUESTS
         path = item_path(chance.randrange(load.popular if popular else load.count))
-        in_memory = path.encode("ascii") in hot.current().pages
+        in_memory = path.encode("ascii") in reader_of(hot).snapshot.pages
         received = 0
         await app(make_scope(path, [HOST]), receive, send)
         seen["not answered"] += received != load.body_bytes
@@ -98,7 +99,7 @@ async def watch(hot: Hotpath, load: Load) -> dict[str, Any]:
     while not all(client.done() for client in clients):
         await asyncio.sleep(pause)
         resident.append(resident_bytes())
-        bodies.append(hot.reader.body_bytes)
+        bodies.append(reader_of(hot).loader.body_bytes)
     await asyncio.gather(*clients)
     tenth = max(1, len(resident) // 10)
     return {
@@ -126,7 +127,7 @@ def child(root: Path, load: Load) -> dict[str, Any]:
     asyncio.run(warm_up())
     gc.collect()
     before = resident_bytes()
-    hot.reader.start()
+    reader_of(hot).start()
     gc.collect()
     found: dict[str, Any] = {"resident_before_bytes": before, "resident_loaded_bytes": resident_bytes()}
     return found | (asyncio.run(watch(hot, load)) if load.seconds else {})

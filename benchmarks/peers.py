@@ -22,6 +22,7 @@ from typing import Any
 from benchmarks.plain import Prepared, constant, naive
 from benchmarks.sample import PATH, ROUTE, ASGIApp, Header, browser_headers, declare, rows
 from hotpath import Hotpath, HotpathMiddleware
+from hotpath.serving import reader_of
 from hotpath.testing import Response, asgi_get
 
 NOT_FOUND = constant(404, [(b"content-length", b"0")], b"")
@@ -46,7 +47,7 @@ class Files:
 def loaded(store: Path) -> Hotpath:
     """The site, with its page in memory."""
     hot = declare(store)
-    hot.reader.start()
+    reader_of(hot).start()
     return hot
 
 
@@ -56,7 +57,7 @@ def answer_of_hotpath(store: Path, headers: list[Header]) -> Response:
     try:
         return asyncio.run(asgi_get(HotpathMiddleware(NOT_FOUND, hot=hot), PATH, headers=headers))
     finally:
-        hot.reader.close()
+        reader_of(hot).close()
 
 
 def _raw(files: Files) -> ASGIApp:

@@ -9,6 +9,7 @@ from typing import Any
 
 from hotpath import Hotpath
 from hotpath.batch.run import build
+from hotpath.serving import reader_of
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -78,7 +79,7 @@ def publish(root: Path) -> Hotpath:
     """Build the page into a new store at ``root`` and load it."""
     hot = declare(root)
     build(hot)
-    hot.reader.start()
+    reader_of(hot).start()
     return hot
 
 

@@ -50,6 +50,7 @@ from benchmarks.harness import (
     write_json,
 )
 from benchmarks.sample import PATH, browser_headers, publish
+from hotpath.serving import reader_of
 
 LIMIT_SERVERS = 3
 
@@ -275,7 +276,7 @@ def run(profiles: Sequence[Profile], plan: Plan) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="hotpath-bench-") as directory, contextlib.ExitStack() as stack:
         root = Path(directory)
         files = peers.Files(root, root / "hot")
-        publish(files.store).reader.close()
+        reader_of(publish(files.store)).close()
         peers.fill_database(files)
         field = Field(files, plan.cores, stack)
         probe = Probe()

@@ -19,6 +19,7 @@ from types import ModuleType
 import pytest
 
 from hotpath.batch import build
+from hotpath.serving import reader_of
 from hotpath.testing import Response, asgi_get
 
 HERE = Path(__file__).resolve().parent
@@ -50,7 +51,7 @@ def site(
     build(module.hot)
     yield module
     module.guard.close()
-    module.hot.reader.close()
+    reader_of(module.hot).close()
 
 
 def get(site: ModuleType, target: str, *, app: bool = False) -> Response:

@@ -13,14 +13,15 @@ MAX_REMEMBERED = 1000
 class Once:
     """Log each problem once, until it is forgotten: a fault that lasts is one line, not one a request."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_remembered: int = MAX_REMEMBERED) -> None:
         self._logged: set[str] = set()
+        self._max_remembered = max_remembered
 
     def is_new(self, key: str) -> bool:
         """Whether ``key`` was not seen since it was last forgotten; it is seen from now on."""
         if key in self._logged:
             return False
-        if len(self._logged) >= MAX_REMEMBERED:
+        if len(self._logged) >= self._max_remembered:
             self._logged.clear()
         self._logged.add(key)
         return True

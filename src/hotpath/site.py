@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import logging
+import glob
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,14 +36,50 @@ from hotpath.pages.routes import (
     location_of,
     plan,
 )
-from hotpath.serving.reader import Reader, ReaderOptions
-from hotpath.serving.snapshot import Snapshot
-from hotpath.serving.watched import WatchedDirectory
 from hotpath.store.store import DEFAULT_KEEP, Store
 
-logger = logging.getLogger("hotpath")
+# A look at so many files of one directory takes an eighth of a core.
+MAX_FILES = 10_000
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How a process reads: look at the store every ``refresh_seconds``, keep at most ``max_body_bytes`` of bodies."""
+
+    refresh_seconds: float
+    max_body_bytes: int
+    generation_header: bool
+    redirect_slashes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """Files of another program: ``files`` is the template of their names, ``path`` of their pages."""
+
+    path: Template
+    files: Template
+    policy: Policy
+
+    @property
+    def pattern(self) -> str:
+        """The files as a pattern for ``glob``."""
+        return glob.escape(self.files.render(dict.fromkeys(self.files.names, "\0"))).replace("\0", "*")
+
+    def count(self) -> int:
+        """How many files there are now to look at."""
+        # Path.glob refuses an absolute pattern.
+        return min(MAX_FILES, sum(1 for _ in glob.iglob(self.pattern)))  # noqa: PTH207
+
+    def problem(self) -> str | None:
+        """That there is no file now, for people; ``None`` where there is one."""
+        if self.count():
+            return None
+        return (
+            f"no file is {self.files.text}, so the app answers {self.path.text!r} (a relative path counts from the"
+            " working directory; Path(__file__).parent / '…' does not)"
+        )
 
 
 class Hotpath:
@@ -75,20 +113,18 @@ class Hotpath:
             )
         self.store = Store(_directory(root), keep=keep)
         self.routes: list[Route] = []
+        self.directories: list[Directory] = []
         self._lifetime_seconds = parse_whole_seconds(lifetime, "lifetime")
         self._cache_control = _required(check_field_value(cache_control, "cache_control"))
         self._cdn_cache_control = check_field_value(cdn_cache_control, "cdn_cache_control")
-        self._directories: list[WatchedDirectory] = []
-        self._told: set[str] = set()
-        self._options = ReaderOptions(
+        self.reading = ReadOptions(
             float(refresh), parse_bytes(max_body_bytes, "max_body_bytes"), generation_header, redirect_slashes
         )
-        # The list is shared: directories declared after this are watched all the same.
-        self.reader = Reader(self.store, self._directories, self._options)
 
     def __repr__(self) -> str:
         return f"Hotpath({str(self.store.root)!r}, routes={len(self.routes)})"
 
+    # Longer than functions should be, for its options and what they mean.
     def route(
         self,
         path: str,
@@ -129,7 +165,6 @@ class Hotpath:
         The function is sync or async and returns JSON-able data, str or bytes. Raises ``DeclarationError`` with the
         line to change.
         """
-
         if callable(path):
             raise DeclarationError(
                 "@hot.route stands without a path; write @hot.route('/path')", where=location_of(path)
@@ -137,31 +172,30 @@ class Hotpath:
 
         def declare(function: F) -> F:
             where = location_of(function)
-            try:
-                self._add(
-                    path,
-                    function,
-                    where,
-                    each=each,
-                    query=query,
-                    file=file,
-                    expects=Expectations(
-                        records=records,
-                        required=_names(required, "required"),
-                        row_key=row_key,
-                        source_time=source_time,
-                        min_rows=min_rows,
-                        max_bytes=parse_bytes(max_bytes, "max_bytes"),
-                        check=check,
-                        critical=bool(critical),
-                        timeout_seconds=None if timeout is None else parse_seconds(timeout, "timeout"),
-                    ),
-                    policy=self._policy(
-                        path, query, media_type, headers, fold_case, cache_control, cdn_cache_control, lifetime
-                    ),
+            with _error_at(where):
+                if not callable(function):
+                    raise DeclarationError("@hot.route(…) stands above a function")
+                template = parse_path_template(path)
+                policy = self._policy(
+                    path, query, media_type, headers, fold_case, cache_control, cdn_cache_control, lifetime
                 )
-            except DeclarationError as error:
-                raise error if error.where else DeclarationError(error.problem, where=where) from None
+                expects = Expectations(
+                    records=records,
+                    required=_names(required, "required"),
+                    row_key=row_key,
+                    source_time=source_time,
+                    min_rows=min_rows,
+                    max_bytes=parse_bytes(max_bytes, "max_bytes"),
+                    check=check,
+                    critical=bool(critical),
+                    timeout_seconds=None if timeout is None else parse_seconds(timeout, "timeout"),
+                )
+                check_expectations(expects)
+                file_template = parse_file_template(file or default_file(template, policy.query, policy.media_type))
+                route = Route(template, file_template, policy.query, policy, _reusable(each), function, where, expects)
+                self._require_new(template)
+                check_route(route)
+                self.routes.append(route)
             return function
 
         return declare
@@ -186,8 +220,7 @@ class Hotpath:
         never replaces the last good bytes. Raises ``DeclarationError``.
         """
         caller = sys._getframe(1)
-        where = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-        try:
+        with _error_at(f"{caller.f_code.co_filename}:{caller.f_lineno}"):
             template = parse_path_template(path)
             file_template = Template.parse(str(Path(files).absolute()))
             if set(template.names) != set(file_template.names):
@@ -196,88 +229,22 @@ class Hotpath:
                 )
             policy = self._policy(path, (), media_type, headers, fold_case, cache_control, cdn_cache_control, lifetime)
             self._require_new(template)
-        except DeclarationError as error:
-            raise DeclarationError(error.problem, where=where) from None
-        self._directories.append(
-            WatchedDirectory(template, file_template, policy, max_body_bytes=self._options.max_body_bytes)
-        )
+        self.directories.append(Directory(template, file_template, policy))
 
     def plan(self) -> list[PlannedItem]:
         """Every item the batch has to build. Raises ``DeclarationError`` before any function is run."""
-        if self._directories and not self.routes:
+        if self.directories and not self.routes:
             raise DeclarationError("only directories are declared: their files are served as they are, without a build")
         return plan(self.routes)
 
-    def current(self) -> Snapshot:
-        """What this process serves now; empty before the first load."""
-        return self.reader.snapshot
-
-    def start(self) -> None:
-        """Load what there is and keep it current, as the middleware does at start. Blocks while loading.
-
-        Where a generation is loaded that has no page of a declared route, or a directory has no file, the log says so
-        once.
-        """
-        self.reader.start()
-        built = self.reader.built_routes
-        missing = [route for route in self.routes if route.path.text not in built] if built else []
-        if missing:
-            more = f" and {len(missing) - 1} more declared routes" if len(missing) > 1 else ""
-            self.tell(
-                f"generation {self.reader.snapshot.generation} has no page of {missing[0].path.text!r}{more}"
-                f" ({missing[0].where}), so the app answers; run 'hotpath build TARGET' with the Hotpath object that"
-                " declares it"
-            )
-
-        for directory in self._directories:
-            if problem := directory.nothing_found():
-                self.tell(problem)
-
-    def tell(self, problem: str) -> None:
-        """A warning in the log, once however many middlewares find it."""
-        if problem not in self._told:
-            self._told.add(problem)
-            logger.warning("hotpath: %s", problem)
-
-    @property
-    def directories(self) -> tuple[WatchedDirectory, ...]:
-        """The declared directories."""
-        return tuple(self._directories)
-
-    def _add(
-        self,
-        path: str,
-        function: Callable[..., Any],
-        where: str,
-        *,
-        each: Each | None,
-        query: Iterable[str],
-        file: str | None,
-        expects: Expectations,
-        policy: Policy,
-    ) -> None:
-        if not callable(function):
-            raise DeclarationError("@hot.route(…) stands above a function")
-        template = parse_path_template(path)
-        if each is not None and not callable(each) and not isinstance(each, Mapping):
-            if isinstance(each, str | bytes) or not isinstance(each, Iterable):
-                raise DeclarationError(f"each={each!r}: write a dict of lists, a list of dicts, or a function")
-            each = list(each)  # a generator would be empty at the second build
-        file_template = parse_file_template(file or default_file(template, policy.query, policy.media_type))
-        check_expectations(expects)
-        route = Route(template, file_template, policy.query, policy, each, function, where, expects)
-        self._require_new(template)
-        check_route(route)
-        self.routes.append(route)
-
     def _require_new(self, template: Template) -> None:
-        def shape(one: Template) -> str:
-            return one.render(dict.fromkeys(one.names, "{}"))
+        def shape(template: Template) -> str:
+            return template.render(dict.fromkeys(template.names, "{}"))
 
         for route in self.routes:
             if shape(route.path) == shape(template):
                 raise DeclarationError(f"{template.text!r} is declared twice, first at {route.where}; remove one")
-        for directory in self._directories:
+        for directory in self.directories:
             if shape(directory.path) == shape(template):
                 raise DeclarationError(f"{template.text!r} is declared twice, as a directory too; remove one")
 
@@ -302,6 +269,24 @@ class Hotpath:
             fold_case=fold_case,
             headers=check_headers(headers),
         )
+
+
+@contextmanager
+def _error_at(where: str) -> Iterator[None]:
+    """Say in a ``DeclarationError`` which line of the user's to change."""
+    try:
+        yield
+    except DeclarationError as error:
+        raise error if error.where else DeclarationError(error.problem, where=where) from None
+
+
+def _reusable(each: Each | None) -> Each | None:
+    """What ``each`` gives at every build: a generator would be empty at the second."""
+    if each is None or callable(each) or isinstance(each, Mapping):
+        return each
+    if isinstance(each, str | bytes) or not isinstance(each, Iterable):
+        raise DeclarationError(f"each={each!r}: write a dict of lists, a list of dicts, or a function")
+    return list(each)
 
 
 def _names(names: Iterable[str], option: str) -> tuple[str, ...]:

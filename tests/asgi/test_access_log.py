@@ -26,6 +26,7 @@ from hotpath.asgi.middleware import HotpathMiddleware
 from hotpath.batch.run import build
 from hotpath.errors import DeclarationError
 from hotpath.guard.hard_limit import HardLimit
+from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.testing import Response, asgi_get
 from tests.guard.fakes import Rigged
@@ -50,7 +51,7 @@ def hot(tmp_path: Path) -> Iterator[Hotpath]:
     hot.route("/hot/{n}", each={"n": ["a", "b c"]})(lambda n: {"n": n, "fill": "x" * 2000})
     build(hot)
     yield hot
-    hot.reader.close()
+    reader_of(hot).close()
 
 
 @pytest.fixture
@@ -152,12 +153,12 @@ def test_bypass_and_bytes_that_are_gone_and_an_app_that_raises(
         app, hot=hot, bypass=lambda scope: scope["query_string"] == b"own", observe=seen.append
     )
     assert ask(middleware, "/a?own").status == 418
-    monkeypatch.setattr(hot.reader, "load_page", lambda key: None)
+    monkeypatch.setattr(reader_of(hot), "load_page", lambda key: None)
     assert ask(middleware, "/b").status == 418
     with pytest.raises(RuntimeError, match="planted"):
         ask(middleware, "/raises")
     assert [(event.result, event.status) for event in seen] == [("bypass", 418), ("unreadable", 418), ("error", None)]
-    hot.reader.close()
+    reader_of(hot).close()
 
 
 def test_what_the_guard_refuses_is_shed(hot: Hotpath, rigged: Rigged, seen: list[HotpathRequest]) -> None:
@@ -179,10 +180,10 @@ def test_a_hot_page_whose_bytes_are_gone_is_not_shed(
     middleware = HotpathMiddleware(app, hot=hot, guard=rigged.guard, observe=seen.append)
     assert ask(middleware, "/a").status == 200
     rigged.see(0.95)
-    monkeypatch.setattr(hot.reader, "load_page", lambda key: None)
+    monkeypatch.setattr(reader_of(hot), "load_page", lambda key: None)
     assert ask(middleware, "/b").status == 418
     assert [event.result for event in seen] == ["hit", "unreadable"]
-    hot.reader.close()
+    reader_of(hot).close()
 
 
 def test_a_request_that_memory_ran_out_for_is_shed_too(
@@ -500,6 +501,7 @@ app = HotpathMiddleware(api, hot=hot, observe=AccessLog())
 """
 
 
+@pytest.mark.slow
 def test_behind_uvicorn_every_request_has_its_line_also_the_last_one(tmp_path: Path) -> None:
     pytest.importorskip("uvicorn")
     (tmp_path / "site_app.py").write_text(SITE, "utf-8")

@@ -24,6 +24,7 @@ from hotpath.errors import DeclarationError
 from hotpath.guard.guard import MemoryGuard
 from hotpath.guard.hard_limit import HardLimit, is_memory_error, is_thread_error
 from hotpath.guard.states import State, drain
+from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.testing import Response, asgi_get
 from tests.guard.fakes import Rigged, http
@@ -54,7 +55,7 @@ def hot(tmp_path: Path) -> Iterator[Hotpath]:
     hot.route("/hot")(lambda: {"hot": True})
     build(hot)
     yield hot
-    hot.reader.close()
+    reader_of(hot).close()
 
 
 @pytest.fixture
@@ -168,10 +169,10 @@ def test_a_hot_page_whose_bytes_are_gone_goes_to_the_app_in_every_state(
     rigged.see(0.95)
     middleware = HotpathMiddleware(App(), hot=hot, guard=rigged.guard)
     assert get(middleware, "/a").status == 200
-    monkeypatch.setattr(hot.reader, "load_page", lambda key: None)
+    monkeypatch.setattr(reader_of(hot), "load_page", lambda key: None)
     assert get(middleware, "/b").status == 418
     assert get(middleware, "/c").status == 503
-    hot.reader.close()
+    reader_of(hot).close()
 
 
 def test_a_fault_of_ours_lets_nothing_past_the_guard(
@@ -333,7 +334,7 @@ def test_several_instances_share_one_guard_and_one_sampler(tmp_path: Path) -> No
     finally:
         guard.close()
         for site in sites:
-            site.reader.close()
+            reader_of(site).close()
     assert len(samplers()) == before
 
 
@@ -347,17 +348,17 @@ def test_bodies_in_memory_shrink_and_are_read_again(tmp_path: Path) -> None:
     rigged = Rigged()
     middleware = [HotpathMiddleware(App(), hot=site, guard=rigged.guard) for _ in range(2)]
     try:
-        site.reader.start()
-        full = site.reader.body_bytes
+        reader_of(site).start()
+        full = reader_of(site).loader.body_bytes
         assert full > 0.5 * 1024 * 1024
         assert len(rigged.guard.shrinks) == 1, "two instances of one site are one cache"
         deadline = time.monotonic() + 10
         rigged.see(0.75, samples=3)
-        while site.reader.body_bytes > 0.5 * 1024 * 1024 and time.monotonic() < deadline:
+        while reader_of(site).loader.body_bytes > 0.5 * 1024 * 1024 and time.monotonic() < deadline:
             rigged.see(0.75, samples=3)
-        assert site.reader.body_bytes <= 0.5 * 1024 * 1024
+        assert reader_of(site).loader.body_bytes <= 0.5 * 1024 * 1024
         rigged.see(0.75, samples=20)
-        assert 0 < site.reader.body_bytes <= 0.25 * 1024 * 1024
+        assert 0 < reader_of(site).loader.body_bytes <= 0.25 * 1024 * 1024
         assert [get(middleware[0], f"/page/{number}").status for number in range(12)] == [200] * 12
     finally:
-        site.reader.close()
+        reader_of(site).close()

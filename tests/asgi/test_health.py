@@ -17,6 +17,7 @@ from hotpath.asgi.middleware import HotpathMiddleware
 from hotpath.batch.run import build
 from hotpath.errors import DeclarationError
 from hotpath.ops.warm import lines, warm
+from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.testing import Response, asgi_get
 
@@ -47,7 +48,7 @@ def hot(tmp_path: Path) -> Iterator[Hotpath]:
     hot = Hotpath(tmp_path / "hot", refresh=0.05)
     hot.route("/hot")(lambda: [1])
     yield hot
-    hot.reader.close()
+    reader_of(hot).close()
 
 
 def ask(endpoints: HealthEndpoints, path: str, method: str = "GET") -> Response:
@@ -77,7 +78,7 @@ def test_not_ready_before_a_generation_is_loaded(app: App, hot: Hotpath) -> None
     assert cold.status == 503
     assert "nothing" in json.loads(cold.body)["reasons"][0] or "no generation" in json.loads(cold.body)["reasons"][0]
     build(hot)
-    hot.reader.refresh()
+    reader_of(hot).refresh()
     assert ask(endpoints, "/readyz").status == 200
 
 

@@ -16,6 +16,7 @@ import pytest
 from hotpath.asgi.middleware import HotpathMiddleware
 from hotpath.batch.run import build
 from hotpath.errors import DeclarationError
+from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.testing import Response, asgi_get
 
@@ -52,7 +53,7 @@ def hot(tmp_path: Path) -> Iterator[Hotpath]:
     build(hot)
     hot.numbers = numbers  # type: ignore[attr-defined]
     yield hot
-    hot.reader.close()
+    reader_of(hot).close()
 
 
 def get(app: Any, target: str, **options: Any) -> Response:
@@ -197,7 +198,7 @@ def test_websockets_and_lifespan_reach_the_app(hot: Hotpath) -> None:
         scope = {"type": kind, "path": "/r/kospi"}
         asyncio.run(middleware(scope, None, None))  # type: ignore[arg-type]
         assert app.scopes[-1] is scope
-    assert hot.current().generation == 1, "lifespan start-up loads before the first request"
+    assert reader_of(hot).snapshot.generation == 1, "lifespan start-up loads before the first request"
 
 
 def test_a_new_generation_shows_within_two_seconds_without_lifespan(hot: Hotpath) -> None:
@@ -218,7 +219,7 @@ def test_a_rollback_shows_too(hot: Hotpath) -> None:
     build(hot)
     assert get(middleware, "/r/kospi").header("x-hotpath-generation") == "2"
     hot.store.rollback()
-    assert hot.reader.refresh()
+    assert reader_of(hot).refresh()
     assert get(middleware, "/r/kospi").header("x-hotpath-generation") == "1"
 
 
@@ -244,7 +245,7 @@ def test_a_declared_route_that_the_generation_does_not_have_is_told_once_at_star
     asyncio.run(HotpathMiddleware(App(), hot=built)({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
     assert caplog.records == []
     for one in (built, other):
-        one.reader.close()
+        reader_of(one).close()
 
 
 def test_a_directory_without_a_file_is_told_at_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -256,7 +257,7 @@ def test_a_directory_without_a_file_is_told_at_start(tmp_path: Path, caplog: pyt
     asyncio.run(HotpathMiddleware(App(), hot=hot)({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
     (told,) = [record.getMessage() for record in caplog.records]
     assert told.startswith(f"hotpath: no file is {tmp_path}/gone/{{n}}.json, so the app answers '/gone/{{n}}'")
-    hot.reader.close()
+    reader_of(hot).close()
 
 
 def test_nothing_published_means_everything_goes_to_the_app(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -270,7 +271,7 @@ def test_nothing_published_means_everything_goes_to_the_app(tmp_path: Path, capl
     while get(middleware, "/a").status != 200:
         assert time.monotonic() < deadline, "the first generation did not show"
         time.sleep(0.02)
-    hot.reader.close()
+    reader_of(hot).close()
 
 
 def test_a_mistake_of_ours_costs_no_request(
@@ -309,7 +310,7 @@ def test_redirects_between_slash_and_no_slash(tmp_path: Path) -> None:
     assert (answer.status, answer.header("location")) == (308, "./c/")
     assert get(middleware, "/c", method="POST").status == 418
     assert get(middleware, "/d/").status == 418
-    hot.reader.close()
+    reader_of(hot).close()
 
 
 def test_it_runs_on_trio_too(hot: Hotpath) -> None:
@@ -352,7 +353,7 @@ def test_a_page_on_disk_needs_none_of_the_apps_threads(tmp_path: Path) -> None:
         assert anyio.run(ask) == [200] * 3
     finally:
         gate.set()
-        hot.reader.close()
+        reader_of(hot).close()
 
 
 def test_wrong_arguments_fail_when_constructed(hot: Hotpath) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from hotpath.guard.departure import Surroundings, look_around, uvicorn_server
 from tests.guard.waiting import wait_until
-from tests.wire.servers.conftest import ROOT, await_all, start
+from tests.wire.servers.conftest import ROOT, start
 
 PROBE = """
 import asyncio, json, os
@@ -115,7 +115,7 @@ def test_each_server_is_seen_and_does_what_is_thought_of_it(
     monkeypatch.setattr("tests.wire.servers.conftest.APP", "probe_app:application")
     started = start(name, arguments, tmp_path, tmp_path / "log")
     try:
-        await_all({name: started})
+        started.await_up()
         found = ask(started.port)
         assert found[:2] == [server, is_worker]
         assert (found[2] is None) is may

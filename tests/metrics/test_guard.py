@@ -24,6 +24,7 @@ from hotpath.batch.run import build
 from hotpath.caching.lru import LRUCache
 from hotpath.guard.worker_slots import WorkerSlots
 from hotpath.metrics.app import MetricsApp
+from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.testing import Response, asgi_get
 from tests.guard.ending import ended
@@ -228,9 +229,9 @@ def hot(tmp_path: Path) -> Iterator[Hotpath]:
     hot = Hotpath(tmp_path / "hot")
     hot.route("/hot")(lambda: {"hot": True})
     build(hot)
-    hot.reader.start()
+    reader_of(hot).start()
     yield hot
-    hot.reader.close()
+    reader_of(hot).close()
 
 
 @needs_promtool

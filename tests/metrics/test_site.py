@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from hotpath.batch.run import build
 from hotpath.metrics.site import HotpathCollector
+from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 
 
@@ -46,20 +47,20 @@ def test_before_the_first_generation(hot: Hotpath, scrape: Callable[[], dict[str
 def test_generation_age_items_pin_and_stale(hot: Hotpath, scrape: Callable[[], dict[str, float]]) -> None:
     build(hot)
     build(hot)
-    hot.reader.refresh()
+    reader_of(hot).refresh()
     found = scrape()
     assert found["hotpath_generation"] == 2
     assert 0 <= found["hotpath_generation_age_seconds"] < 60
     assert (found["hotpath_items"], found["hotpath_pinned"], found["hotpath_degraded"]) == (4, 0, 0)
     assert found["hotpath_body_bytes"] > 0
     hot.store.pin(1)
-    hot.reader.refresh()
+    reader_of(hot).refresh()
     found = scrape()
     assert (found["hotpath_generation"], found["hotpath_pinned"]) == (1, 1)
     assert found["hotpath_stale_items"] in (0, 1)
-    hot.reader._clock = lambda: hot.store.clock() + 100
+    reader_of(hot).loader.clock = lambda: hot.store.clock() + 100
     assert scrape()["hotpath_stale_items"] == 1
-    hot.reader._clock = lambda: hot.store.clock() + 4000
+    reader_of(hot).loader.clock = lambda: hot.store.clock() + 4000
     assert scrape()["hotpath_stale_items"] == 4
 
 
@@ -70,17 +71,17 @@ def test_damage_is_counted_and_degraded_is_told(hot: Hotpath, scrape: Callable[[
         if path.name.startswith("short"):
             path.unlink()
             path.write_bytes(b"?")
-    hot.reader.refresh()
+    reader_of(hot).refresh()
     assert scrape()["hotpath_corrupt_items_total"] == 1
     hot.store.manifest_path(2).write_bytes(b"?")
     hot.store.current_path.touch()
-    hot.reader.refresh()
+    reader_of(hot).refresh()
     assert (scrape()["hotpath_degraded"], scrape()["hotpath_generation"]) == (1, 1)
 
 
 def test_the_text_form(hot: Hotpath) -> None:
     build(hot)
-    hot.reader.refresh()
+    reader_of(hot).refresh()
     registry = CollectorRegistry()
     registry.register(HotpathCollector(hot))
     text = generate_latest(registry).decode("utf-8")

@@ -17,6 +17,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword, Session
 
 from hotpath.asgi.middleware import HotpathMiddleware
+from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.testing import asgi_get
 
@@ -169,7 +170,7 @@ def public_site(hot: Hotpath, tamper: Callable[[Asked, Answered], Answered] | No
 
     def answer(asked: Asked) -> Answered:
         with lock:
-            hot.reader.refresh()
+            reader_of(hot).refresh()
             headers = [(name.encode(), value.encode()) for name, value in asked.headers.items()]
             method = asked.method
             response = anyio.run(lambda: asgi_get(app, asked.target, method=method, headers=headers))

@@ -24,6 +24,7 @@ from hotpath.ops.alerts.webhook import Webhook
 from hotpath.ops.check import CheckOptions
 from hotpath.ops.night import Night, run_night
 from hotpath.ops.secret import Secret
+from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.testing import asgi_get
 
@@ -101,7 +102,7 @@ def public(tmp_path: Path) -> Iterator[Public]:
         yield found
         server.shutdown()
         thread.join()
-    hot.reader.close()
+    reader_of(hot).close()
 
 
 def night(public: Public, *, check: bool = True, retry_failed: bool = False) -> Night:

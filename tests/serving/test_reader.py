@@ -17,9 +17,8 @@ import pytest
 
 from hotpath.asgi.middleware import HotpathMiddleware
 from hotpath.batch.run import build
-from hotpath.serving import loader as loading
-from hotpath.serving import reader
-from hotpath.serving.loader import PAGE_OVERHEAD_BYTES, Loader
+from hotpath.serving import index, loader, reader_of
+from hotpath.serving.page_cache import PAGE_OVERHEAD_BYTES
 from hotpath.site import Hotpath
 from hotpath.testing import FakeClock, Response, asgi_get
 from tests.store.faults.sites import await_true
@@ -32,6 +31,10 @@ async def cold_app(scope: Any, receive: Any, send: Any) -> None:
 
 def get(hot: Hotpath, target: str, **options: Any) -> Response:
     return asyncio.run(asgi_get(HotpathMiddleware(cold_app, hot=hot), target, **options))
+
+
+def watchers() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "hotpath"}
 
 
 def open_descriptors() -> int:
@@ -49,7 +52,7 @@ def declare(hot: Hotpath, count: int = 3, size: int = 100) -> dict[str, int]:
 def hot(tmp_path: Path) -> Iterator[Hotpath]:
     hot = Hotpath(tmp_path / "hot", refresh=3600)
     yield hot
-    hot.reader.close()
+    reader_of(hot).close()
 
 
 def test_a_corrupt_file_of_a_new_generation_keeps_the_last_good_bytes(
@@ -60,12 +63,12 @@ def test_a_corrupt_file_of_a_new_generation_keeps_the_last_good_bytes(
     before = get(hot, "/p/1")
     build(hot)
     (hot.store.files_path(2) / "p" / "1.json").write_bytes(b"{}")
-    hot.reader.refresh()
+    reader_of(hot).refresh()
     answer = get(hot, "/p/1")
     assert (answer.status, answer.body) == (200, before.body)
     assert answer.header("x-hotpath-generation") == "1", "it says which generation the bytes are of"
     assert get(hot, "/p/2").header("x-hotpath-generation") == "2"
-    assert hot.reader.corrupt_items == 1
+    assert reader_of(hot).loader.corrupt_items == 1
     assert len([record for record in caplog.records if "/p/1" in record.getMessage()]) == 1
 
 
@@ -102,10 +105,10 @@ def test_the_store_may_vanish_while_serving(hot: Hotpath) -> None:
     build(hot)
     before = get(hot, "/p/1")
     shutil.rmtree(hot.store.root)
-    hot.reader.refresh()
+    reader_of(hot).refresh()
     after = get(hot, "/p/1")
     assert (after.status, after.body, after.header("etag")) == (200, before.body, before.header("etag"))
-    assert hot.reader.degraded
+    assert reader_of(hot).loader.degraded
 
 
 def test_bodies_stay_below_the_maximum_and_every_page_is_served(tmp_path: Path) -> None:
@@ -114,37 +117,37 @@ def test_bodies_stay_below_the_maximum_and_every_page_is_served(tmp_path: Path) 
     declare(hot, count=200, size=4000)
     build(hot)
     for _ in range(2):
-        for index in range(200):
-            answer = get(hot, f"/p/{index}")
+        for number in range(200):
+            answer = get(hot, f"/p/{number}")
             assert answer.status == 200
-            assert answer.body.startswith(b'{"i":%d,' % index)
-            assert hot.reader.body_bytes <= maximum
-    held = len(hot.current().pages)
+            assert answer.body.startswith(b'{"i":%d,' % number)
+            assert reader_of(hot).loader.body_bytes <= maximum
+    held = len(reader_of(hot).snapshot.pages)
     assert 0 < held < 100
-    hot.reader.close()
+    reader_of(hot).close()
 
 
 def test_pages_in_use_stay_in_memory(tmp_path: Path) -> None:
     hot = Hotpath(tmp_path / "hot", refresh=3600, max_body_bytes=20 * (2 * 4000 + PAGE_OVERHEAD_BYTES))
     declare(hot, count=100, size=4000)
     build(hot)
-    for index in range(1, 100):
+    for number in range(1, 100):
         assert get(hot, "/p/0").status == 200
-        if index > 1:
-            assert b"/p/0" in hot.current().pages, index
-        get(hot, f"/p/{index}")
-    hot.reader.close()
+        if number > 1:
+            assert b"/p/0" in reader_of(hot).snapshot.pages, number
+        get(hot, f"/p/{number}")
+    reader_of(hot).close()
 
 
 def test_age_is_told_every_second_and_stale_is_served(hot: Hotpath) -> None:
     clock = FakeClock()
     hot.store.clock = clock
-    hot.reader._clock = clock
+    reader_of(hot).loader.clock = clock
     hot.route("/a", lifetime="1h")(lambda: [1])
     build(hot)
     assert get(hot, "/a").header("cache-status") == "hotpath; hit; ttl=3600"
     clock.advance(3601)
-    hot.reader.refresh()
+    reader_of(hot).refresh()
     answer = get(hot, "/a")
     assert (answer.status, answer.header("cache-status")) == (200, "hotpath; hit; ttl=-1")
 
@@ -153,21 +156,20 @@ def test_a_reader_that_nobody_holds_stops_its_thread_and_frees_its_lock(tmp_path
     hot = Hotpath(tmp_path / "hot", refresh=0.02, keep=1)
     hot.route("/a")(lambda: [1])
     build(hot)
-    hot.reader.start()
-    thread = hot.reader._thread
-    assert thread is not None
+    before = watchers()
+    reader_of(hot).start()
+    (thread,) = watchers() - before
     descriptors = open_descriptors()
     for _ in range(5):
         build(hot)
-        hot.reader.refresh()
+        reader_of(hot).refresh()
     assert open_descriptors() == descriptors, "one descriptor, whatever the number of generations"
-    hot.reader.close()
+    reader_of(hot).close()
     thread.join(5)
     assert not thread.is_alive()
     other = Hotpath(tmp_path / "hot", refresh=0.02)
-    other.reader.start()
-    orphan = other.reader._thread
-    assert orphan is not None
+    reader_of(other).start()
+    (orphan,) = watchers() - before
     del other
     gc.collect()
     orphan.join(5)
@@ -178,7 +180,7 @@ def test_a_forked_child_goes_on_watching(hot: Hotpath) -> None:
     hot = Hotpath(hot.store.root, refresh=0.02)
     declare(hot)
     build(hot)
-    hot.reader.start()
+    reader_of(hot).start()
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -187,16 +189,16 @@ def test_a_forked_child_goes_on_watching(hot: Hotpath) -> None:
         assert get(hot, "/p/0").status == 200
         assert threading.active_count() > threads == 1, "nothing is started before the first request"
         deadline = time.monotonic() + 10
-        while hot.current().generation == 1 and time.monotonic() < deadline:
+        while reader_of(hot).snapshot.generation == 1 and time.monotonic() < deadline:
             time.sleep(0.02)
-        os.write(write, str(hot.current().generation).encode())
+        os.write(write, str(reader_of(hot).snapshot.generation).encode())
         os._exit(0)
     os.close(write)
     build(hot)
     with os.fdopen(read, "rb") as pipe:
         assert pipe.read() == b"2"
     os.waitpid(child, 0)
-    hot.reader.close()
+    reader_of(hot).close()
 
 
 def test_the_garbage_collector_is_as_it_was_after_a_load_and_in_a_child_forked_meanwhile(hot: Hotpath) -> None:
@@ -216,8 +218,8 @@ def test_the_garbage_collector_is_as_it_was_after_a_load_and_in_a_child_forked_m
         return read(path)
 
     hot.store.disk.read = reads  # type: ignore[method-assign]
-    hot.reader.start()
-    hot.reader.close()
+    reader_of(hot).start()
+    reader_of(hot).close()
     _, status = os.waitpid(forked[0], 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert before not in seen
@@ -230,7 +232,7 @@ def test_refreshing_goes_on_after_a_surprise(
     hot = Hotpath(tmp_path / "hot", refresh=0.02)
     hot.route("/a")(lambda: [1])
     build(hot)
-    hot.reader.start()
+    reader_of(hot).start()
     real = hot.store.signature
     failed = threading.Event()
 
@@ -245,10 +247,10 @@ def test_refreshing_goes_on_after_a_surprise(
         assert failed.wait(5)
     build(hot)
     deadline = time.monotonic() + 5
-    while hot.current().generation != 2:
+    while reader_of(hot).snapshot.generation != 2:
         assert time.monotonic() < deadline, "the watcher died"
         time.sleep(0.02)
-    hot.reader.close()
+    reader_of(hot).close()
 
 
 def test_pages_that_push_each_other_out_are_all_answered(tmp_path: Path) -> None:
@@ -259,14 +261,14 @@ def test_pages_that_push_each_other_out_are_all_answered(tmp_path: Path) -> None
 
     async def ask(client: int) -> list[int]:
         order = [(client * 7 + step * 5) % 64 for step in range(64)]
-        return [(await asgi_get(app, f"/p/{index}")).status for index in order]
+        return [(await asgi_get(app, f"/p/{number}")).status for number in order]
 
     async def all_clients() -> list[list[int]]:
         return await asyncio.gather(*(ask(client) for client in range(16)))
 
     statuses = [status for answers in asyncio.run(all_clients()) for status in answers]
     assert set(statuses) == {200}, f"{statuses.count(418)} of {len(statuses)} reached the app"
-    hot.reader.close()
+    reader_of(hot).close()
 
 
 @pytest.mark.parametrize("phase", ["lines", "pages"])
@@ -276,41 +278,39 @@ def test_nobody_who_needs_one_page_waits_for_a_generation(
     hot = Hotpath(tmp_path / "hot", refresh=3600, max_body_bytes=2 * PAGE_OVERHEAD_BYTES)
     state = declare(hot, count=50)
     build(hot)
-    hot.reader.start()
-    assert b"/p/40" not in hot.current().pages
+    reader_of(hot).start()
+    assert b"/p/40" not in reader_of(hot).snapshot.pages
     state["n"] = 1
     build(hot)
-    # The load stops at its first breath until a page is waited for, and at its second until that is answered.
-    breaths: list[str] = []
+    # The load stops at its first pause until a page is waited for, and goes on when that is answered.
     loads, waits, answered = threading.Event(), threading.Event(), threading.Event()
-    monkeypatch.setattr(loading, "LINES_A_BREATH", 1 if phase == "lines" else 10**6)
-    monkeypatch.setattr(reader, "PAGES_A_BREATH", 1 if phase == "pages" else 10**6)
-    breathe = Loader.breathe
+    monkeypatch.setattr(index, "LINES_PER_PAUSE", 1 if phase == "lines" else 10**6)
+    monkeypatch.setattr(loader, "PAGES_PER_PAUSE", 1 if phase == "pages" else 10**6)
+    pause = reader_of(hot).loader.pause
 
-    def watched(self: Loader) -> None:
-        breaths.append("")
-        if len(breaths) == 1:
+    def watched() -> None:
+        if not loads.is_set():
             loads.set()
             assert waits.wait(10)
-            breathe(self)
+            pause()
             assert answered.wait(10)
 
-    monkeypatch.setattr(Loader, "breathe", watched)
-    load = threading.Thread(target=hot.reader.refresh, daemon=True)
+    monkeypatch.setattr(reader_of(hot).loader, "pause", watched)
+    load = threading.Thread(target=reader_of(hot).refresh, daemon=True)
     load.start()
     assert loads.wait(10)
     found: list[Any] = []
 
     def ask() -> None:
-        found.append(hot.reader.load_page(b"/p/40"))
+        found.append(reader_of(hot).load_page(b"/p/40"))
         answered.set()
 
     asker = threading.Thread(target=ask, daemon=True)
     asker.start()
-    await_true(lambda: len(hot.reader._loader._waiting) == 1)
+    await_true(lambda: reader_of(hot).is_waited_for)
     waits.set()
     asker.join(20)
     load.join(20)
     assert orjson.loads(found[0].bodies["identity"])["n"] == (0 if phase == "lines" else 1)
-    assert hot.current().generation == 2
-    hot.reader.close()
+    assert reader_of(hot).snapshot.generation == 2
+    reader_of(hot).close()

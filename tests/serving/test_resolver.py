@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hotpath.batch.run import build
-from hotpath.serving import resolver
+from hotpath.serving import reader_of, resolver
 from hotpath.serving.resolver import Miss, Pending, resolve, resolve_page
 from hotpath.serving.snapshot import UNREAD, Answer, NotModified, Redirect, Refuse, Serve, Snapshot
 from hotpath.site import Hotpath
@@ -24,22 +24,22 @@ def declare(root: Path, *, redirect_slashes: bool = False) -> Hotpath:
     hot.route("/r/{m}", each={"m": ["kospi", "kosdaq"]})(lambda m: {"m": m, "fill": "x" * 500})
     hot.route("/top", each=[{"n": "10"}], query=("n",))(lambda n: {"n": n})
     build(hot)
-    hot.reader.start()
+    reader_of(hot).start()
     return hot
 
 
 @pytest.fixture
 def snapshot(tmp_path: Path) -> Iterator[Snapshot]:
     hot = declare(tmp_path / "hot")
-    yield hot.current()
-    hot.reader.close()
+    yield reader_of(hot).snapshot
+    reader_of(hot).close()
 
 
 @pytest.fixture
 def lenient(tmp_path: Path) -> Iterator[Snapshot]:
     hot = declare(tmp_path / "hot", redirect_slashes=True)
-    yield hot.current()
-    hot.reader.close()
+    yield reader_of(hot).snapshot
+    reader_of(hot).close()
 
 
 def etag(snapshot: Snapshot, headers: list[Header]) -> bytes:

@@ -10,13 +10,22 @@ from pathlib import Path
 import pytest
 
 from hotpath.pages.routes import MAX_BYTES
-from hotpath.serving.watched import UNCHANGED_SECONDS
+from hotpath.serving import reader_of
+from hotpath.serving.watched import UNCHANGED_SECONDS, WatchedDirectory
 from hotpath.site import Hotpath
 from hotpath.store.disk import Disk
 from hotpath.store.publish import staging
 from tests.store.faults.sites import get
 
 NOW = 1_800_000_000.0
+
+
+class Counting(Disk):
+    reads = 0
+
+    def read(self, path: Path) -> bytes:
+        self.reads += 1
+        return super().read(path)
 
 
 class Site:
@@ -27,7 +36,8 @@ class Site:
         self.directory = root / "data"
         self.directory.mkdir()
         self.hot.directory("/indices/{name}", self.directory / "{name}.json")
-        self.watched = self.hot.directories[0]
+        self.disk = Counting()
+        self.watched = WatchedDirectory(self.hot.directories[0], max_body_bytes=MAX_BYTES, disk=self.disk)
         self.now = NOW
 
     def write(self, name: str, data: bytes, at: float | None = None) -> None:
@@ -217,7 +227,7 @@ def test_another_name_for_the_same_page_is_no_deletion(tmp_path: Path) -> None:
     """Where case is folded, a file that comes under another name has the key of the one that goes."""
     site = Site(tmp_path)
     site.hot.directory("/folded/{name}", site.directory / "{name}.txt", media_type="text/plain", fold_case=True)
-    watched = site.hot.directories[1]
+    watched = WatchedDirectory(site.hot.directories[1], max_body_bytes=MAX_BYTES)
     site.write("A.txt", b"1", at=NOW - 60)
     watched.poll(NOW)
     (site.directory / "A.txt").unlink()
@@ -252,22 +262,14 @@ def test_links_and_devices_and_other_names_are_passed_over(site: Site, caplog: p
 
 def test_it_is_in_the_snapshot(site: Site) -> None:
     site.write("kospi.json", b'{"n": 1}', at=NOW - 60)
-    site.hot.reader._clock = lambda: site.now
-    site.hot.reader.refresh()
-    assert site.hot.current().pages[b"/indices/kospi"].bodies["identity"] == b'{"n": 1}'
-
-
-class Counting(Disk):
-    reads = 0
-
-    def read(self, path: Path) -> bytes:
-        self.reads += 1
-        return super().read(path)
+    reader_of(site.hot).loader.clock = lambda: site.now
+    reader_of(site.hot).refresh()
+    assert reader_of(site.hot).snapshot.pages[b"/indices/kospi"].bodies["identity"] == b'{"n": 1}'
 
 
 @pytest.mark.parametrize("data", [b"[1]", b"[1"], ids=["good", "bad"])
 def test_what_was_judged_is_read_no_more_until_it_changes(site: Site, data: bytes) -> None:
-    disk = site.watched._disk = Counting()
+    disk = site.disk
     site.write("kospi.json", data)
     for _ in range(20):
         site.look()
@@ -282,9 +284,9 @@ def test_what_was_judged_is_read_no_more_until_it_changes(site: Site, data: byte
 def test_a_directory_that_outgrows_memory_loses_no_page_and_takes_more_when_there_is_room(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hot = Hotpath(tmp_path / "hot", max_body_bytes=1000)
+    hot = Hotpath(tmp_path / "hot")
     hot.directory("/t/{name}", tmp_path / "{name}.bin", media_type="application/octet-stream")
-    watched = hot.directories[0]
+    watched = WatchedDirectory(hot.directories[0], max_body_bytes=1000)
     for name in "abc":
         (tmp_path / f"{name}.bin").write_bytes(b"x" * 400)
         os.utime(tmp_path / f"{name}.bin", (NOW - 60, NOW - 60))
@@ -301,12 +303,12 @@ def test_a_directory_that_outgrows_memory_loses_no_page_and_takes_more_when_ther
 def test_a_file_larger_than_a_page_may_be_is_not_read(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     site.write("kospi.json", b"[1]", at=NOW - 60)
     site.look()
-    disk = site.watched._disk = Counting()
+    site.disk.reads = 0
     with (site.directory / "kospi.json").open("wb") as file:
         file.truncate(MAX_BYTES + 1)
     for _ in range(5):
         site.look(5)
-    assert (disk.reads, site.body("/indices/kospi")) == (0, b"[1]")
+    assert (site.disk.reads, site.body("/indices/kospi")) == (0, b"[1]")
     assert "has 33,554,433 bytes, and a hot page at most 33,554,432" in caplog.text
 
 
@@ -322,14 +324,14 @@ def test_names_that_come_and_go_are_forgotten(site: Site) -> None:
 def test_a_file_goes_and_the_page_of_the_generation_is_back(tmp_path: Path) -> None:
     site = Site(tmp_path)
     with staging(site.hot.store) as stage:
-        policy = site.watched.policy
+        policy = site.hot.directories[0].policy
         stage.add("/indices/kospi", "kospi.json", b'"built"', policy)
         stage.publish()
-    site.hot.reader._clock = lambda: site.now
+    reader_of(site.hot).loader.clock = lambda: site.now
     site.write("kospi.json", b'"written"', at=NOW - 60)
-    site.hot.reader.refresh()
+    reader_of(site.hot).refresh()
     assert get(site.hot, "/indices/kospi").body == b'"written"'
     (site.directory / "kospi.json").unlink()
     for _ in range(3):
-        site.hot.reader.refresh()
+        reader_of(site.hot).refresh()
     assert get(site.hot, "/indices/kospi").body == b'"built"'

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from hotpath.asgi.middleware import HotpathMiddleware
+from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.testing import asgi_get
 from tests.store.faults.rewriter import number_of
@@ -162,14 +163,14 @@ def test_nothing_but_whole_versions_is_ever_served(
     ):
         try:
             await_true(lambda: log_path.read_text().count("\n") == files)
-            hot.reader.start()
+            reader_of(hot).start()
             assert writer.stdin is not None
             writer.stdin.write("\n")
             writer.stdin.flush()
             watches, looked = asyncio.run(watch(hot, names, writer))
         finally:
             writer.kill()
-            hot.reader.close()
+            reader_of(hot).close()
     assert writer.returncode == 0
     log = [json.loads(line) for line in log_path.read_text().splitlines()]
     found = judge(log, watches, looked)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hotpath.pages.policy import Policy
+from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.store.publish import staging
 from hotpath.store.repair import repair
@@ -94,16 +95,16 @@ def test_a_damaged_file_is_linked_again_and_a_running_reader_takes_it_up(store: 
     path = store.files_path(3) / "sub" / "same.json"
     path.write_bytes(b"?")
     hot = Hotpath(store.root)
-    hot.reader.refresh()
-    page = hot.reader.load_page(b"/same")
+    reader_of(hot).refresh()
+    page = reader_of(hot).load_page(b"/same")
     assert page is not None
     assert (page.generation, page.bodies["identity"]) == (2, SAME), "the last good bytes meanwhile"
     found = repair(store)
     assert found.is_sound
     assert found.repaired == [f"{path} is again what was published, from another generation"]
     assert path.read_bytes() == SAME
-    hot.reader.refresh()
-    page = hot.reader.load_page(b"/same")
+    reader_of(hot).refresh()
+    page = reader_of(hot).load_page(b"/same")
     assert page is not None
     assert (page.generation, page.bodies["identity"]) == (3, SAME)
 

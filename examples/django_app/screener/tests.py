@@ -7,6 +7,7 @@ from django.db import connection
 from django.test import TestCase, TransactionTestCase
 
 from hotpath.contrib.django import get_asgi_application, hot
+from hotpath.serving import reader_of
 from hotpath.testing import Response, asgi_get
 from screener.models import Stock
 from screener.rankings import rank
@@ -30,15 +31,15 @@ class HotPages(TransactionTestCase):
     def setUp(self) -> None:
         call_command("make_data", stocks=40, verbosity=0)
         call_command("hotpath", "build")
-        self.addCleanup(hot.reader.close)
+        self.addCleanup(reader_of(hot).close)
 
     def get(self, path: str) -> Response:
-        hot.reader.refresh()
+        reader_of(hot).refresh()
         return asyncio.run(asgi_get(get_asgi_application(), path))
 
     def test_the_batch_has_what_the_views_say(self) -> None:
         hot_page = self.get("/rankings/NYSE/market_cap")
-        self.assertEqual(hot_page.header("x-hotpath-generation"), str(hot.current().generation))
+        self.assertEqual(hot_page.header("x-hotpath-generation"), str(reader_of(hot).snapshot.generation))
         self.assertJSONEqual(hot_page.body.decode(), rank("NYSE", "market_cap"))
         self.assertHTMLEqual(self.get("/").body.decode(), self.client.get("/").content.decode())
 

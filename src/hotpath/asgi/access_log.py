@@ -1,43 +1,42 @@
 """What happened to each request, for those who want to see it: one event, and an access line made of it.
 
-Servers and frameworks log what reaches the app; a hot request never does. ``observe=`` of the middleware is told of
-every HTTP request, hot or not.
+Servers and frameworks log what reaches the app; a hot request never does. ``observe=`` of the middleware is called
+with every HTTP request, hot or not.
 """
 
 from __future__ import annotations
 
 import atexit
 import logging
-import os
 import sys
 import threading
 import time
-import weakref
-from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from queue import SimpleQueue
 from typing import Any, Final, Literal, Protocol
 from urllib.parse import quote
 
 import orjson
 
 from hotpath.errors import DeclarationError
-from hotpath.serving.resolver import BYPASSED, UNREADABLE, Miss
+from hotpath.log import logger
+from hotpath.process import after_fork
+from hotpath.serving.resolver import BYPASSED, UNREADABLE, Miss, Pending
 from hotpath.serving.snapshot import Answer, NotModified, Redirect, Refuse
 
 Result = Literal["hit", "not_modified", "redirect", "refused", "miss", "bypass", "unreadable", "shed", "error"]
 
 access_logger = logging.getLogger("hotpath.access")
-logger = logging.getLogger("hotpath")
 
-# Lines that wait to be written; beyond it they are dropped and counted. About 2 MB at most of usual paths.
+# Lines that wait to be written; further ones are dropped and counted. About 2 MB at most of usual paths.
 MAX_WAITING: Final = 8192
-# What a client can make a line hold.
+# Characters of a path, a method or a coding in a line: what a client can make it hold.
 MAX_PATH: Final = 1000
-# The thread lets lines gather for so long, so that it does not take the interpreter from the loop for each of them.
+# How long the thread lets lines gather, so that it does not take the interpreter from the loop for each of them.
 GATHER_SECONDS: Final = 0.02
-# How often dropped lines are told of.
+# Seconds between two reports of dropped lines.
 REPORT_SECONDS: Final = 60.0
 CLOSE_SECONDS: Final = 5.0
 
@@ -83,14 +82,13 @@ class Observer(Protocol):
 class Watch:
     """Stands where ``send`` does for one request, and knows afterwards what was sent."""
 
-    __slots__ = ("_began", "_scope", "_send", "_started", "body_bytes", "headers", "result", "status")
+    __slots__ = ("_began", "_scope", "_send", "_started", "body_bytes", "headers", "status")
 
     def __init__(self, scope: MutableMapping[str, Any], send: Callable[[Any], Awaitable[None]]) -> None:
         self._scope = scope
         self._send = send
         self._started = time.time()
         self._began = time.perf_counter_ns()
-        self.result: Result = "error"
         self.status: int | None = None
         self.headers: Sequence[tuple[bytes, bytes]] = ()
         self.body_bytes = 0
@@ -103,14 +101,14 @@ class Watch:
             self.body_bytes += len(message.get("body", b""))
         await self._send(message)
 
-    def request(self) -> HotpathRequest:
+    def request(self, result: Result) -> HotpathRequest:
         """The event, as of now."""
         taken = time.perf_counter_ns() - self._began
         coding, generation = "identity", None
         for name, value in self.headers:
             if name == _CODING:
                 coding = value.decode("latin-1")
-            elif name == _GENERATION and self.result in _OF_A_GENERATION:
+            elif name == _GENERATION and result in _OF_A_GENERATION:
                 generation = int(value)
         scope = self._scope
         raw_path = scope.get("raw_path")
@@ -119,7 +117,7 @@ class Watch:
             method=scope["method"],
             path=raw_path.decode("latin-1") if raw_path else quote(scope["path"]),
             status=self.status,
-            result=self.result,
+            result=result,
             generation=generation,
             body_bytes=self.body_bytes if scope["method"] != "HEAD" else 0,
             microseconds=taken / 1000,
@@ -131,15 +129,20 @@ class Watch:
 _OF_A_GENERATION: Final = frozenset(("hit", "not_modified", "refused"))
 
 
-def result_of(answer: Answer | Miss) -> Result:
-    """What the resolver found, in one word."""
-    if isinstance(answer, Miss):
-        return "bypass" if answer is BYPASSED else "unreadable" if answer is UNREADABLE else "miss"
-    if isinstance(answer, NotModified):
-        return "not_modified"
-    if isinstance(answer, Redirect):
-        return "redirect"
-    return "refused" if isinstance(answer, Refuse) else "hit"
+def result_of(outcome: Answer | Pending | Miss | Result) -> Result:
+    """Who answered, in one word."""
+    match outcome:
+        case str():
+            return outcome
+        case NotModified():
+            return "not_modified"
+        case Redirect():
+            return "redirect"
+        case Refuse():
+            return "refused"
+        case Answer():
+            return "hit"
+    return "bypass" if outcome is BYPASSED else "unreadable" if outcome is UNREADABLE else "miss"
 
 
 # What waits to be written: the fields of a line, short enough that a full queue is no danger to memory.
@@ -150,8 +153,8 @@ class AccessLog:
     """An access line for each request: ``HotpathMiddleware(app, hot=hot, observe=AccessLog())``.
 
     Each line is a JSON object, logged at INFO to the logger ``hotpath.access`` by a thread of its own: a handler that
-    hangs never stops a request. At most ``max_waiting`` lines wait; further ones are dropped, counted in ``dropped``,
-    and told of in the logger ``hotpath``. Raises ``DeclarationError``.
+    hangs never stops a request. At most ``max_waiting`` lines wait; further ones are dropped and counted in
+    ``dropped``, and the logger ``hotpath`` says how many. Raises ``DeclarationError``.
     """
 
     def __init__(self, *, max_waiting: int = MAX_WAITING, clock: Callable[[], float] = time.monotonic) -> None:
@@ -160,19 +163,18 @@ class AccessLog:
         self.dropped = 0
         self._max_waiting = max_waiting
         self._clock = clock
-        self._waiting: deque[_Line] = deque()
-        self._told = 0
-        self._tell_at = float("-inf")
+        self._reported = 0
+        self._report_at = float("-inf")
         self._has_failed = False
-        self._make_thread()
-        _logs.add(self)
+        self.restart_after_fork()
+        after_fork.register(self)
 
     def __call__(self, request: HotpathRequest, /) -> None:
         """Take the event; the line is written a little later."""
-        if len(self._waiting) >= self._max_waiting:
+        if self._waiting.qsize() >= self._max_waiting:
             self.dropped += 1
             return
-        self._waiting.append(
+        self._waiting.put(
             (
                 request.time,
                 request.method[:MAX_PATH],
@@ -185,10 +187,8 @@ class AccessLog:
                 request.coding[:MAX_PATH],
             )
         )
-        if not self._wake.is_set():
-            if self._thread is None:
-                self._start()
-            self._wake.set()
+        if self._thread is None:
+            self._start()
 
     def close(self, timeout_seconds: float = CLOSE_SECONDS) -> None:
         """Write what waits and end the thread; runs by itself when Python ends. A later request starts it again."""
@@ -196,10 +196,19 @@ class AccessLog:
         if thread is None:
             return
         self._closing.set()
-        self._wake.set()
+        self._waiting.put(None)
         thread.join(timeout_seconds)
         atexit.unregister(self._end)
-        self._make_thread()
+        self.restart_after_fork()
+        self._report_at = float("-inf")
+        self._report()
+
+    def restart_after_fork(self) -> None:
+        """Have a new queue and no thread: what waits is the parent's to write, and the locks may be held for ever."""
+        self._waiting: SimpleQueue[_Line | None] = SimpleQueue()
+        self._closing = threading.Event()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
 
     def _end(self) -> None:
         """Python ends. What a handler hangs in must not keep the process from ending too."""
@@ -208,40 +217,20 @@ class AccessLog:
         if thread is not None and thread.is_alive():
             _leave_what_hangs()
 
-    def forget(self) -> None:
-        """In a forked child, which has the object and not the thread: what waits is the parent's to write."""
-        self._waiting.clear()
-        self._make_thread()
-
-    def _make_thread(self) -> None:
-        self._wake = threading.Event()
-        self._closing = threading.Event()
-        self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
-
     def _start(self) -> None:
         with self._starting:
             if self._thread is not None:
                 return
             _warn_if_silent()
+            # Not logging.handlers.QueueListener: its stop() waits without a limit for a handler that hangs.
             self._thread = threading.Thread(
-                target=self._run, args=(self._wake, self._closing), name="hotpath-access", daemon=True
+                target=self._run, args=(self._waiting, self._closing), name="hotpath-access", daemon=True
             )
             self._thread.start()
             atexit.register(self._end)
 
-    def _run(self, wake: threading.Event, closing: threading.Event) -> None:
-        while not closing.is_set():
-            wake.wait()
-            closing.wait(GATHER_SECONDS)
-            wake.clear()
-            self._write()
-        self._tell_at = float("-inf")
-        self._write()
-
-    def _write(self) -> None:
-        while self._waiting:
-            line = self._waiting.popleft()
+    def _run(self, waiting: SimpleQueue[_Line | None], closing: threading.Event) -> None:
+        for line in iter(waiting.get, None):
             try:
                 access_logger.info("%s", encode(line))
             except Exception:
@@ -249,34 +238,27 @@ class AccessLog:
                 if not self._has_failed:
                     logger.exception("an access line could not be logged; later failures are passed over")
                 self._has_failed = True
-        now = self._clock()
-        if self.dropped > self._told and now >= self._tell_at:
+            self._report()
+            if waiting.empty():
+                closing.wait(GATHER_SECONDS)
+
+    def _report(self) -> None:
+        dropped, now = self.dropped - self._reported, self._clock()
+        if dropped and now >= self._report_at:
+            self._reported, self._report_at = self.dropped, now + REPORT_SECONDS
             logger.warning(
                 "%d access lines were dropped: the handlers of %r are slower than requests come",
-                self.dropped - self._told,
+                dropped,
                 access_logger.name,
             )
-            self._told, self._tell_at = self.dropped, now + REPORT_SECONDS
-
-
-_logs: weakref.WeakSet[AccessLog] = weakref.WeakSet()
-
-
-def _forget_after_fork() -> None:
-    for log in list(_logs):
-        log.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 def _leave_what_hangs() -> None:
     """Python flushes every handler and both standard streams at its end, and would wait for the locks of one that
     hangs: a pipe that nobody reads, a disk that is gone. What those still hold is lost either way."""
-    logger: logging.Logger | None = access_logger
-    while logger is not None:
-        for handler in logger.handlers:
+    source: logging.Logger | None = access_logger
+    while source is not None:
+        for handler in source.handlers:
             if handler.lock is not None and not handler.lock.acquire(blocking=False):
                 handler.createLock()
                 handler.flush = handler.close = lambda: None  # type: ignore[method-assign]
@@ -285,7 +267,7 @@ def _leave_what_hangs() -> None:
                         setattr(sys, name, None)
             elif handler.lock is not None:
                 handler.lock.release()
-        logger = logger.parent if logger.propagate else None
+        source = source.parent if source.propagate else None
 
 
 def encode(line: _Line) -> str:

@@ -39,22 +39,8 @@ async def asgi_get(
 
     ``scope_fields`` replace fields of the scope, ``raw_path=None`` takes it out. Raises what the app raises.
     """
-    path, _, query = target.partition("?")
-    scope: dict[str, Any] = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "http",
-        "path": unquote(path),
-        "raw_path": quote(path, safe="/%!$&'()*+,;=:@~").encode("ascii"),
-        "query_string": query.encode("latin-1"),
-        "root_path": root_path,
-        "headers": list(headers),
-        "client": ("127.0.0.1", 50000),
-        "server": ("127.0.0.1", 80),
-    }
-    scope |= scope_fields
+    fields = {"method": method, "root_path": root_path, "headers": list(headers), **scope_fields}
+    scope = _scope(target) | fields
     if scope["raw_path"] is None:
         del scope["raw_path"]
     sent: list[MutableMapping[str, Any]] = []
@@ -76,3 +62,18 @@ async def asgi_get(
     start, *rest = sent
     body = b"".join(message.get("body", b"") for message in rest)
     return Response(start["status"], [(bytes(name), bytes(value)) for name, value in start["headers"]], body)
+
+
+def _scope(target: str) -> dict[str, Any]:
+    path, _, query = target.partition("?")
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "scheme": "http",
+        "path": unquote(path),
+        "raw_path": quote(path, safe="/%!$&'()*+,;=:@~").encode("ascii"),
+        "query_string": query.encode("latin-1"),
+        "client": ("127.0.0.1", 50000),
+        "server": ("127.0.0.1", 80),
+    }

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
-import orjson
+from starlette.responses import JSONResponse
 
 from hotpath.asgi.client import asgi_get
 from hotpath.asgi.threads import run_in_thread
 from hotpath.errors import DeclarationError
 from hotpath.guard.guard import MemoryGuard
 from hotpath.guard.priorities import local_path
+from hotpath.serving.reader import reader_of
 from hotpath.site import Hotpath
 from hotpath.types import ASGIApp, Receive, Scope, Send
 
@@ -72,23 +73,29 @@ class HealthEndpoints:
         """The ASGI entry."""
         path = local_path(scope) if scope["type"] == "http" and scope["method"] in ("GET", "HEAD") else None
         if path == self._liveness:
-            await _answer(send, scope, 200, {"status": "alive"})
+            response = _response(200, {"status": "alive"})
         elif path == self._readiness:
             reasons = await self.reasons(scope.get("state"))
-            told: dict[str, object] = {"status": "not ready", "reasons": reasons} if reasons else {"status": "ready"}
-            await _answer(send, scope, 503 if reasons else 200, told)
+            response = (
+                _response(503, {"status": "not ready", "reasons": reasons})
+                if reasons
+                else _response(200, {"status": "ready"})
+            )
         else:
             await self.app(scope, receive, send)
+            return
+        if scope["method"] == "HEAD":
+            response.body = b""
+        await response(scope, receive, send)
 
     async def reasons(self, state: Mapping[str, Any] | None = None) -> list[str]:
         """Why the process should get no traffic; empty when it should. ``state`` is what the app's lifespan made."""
-        reader = self._hot.reader
-        if not reader.started:
-            await run_in_thread(self._hot.start)
+        reader = reader_of(self._hot)
+        if not reader.is_started:
+            await run_in_thread(reader.start)
         reasons = []
-        snapshot = self._hot.current()
-        if snapshot.generation is None and not self._hot.directories:
-            reasons.append(reader.degraded or "no generation is loaded")
+        if reader.snapshot.generation is None and not self._hot.directories:
+            reasons.append(reader.loader.degraded or "no generation is loaded")
         if self._guard is not None and not self._guard.admission.is_ready:
             reasons.append("the memory guard lets the process leave")
         return reasons + await self._warm(state)
@@ -127,12 +134,5 @@ class HealthEndpoints:
         return None if answer.status == 200 else f"answered {answer.status}"
 
 
-async def _answer(send: Send, scope: Scope, status: int, told: dict[str, object]) -> None:
-    body = orjson.dumps(told) + b"\n"
-    headers: Sequence[tuple[bytes, bytes]] = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"cache-control", b"no-store"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": [*headers]})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+def _response(status: int, content: dict[str, object]) -> JSONResponse:
+    return JSONResponse(content, status, headers={"cache-control": "no-store"})

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from hotpath.asgi.access_log import Observer, Watch, result_of
+from hotpath.asgi.access_log import Observer, Result, Watch, result_of
 from hotpath.asgi.frameworks import held_back
 from hotpath.asgi.threads import run_in_thread
 from hotpath.errors import DeclarationError
 from hotpath.guard.guard import MemoryGuard
+from hotpath.guard.refusal import Refusal
+from hotpath.log import logger
 from hotpath.options import is_plain
 from hotpath.pages.keys import strip_root_path
+from hotpath.serving.reader import reader_of
 from hotpath.serving.resolver import BYPASSED, PENDING, PENDING_STATUS, UNREADABLE, Miss, Pending, resolve, resolve_page
 from hotpath.serving.snapshot import Answer, Serve
 from hotpath.site import Hotpath
 from hotpath.types import ASGIApp, Message, Receive, Scope, Send
 
-logger = logging.getLogger("hotpath")
-
 _CLOSE = (b"connection", b"close")
+_GUARDED = frozenset(("http", "websocket"))
 
 # Not the same as a hot page whose bytes are gone: what was asked for is not known, so the guard may refuse it.
 _FAILED = Miss("hotpath failed or has nothing loaded; the log says what")
@@ -36,10 +37,10 @@ class HotpathMiddleware:
     Wrap the whole app (``app = HotpathMiddleware(app, hot=hot)``), or register it
     (``app.add_middleware(HotpathMiddleware, hot=hot)``): the first is faster, since the framework's own outer layers
     are not in front. ``guard`` refuses what is not hot while memory is short. ``bypass`` takes a scope and says
-    whether this request is for the app even on a hot path. ``observe`` is told of each HTTP request when it is done,
-    as a ``hotpath.asgi.HotpathRequest``; ``hotpath.asgi.AccessLog()`` logs it.
+    whether this request is for the app even on a hot path. ``observe`` is called with each HTTP request when it is
+    done, as a ``hotpath.asgi.HotpathRequest``; ``hotpath.asgi.AccessLog()`` logs it.
 
-    All state is in ``hot``: any number of instances share one snapshot and one watcher.
+    Any number of instances for one ``hot`` share one snapshot and one watcher (``hotpath.serving.reader_of(hot)``).
     """
 
     def __init__(
@@ -51,137 +52,109 @@ class HotpathMiddleware:
         bypass: Callable[[Scope], bool] | None = None,
         observe: Observer | None = None,
     ) -> None:
+        _check_app(app)
         if not isinstance(hot, Hotpath):
             raise DeclarationError(f"hot={hot!r}: give the Hotpath object that declares the routes")
-        if not callable(app):
-            raise DeclarationError(f"app={app!r} is no ASGI application")
-        if isinstance(app, type) and not hasattr(app, "__await__"):
-            raise DeclarationError(f"app={app!r} is a class; write HotpathMiddleware({app.__name__}(…), hot=hot)")
-        if _is_wsgi(app):
-            raise DeclarationError(
-                f"app={app!r} takes two arguments, as a WSGI application does; write "
-                "HotpathMiddleware(a2wsgi.WSGIMiddleware(app), hot=hot)"
-            )
         if guard is not None and not isinstance(guard, MemoryGuard):
             raise DeclarationError(f"guard={guard!r}: write guard=MemoryGuard(limit='1500MiB')")
         if bypass is not None and not is_plain(bypass):
             raise DeclarationError(f"bypass={bypass!r}: write a plain function that takes a scope and returns a bool")
         if observe is not None and not is_plain(observe):
             raise DeclarationError(f"observe={observe!r}: write a plain function that takes a HotpathRequest")
-        for told in held_back(app, hot.routes):
-            hot.tell(told)
         self.app = app
         self.hot = hot
         self.internal_errors = 0
         self.observer_errors = 0
-        self._reader = hot.reader
+        self._reader = reader_of(hot)
+        self._loader = self._reader.loader
         self._bypass = bypass
         self._guard = guard
-        self._admission = guard.admission if guard is not None else None
         self._observe = observe
         # Off while the process leaves too: the long way then closes connections.
         self._is_straight = bypass is None and observe is None
         self._is_leaving = False
+        for problem in held_back(app, hot.routes):
+            self._reader.once.warn(problem)
         if guard is not None:
             guard.on_leaving.append(self._close_connections)
-            if hot.reader.shrink not in guard.shrinks:  # several instances share one reader
-                guard.shrinks.append(hot.reader.shrink)
+            if self._loader.shrink not in guard.shrinks:  # several instances share one loader
+                guard.shrinks.append(self._loader.shrink)
 
+    # One coroutine from the server to the answer or the app, longer than functions should be: each more would cost
+    # every request 60 ns.
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
         answer: Answer | Pending | Miss = PENDING
-        if scope["type"] == "http":
-            try:
-                if self._is_straight and not scope["root_path"]:
-                    answer = resolve(
-                        self._reader.snapshot,
-                        scope["method"],
-                        scope["raw_path"],
-                        scope["query_string"],
-                        scope["headers"],
-                    )
-            except Exception:
-                # A field that servers may leave out, or a fault of ours: the long way finds out which.
-                answer = PENDING
-            # Told apart by their status: isinstance() costs a tenth of the whole lookup.
-            status = answer.status
-            if status == PENDING_STATUS:
-                if self._observe is not None:
-                    await self._call_observed(self._observe, scope, receive, send)
-                    return
-                answer = await self._take_long_way(scope)
+        watch: Watch | None = None
+        outcome: Answer | Pending | Miss | Result = "error"
+        try:
+            if kind == "http":
+                if self._is_straight:
+                    try:
+                        if not scope["root_path"]:
+                            answer = resolve(
+                                self._loader.snapshot,
+                                scope["method"],
+                                scope["raw_path"],
+                                scope["query_string"],
+                                scope["headers"],
+                            )
+                    except Exception:
+                        # A field that servers may leave out, or a fault of ours: the long way finds out which.
+                        answer = PENDING
+                # Told apart by their status: isinstance() costs a tenth of the whole lookup.
                 status = answer.status
-            if status:
-                if TYPE_CHECKING:
-                    assert isinstance(answer, Answer)
-                answer.uses += 1
-                # New objects each time: an outer middleware may write into them.
-                headers = answer.headers + answer.freshness.headers
-                await send({"type": "http.response.start", "status": status, "headers": headers})
-                await send({"type": "http.response.body", "body": answer.body})
-                return
-        elif scope["type"] == "lifespan":
-            await self._start()
-        admission = self._admission
-        if admission is None:
-            await self.app(scope, receive, send)
-            return
-        flights = admission.open
-        if flights is None or answer is PENDING or scope["method"] != "GET":
-            await self._pass_guard(scope, receive, send, answer is UNREADABLE)
-            return
-        flight = id(scope)
-        flights[flight] = scope
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            try:  # noqa: SIM105  half as long as suppress() takes, and as pop() with a default
-                del flights[flight]
-            except KeyError:  # another instance with the same guard stood behind this one
-                pass
-
-    async def _call_observed(self, observe: Observer, scope: Scope, receive: Receive, send: Send) -> None:
-        """The whole way of one request, hot or not, told to the observer."""
-        watch = Watch(scope, send)
-        try:
-            answer = await self._take_long_way(scope)
-            result = result_of(answer)
-            if isinstance(answer, Answer):
-                answer.uses += 1
-                headers = answer.headers + answer.freshness.headers
-                watch.result = result
-                await watch({"type": "http.response.start", "status": answer.status, "headers": headers})
-                await watch({"type": "http.response.body", "body": answer.body})
+                if status == PENDING_STATUS:
+                    if self._observe is not None:
+                        send = watch = Watch(scope, send)
+                    answer = await self._take_long_way(scope)
+                    status = answer.status
+                if status:
+                    if TYPE_CHECKING:
+                        assert isinstance(answer, Answer)
+                    outcome = answer
+                    answer.uses += 1
+                    # New objects each time: an outer middleware may write into them.
+                    headers = answer.headers + answer.freshness.headers
+                    await send({"type": "http.response.start", "status": status, "headers": headers})
+                    await send({"type": "http.response.body", "body": answer.body})
+                    return
+            elif kind == "lifespan":
+                await self._start()
+            guard = self._guard
+            if guard is None or kind not in _GUARDED:
+                await self.app(scope, receive, send)
+                outcome = answer
+            elif refusal := self._enter(guard, scope, answer is UNREADABLE):
+                await refusal.send(scope, send)
+                outcome = "shed"
             else:
-                was_let_in = await self._pass_guard(scope, receive, watch, answer is UNREADABLE)
-                watch.result = result if was_let_in else "shed"
+                try:
+                    if guard.hard_limit is None:
+                        await self.app(scope, receive, send)
+                        outcome = answer
+                    else:
+                        outcome = answer if await self._call_with_limit(guard, scope, receive, send) else "shed"
+                finally:
+                    guard.admission.leave(scope)
         finally:
-            try:
-                observe(watch.request())
-            except Exception:
-                self.observer_errors += 1
-                if self.observer_errors == 1:
-                    logger.exception("observe= failed on a request, which is not harmed; later failures are counted")
+            if watch is not None:
+                self._tell_observer(watch, outcome)
 
-    async def _pass_guard(self, scope: Scope, receive: Receive, send: Send, is_hot: bool) -> bool:
-        """The app if the guard lets it, whatever the scope and the state; whether the app was left to answer."""
-        guard = self._guard
-        if guard is None or scope["type"] not in ("http", "websocket"):
-            await self.app(scope, receive, send)
-            return True
-        admission = guard.admission
+    def _tell_observer(self, watch: Watch, outcome: Answer | Pending | Miss | Result) -> None:
+        assert self._observe is not None
+        try:
+            self._observe(watch.request(result_of(outcome)))
+        except Exception:
+            self.observer_errors += 1
+            if self.observer_errors == 1:
+                logger.exception("observe= failed on a request, which is not harmed; later failures are counted")
+
+    def _enter(self, guard: MemoryGuard, scope: Scope, is_hot: bool) -> Refusal | None:
+        """Let a request on to the app (``None``), or say how to refuse it."""
         if not guard.is_started:
             self._start_guard(guard)
-        refusal = admission.enter(scope, is_hot=is_hot)
-        if refusal is not None:
-            await refusal.send(scope, send)
-            return False
-        try:
-            if guard.hard_limit is not None:
-                return await self._call_with_limit(guard, scope, receive, send)
-            await self.app(scope, receive, send)
-            return True
-        finally:
-            admission.leave(scope)
+        return guard.admission.enter(scope, is_hot=is_hot)
 
     async def _call_with_limit(self, guard: MemoryGuard, scope: Scope, receive: Receive, send: Send) -> bool:
         """The app under a hard limit: 503 for a request that memory ran out for, also where a framework says 500."""
@@ -218,7 +191,7 @@ class HotpathMiddleware:
     async def _take_long_way(self, scope: Scope) -> Answer | Miss:
         """The same question with all that is seldom needed: mount points, missing fields, loading what is on disk."""
         try:
-            if not self._reader.started:
+            if not self._reader.is_started:
                 await self._start()
             if self._bypass is not None and self._bypass(scope):
                 return BYPASSED
@@ -227,7 +200,7 @@ class HotpathMiddleware:
             if root_path:
                 raw_path = strip_root_path(raw_path, quote(root_path).encode("ascii"))
             method, headers = scope["method"], scope["headers"]
-            answer = resolve(self._reader.snapshot, method, raw_path, scope.get("query_string") or b"", headers)
+            answer = resolve(self._loader.snapshot, method, raw_path, scope.get("query_string") or b"", headers)
             if isinstance(answer, Pending):
                 if answer.key is None:
                     return _FAILED
@@ -248,7 +221,7 @@ class HotpathMiddleware:
         if self._guard is not None:
             self._start_guard(self._guard)
         try:
-            await run_in_thread(self.hot.start)
+            await run_in_thread(self._reader.start)
         except Exception:
             # A store that cannot be read must not keep the app from starting: every page is the app's then.
             self._report()
@@ -273,11 +246,25 @@ class HotpathMiddleware:
             logger.exception("hotpath failed on a request, which went to the app; later failures are only counted")
 
 
+def _check_app(app: ASGIApp) -> None:
+    """Raise ``DeclarationError`` for what is no ASGI application."""
+    if not callable(app):
+        raise DeclarationError(f"app={app!r} is no ASGI application")
+    if isinstance(app, type) and not hasattr(app, "__await__"):
+        raise DeclarationError(f"app={app!r} is a class; write HotpathMiddleware({app.__name__}(…), hot=hot)")
+    if _is_wsgi(app):
+        raise DeclarationError(
+            f"app={app!r} takes two arguments, as a WSGI application does; write "
+            "HotpathMiddleware(a2wsgi.WSGIMiddleware(app), hot=hot)"
+        )
+
+
 def _is_wsgi(app: ASGIApp) -> bool:
     """Whether it takes two arguments (PEP 3333); ASGI has three."""
     try:
         parameters = inspect.signature(app).parameters.values()
     except (TypeError, ValueError):
         return False
-    positional = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
-    return len(positional) == 2 and not any(one.kind is one.VAR_POSITIONAL for one in parameters)
+    kinds = [parameter.kind for parameter in parameters]
+    positional = kinds.count(inspect.Parameter.POSITIONAL_ONLY) + kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return positional == 2 and inspect.Parameter.VAR_POSITIONAL not in kinds

@@ -11,7 +11,6 @@ from hotpath.cli.output import BASE_URL, EDGE, JSON, STORE, TARGET, alerts_if, s
 from hotpath.cli.targets import load, load_site_or_store
 from hotpath.errors import HotpathError
 from hotpath.ops import check as public_check
-from hotpath.ops import explain as explanation
 from hotpath.ops import status as store_status
 from hotpath.options import parse_seconds
 from hotpath.site import Hotpath
@@ -35,6 +34,8 @@ def status(target: str, as_json: bool) -> None:
 @JSON
 def explain(target: str, url: str, accept_encoding: str | None, as_json: bool) -> None:
     """Show the file and headers a GET of URL gets, or why it is not hot."""
+    from hotpath.ops import explain as explanation  # loads the read side, which no other command needs
+
     answer = explanation.explain(load(target), url, accept_encoding)
     show(answer, explanation.lines(answer), as_json)
     if not answer.hot:

@@ -88,8 +88,8 @@ class Admission:
     ) -> None:
         # Requests in the app, by the id of their scope.
         self.flights: dict[int, Scope] = {}
-        # The same while nothing has to be decided: no state that refuses, no dear route, no hard limit. Then a request
-        # without a body enters itself, and takes itself out again.
+        # The same while nothing has to be decided: no state that refuses, no dear route, no hard limit. Then a GET is
+        # let in at once.
         self.open: dict[int, Scope] | None = None
         self.asks_always = False
         self.used = self.own = 0
@@ -120,6 +120,10 @@ class Admission:
 
     def enter(self, scope: Scope, *, is_hot: bool = False) -> Refusal | None:
         """Let a request in, or say how to refuse it. ``is_hot``: its path is a hot page's whose bytes are missing."""
+        flights = self.open
+        if flights is not None and scope["type"] == "http" and scope["method"] == "GET" and not len(self.costs):
+            flights[id(scope)] = scope
+            return None
         refused = self._decide(scope, is_hot)
         if refused is not None:
             priority, status, reason = refused

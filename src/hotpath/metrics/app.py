@@ -6,6 +6,8 @@ import anyio
 import anyio.to_thread
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from starlette.requests import Request
+from starlette.responses import Response
 
 from hotpath.guard.guard import MemoryGuard
 from hotpath.metrics.caches import CacheCollector
@@ -41,19 +43,14 @@ class MetricsApp:
         if scope["type"] != "http":
             raise ValueError(f"MetricsApp answers HTTP only, not {scope['type']!r}")
         if scope["method"] not in ("GET", "HEAD"):
-            await _send(send, 405, [(b"allow", b"GET, HEAD")], b"")
+            await Response(status_code=405, headers={"allow": "GET, HEAD"})(scope, receive, send)
             return
-        accept = b",".join(value for name, value in scope["headers"] if name == b"accept").decode("latin-1")
-        encode, media_type = choose_encoder(accept)
+        encode, media_type = choose_encoder(",".join(Request(scope).headers.getlist("accept")))
         # Not the pool that the app's functions run in: under pressure that one is full.
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(1)
         body = await anyio.to_thread.run_sync(encode, self.registry, limiter=self._limiter)
-        headers = [(b"content-type", media_type.encode("latin-1")), (b"cache-control", b"no-store")]
-        headers.append((b"content-length", b"%d" % len(body)))
-        await _send(send, 200, headers, body if scope["method"] == "GET" else b"")
-
-
-async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+        response = Response(body, headers={"content-type": media_type, "cache-control": "no-store"})
+        if scope["method"] == "HEAD":
+            response.body = b""
+        await response(scope, receive, send)

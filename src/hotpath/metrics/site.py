@@ -9,6 +9,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from hotpath.serving.reader import reader_of
 from hotpath.site import Hotpath
 
 
@@ -24,25 +25,26 @@ class HotpathCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The metrics of this moment. Before the first generation only those that have a value."""
-        reader, snapshot = self._hot.reader, self._hot.current()
+        loader = reader_of(self._hot).loader
+        snapshot = loader.snapshot
         if snapshot.generation is not None and snapshot.created is not None:
             yield _gauge("hotpath_generation", "The number of the generation that is served.", snapshot.generation)
             # A clock that went back must not give a negative age.
             age = max(0.0, self._clock() - snapshot.created)
             yield _gauge("hotpath_generation_age_seconds", "Seconds since the generation was made.", age)
-        yield _gauge("hotpath_pinned", "1 while a pin keeps newer generations from being served.", reader.pinned)
+        yield _gauge("hotpath_pinned", "1 while a pin keeps newer generations from being served.", loader.pinned)
         yield _gauge(
-            "hotpath_degraded", "1 while another generation than the wanted one is served.", bool(reader.degraded)
+            "hotpath_degraded", "1 while another generation than the wanted one is served.", bool(loader.degraded)
         )
-        yield _gauge("hotpath_items", "Keys that are answered without the app.", len(reader.keys))
+        yield _gauge("hotpath_items", "Keys that are answered without the app.", len(loader.keys))
         yield _gauge(
-            "hotpath_stale_items", "Items past their lifetime, which are served all the same.", reader.stale_items
+            "hotpath_stale_items", "Items past their lifetime, which are served all the same.", loader.stale_items
         )
-        yield _gauge("hotpath_body_bytes", "Bytes of memory that loaded pages account for.", reader.body_bytes)
+        yield _gauge("hotpath_body_bytes", "Bytes of memory that loaded pages account for.", loader.body_bytes)
         corrupt = CounterMetricFamily(
             "hotpath_corrupt_items", "Items whose bytes on disk were not what was published, when they were read."
         )
-        corrupt.add_metric([], reader.corrupt_items)
+        corrupt.add_metric([], loader.corrupt_items)
         yield corrupt
 
 

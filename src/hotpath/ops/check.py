@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field, replace
 from hotpath.errors import DeclarationError, HotpathError
 from hotpath.ops.answers import Comparison, Expected, Failure, Page, compare, edge_status, most_bytes
 from hotpath.ops.crawler import percentile
-from hotpath.ops.explain import explain
 from hotpath.ops.http import Client, Reply, parse_url, request_target
 from hotpath.site import Hotpath
 from hotpath.store.manifest import Manifest
@@ -181,6 +180,8 @@ def _plan(site: Hotpath | Store, store: Store, base_url: str, options: CheckOpti
     pages = [Page(base_url + item.key, item, expects.get(item.policy.route)) for item in items]
     says = None
     if isinstance(site, Hotpath) and chosen:
+        from hotpath.ops.explain import explain  # loads the read side, which a check of a store alone does not need
+
         answer = explain(site, chosen[0])
         says = any(name == "x-hotpath-generation" for name, _ in answer.headers) if answer.hot else None
     try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from hotpath.pages.keys import canonical_path, matches_path
+from hotpath.serving.reader import reader_of
 from hotpath.serving.resolver import OTHER_QUERY, UNREADABLE, Miss, find_key, resolve_page
 from hotpath.site import Hotpath
 
@@ -31,7 +32,7 @@ def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Expla
         return Explanation(url, False, f"a path begins with a slash; write '/{url}'")
     raw_path = (parts.path or "/").encode("utf-8")
     query = parts.query.encode("utf-8")
-    reader = hot.reader
+    reader = reader_of(hot)
     for _ in hot.directories:
         reader.refresh()  # a file has to be seen twice before it counts
     reader.refresh()
@@ -53,9 +54,9 @@ def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Expla
 
 
 def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
-    reader = hot.reader
+    reader = reader_of(hot)
     if reader.snapshot.generation is None and not hot.directories:
-        return reader.degraded or "nothing is published yet"
+        return reader.loader.degraded or "nothing is published yet"
     reasons = [miss.reason]
     canonical = canonical_path(raw_path)
     if canonical is None:
@@ -63,7 +64,7 @@ def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
     text = canonical.decode("ascii")
     declared = next((r.path.text for r in hot.routes if matches_path(r.path, text)), None)
     watched = next((d for d in hot.directories if matches_path(d.path, text)), None)
-    keys = hot.reader.keys
+    keys = reader.loader.keys
     other = canonical.rstrip(b"/") if canonical.endswith(b"/") else canonical + b"/"
     same = next((key for key in keys if key.lower() == canonical.lower() and key != canonical), None)
     if other in keys:
@@ -76,8 +77,8 @@ def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
         there = (
             f"{watched.path.text!r} is declared for the files {watched.files.text}, and there is no valid one for it"
         )
-        reasons.append(watched.nothing_found() or there)
-    elif declared is not None and declared not in reader.built_routes and reader.built_routes:
+        reasons.append(watched.problem() or there)
+    elif declared is not None and declared not in reader.loader.built_routes and reader.loader.built_routes:
         reasons.append(
             f"{declared!r} is declared, and generation {reader.snapshot.generation} was built without it: run"
             " 'hotpath build TARGET' with the Hotpath object that declares it"

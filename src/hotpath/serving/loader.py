@@ -1,133 +1,275 @@
-"""What keeps a process answering while it loads a generation of many pages."""
+"""From a store on disk to the snapshot that requests are answered from."""
 
 from __future__ import annotations
 
-import gc
+import itertools
+import os
+import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Sequence
 
-from hotpath.serving.snapshot import Page
-from hotpath.store.manifest import Head, item_lines, key_of, route_of, stale_since_of
+from hotpath.errors import NothingPublished, StoreError
+from hotpath.log import Once
+from hotpath.serving.index import Index
+from hotpath.serving.loading_thread import full_collections
+from hotpath.serving.page_cache import PageCache
+from hotpath.serving.page_source import RETRY_SECONDS, PageSource
+from hotpath.serving.snapshot import UNREAD, Page, Snapshot
+from hotpath.serving.watched import Overlay
+from hotpath.site import Directory, ReadOptions
+from hotpath.store.os_errors import explain
+from hotpath.store.store import Choice, Store
 
-# The interpreter is given away after so many lines or pages, for as long as a waiting thread needs to take it: the
-# event loop of the same process goes on answering.
-LINES_A_BREATH = 1000
-PAGES_A_BREATH = 20
-BREATH_SECONDS = 0.0001
+# What stays of the bodies however short memory is.
+MIN_BODIES = 0.25
 
-P = ParamSpec("P")
-R = TypeVar("R")
+# Pages between two pauses of a load.
+PAGES_PER_PAUSE = 20
 
-# What a page costs in memory beside its bodies: its variants with their header lists, about 1.5 KB a coding.
-PAGE_OVERHEAD_BYTES = 4096
+# Pages that failed transiently and are read again at one look.
+MAX_RETRIES_PER_LOOK = 200
 
-# The garbage collector's thresholds before the load that goes on, if any; and one that is never reached.
-_thresholds: list[tuple[int, int, int]] = []
-_NEVER = 2**31 - 1
-
-Index = tuple[dict[bytes, bytes], Counter[int], set[bytes], dict[bytes, frozenset[str]]]
+_PERCENT = ord("%")
 
 
 class Loader:
-    """The thread that loads: what allocates bodies runs in one thread, whoever wants it.
+    """Holds the snapshot of one store and its directories, and replaces it when these change.
 
-    malloc(3) gives each thread an arena of its own, and what is freed in one is no room for another: with loads from
-    all threads of a pool, 64 MiB of bodies took 118 MiB of memory.
+    All methods may be called from any thread; those that read the disk block, so they are not for an event loop.
+    ``degraded`` says why another generation than the wanted one is served, or is ``None``. ``pause`` is called every
+    now and then during a long load. ``clock`` gives seconds since the epoch.
     """
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="hotpath-load")
-        self._waiting: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+    def __init__(
+        self,
+        store: Store,
+        directories: Sequence[Directory],
+        options: ReadOptions,
+        *,
+        pause: Callable[[], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.snapshot = UNREAD
+        self.degraded: str | None = None
+        self.pinned = False
+        self.clock = clock
+        self._store = store
+        self._directories = directories
+        self._options = options
+        self.pause = pause
+        self._once = Once()
+        self._lock = threading.RLock()
+        self._overlay = Overlay(directories, max_body_bytes=options.max_body_bytes)
+        self._cache = PageCache(options.max_body_bytes)
+        self._source = PageSource(store, Index(), self._once, generation_header=options.generation_header)
+        self._signature: tuple[object, ...] | None = None
+        # When the store is looked at again though nothing has changed, since something was wrong the last time.
+        self._look_again_at = float("inf")
+        # Holds the lock that keeps the generation from being pruned.
+        self._descriptor: int | None = None
 
-    def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """What ``function`` returns. Blocks until everything before it is done."""
+    @property
+    def keys(self) -> list[bytes]:
+        """Every key that is served now."""
+        return [*self._source.index.lines]
+
+    @property
+    def built_routes(self) -> frozenset[str]:
+        """The routes that the generation was built with; empty where none is loaded."""
+        return self._source.index.routes
+
+    @property
+    def body_bytes(self) -> int:
+        """Bytes that loaded pages account for."""
+        return self._cache.bytes
+
+    @property
+    def corrupt_items(self) -> int:
+        """Items whose bytes on disk were not what was published, when they were read."""
+        return self._source.corrupt_items
+
+    @property
+    def stale_items(self) -> int:
+        """How many items of the generation are past their lifetime now. They are served all the same."""
+        return self._source.index.stale_items(self.clock())
+
+    def load_first(self) -> None:
+        """Look once; afterwards a snapshot is in place, an empty one where nothing is published."""
+        with self._lock:
+            self.look()
+            if not self.snapshot.is_loaded:
+                self._swap()
+
+    def look(self) -> bool:
+        """Look at the store and the directories; whether a new snapshot is in place."""
+        with self._lock:
+            now = self.clock()
+            has_changed = False
+            signature = self._store.signature()
+            if signature != self._signature or time.monotonic() >= self._look_again_at:
+                with full_collections.off():
+                    has_changed = self._load(now, is_new=signature != self._signature)
+                self._signature = signature
+                self._look_again_at = time.monotonic() + RETRY_SECONDS if self.degraded else float("inf")
+                if has_changed:
+                    self._swap()  # before the directories are looked at, which may fail
+            self._retry(now)
+            has_other_files = self._overlay.poll(now)
+            self._source.update_freshness(now)
+            if has_other_files:
+                self._swap()
+            return has_changed or has_other_files
+
+    def load_page(self, key: bytes) -> Page | None:
+        """The page of one key, read from disk where it is not in memory.
+
+        It is returned, not only kept: the next page that is loaded may already put this one out again. ``None`` where
+        no valid bytes exist anywhere; the key is taken out then.
+        """
+        with self._lock:
+            page = self._cache.pages.get(key)
+            if page is None and self._source.may_load(key):
+                page = self._source.load(key, self.clock())
+                if page is not None:
+                    self._cache.add(key, page)
+            return page
+
+    def shrink(self, fraction: float) -> int:
+        """Keep this share of the bodies at most, now; returns the bytes let go of. They are read again when needed.
+
+        A quarter always stays: a page that is asked for all the time would only be read again and again. While a
+        generation is loaded nothing is let go of, so that nobody waits.
+        """
+        if not self._lock.acquire(blocking=False):
+            return 0
         try:
-            done = self._pool.submit(function, *args, **kwargs)
-        except RuntimeError:  # closed, or the interpreter is ending
-            return function(*args, **kwargs)
-        return done.result()
+            return self._cache.shrink(max(fraction, MIN_BODIES))
+        finally:
+            self._lock.release()
 
-    def run_soon(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """The same, but what is running may let it in between: nobody who needs one page waits for a generation."""
-        done: Future[R] = Future()
-        self._waiting.append((partial(function, *args, **kwargs), done))
+    def release(self) -> None:
+        """Let the generation be pruned; the snapshot stays."""
+        with self._lock:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
+
+    def restart_after_fork(self) -> None:
+        """Load anew when asked to: the lock may be held by a thread that is gone, half through a change.
+
+        Bodies that are still what the store says stay, and stay shared with the parent.
+        """
+        self._lock = threading.RLock()
+        self._signature = None
+        self.snapshot = UNREAD
+
+    def _retry(self, now: float) -> None:
+        """Read again the pages that are older than they have to be, since reading failed transiently."""
+        due = [key for key, at in self._source.retry_at.items() if at <= time.monotonic() and key in self._cache]
+        for key in due[:MAX_RETRIES_PER_LOOK]:
+            old = self._cache.pages[key]
+            page = self._source.load(key, now, old)
+            if page is not None and page is not old:
+                self._cache.replace(key, page)
+
+    def _load(self, now: float, *, is_new: bool) -> bool:
+        """Make pages of the generation to serve. On any problem the old ones stay.
+
+        ``is_new`` says that something has changed in the store; else what was loaded is not loaded again.
+        """
+        choice = self._choose()
+        if choice is None:
+            return False
+        if not is_new and self._is_loaded(choice):
+            os.close(choice.descriptor)
+            return False
         try:
-            self._pool.submit(self._run_waiting)
-        except RuntimeError:
-            self._run_waiting()
-        return done.result()
+            index = Index.read(choice.head, choice.data, self.pause)
+        except BaseException as error:
+            os.close(choice.descriptor)
+            if not isinstance(error, ValueError | IndexError | KeyError):
+                raise
+            self._degrade(f"the lines of {choice.path} are not as a manifest has them ({error!r})")
+            return False
+        self.release()
+        self._descriptor = choice.descriptor
+        self.degraded, self.pinned = choice.degraded, choice.pinned
+        if choice.degraded:
+            self._once.warn(f"serving generation {choice.sequence}, because {choice.degraded}")
+        else:
+            self._once.clear()
+        self._overlay.forget()
+        self._source = PageSource(
+            self._store,
+            index,
+            self._once,
+            generation_header=self._options.generation_header,
+            detail=b"degraded" if choice.degraded else b"pinned" if choice.pinned else b"",
+            corrupt_items=self._source.corrupt_items,
+        )
+        self._fill(now)
+        return True
 
-    def breathe(self) -> None:
-        """For what takes long: give the interpreter away for a moment, and do what is waiting for this thread."""
-        time.sleep(BREATH_SECONDS)
-        self._run_waiting()
+    def _choose(self) -> Choice | None:
+        """The generation to serve, or ``None`` where the store has none or cannot be read."""
+        try:
+            return self._store.choose()
+        except NothingPublished as error:
+            # A site of watched directories alone never publishes.
+            if not self._directories or self._store.current_path.exists() or self._store.sequences():
+                self._degrade(str(error))
+        except (StoreError, OSError) as error:
+            kept = "every hot page goes to the app" if self.snapshot.generation is None else "what was loaded stays"
+            problem = str(explain(error, self._store.root) if isinstance(error, OSError) else error)
+            self._degrade(problem, f"the store cannot be read, {kept}: {problem}")
+        return None
 
-    def close(self) -> None:
-        """What is asked for from now on runs where it is asked for."""
-        self._pool.shutdown(wait=False)
+    def _degrade(self, problem: str, text: str | None = None) -> None:
+        self.degraded = problem
+        self._once.warn(text or problem)
 
-    def _run_waiting(self) -> None:
-        while self._waiting:
-            try:
-                function, done = self._waiting.popleft()
-            except IndexError:  # after ``close`` there may be several threads
-                return
-            try:
-                done.set_result(function())
-            except Exception as error:
-                done.set_exception(error)
+    def _is_loaded(self, choice: Choice) -> bool:
+        """Whether this generation was loaded before, in the same circumstances."""
+        head = self._source.index.head
+        loaded = head.sequence if head is not None and self.snapshot.is_loaded else None
+        return (choice.sequence, choice.degraded, choice.pinned) == (loaded, self.degraded, self.pinned)
 
+    def _fill(self, now: float) -> None:
+        """Load the pages that were in memory before, then the others in their order while there is room."""
+        before, self._cache = self._cache, PageCache(self._options.max_body_bytes)
+        source, cache = self._source, self._cache
+        try:
+            for count, key in enumerate(itertools.chain(before.keys(), [*source.index.lines]), start=1):
+                if key not in source.index.lines or key in cache:
+                    continue
+                page = source.load(key, now, before.pages.get(key))
+                if page is not None:
+                    if not cache.has_room(page):
+                        source.retry_at.pop(key, None)
+                        break
+                    cache.add(key, page)
+                if count % PAGES_PER_PAUSE == 0:
+                    self.pause()
+        finally:
+            source.forget_older()
 
-def index_of(head: Head, data: bytes, breathe: Callable[[], None]) -> Index:
-    """Of the lines of a manifest: by key, how many expire when, which keys are folded, and names of queries by path.
-
-    ``breathe`` is called every now and then.
-    """
-    lines: dict[bytes, bytes] = {}
-    folded: set[bytes] = set()
-    query_names: dict[bytes, frozenset[str]] = {}
-    expiries: Counter[int] = Counter()
-    policies = head.policies
-    for count, line in enumerate(item_lines(data), start=1):
-        key = key_of(line)
-        lines[key] = line
-        policy = policies[route_of(line)]
-        if policy.fold_case:
-            folded.add(key)
-        if policy.query:
-            query_names[key.partition(b"?")[0]] = frozenset(policy.query)
-        since = stale_since_of(line)
-        expiries[(head.created if since is None else since) + policy.lifetime_seconds] += 1
-        if count % LINES_A_BREATH == 0:
-            breathe()
-    return lines, expiries, folded, query_names
-
-
-@contextmanager
-def no_full_collection() -> Iterator[None]:
-    """The garbage collector must not stop every thread to visit old and new pages together; younger objects it may."""
-    if _thresholds:  # another reader is loading
-        yield
-        return
-    young, middle, old = gc.get_threshold()
-    _thresholds.append((young, middle, old))
-    gc.set_threshold(young, middle, _NEVER)
-    try:
-        yield
-    finally:
-        collect_again()
-
-
-def collect_again() -> None:
-    if _thresholds:
-        gc.set_threshold(*_thresholds.pop())
-
-
-def cost_of(page: Page) -> int:
-    """Bytes of memory that a page accounts for: its bodies and what is beside them."""
-    return PAGE_OVERHEAD_BYTES + sum(len(body) for body in page.bodies.values())
+    def _swap(self) -> None:
+        """Put a snapshot of what there is now in place, with the pages of directories among those of the generation."""
+        index = self._source.index
+        pages, gone = self._overlay.lay(index.lines)
+        for key in gone:
+            self._cache.take_off(key)
+        for key, page in pages.items():
+            self._cache.lay_over(key, page)
+        folded = index.folded | {key for key, page in pages.items() if page.policy.fold_case}
+        is_encoded = any(_PERCENT in key for key in index.lines)
+        self.snapshot = Snapshot(
+            generation=index.head.sequence if index.head else None,
+            created=index.head.created if index.head else None,
+            keys=index.lines,
+            pages=self._cache.pages,
+            folded=folded,
+            query_names=index.query_names,
+            redirect_slashes=self._options.redirect_slashes,
+            is_exact=not (folded or is_encoded or self._options.redirect_slashes),
+        )

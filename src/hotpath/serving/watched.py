@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -32,25 +31,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hotpath.errors import DeclarationError, UnsafePath
+from hotpath.log import Once, logger
 from hotpath.pages.codings import available, encode_all
-from hotpath.pages.keys import Template, make_key, parameter_text
+from hotpath.pages.keys import make_key, parameter_text
 from hotpath.pages.payload import unfit_bytes
-from hotpath.pages.policy import Policy
 from hotpath.pages.routes import MAX_BYTES
 from hotpath.serving.snapshot import Freshness, Page, make_page
+from hotpath.site import MAX_FILES, Directory
 from hotpath.store.disk import Disk
 from hotpath.store.manifest import Item, Representation
-
-logger = logging.getLogger("hotpath")
 
 # A file whose time is older than this was not touched between two looks, so it need not be seen twice.
 SETTLED_SECONDS = 2.0
 
 # How long the same file has to be found: two looks of half a second, less what a clock that is being set may take off.
 UNCHANGED_SECONDS = 0.9
-
-# A look at so many takes an eighth of a core.
-MAX_FILES = 10_000
 
 # The line of a key that has none in a manifest: such a page is always in memory.
 _IN_MEMORY = b""
@@ -72,31 +67,27 @@ class _Seen:
 class WatchedDirectory:
     """The files of one ``hot.directory`` declaration, looked at by ``poll``."""
 
-    def __init__(
-        self, path: Template, files: Template, policy: Policy, *, max_body_bytes: int, disk: Disk | None = None
-    ) -> None:
-        self.path = path
-        self.files = files
-        self.policy = policy
+    def __init__(self, directory: Directory, *, max_body_bytes: int, disk: Disk | None = None) -> None:
         self.pages: Mapping[bytes, Page] = {}
+        self._directory = directory
+        self._policy = directory.policy
+        self._pattern = directory.pattern
         self._max_body_bytes = max_body_bytes
         self._disk = disk or Disk()
-        pattern = files.render(dict.fromkeys(files.names, "\0"))
-        self._pattern = glob.escape(pattern).replace("\0", "*")
         self._listed: set[str] = set()
         self._troubles: set[str] = set()
         self._keys: dict[str, str | None] = {}
         self._seen: dict[str, _Seen] = {}
         self._waiting: set[str] = set()  # files there was no room for
         self._missing: set[str] = set()
-        self._told: set[str] = set()
+        self._once = Once(MAX_FILES)
 
     def poll(self, now: float) -> bool:
         """Look at every file once; whether ``pages`` was replaced. ``now`` is seconds since the epoch."""
         pages = dict(self.pages)
         by_file = {page.file: key for key, page in pages.items()}
         room: int | None = None
-        told, self._troubles = self._troubles, set()
+        troubles, self._troubles = self._troubles, set()
         present = self._present()
         for name, key in present.items():
             served = pages.get(key)
@@ -107,27 +98,19 @@ class WatchedDirectory:
                 room = self._max_body_bytes - sum(map(_bytes_of, pages.values()))
             left = room - _bytes_of(page) + (_bytes_of(served) if served else 0)
             if left < 0:
-                self._tell(name, f"has no room: the directory holds more than max_body_bytes={self._max_body_bytes:,}")
+                self._warn(name, f"has no room: the directory holds more than max_body_bytes={self._max_body_bytes:,}")
                 self._waiting.add(name)
                 continue
             room = left
             pages[key] = page
         for name, key in by_file.items():
-            # A program that removes and writes anew leaves a short gap, so a file has to be missing twice.
-            if name not in present and self._is_gone(name):
-                if name in self._missing:
-                    if pages[key].file == name:  # not another file's, whose name is the same with its case folded
-                        del pages[key]
-                    self._seen.pop(name, None)
-                    for waiting in self._waiting:
-                        self._seen.pop(waiting, None)
-                    self._waiting.clear()
-                self._missing ^= {name}
-            else:
+            if name in present or not self._is_gone(name):
                 self._missing.discard(name)
+            elif self._is_gone_twice(name) and pages[key].file == name:
+                del pages[key]  # and not another file's, whose name is the same with its case folded
         for name in self._seen.keys() - present.keys() - by_file.keys():
             del self._seen[name]  # gone before it was ever served
-        for trouble in sorted(self._troubles - told):
+        for trouble in sorted(self._troubles - troubles):
             logger.warning("hot directory: %s: %s", self._pattern, trouble)
         changed = pages != self.pages
         self.pages = pages
@@ -146,11 +129,22 @@ class WatchedDirectory:
             self._troubles.add(f"{error}; the last good bytes stay")
         return False
 
+    def _is_gone_twice(self, name: str) -> bool:
+        """Whether the last look missed the file too: a program that removes and writes anew leaves a short gap."""
+        self._missing ^= {name}
+        if name in self._missing:
+            return False
+        self._seen.pop(name, None)
+        for waiting in self._waiting:
+            self._seen.pop(waiting, None)
+        self._waiting.clear()
+        return True
+
     def _present(self) -> dict[str, bytes]:
         names = glob.glob(self._pattern)  # noqa: PTH207 (an absolute pattern, which Path.glob refuses)
         self._listed = set(names)
         if len(names) > MAX_FILES:
-            self._tell(self._pattern, f"matches {len(names):,} files, and only the first {MAX_FILES:,} are served")
+            self._warn(self._pattern, f"matches {len(names):,} files, and only the first {MAX_FILES:,} are served")
         # The key of a name is made once: it costs more than the look.
         before, self._keys = self._keys, {}
         found: dict[str, bytes] = {}
@@ -161,22 +155,25 @@ class WatchedDirectory:
                 continue
             first = first_names.setdefault(key, name)
             if first != name:
-                self._tell(name, f"has the key of {first} ({key}); rename one of them")
+                self._warn(name, f"has the key of {first} ({key}); rename one of them")
                 self._seen.pop(name, None)  # looked at anew when the other is gone
                 continue
             found[name] = key.encode("ascii")
         return found
 
     def _key_of(self, name: str) -> str | None:
-        values = self.files.match(name)
+        values = self._directory.files.match(name)
         if values is None:
             return None
         try:
             return make_key(
-                self.path, (), {n: parameter_text(v) for n, v in values.items()}, fold_case=self.policy.fold_case
+                self._directory.path,
+                (),
+                {name: parameter_text(value) for name, value in values.items()},
+                fold_case=self._policy.fold_case,
             )
         except (ValueError, DeclarationError) as error:
-            self._tell(name, f"cannot be a hot page: {error}")
+            self._warn(name, f"cannot be a hot page: {error}")
             return None
 
     def _look(self, name: str, key: bytes, page: Page | None, now: float) -> Page | None:
@@ -194,13 +191,13 @@ class WatchedDirectory:
             elif seen.is_judged:
                 return None  # nothing new
             if found.st_size > MAX_BYTES:
-                self._tell(name, f"has {found.st_size:,} bytes, and a hot page at most {MAX_BYTES:,}")
+                self._warn(name, f"has {found.st_size:,} bytes, and a hot page at most {MAX_BYTES:,}")
                 return None
             data = self._disk.read(Path(name))
             if _signature(os.lstat(name)) != signature:
                 return None  # it was written to meanwhile
         except (OSError, UnsafePath) as error:
-            self._tell(name, f"cannot be read: {error}")
+            self._warn(name, f"cannot be read: {error}")
             return None
         digest = hashlib.sha256(data).digest()
         if seen.digest != digest:
@@ -210,58 +207,45 @@ class WatchedDirectory:
         elif 0 <= now - seen.since < UNCHANGED_SECONDS and now - found.st_mtime < SETTLED_SECONDS:
             return None  # looks that come faster than usual make nothing older
         self._seen[name] = _Seen(signature, seen.since, digest, is_judged=True)
-        problem = unfit_bytes(data, self.policy.media_type)
+        problem = unfit_bytes(data, self._policy.media_type)
         if problem:
-            self._tell(name, f"{problem}; the last good bytes stay")
+            self._warn(name, f"{problem}; the last good bytes stay")
             return None
-        self._told.discard(name)
+        self._once.forget(name)
         if page is not None and page.digests[0] == digest:
             return None
         return self._page(name, key.decode("ascii"), data, digest, int(found.st_mtime), now)
 
     def _page(self, name: str, key: str, data: bytes, digest: bytes, modified: int, now: float) -> Page:
-        bodies = {"identity": data, **encode_all(data, self.policy.media_type, available())}
+        bodies = {"identity": data, **encode_all(data, self._policy.media_type, available())}
         representations = [Representation("identity", name, len(data), digest)]
         for coding, body in bodies.items():
             if coding != "identity":
                 representations.append(Representation(coding, "", len(body), hashlib.sha256(body).digest()))
-        item = Item(key, self.policy, tuple(representations), modified)
-        freshness = Freshness(modified + self.policy.lifetime_seconds, now)
+        item = Item(key, self._policy, tuple(representations), modified)
+        freshness = Freshness(modified + self._policy.lifetime_seconds, now)
         return make_page(item, None, freshness, bodies, generation_header=False, now=now)
 
-    def count(self) -> int:
-        """How many files there are now to look at."""
-        return min(MAX_FILES, sum(1 for _ in glob.iglob(self._pattern)))  # noqa: PTH207 (as above)
-
-    def nothing_found(self) -> str | None:
-        """That no file is there now, for people; ``None`` where one is."""
-        if self.pages or self.count():
-            return None
-        return (
-            f"no file is {self.files.text}, so the app answers {self.path.text!r} (a relative path counts from the"
-            " working directory; Path(__file__).parent / '…' does not)"
-        )
-
-    def _tell(self, name: str, problem: str) -> None:
+    def _warn(self, name: str, problem: str) -> None:
         """Once for a file until it is good again, not at every look."""
-        if name not in self._told:
-            if len(self._told) >= MAX_FILES:
-                self._told.clear()
-            self._told.add(name)
-            logger.warning("hot directory: %s %s", name, problem)
+        self._once.warn(f"hot directory: {name} {problem}", key=name)
 
 
 class Overlay:
     """The pages of all directories, in front of those of the generation that have the same keys."""
 
-    def __init__(self, directories: Sequence[WatchedDirectory]) -> None:
-        self._directories = directories
+    def __init__(self, declared: Sequence[Directory], *, max_body_bytes: int) -> None:
+        self._declared = declared
+        self._max_body_bytes = max_body_bytes
+        self._directories: list[WatchedDirectory] = []
         self._keys: AbstractSet[bytes] = frozenset()
         # Lines of the generation that something stands in front of: they are back when the file is gone.
         self._covered: dict[bytes, bytes] = {}
 
     def poll(self, now: float) -> bool:
         """Look at every file once, and at how old each page is; whether any page is another."""
+        for declared in self._declared[len(self._directories) :]:
+            self._directories.append(WatchedDirectory(declared, max_body_bytes=self._max_body_bytes))
         changed = [directory.poll(now) for directory in self._directories]
         for directory in self._directories:
             for page in directory.pages.values():

@@ -16,6 +16,7 @@ from hotpath.caching.memoize import CacheInfo
 from hotpath.guard.alarms import Alarm
 from hotpath.metrics.app import MetricsApp
 from hotpath.metrics.site import HotpathCollector
+from hotpath.serving import reader_of
 from hotpath.serving.snapshot import Snapshot
 from hotpath.testing import FakeClock, Response, asgi_get
 
@@ -46,8 +47,8 @@ hot.directory("/indices/{name}", Path("data/{name}.json"))
 assert_type(rankings("KOSPI", top=3), dict[str, list[int]])
 a_ranking: Callable[[str, int], dict[str, list[int]]] = rankings
 assert_type(rankings.__name__, str)
-assert_type(hot.current(), Snapshot)
-assert_type(hot.current().generation, int | None)
+assert_type(reader_of(hot).snapshot, Snapshot)
+assert_type(reader_of(hot).snapshot.generation, int | None)
 assert_type(hot.store, Store)
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from hotpath.errors import Implausible, NothingPublished, StoreError
 from hotpath.pages.policy import Policy
-from hotpath.serving.reader import Reader, ReaderOptions
+from hotpath.serving import Reader, reader_of
+from hotpath.site import Hotpath
 from hotpath.store.disk import Disk
 from hotpath.store.prune import prune
 from hotpath.store.publish import Published, Validator, staging
@@ -154,7 +155,9 @@ COMMANDS = {**SCENARIOS, STEP_BACK.name: STEP_BACK}
 @contextmanager
 def reading(store: Store) -> Iterator[Reader]:
     """A reader that has looked once and keeps one page in memory, so that others are read from disk when asked for."""
-    reader = Reader(store, (), ReaderOptions(3600.0, 1, False, False))
+    hot = Hotpath(store.root, refresh=3600, max_body_bytes=1)
+    hot.store = store
+    reader = reader_of(hot)
     reader.refresh()
     try:
         yield reader
@@ -166,12 +169,12 @@ def content_served(reader: Reader) -> int | None:
     """What a reader answers: each key from the generation that the snapshot names, and all of them one content."""
     generation = reader.snapshot.generation
     bodies = {}
-    for key in sorted(reader.keys):
+    for key in sorted(reader.loader.keys):
         page = reader.load_page(key)
         assert page is not None, f"{key!r} of generation {generation} cannot be read"
         assert page.generation == generation, f"{key!r} is of generation {page.generation}, not of {generation}"
         bodies[key.decode("ascii")] = page.bodies["identity"]
-    assert not reader.corrupt_items
+    assert not reader.loader.corrupt_items
     found = content_of(bodies)
     assert found is not None or not bodies, f"generation {generation} serves a mixture: {bodies}"
     return found

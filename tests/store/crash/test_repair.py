@@ -44,7 +44,7 @@ def bodies(store: Store) -> dict[str, bytes]:
     """What a process that starts now answers, from whichever generation."""
     found = {}
     with reading(store) as reader:
-        for key in reader.keys:
+        for key in reader.loader.keys:
             page = reader.load_page(key)
             assert page is not None, key
             found[key.decode("ascii")] = page.bodies["identity"]

@@ -17,6 +17,7 @@ from pathlib import Path
 from hotpath.errors import Implausible, StoreError
 from hotpath.ops.status import status
 from hotpath.pages.policy import Policy
+from hotpath.serving import reader_of
 from hotpath.store.prune import prune
 from hotpath.store.publish import staging
 from hotpath.store.quarantine import approve
@@ -97,7 +98,7 @@ def read(store: Store) -> None:
         answer = get(hot, target)
         good = {body(target, number) for number in (*GENERATIONS, REJECTED, NEXT, NEXT + 1)}
         assert answer.status == 418 or answer.body in good, answer
-    hot.reader.close()
+    reader_of(hot).close()
 
 
 COMMANDS: dict[str, Callable[[Store], object]] = {

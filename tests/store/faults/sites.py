@@ -18,6 +18,7 @@ import orjson
 from hotpath.asgi.middleware import HotpathMiddleware
 from hotpath.errors import StoreError
 from hotpath.pages.policy import Policy
+from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.store.pointer import Pointer
 from hotpath.store.publish import Published, staging
@@ -142,10 +143,10 @@ def rewrite_manifest(store: Store, sequence: int, change: Callable[[bytes], byte
 
 
 def site_of(store: Store) -> Hotpath:
-    """A process that serves this store; it looks again only when told (``hot.reader.refresh()``)."""
+    """A process that serves this store; it looks again only when told (``reader_of(hot).refresh()``)."""
     hot = Hotpath(store.root, refresh=3600)
     hot.store.disk = store.disk
-    hot.reader.refresh()
+    reader_of(hot).refresh()
     return hot
 
 

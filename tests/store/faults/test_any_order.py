@@ -89,7 +89,7 @@ def test_commands_and_damages_in_any_order(
                 raise AssertionError(f"step {step}, {name}: it names no path") from error
             ended[name, False] += 1
         with reading(store) as reader:
-            for key in reader.keys:
+            for key in reader.loader.keys:
                 page = reader.load_page(key)
                 assert page is None or page.bodies["identity"] in GOOD[key], f"step {step}, {name}"
     record_property("cases", steps)

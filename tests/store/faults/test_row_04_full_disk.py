@@ -11,6 +11,7 @@ import pytest
 
 from hotpath.batch.run import build
 from hotpath.errors import BuildFailed, StoreError
+from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.store.publish import staging
 from hotpath.store.store import Store
@@ -49,7 +50,7 @@ def number_served(store: Store) -> int:
     """The number in all pages that a process which starts now answers."""
     hot = site_of(store)
     answers = [get(hot, f"/{name}") for name in PAGES]
-    hot.reader.close()
+    reader_of(hot).close()
     assert {answer.status for answer in answers} == {200}
     (number,) = {int(answer.body.split(b",")[0].removeprefix(b'{"n":')) for answer in answers}
     return number

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hotpath.serving import reader_of
 from hotpath.store.disk import Disk
 from hotpath.store.store import Store
 from tests.store.faults.sites import APP_STATUS, get, publish, site_of
@@ -51,7 +52,7 @@ def test_a_file_that_cannot_be_read_is_answered_by_the_generation_before(
         (200, b"[1]", "1")
     }
     assert get(hot, "/b").body == b"[2]"
-    assert hot.reader.corrupt_items == 1
+    assert reader_of(hot).loader.corrupt_items == 1
     assert len([record for record in caplog.records if "a.json" in record.message]) == 1
 
 
@@ -60,7 +61,7 @@ def test_where_there_is_nothing_before_the_app_answers(store: Store, disk: Faili
     hot = site_of(store)
     assert [get(hot, "/a").status for _ in range(3)] == [APP_STATUS] * 3
     assert get(hot, "/b").status == 200
-    assert hot.reader.corrupt_items == 1
+    assert reader_of(hot).loader.corrupt_items == 1
     assert disk.reads == 1, "a page that is lost is not read again for every request"
 
 
@@ -69,16 +70,16 @@ def test_what_is_loaded_stays_when_the_store_cannot_be_read(store: Store, disk: 
     hot = site_of(store)
     publish(store, a=b"[2]", b=b"[2]")
     disk.broken = (broken,)
-    hot.reader.refresh()
+    reader_of(hot).refresh()
     answer = get(hot, "/a")
     assert answer.status == 200
     assert answer.body in (b"[1]", b"[2]")
-    assert hot.reader.degraded
+    assert reader_of(hot).loader.degraded
     disk.broken = ()
     hot.store.current_path.touch()
-    hot.reader.refresh()
+    reader_of(hot).refresh()
     assert get(hot, "/a").body == b"[2]"
-    assert hot.reader.degraded is None
+    assert reader_of(hot).loader.degraded is None
 
 
 def test_a_process_that_starts_on_a_store_it_cannot_read_asks_the_app(store: Store, disk: Failing) -> None:

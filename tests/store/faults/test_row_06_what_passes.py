@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from hotpath.batch.run import build
-from hotpath.serving import reader
-from hotpath.serving.loader import cost_of
+from hotpath.serving import index, loader, page_source, reader_of
+from hotpath.serving.page_cache import cost_of
+from hotpath.serving.snapshot import Freshness
 from hotpath.site import Hotpath
 from hotpath.store.disk import Disk
 from hotpath.store.store import Store
@@ -20,13 +22,15 @@ from tests.store.faults.sites import APP_STATUS, get, publish, site_of
 
 
 class Troubled(Disk):
-    """EMFILE for every file whose name ends like one of ``names``; counts how often a manifest is read."""
+    """EMFILE for every file whose name ends like one of ``names``; counts the files and the manifests opened."""
 
     def __init__(self) -> None:
         self.names: tuple[str, ...] = ()
         self.manifests = 0
+        self.opened = 0
 
     def open_regular(self, path: Path) -> int:
+        self.opened += 1
         self.manifests += path.name == "manifest.json"
         if str(path).endswith(self.names or "\0"):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
@@ -35,6 +39,11 @@ class Troubled(Disk):
 
 def open_descriptors() -> int:
     return len([*Path("/proc/self/fd").iterdir()])
+
+
+def count_freshness() -> int:
+    gc.collect()
+    return sum(type(value) is Freshness for value in gc.get_objects())
 
 
 @pytest.fixture
@@ -52,7 +61,8 @@ def store(tmp_path: Path, disk: Troubled) -> Store:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What went wrong is tried again without a pause."""
-    monkeypatch.setattr(reader, "LOOK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(loader, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(page_source, "RETRY_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("at_once")
@@ -60,11 +70,11 @@ def test_a_load_that_failed_is_tried_again(store: Store, disk: Troubled) -> None
     hot = site_of(store)
     publish(store, a=b"[2]", b=b"[2]")
     disk.names = ("manifest.json", "CURRENT")
-    hot.reader.refresh()
-    assert (get(hot, "/a").body, bool(hot.reader.degraded)) == (b"[1]", True)
+    reader_of(hot).refresh()
+    assert (get(hot, "/a").body, bool(reader_of(hot).loader.degraded)) == (b"[1]", True)
     disk.names = ()
-    assert hot.reader.refresh()
-    assert (get(hot, "/a").body, hot.reader.degraded) == (b"[2]", None)
+    assert reader_of(hot).refresh()
+    assert (get(hot, "/a").body, reader_of(hot).loader.degraded) == (b"[2]", None)
 
 
 @pytest.mark.usefixtures("at_once")
@@ -73,11 +83,11 @@ def test_what_stays_wrong_is_not_loaded_again_and_again(store: Store) -> None:
     store.current_path.write_bytes(b"nonsense")
     hot = site_of(store)
     assert get(hot, "/a").body == b"[2]"
-    before = hot.reader.snapshot
+    before = reader_of(hot).snapshot
     for _ in range(3):
-        assert not hot.reader.refresh()
-    assert hot.reader.snapshot is before
-    assert hot.reader.degraded
+        assert not reader_of(hot).refresh()
+    assert reader_of(hot).snapshot is before
+    assert reader_of(hot).loader.degraded
 
 
 @pytest.mark.usefixtures("at_once")
@@ -85,9 +95,9 @@ def test_a_page_whose_file_could_not_be_opened_is_not_lost(store: Store, disk: T
     hot = site_of(store)
     publish(store, a=b"[2]", c=b"[2]")
     disk.names = ("2/files/c.json",)
-    hot.reader.refresh()
+    reader_of(hot).refresh()
     assert [get(hot, "/c").status for _ in range(2)] == [APP_STATUS] * 2
-    assert hot.reader.corrupt_items == 1
+    assert reader_of(hot).loader.corrupt_items == 1
     disk.names = ()
     assert get(hot, "/c").body == b"[2]"
 
@@ -103,19 +113,21 @@ def test_a_page_that_stayed_as_it_was_because_its_file_could_not_be_opened_follo
     hot = site_of(store)
     publish(store, a=after, b=b"[2]")
     disk.names = (f"3/files/{file}",)
-    hot.reader.refresh()
-    kept = [*hot.reader._kept_freshness]
+    reader_of(hot).refresh()
+    before_retries = count_freshness()
     for _ in range(3):
-        hot.reader.refresh()
+        reader_of(hot).refresh()
     assert get(hot, "/a").body == (before if file == "a.json" else after)
-    assert (get(hot, "/b").body, hot.reader.corrupt_items) == (b"[2]", int(file == "a.json"))
-    assert [*hot.reader._kept_freshness] == kept, "what is tried again and again takes no memory"
+    assert (get(hot, "/b").body, reader_of(hot).loader.corrupt_items) == (b"[2]", int(file == "a.json"))
+    assert count_freshness() == before_retries, "what is tried again and again takes no memory"
     disk.names = ()
-    assert not hot.reader.refresh(), "the generation is the same"
+    assert not reader_of(hot).refresh(), "the generation is the same"
     assert (get(hot, "/a").body, get(hot, "/a").header("x-hotpath-generation")) == (after, "3")
-    assert "gzip" in hot.current().pages[b"/a"].bodies
-    assert hot.reader.body_bytes == sum(map(cost_of, hot.current().pages.values()))
-    assert not hot.reader._try_again_at
+    assert "gzip" in reader_of(hot).snapshot.pages[b"/a"].bodies
+    assert reader_of(hot).loader.body_bytes == sum(map(cost_of, reader_of(hot).snapshot.pages.values()))
+    opened = disk.opened
+    reader_of(hot).refresh()
+    assert disk.opened == opened, "nothing is tried again"
 
 
 def test_a_manifest_whose_lines_cannot_be_read_costs_no_descriptor(
@@ -127,12 +139,12 @@ def test_a_manifest_whose_lines_cannot_be_read_costs_no_descriptor(
     def fail(*arguments: object) -> None:
         raise ValueError("not as a manifest has them")
 
-    monkeypatch.setattr(reader, "index_of", fail)
+    monkeypatch.setattr(index, "item_lines", fail)
     for number in range(5):
         publish(store, a=b"[%d]" % number)
-        hot.reader.refresh()
+        reader_of(hot).refresh()
     assert open_descriptors() == before
-    assert "not as a manifest has them" in (hot.reader.degraded or "")
+    assert "not as a manifest has them" in (reader_of(hot).loader.degraded or "")
     assert get(hot, "/a").body == b"[1]"
 
 
@@ -144,9 +156,9 @@ def test_a_generation_without_its_files_is_looked_for_in_the_one_before_at_once(
     build(hot)
     shutil.rmtree(hot.store.files_path(2))
     disk.manifests = 0
-    hot.reader.start()
+    reader_of(hot).start()
     assert get(hot, "/p/299").body == b"[299]"
-    assert hot.reader.corrupt_items == 300
+    assert reader_of(hot).loader.corrupt_items == 300
     assert disk.manifests < 10, "not once for every page"
 
 
@@ -163,26 +175,25 @@ def test_one_bad_page_where_older_generations_cannot_be_listed_costs_no_other_pa
 
     hot = Hotpath(store.root, refresh=3600)
     monkeypatch.setattr(hot.store, "sequences", fail)
-    hot.reader.refresh()
+    reader_of(hot).refresh()
     assert [get(hot, "/a").status, get(hot, "/b").body] == [APP_STATUS, b"[2]"]
     monkeypatch.undo()
-    monkeypatch.setattr(reader, "LOOK_AGAIN_SECONDS", 0.0)
     assert get(hot, "/a").body == b"[1]"
 
 
 def test_a_page_that_is_kept_from_before_goes_on_to_age(tmp_path: Path) -> None:
     clock = FakeClock()
     hot = Hotpath(tmp_path / "hot", lifetime="1h", refresh=3600)
-    hot.store.clock = hot.reader._clock = clock
+    hot.store.clock = reader_of(hot).loader.clock = clock
     hot.route("/p")(lambda: [int(clock())])
     build(hot)
-    hot.reader.start()
+    reader_of(hot).start()
     clock.advance(60)
     build(hot)
     (hot.store.files_path(2) / "p.json").write_bytes(b"{}")
-    hot.reader.refresh()
+    reader_of(hot).refresh()
     clock.advance(7200)
-    hot.reader.refresh()
+    reader_of(hot).refresh()
     status = dict(get(hot, "/p").headers)[b"cache-status"]
     assert b"ttl=-3660" in status
 
@@ -191,13 +202,13 @@ def test_a_site_with_a_directory_hears_that_its_store_is_broken(tmp_path: Path) 
     (tmp_path / "live").mkdir()
     hot = Hotpath(tmp_path / "hot")
     hot.directory("/live", tmp_path / "live")
-    hot.reader.start()
-    assert hot.reader.degraded is None
+    reader_of(hot).start()
+    assert reader_of(hot).loader.degraded is None
     hot.route("/p")(lambda: [1])
     build(hot)
     hot.store.manifest_path(1).write_bytes(b"{}")
-    hot.reader.refresh()
-    assert hot.reader.degraded
+    reader_of(hot).refresh()
+    assert reader_of(hot).loader.degraded
 
 
 def test_a_coding_that_was_mended_comes_back(store: Store) -> None:
@@ -210,6 +221,6 @@ def test_a_coding_that_was_mended_comes_back(store: Store) -> None:
     assert b"content-encoding" not in dict(get(hot, "/a").headers)
     file.write_bytes(good)
     publish(store, a=body)
-    hot.reader.refresh()
-    snapshot = hot.reader.snapshot
+    reader_of(hot).refresh()
+    snapshot = reader_of(hot).snapshot
     assert "gzip" in snapshot.pages[b"/a"].bodies

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hotpath.ops.status import lines, status
-from hotpath.serving.reader import Reader, ReaderOptions
+from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.store.store import Store
 from hotpath.testing import FakeClock
@@ -19,8 +19,9 @@ YEAR = 365 * 86400.0
 
 def served_at(store: Store, clock: FakeClock) -> Hotpath:
     hot = Hotpath(store.root, refresh=3600)
-    hot.reader = Reader(store, (), ReaderOptions(3600, 1024 * 1024, True, False), clock=clock)
-    hot.reader.refresh()
+    hot.store = store
+    reader_of(hot).loader.clock = clock
+    reader_of(hot).refresh()
     return hot
 
 

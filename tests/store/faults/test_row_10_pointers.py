@@ -15,6 +15,7 @@ from hotpath.cli.commands import main
 from hotpath.errors import StoreError
 from hotpath.metrics.site import HotpathCollector
 from hotpath.ops.status import status
+from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.store.pointer import Pointer
 from hotpath.store.prune import prune
@@ -112,7 +113,7 @@ def answers(store: Store) -> dict[str, tuple[int, bytes, str | None]]:
     for target in ("/a", "/b"):
         answer = get(hot, target)
         found[target] = (answer.status, answer.body, answer.header("x-hotpath-generation"))
-    hot.reader.close()
+    reader_of(hot).close()
     return found
 
 
@@ -126,17 +127,17 @@ def test_the_newest_valid_one_is_served_and_degraded_is_told_everywhere(store: S
     damage.do(store)
     assert answers(store) == all_of(damage.serves)
     fresh = site_of(store)
-    running.reader.refresh()
+    reader_of(running).refresh()
     if not damage.is_seen:
-        assert (get(running, "/a").body, running.reader.degraded) == (body(LATEST), None)
-        running.reader.close()
+        assert (get(running, "/a").body, reader_of(running).loader.degraded) == (body(LATEST), None)
+        reader_of(running).close()
     for hot in (fresh, running) if damage.is_seen else (fresh,):
         answer = get(hot, "/a")
         assert answer.status == 200
         assert "detail=degraded" in (answer.header("cache-status") or "")
         assert (metrics(hot)["hotpath_degraded"], metrics(hot)["hotpath_generation"]) == (1, damage.serves)
-        assert damage.told in (hot.reader.degraded or "")
-        hot.reader.close()
+        assert damage.told in (reader_of(hot).loader.degraded or "")
+        reader_of(hot).close()
     told = CliRunner().invoke(main, ["status", str(store.root)])
     assert told.exit_code == 0, told.output
     assert f"serving generation {damage.serves}\nDEGRADED: " in told.output
@@ -171,7 +172,7 @@ def test_the_next_publish_mends_it_with_a_number_never_used(store: Store, damage
         assert get(site_of(store), "/a").body == body(9), "no valid pin holds it back"
         store.pin_path.unlink()
     hot = site_of(store)
-    assert (get(hot, "/a").body, hot.reader.degraded, metrics(hot)["hotpath_degraded"]) == (body(9), None, 0)
+    assert (get(hot, "/a").body, reader_of(hot).loader.degraded, metrics(hot)["hotpath_degraded"]) == (body(9), None, 0)
 
 
 def test_an_item_of_a_newer_version_costs_no_other_page(store: Store) -> None:
@@ -214,7 +215,7 @@ def test_while_a_generation_is_taken_away_file_by_file(store: Store) -> None:
 def test_a_store_that_is_gone_keeps_being_served_by_who_has_it(store: Store) -> None:
     running = site_of(store)
     shutil.rmtree(store.root)
-    running.reader.refresh()
+    reader_of(running).refresh()
     answer = get(running, "/a")
     assert (answer.status, answer.body) == (200, body(LATEST))
     assert metrics(running)["hotpath_degraded"] == 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hotpath.serving import reader_of
 from hotpath.store.store import Store
 from hotpath.store.verify import verify
 from tests.store.faults.sites import APP_STATUS, get, publish, site_of
@@ -42,7 +43,7 @@ def served(store: Store) -> dict[str, bytes]:
         assert answer.status in (200, APP_STATUS)
         if answer.status == 200:
             found[target] = answer.body
-    hot.reader.close()
+    reader_of(hot).close()
     return found
 
 

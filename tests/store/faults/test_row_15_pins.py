@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hotpath.serving import reader_of
 from hotpath.store.store import Store
 from tests.store.faults.sites import await_true, command, get, publish, run, site_of, write_module
 
@@ -35,12 +36,12 @@ def test_the_pin_wins_until_unpin(tmp_path: Path) -> None:
     hot = site_of(store)
     for number in (2, 3, 4):
         publish(store, a=b"[%d]" % number)
-        hot.reader.refresh()
+        reader_of(hot).refresh()
         answer = get(hot, "/a")
         assert answer.body == b"[1]"
         assert "detail=pinned" in (answer.header("cache-status") or "")
     store.unpin()
-    hot.reader.refresh()
+    reader_of(hot).refresh()
     answer = get(hot, "/a")
     assert (answer.body, "pinned" in (answer.header("cache-status") or "")) == (b"[4]", False)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hotpath.batch.run import build
 from hotpath.errors import StoreError
+from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.store.store import Store
 from tests.store.faults.sites import Calls, get, site_of
@@ -25,8 +26,8 @@ def answers(root: Path) -> dict[str, object]:
     """What it serves, and what is wrong with the store in its eyes."""
     hot = site_of(Store(root))
     answer = get(hot, "/n")
-    hot.reader.close()
-    return {"status": answer.status, "body": answer.body.decode(), "degraded": hot.reader.degraded}
+    reader_of(hot).close()
+    return {"status": answer.status, "body": answer.body.decode(), "degraded": reader_of(hot).loader.degraded}
 
 
 def unreadable(root: Path) -> list[str]:

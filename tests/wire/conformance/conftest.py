@@ -8,6 +8,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.wire.conformance.judge")
 
+from hotpath.serving import reader_of  # noqa: E402
 from tests.wire.conformance.site import Site, make_sites  # noqa: E402
 
 
@@ -16,4 +17,4 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Sit
     made = make_sites(tmp_path_factory.mktemp("sites"))
     yield made
     for site in made.values():
-        site.hot.reader.close()
+        reader_of(site.hot).close()

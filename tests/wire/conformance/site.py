@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from hotpath.asgi.middleware import HotpathMiddleware
 from hotpath.pages.codings import available
 from hotpath.pages.policy import Policy
-from hotpath.serving.reader import Reader, ReaderOptions
+from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.store.manifest import Item
 from hotpath.store.publish import staging
@@ -56,13 +56,18 @@ def make_site(
     generation_header: bool = True,
     max_body_bytes: int = 64 * 1024 * 1024,
 ) -> Site:
-    """Publish ``pages`` at one time and read them at another. Nothing watches: ``hot.reader.refresh()`` looks again."""
-    hot = Hotpath(root)
+    """Publish ``pages`` at one time and read them at another. Nothing watches: ``refresh()`` looks again."""
+    hot = Hotpath(
+        root,
+        refresh=3600,
+        max_body_bytes=max_body_bytes,
+        redirect_slashes=redirect_slashes,
+        generation_header=generation_header,
+    )
     hot.store.clock = FakeClock(published)
     publish(hot, pages)
-    options = ReaderOptions(3600, max_body_bytes, generation_header, redirect_slashes)
-    hot.reader = Reader(hot.store, (), options, clock=FakeClock(asked))
-    hot.reader.start()
+    reader_of(hot).loader.clock = FakeClock(asked)
+    reader_of(hot).start()
     return Site(hot, HotpathMiddleware(the_app, hot=hot), hot.store.read_manifest(1).items)
 
 

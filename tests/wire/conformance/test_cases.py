@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hotpath.pages.keys import strip_root_path
+from hotpath.serving import reader_of
 from hotpath.serving.resolver import Miss, resolve
 from hotpath.serving.snapshot import Answer
 from hotpath.testing import Response
@@ -49,7 +50,7 @@ def test_the_decision_below_asgi_is_the_same(case: Case, sites: Mapping[str, Sit
     headers = parse_fields(case.fields, tags_of(item) if item else {})
     root_path = (scope.get("root_path") or "").replace("%", "%25").replace(" ", "%20").encode("ascii")
     raw_path = strip_root_path(scope["raw_path"], root_path)
-    found = resolve(site.hot.current(), case.method, raw_path, scope["query_string"], headers)
+    found = resolve(reader_of(site.hot).snapshot, case.method, raw_path, scope["query_string"], headers)
     through = answer_to(case, site)
     if case.status == APP:
         assert isinstance(found, Miss)

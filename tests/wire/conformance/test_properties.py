@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotpath.pages.keys import canonical_path, canonical_query
+from hotpath.serving import reader_of
 from hotpath.serving.resolver import Miss, resolve
 from hotpath.serving.snapshot import Answer, NotModified, Refuse, Serve
 from tests.wire.conformance.cases import DATE, DIGITS, EARLIER, PAGES, ROWS
@@ -25,7 +26,7 @@ PATH_KEYS = st.sampled_from(sorted(key for key in PAGES if "?" not in key))
 def answer_of(site: Site, target: bytes, headers: Headers, method: str = "GET") -> Answer | None:
     """The decision below ASGI; ``None`` for a miss."""
     path, _, query = target.partition(b"?")
-    found = resolve(site.hot.current(), method, path, query, headers)
+    found = resolve(reader_of(site.hot).snapshot, method, path, query, headers)
     if isinstance(found, Miss):
         return None
     assert isinstance(found, Answer), "all bytes are in memory"

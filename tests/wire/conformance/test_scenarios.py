@@ -15,7 +15,7 @@ import pytest
 from hotpath.asgi.middleware import HotpathMiddleware
 from hotpath.errors import HotpathError, NothingPublished
 from hotpath.pages.codings import Coding
-from hotpath.serving.reader import Reader, ReaderOptions
+from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.testing import FakeClock, Response
 from tests.guard.fakes import Rigged
@@ -30,7 +30,7 @@ TWO: Mapping[str, PageData] = {"/a": PageData(b'{"n":2,"longer":true}'), "/b": P
 def site(tmp_path: Path) -> Iterator[Site]:
     made = make_site(tmp_path / "hot", pages=ONE)
     yield made
-    made.hot.reader.close()
+    reader_of(made.hot).close()
 
 
 def get(site: Site, target: str, headers: Headers | None = None, **scope: Any) -> Response:
@@ -39,9 +39,9 @@ def get(site: Site, target: str, headers: Headers | None = None, **scope: Any) -
 
 def another_process(site: Site, asked: float = ASKED) -> Site:
     """The same store as a second worker reads it."""
-    hot = Hotpath(site.hot.store.root)
-    hot.reader = Reader(hot.store, (), ReaderOptions(3600, 2**26, True, False), clock=FakeClock(asked))
-    hot.reader.start()
+    hot = Hotpath(site.hot.store.root, refresh=3600)
+    reader_of(hot).loader.clock = FakeClock(asked)
+    reader_of(hot).start()
     return Site(hot, HotpathMiddleware(the_app, hot=hot), site.items)
 
 
@@ -49,19 +49,19 @@ def test_line_02_the_tag_survives_workers_restarts_and_generations(site: Site) -
     """RFC 9110 §8.8.3."""
     first = get(site, "/b").header("etag")
     publish(site.hot, TWO)
-    site.hot.reader.refresh()
+    reader_of(site.hot).refresh()
     assert get(site, "/b").header("x-hotpath-generation") == "2"
     assert get(site, "/b").header("etag") == first
     other = another_process(site)
     assert get(other, "/b").header("etag") == first
-    other.hot.reader.close()
+    reader_of(other.hot).close()
 
 
 def test_line_02_the_tag_is_another_when_a_byte_is(site: Site) -> None:
     """RFC 9110 §8.8.1: a strong validator changes whenever the representation does."""
     before = get(site, "/a")
     publish(site.hot, TWO)
-    site.hot.reader.refresh()
+    reader_of(site.hot).refresh()
     after = get(site, "/a")
     assert after.header("etag") != before.header("etag")
     again = get(site, "/a", [(b"if-none-match", (before.header("etag") or "").encode())])
@@ -72,9 +72,9 @@ def test_line_02_a_rollback_brings_the_old_tag_back(site: Site) -> None:
     """RFC 9110 §8.8.3."""
     before = get(site, "/a")
     publish(site.hot, TWO)
-    site.hot.reader.refresh()
+    reader_of(site.hot).refresh()
     site.hot.store.rollback()
-    site.hot.reader.refresh()
+    reader_of(site.hot).refresh()
     after = get(site, "/a")
     assert (after.header("etag"), after.body) == (before.header("etag"), before.body)
     assert get(site, "/a", [(b"if-none-match", (before.header("etag") or "").encode())]).status == 304
@@ -84,7 +84,7 @@ def test_line_03_bytes_that_stay_keep_their_date(site: Site) -> None:
     """RFC 9110 §8.8.2."""
     site.hot.store.clock = FakeClock(PUBLISHED + 1)
     publish(site.hot, TWO)
-    site.hot.reader.refresh()
+    reader_of(site.hot).refresh()
     assert get(site, "/b").header("last-modified") == DATE
     assert get(site, "/a").header("last-modified") == LATER_DATE
 
@@ -95,7 +95,7 @@ def test_line_03_a_clock_that_went_back_gives_no_date_ahead(site: Site) -> None:
     publish(site.hot, ONE)
     worker = another_process(site, asked=PUBLISHED - 3600)
     assert get(worker, "/b").header("last-modified") == "Fri, 15 Jan 2027 07:00:00 GMT"
-    worker.hot.reader.close()
+    reader_of(worker.hot).close()
 
 
 @pytest.mark.parametrize(
@@ -169,16 +169,16 @@ def test_line_25_a_page_goes_stale_while_it_is_served(tmp_path: Path) -> None:
     """RFC 9211 §2.5: ttl may be negative."""
     site = make_site(tmp_path / "hot", pages={"/a": PageData(b"{}", lifetime_seconds=10)}, asked=PUBLISHED)
     clock = FakeClock(PUBLISHED)
-    site.hot.reader._clock = clock
+    reader_of(site.hot).loader.clock = clock
     seen = []
     for seconds in (0, 9, 10, 11, 1_000_000):
         clock.now = PUBLISHED + seconds
-        site.hot.reader.refresh()
+        reader_of(site.hot).refresh()
         answer = get(site, "/a")
         assert answer.status == 200
         seen.append(answer.header("cache-status"))
     assert seen == [f"hotpath; hit; ttl={ttl}" for ttl in (10, 1, 0, -1, -999_990)]
-    site.hot.reader.close()
+    reader_of(site.hot).close()
 
 
 def test_line_26_a_swap_during_a_download_finishes_the_old_bytes(site: Site) -> None:
@@ -189,7 +189,7 @@ def test_line_26_a_swap_during_a_download_finishes_the_old_bytes(site: Site) -> 
         sent.append(dict(message))
         if len(sent) == 1:  # the head is out, and the client is slow
             publish(site.hot, TWO)
-            assert await asyncio.to_thread(site.hot.reader.refresh)
+            assert await asyncio.to_thread(reader_of(site.hot).refresh)
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request"}
@@ -218,7 +218,7 @@ def test_line_26_answers_under_constant_swaps_are_of_one_generation_each(tmp_pat
         try:
             for n in range(2, 16):
                 publish(site.hot, kinds[n])
-                site.hot.reader.refresh()
+                reader_of(site.hot).refresh()
         finally:
             done.set()
 
@@ -241,7 +241,7 @@ def test_line_26_answers_under_constant_swaps_are_of_one_generation_each(tmp_pat
     swapper.join()
     assert site.app.internal_errors == 0
     assert get(site, "/a").header("x-hotpath-generation") == "15"
-    site.hot.reader.close()
+    reader_of(site.hot).close()
 
 
 @pytest.mark.parametrize("damage", ["torn", "changed", "emptied", "gone", "a directory"])
@@ -253,14 +253,14 @@ def test_line_27_bad_bytes_of_a_new_generation_are_never_sent(
     publish(site.hot, TWO)
     spoil(site.hot.store.files_path(2) / "0.bin", damage)
     with caplog.at_level(logging.WARNING):
-        site.hot.reader.refresh()
+        reader_of(site.hot).refresh()
         answers = [get(site, "/a") for _ in range(20)]
     for answer in answers:
         assert wire_faults("GET", answer) == []
         assert (answer.status, answer.body, answer.header("etag")) == (200, before.body, before.header("etag"))
         assert answer.header("x-hotpath-generation") == "1"
     assert len([record for record in caplog.records if "0.bin" in record.getMessage()]) == 1, "a line a problem"
-    assert site.hot.reader.corrupt_items == 1
+    assert reader_of(site.hot).loader.corrupt_items == 1
     assert get(site, "/b").header("x-hotpath-generation") == "2", "its neighbours are of the new generation"
 
 
@@ -271,19 +271,19 @@ def test_line_27_bad_bytes_without_any_good_ones_are_the_apps(tmp_path: Path) ->
     assert [get(site, "/a").status for _ in range(3)] == [APP] * 3
     assert get(site, "/b").status == 200
     assert site.app.internal_errors == 0
-    site.hot.reader.close()
+    reader_of(site.hot).close()
 
 
 def test_line_27_a_bad_coding_is_left_out_and_identity_is_sent(tmp_path: Path) -> None:
     """RFC 9110 §12.5.3: what is not there is not offered."""
     site = make_site(tmp_path / "hot", pages=ONE)
-    site.hot.reader.close()
+    reader_of(site.hot).close()
     spoil(site.hot.store.files_path(1) / "1.bin.gz", "torn")
     worker = another_process(site)
     answer = get(worker, "/b", [(b"accept-encoding", b"gzip")])
     assert (answer.status, answer.header("content-encoding"), answer.body) == (200, None, ROWS)
     assert wire_faults("GET", answer) == []
-    worker.hot.reader.close()
+    reader_of(worker.hot).close()
 
 
 def test_line_28_a_file_that_shrinks_after_loading_changes_no_answer(site: Site) -> None:
@@ -298,12 +298,12 @@ def test_line_28_a_file_that_shrinks_before_loading_is_not_announced(tmp_path: P
     """RFC 9110 §8.6: a page read from disk per request has its length from the bytes that were read."""
     site = make_site(tmp_path / "hot", pages=ONE, max_body_bytes=1)
     publish(site.hot, TWO)
-    site.hot.reader.refresh()
+    reader_of(site.hot).refresh()
     spoil(site.hot.store.files_path(2) / "0.bin", damage)
     answer = get(site, "/a")
     assert wire_faults("GET", answer) == []
     assert (answer.status, answer.body) == (200, ONE["/a"].body)
-    site.hot.reader.close()
+    reader_of(site.hot).close()
 
 
 @pytest.fixture

@@ -182,16 +182,24 @@ def difference(ours: Response, theirs: Response) -> str:
     return "; ".join(f"{name}: {one[name]} / {other[name]}" for name in one if one[name] != other[name])
 
 
-@pytest.mark.parametrize("request_", CASES, ids=lambda one: one.shown)
+# The others are asked in the slow tests.
+QUICK_CASES = 12
+EACH = [
+    pytest.param(case, id=case.shown, marks=() if number < QUICK_CASES else pytest.mark.slow)
+    for number, case in enumerate(CASES)
+]
+
+
+@pytest.mark.parametrize("request_", EACH)
 def test_the_same_answer_or_the_listed_difference(both: Both, request_: Request) -> None:
     found = difference(ask(both.hotpath, request_), ask(both.nginx, request_))
     assert found == request_.differs
 
 
 def test_every_difference_has_a_reason_and_every_reason_a_difference() -> None:
-    assert {one.reason for one in CASES if one.differs} == set(REASONS)
+    assert {case.reason for case in CASES if case.differs} == set(REASONS)
     assert len(CASES) >= 120
-    assert len({one.shown for one in CASES}) == len(CASES)
+    assert len({case.shown for case in CASES}) == len(CASES)
 
 
 def test_the_page_has_this_table() -> None:

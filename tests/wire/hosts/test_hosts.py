@@ -20,11 +20,12 @@ import pytest
 
 from hotpath.asgi.middleware import HotpathMiddleware
 from hotpath.batch.run import build
+from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.testing import Response, asgi_get
 from tests.store.faults.sites import await_true
 from tests.wire.hosts.apps import HOSTS, ROWS, declare
-from tests.wire.servers.conftest import SERVERS, await_all, missing, start
+from tests.wire.servers.conftest import SERVERS, missing, start
 
 BODY = orjson.dumps(ROWS)
 PACKAGE = {"starlette_added": "starlette", "fastapi_added": "fastapi", "mounted": "starlette", "bare": "starlette"}
@@ -54,7 +55,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hot(store: Path) -> Iterator[Hotpath]:
     hot = declare(store)
     yield hot
-    hot.reader.close()
+    reader_of(hot).close()
 
 
 @pytest.fixture
@@ -165,7 +166,7 @@ def server(request: pytest.FixtureRequest, store: Path, tmp_path_factory: pytest
         patch.setenv("HOTPATH_TEST_STORE", str(store))
         running = start(name, SERVERS[name], store, log)
         try:
-            await_all({name: running})
+            running.await_up()
             yield running.port
         finally:
             running.stop()
@@ -327,7 +328,7 @@ def test_litestar_builds_the_class_for_each_route_and_all_share_one_site(
     told = [record.getMessage() for record in caplog.records if "after its router" in record.getMessage()]
     assert len(told) == 1
     assert len(built) > 1
-    assert {id(one.hot.current()) for one in built} == {id(hot.current())}
+    assert {id(reader_of(one.hot).snapshot) for one in built} == {id(reader_of(hot).snapshot)}
 
 
 def test_any_number_of_instances_share_one_snapshot_and_one_watcher(hot: Hotpath) -> None:
@@ -335,6 +336,6 @@ def test_any_number_of_instances_share_one_snapshot_and_one_watcher(hot: Hotpath
     before = threading.active_count()
     answers = [asyncio.run(asgi_get(app, "/hot")) for app in apps]
     assert {answer.body for answer in answers} == {BODY}
-    assert len({id(app.hot.current()) for app in apps}) == 1
+    assert len({id(reader_of(app.hot).snapshot) for app in apps}) == 1
     # The threads of each event loop end with it, a moment later.
     await_true(lambda: threading.active_count() - before <= 2)  # one thread that watches, one that loads

@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from hotpath.asgi.middleware import HotpathMiddleware
-from hotpath.serving.reader import Reader, ReaderOptions
+from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.testing import FakeClock
 from tests.wire.conformance.cases import ASKED
@@ -69,9 +69,10 @@ async def _echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 def _hot(root: Path, name: str) -> Hotpath:
-    hot = Hotpath(root / name)
-    options = ReaderOptions(REFRESH_SECONDS, 64 * 1024 * 1024, name != "quiet", name == "slashes")
-    hot.reader = Reader(hot.store, (), options, clock=FakeClock(ASKED))
+    hot = Hotpath(
+        root / name, refresh=REFRESH_SECONDS, generation_header=name != "quiet", redirect_slashes=name == "slashes"
+    )
+    reader_of(hot).loader.clock = FakeClock(ASKED)
     return hot
 
 

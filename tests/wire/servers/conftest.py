@@ -1,4 +1,4 @@
-"""Every server is started once for all tests, each in a process of its own, and ended by its pid."""
+"""Each server is started once, by the first test that asks it, in a process of its own, and ended by its pid."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.wire.conformance.judge")
 
+from hotpath.serving import reader_of  # noqa: E402
 from tests.wire.conformance.site import Site, make_site, make_sites  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
@@ -67,6 +68,15 @@ class Server:
             return False
         return True
 
+    def await_up(self) -> None:
+        """Wait until it accepts connections. An error shows what a server that does not has to say."""
+        deadline = time.monotonic() + START_SECONDS
+        while not self.is_up():
+            ended = self.process.poll()
+            assert ended is None, f"{self.name} ended with {ended}: {self.stderr}"
+            assert time.monotonic() < deadline, f"{self.name} does not answer: {self.stderr}"
+            time.sleep(0.05)
+
     @property
     def stderr(self) -> str:
         return self.log.read_text(errors="replace")[-4000:]
@@ -98,15 +108,23 @@ def start(name: str, arguments: str, stores: Path, log: Path) -> Server:
     return Server(name, port, process, log)
 
 
-def await_all(servers: Mapping[str, Server]) -> None:
-    """Wait until each accepts connections. One that does not is an error that shows what it said."""
-    deadline = time.monotonic() + START_SECONDS
-    for server in servers.values():
-        while not server.is_up():
-            ended = server.process.poll()
-            assert ended is None, f"{server.name} ended with {ended}: {server.stderr}"
-            assert time.monotonic() < deadline, f"{server.name} does not answer: {server.stderr}"
-            time.sleep(0.05)
+class Servers(dict[str, Server]):
+    """Servers by name, each started when a test first asks for it."""
+
+    def __init__(self, commands: Mapping[str, str], stores: Path, logs: Path) -> None:
+        super().__init__()
+        self._commands = commands
+        self._stores = stores
+        self._logs = logs
+
+    def __missing__(self, name: str) -> Server:
+        server = self[name] = start(name, self._commands[name], self._stores, self._logs / f"{name}.log")
+        server.await_up()
+        return server
+
+    def stop(self) -> None:
+        for server in self.values():
+            server.stop()
 
 
 def missing(name: str) -> list[str]:
@@ -132,51 +150,44 @@ def sites(stores: Path) -> Iterator[Mapping[str, Site]]:
     made = {**make_sites(stores), "growing": make_site(stores / "growing")}
     yield made
     for site in made.values():
-        site.hot.reader.close()
-
-
-def _started(commands: Mapping[str, str], stores: Path, logs: Path) -> Iterator[Mapping[str, Server]]:
-    servers = {name: start(name, line, stores, logs / f"{name}.log") for name, line in commands.items()}
-    try:
-        await_all(servers)
-        yield servers
-    finally:
-        for server in servers.values():
-            server.stop()
+        reader_of(site.hot).close()
 
 
 @pytest.fixture(scope="session")
-def servers(
-    sites: Mapping[str, Site], stores: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mapping[str, Server]]:
-    """All that are installed, each with the app as it is."""
-    present = {name: line for name, line in SERVERS.items() if not missing(name)}
-    yield from _started(present, stores, tmp_path_factory.mktemp("logs"))
+def servers(sites: Mapping[str, Site], stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Each with the app as it is."""
+    servers = Servers(SERVERS, stores, tmp_path_factory.mktemp("logs"))
+    yield servers
+    servers.stop()
 
 
 @pytest.fixture(scope="session")
 def prefixed_servers(
     sites: Mapping[str, Site], stores: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mapping[str, Server]]:
-    """The same, told that they are mounted at /sub."""
-    present = {name: f"{line} {ROOT_PATH[name]}" for name, line in SERVERS.items() if not missing(name)}
-    yield from _started(present, stores, tmp_path_factory.mktemp("prefixed-logs"))
+) -> Iterator[Servers]:
+    """The same, configured to be mounted at /sub."""
+    commands = {name: f"{line} {ROOT_PATH[name]}" for name, line in SERVERS.items()}
+    servers = Servers(commands, stores, tmp_path_factory.mktemp("prefixed-logs"))
+    yield servers
+    servers.stop()
 
 
-# Those that answer most slowly are asked in the slow tests alone; both forms of uvicorn, granian and gunicorn always.
-SLOW = ("daphne", "hypercorn")
-EACH = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in sorted(SERVERS)]
+# One server is asked in the quick tests, all of them in the slow ones.
+QUICK = "uvicorn-httptools"
+EACH = [pytest.param(name, marks=() if name == QUICK else pytest.mark.slow) for name in sorted(SERVERS)]
+
+
+def _asked(name: str, servers: Servers) -> Server:
+    if absent := missing(name):
+        pytest.skip(f"{name} needs {', '.join(absent)}")
+    return servers[name]
 
 
 @pytest.fixture(params=EACH)
-def server(request: pytest.FixtureRequest, servers: Mapping[str, Server]) -> Server:
-    if request.param not in servers:
-        pytest.skip(f"{request.param} needs {', '.join(missing(request.param))}")
-    return servers[request.param]
+def server(request: pytest.FixtureRequest, servers: Servers) -> Server:
+    return _asked(request.param, servers)
 
 
 @pytest.fixture(params=EACH)
-def prefixed(request: pytest.FixtureRequest, prefixed_servers: Mapping[str, Server]) -> Server:
-    if request.param not in prefixed_servers:
-        pytest.skip(f"{request.param} needs {', '.join(missing(request.param))}")
-    return prefixed_servers[request.param]
+def prefixed(request: pytest.FixtureRequest, prefixed_servers: Servers) -> Server:
+    return _asked(request.param, prefixed_servers)
