@@ -12,6 +12,9 @@ from typing import Annotated, Any
 import pytest
 from fastapi import Depends, FastAPI, Query, Request
 from pydantic import BaseModel
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from hotpath.asgi.middleware import HotpathMiddleware
 from hotpath.batch.run import build
@@ -128,3 +131,54 @@ def test_rows_of_a_database_are_named_with_their_place(hot: Hotpath) -> None:
 def test_keep_that_is_no_number(tmp_path: Path) -> None:
     with pytest.raises(DeclarationError, match="keep='5': write how many generations stay"):
         Hotpath(tmp_path, keep="5")  # type: ignore[arg-type]
+
+
+class SecurityHeadersMiddleware:
+    """Stands for the many that add CSP, HSTS and the like."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("middleware", "declared", "bypass", "advice"),
+    [
+        (TrustedHostMiddleware, {}, None, "hosts="),
+        (TrustedHostMiddleware, {"headers": {"X-A": "b"}}, None, "hosts="),
+        (TrustedHostMiddleware, {"hosts": ("a.org",)}, None, None),
+        (HTTPSRedirectMiddleware, {}, None, "bypass="),
+        (HTTPSRedirectMiddleware, {}, bool, None),
+        (HTTPSRedirectMiddleware, {"headers": {"Strict-Transport-Security": "max-age=1"}}, None, None),
+        (SecurityHeadersMiddleware, {}, None, "headers="),
+        (SecurityHeadersMiddleware, {"headers": {"X-A": "b"}}, None, None),
+        (GZipMiddleware, {}, None, None),
+    ],
+)
+@pytest.mark.parametrize("place", ["registered", "around", "below"])
+def test_a_middleware_that_hot_pages_never_meet_is_named_once(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    middleware: Any,
+    declared: dict[str, Any],
+    bypass: Any,
+    advice: str | None,
+    place: str,
+) -> None:
+    api = FastAPI()
+    app: Any = api
+    if place == "around":
+        app = middleware(api)
+    else:
+        api.add_middleware(middleware)
+    hot = Hotpath(tmp_path / "hot", **declared)
+    with caplog.at_level(logging.WARNING, "hotpath"):
+        for _ in range(2):
+            if place == "below":
+                HotpathMiddleware(api.build_middleware_stack(), hot=hot, bypass=bypass)
+            else:
+                HotpathMiddleware(app, hot=hot, bypass=bypass)
+    assert len(caplog.messages) == (advice is not None)
+    assert all(middleware.__name__ in message and advice in message for message in caplog.messages if advice)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from hotpath.errors import NothingPublished, StoreError
 from hotpath.log import Once
@@ -14,11 +15,12 @@ from hotpath.serving.index import Index
 from hotpath.serving.loading_thread import full_collections
 from hotpath.serving.page_cache import PageCache
 from hotpath.serving.page_source import RETRY_SECONDS, PageSource
-from hotpath.serving.snapshot import UNREAD, Page, Snapshot
+from hotpath.serving.snapshot import UNREAD, Page, Snapshot, static_headers
 from hotpath.serving.watched import Overlay
 from hotpath.site import Directory, ReadOptions
 from hotpath.store.os_errors import explain
 from hotpath.store.store import Choice, Store
+from hotpath.types import Header
 
 # What stays of the bodies however short memory is.
 MIN_BODIES = 0.25
@@ -59,7 +61,7 @@ class Loader:
         self.pause = pause
         self._once = Once()
         self._lock = threading.RLock()
-        self._overlay = Overlay(directories, max_body_bytes=options.max_body_bytes)
+        self._overlay = Overlay(directories, max_body_bytes=options.max_body_bytes, site_headers=options.headers)
         self._cache = PageCache(options.max_body_bytes)
         self._source = PageSource(store, Index(), self._once, generation_header=options.generation_header)
         self._signature: tuple[object, ...] | None = None
@@ -204,6 +206,7 @@ class Loader:
             index,
             self._once,
             generation_header=self._options.generation_header,
+            site_headers=self._options.headers,
             detail=b"degraded" if choice.degraded else b"pinned" if choice.pinned else b"",
             corrupt_items=self._source.corrupt_items,
         )
@@ -271,5 +274,14 @@ class Loader:
             folded=folded,
             query_names=index.query_names,
             redirect_slashes=self._options.redirect_slashes,
+            ignored=self._options.ignored,
+            headers_of=functools.partial(_headers_of, index, pages, self._options.headers),
             is_exact=not (folded or is_encoded or self._options.redirect_slashes),
         )
+
+
+def _headers_of(
+    index: Index, overlay: Mapping[bytes, Page], site_headers: Sequence[tuple[str, str]], key: bytes
+) -> list[Header]:
+    policy = overlay[key].policy if key in overlay else index.policy_of(key)
+    return static_headers(policy, site_headers) if policy is not None else []
