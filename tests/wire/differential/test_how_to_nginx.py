@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -445,3 +447,35 @@ def test_without_a_published_generation_everything_is_the_apps(site: Site, tmp_p
     with nginx(tmp_path, other.front, filled_in(configuration(), tmp_path / "hot", other.app, other.front)):
         assert is_hotpath(other.ask("/"))
         assert other.ask("/me").header("cache-control") == "private, no-store"
+
+
+def test_a_publish_in_the_middle_of_a_request_never_shows(tmp_path: Path) -> None:
+    """Generations 9 and 10: a path read twice is not only another, but longer."""
+    tmp_path.chmod(0o755)
+    for number in (9, 10):
+        files = tmp_path / "hot" / "generations" / str(number) / "files"
+        files.mkdir(parents=True)
+        (files / "robots.txt").write_text(str(number))
+    ended = threading.Event()
+
+    def publish() -> None:
+        for number in itertools.cycle((9, 10)):
+            (tmp_path / "hot" / "next").symlink_to(f"generations/{number}/files")
+            (tmp_path / "hot" / "next").rename(tmp_path / "hot" / "current")
+            if ended.is_set():
+                return
+
+    site = Site("none", tmp_path)
+    with nginx(tmp_path, site.front, filled_in(configuration(), tmp_path / "hot", site.app, site.front)):
+        publisher = threading.Thread(target=publish)
+        publisher.start()
+        try:
+            while not (tmp_path / "hot" / "current").exists():
+                time.sleep(0.01)
+            answers = [site.ask("/robots.txt") for _ in range(1500)]
+        finally:
+            ended.set()
+            publisher.join(10)
+    assert {answer.status for answer in answers} == {200}
+    seen = {(answer.header("x-hotpath-generation"), answer.body) for answer in answers}
+    assert seen == {("9", b"9"), ("10", b"10")}
