@@ -142,7 +142,7 @@ class Site:
         return found
 
 
-@pytest.fixture(scope="module", params=list(APPS))
+@pytest.fixture(scope="module", params=["fastapi", pytest.param("django", marks=pytest.mark.slow)])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     if NGINX is None:
         pytest.skip("needs nginx (Debian: nginx-light)")
