@@ -34,8 +34,7 @@ import orjson
 
 from benchmarks.harness import machine, print_facts, print_table, write_json
 from hotpath import Hotpath
-from hotpath.batch.pool import Limits
-from hotpath.batch.run import build, sqlite_snapshot
+from hotpath.batch import ItemLimits, build, sqlite_snapshot
 from hotpath.pages.codings import SUFFIXES, available, encode_all
 from hotpath.store.disk import Disk
 
@@ -71,7 +70,7 @@ def make_database(path: Path, count: int) -> None:
 
 def page_of(db: sqlite3.Connection, stock: int, passes: int) -> dict[str, Any]:
     rows = db.execute("SELECT day, text, close FROM prices WHERE stock = ? ORDER BY day", (stock,)).fetchall()
-    spread = [statistics.stdev(close * one for _, _, close in rows) for one in range(passes)]
+    spread = [statistics.stdev(close * factor for _, _, close in rows) for factor in range(passes)]
     items = [{"day": day, "text": text, "close": close} for day, text, close in rows]
     return {"stock": stock, "items": items, "spread": max(spread, default=0.0)}
 
@@ -98,13 +97,13 @@ def batch(database: Path, count: int, case: Case, root: Path, workers: int) -> N
         with snapshot.connect() as db:
             return orjson.dumps(page_of(db, stock, case.passes))
 
-    report = build(hot, limits=Limits(workers=workers))
+    report = build(hot, limits=ItemLimits(workers=workers))
     assert report.published.items == count, report.failures
 
 
 def run(count: int, rounds: int, where: Path | None) -> dict[str, Any]:
     """Measure and print; items a second of each way and round, case by case."""
-    found: dict[str, Any] = {"items": count}
+    figures: dict[str, Any] = {"items": count}
     with tempfile.TemporaryDirectory(dir=where) as directory:
         database = Path(directory, "prices.db")
         make_database(database, count)
@@ -112,9 +111,9 @@ def run(count: int, rounds: int, where: Path | None) -> dict[str, Any]:
             length = len(orjson.dumps(page_of(db, 1, 0)))
         print(f"{count:,} items of {length:,} bytes from SQLite, {rounds} rounds in turn: median (min–max)")
         for case in CASES:
-            found[case.name] = compare(database, int(count * case.share), rounds, case, Path(directory, "out"))
-            show(case.name, found[case.name])
-    return found
+            figures[case.name] = compare(database, int(count * case.share), rounds, case, Path(directory, "out"))
+            show(case.name, figures[case.name])
+    return figures
 
 
 def compare(database: Path, count: int, rounds: int, case: Case, target: Path) -> dict[str, list[float]]:
@@ -139,10 +138,10 @@ def show(name: str, rates: Mapping[str, list[float]]) -> None:
     rows = [
         [
             way,
-            f"{statistics.median(found):,.0f} ({min(found):,.0f}–{max(found):,.0f})",
-            _figure([one / other for one, other in zip(found, plain, strict=True)]),
+            f"{statistics.median(values):,.0f} ({min(values):,.0f}–{max(values):,.0f})",
+            _figure([value / base for value, base in zip(values, plain, strict=True)]),
         ]
-        for way, found in rates.items()
+        for way, values in rates.items()
     ]
     print_table([name, "items a second", "of the plain loop"], rows)
     one, two = (rates[way] for way in list(rates)[1:])
@@ -163,8 +162,8 @@ def main() -> None:
     facts: Mapping[str, str] = machine()
     print_facts(facts)
     count, rounds = (1000, 3) if options.quick else (10_000, 5)
-    found = run(count, rounds, options.directory)
-    write_json(options.json, {"machine": facts, **found})
+    figures = run(count, rounds, options.directory)
+    write_json(options.json, {"machine": facts, **figures})
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def load(root: Path, count: int, codings: str, max_body_bytes: str) -> dict[str,
     gc.collect()
     resident = resident_bytes() - before
     pages = reader_of(hot).snapshot.pages.values()
-    bodies = sum(len(one) for page in pages for one in page.bodies.values())
+    bodies = sum(len(body) for page in pages for body in page.bodies.values())
     # The same store again, as if it had been published anew: what a running process does every night.
     hot.store.current_path.touch()
     started = time.perf_counter()
@@ -99,7 +99,7 @@ def trace(root: Path, count: int, codings: str, max_body_bytes: str) -> dict[str
     live, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     pages = reader_of(hot).snapshot.pages.values()
-    bodies = sum(len(one) for page in pages for one in page.bodies.values())
+    bodies = sum(len(body) for page in pages for body in page.bodies.values())
     return {"traced_bytes_per_item": (live - bodies) / count}
 
 
@@ -107,8 +107,8 @@ def child(work: str, *arguments: str) -> dict[str, float | None]:
     """Run ``load`` or ``trace`` in a new process."""
     command = [sys.executable, "-m", "benchmarks.items", "--child", work, *arguments]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
-    found: dict[str, float | None] = json.loads(done.stdout)
-    return found
+    facts: dict[str, float | None] = json.loads(done.stdout)
+    return facts
 
 
 def hit_cost(
@@ -117,7 +117,7 @@ def hit_cost(
     """Nanoseconds of a hit for each count, interleaved: always the same page, and pages by chance.
 
     Pages by chance are seldom in the processor's cache where there are many: that is the machine's cost, not the
-    lookup's, so both are told.
+    lookup's, so both are shown.
     """
     fallback = constant(404, [], b"")
     hots = {count: declare(root, count, codings, max_body_bytes) for count, root in roots.items()}
@@ -128,14 +128,14 @@ def hit_cost(
         in_memory = [key.decode("ascii") for key in reader_of(hot).snapshot.pages]
         cases.append(Case(f"{count} one", app, [item_path(0)], [HOST]))
         cases.append(Case(f"{count} any", app, in_memory, [HOST]))
-    found = measure(cases, rounds=rounds, keep_noisy=keep_noisy)
+    rates = measure(cases, rounds=rounds, keep_noisy=keep_noisy)
     for hot in hots.values():
         reader_of(hot).close()
     return {
         count: {
-            "hit_ns": found.figure(f"{count} one").median,
-            "hit_ratio": found.ratio(f"{count} one", f"{next(iter(roots))} one").median,
-            "hit_any_ns": found.figure(f"{count} any").median,
+            "hit_ns": rates.figure(f"{count} one").median,
+            "hit_ratio": rates.ratio(f"{count} one", f"{next(iter(roots))} one").median,
+            "hit_any_ns": rates.figure(f"{count} any").median,
         }
         for count in roots
     }
@@ -145,7 +145,7 @@ def run(
     counts: Sequence[int], codings: str, max_body_bytes: str, rounds: int, keep_noisy: bool
 ) -> list[dict[str, Any]]:
     """All figures of all counts."""
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="hotpath-bench-") as directory:
         roots = {}
         for count in counts:
@@ -155,9 +155,9 @@ def run(
             facts: dict[str, Any] = {"items": count, "build_seconds": time.perf_counter() - started}
             arguments = (str(roots[count]), str(count), codings, max_body_bytes)
             facts |= child("load", *arguments) | child("trace", *arguments)
-            found.append(facts)
+            rows.append(facts)
         costs = hit_cost(roots, codings, max_body_bytes, rounds, keep_noisy)
-    return [facts | costs[facts["items"]] for facts in found]
+    return [facts | costs[facts["items"]] for facts in rows]
 
 
 COLUMNS = (
@@ -181,12 +181,12 @@ def report(
     counts: Sequence[int], codings: str, max_body_bytes: str, *, rounds: int, keep_noisy: bool
 ) -> list[dict[str, Any]]:
     """Measure and print the table."""
-    found = run(counts, codings, max_body_bytes, rounds, keep_noisy)
+    rows = run(counts, codings, max_body_bytes, rounds, keep_noisy)
     print(f"Items of half a kilobyte, codings: {codings}, body cap {max_body_bytes}.")
     print("B/item is memory beyond the bodies: live Python objects, and resident size of the process.")
     print("stall: the longest time the event loop of the loading process was late (idle: without any load).")
-    print_table([title for _, title in COLUMNS], [[facts[name] for name, _ in COLUMNS] for facts in found])
-    return found
+    print_table([title for _, title in COLUMNS], [[facts[name] for name, _ in COLUMNS] for facts in rows])
+    return rows
 
 
 def main() -> None:
@@ -206,10 +206,10 @@ def main() -> None:
         print(json.dumps(function(Path(root), int(count), codings, max_body_bytes)), flush=True)
         os._exit(0)  # taking a hundred thousand pages apart again is nobody's gain
     print_facts(machine())
-    found = report(
+    rows = report(
         options.counts, options.codings, options.max_body_bytes, rounds=options.rounds, keep_noisy=options.keep_noisy
     )
-    write_json(options.json, {"items": found})
+    write_json(options.json, {"items": rows})
 
 
 if __name__ == "__main__":

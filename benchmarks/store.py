@@ -74,7 +74,7 @@ def rounds_of(root: Path, codings: str, rounds: int) -> dict[str, Any]:
     for salt in range(1, rounds + 1):
         items = list(bodies(count, length, salt))  # made before the clock runs: they are no work of the store
         started = time.perf_counter()
-        sequence = publish(store, items, codings).sequence
+        sequence = publish(store, items, codings).generation
         changed.append(time.perf_counter() - started)
         scratch = root / f"plain-{codings}-{salt}"
         scratch.mkdir()
@@ -84,7 +84,7 @@ def rounds_of(root: Path, codings: str, rounds: int) -> dict[str, Any]:
         published = publish(store, items, codings)
         unchanged.append(time.perf_counter() - started)
         assert published.unchanged == count
-    ratios = [one / other for one, other in zip(changed, plain, strict=True)]
+    ratios = [publish / write for publish, write in zip(changed, plain, strict=True)]
     return {
         "codings": codings,
         "plain_ms": statistics.median(plain) * 1e3,
@@ -130,9 +130,9 @@ def _layer(root: Path, rounds: int) -> dict[str, float]:
                 write(path, data)
             spent[name].append((time.process_time() - started) / count * 1e6)
             shutil.rmtree(directory)
-    ratios = [one / other for one, other in zip(spent["layer"], spent["bare"], strict=True)]
+    ratios = [layer / bare for layer, bare in zip(spent["layer"], spent["bare"], strict=True)]
     return {
-        **{f"{name}_us": statistics.median(found) for name, found in spent.items()},
+        **{f"{name}_us": statistics.median(times) for name, times in spent.items()},
         "ratio": statistics.median(ratios),
     }
 
@@ -141,15 +141,15 @@ def large(root: Path) -> dict[str, float]:
     """100,000 items in this process: seconds and peak memory, all new and all unchanged."""
     count, length = LARGE
     store = Store(root, keep=2)
-    found: dict[str, float] = {}
+    costs: dict[str, float] = {}
     for what in ("new", "unchanged"):
         before = _blocks_written()
         started = time.perf_counter()
         publish(store, bodies(count, length, salt=0), "one")
-        found[f"{what}_seconds"] = time.perf_counter() - started
-        found[f"{what}_written_mib"] = (_blocks_written() - before) / 2048
-        found[f"{what}_peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return found
+        costs[f"{what}_seconds"] = time.perf_counter() - started
+        costs[f"{what}_written_mib"] = (_blocks_written() - before) / 2048
+        costs[f"{what}_peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return costs
 
 
 def _blocks_written() -> int:
@@ -160,8 +160,8 @@ def child(root: Path) -> dict[str, float]:
     """``large`` in a new process, so that its peak is its own."""
     command = [sys.executable, "-m", "benchmarks.store", "--child", str(root)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    costs: dict[str, float] = json.loads(done.stdout)
+    return costs
 
 
 SMALL_COLUMNS: Mapping[str, str] = {
@@ -197,10 +197,10 @@ def main() -> None:
         print_table(["bare calls", "through the layer", "ratio"], [[cost["bare_us"], cost["layer_us"], cost["ratio"]]])
         figures: dict[str, Any] = {"small": small, "layer": cost}
         if not options.quick:
-            figures["large"] = found = child(Path(directory, "large"))
+            figures["large"] = costs = child(Path(directory, "large"))
             print(f"{LARGE[0]:,} items of {LARGE[1]:,} bytes, one coding, in a process of its own:")
             rows = [
-                [what, found[f"{what}_seconds"], found[f"{what}_peak_mib"], found[f"{what}_written_mib"]]
+                [what, costs[f"{what}_seconds"], costs[f"{what}_peak_mib"], costs[f"{what}_written_mib"]]
                 for what in ("new", "unchanged")
             ]
             print_table(["all items", "seconds", "peak MiB", "written MiB"], rows)

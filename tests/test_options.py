@@ -1,13 +1,24 @@
-"""Sizes and durations: one meaning for each spelling, and an error that shows the spellings."""
+"""Options and results: one meaning for each spelling, an error that shows the spellings, and values as JSON."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from hotpath.errors import DeclarationError
-from hotpath.options import human_bytes, human_seconds, parse_bytes, parse_seconds, parse_whole_seconds
+from hotpath.options import (
+    check_between,
+    human_bytes,
+    human_seconds,
+    parse_bytes,
+    parse_seconds,
+    parse_whole_seconds,
+    to_json,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,3 +73,27 @@ def test_bytes_for_people(count: int, text: str) -> None:
 )
 def test_seconds_for_people(seconds: int, text: str) -> None:
     assert human_seconds(seconds) == text
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    path: Path | None
+    parts: tuple[object, ...] = ()
+    counts: Mapping[int, float] = field(default_factory=dict)
+
+
+def test_a_dataclass_as_json_has_it() -> None:
+    value = Outer(Path("a\udcff"), (Outer(None), ValueError("no data"), True, frozenset({"x"})), {1: 0.5})
+    assert to_json(value) == {
+        "path": "a\udcff",
+        "parts": [{"path": None, "parts": [], "counts": {}}, "no data", True, ["x"]],
+        "counts": {"1": 0.5},
+    }
+
+
+@pytest.mark.parametrize("wrong", [0, 65, True, math.nan, None, "3"])
+def test_a_number_that_is_not_between_its_bounds_is_named_with_the_advice(wrong: object) -> None:
+    check_between(1, "workers", 1, 64, "write 1 to 64")
+    check_between(64, "workers", 1, 64, "write 1 to 64")
+    with pytest.raises(DeclarationError, match=r"^workers=.*: write 1 to 64$"):
+        check_between(wrong, "workers", 1, 64, "write 1 to 64")  # type: ignore[arg-type]

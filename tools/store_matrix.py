@@ -66,11 +66,11 @@ class Case:
 def read(path: Path) -> list[Case]:
     """Every test of a report of pytest."""
     cases = []
-    for one in ET.parse(path).getroot().iter("testcase"):
-        counts = {found.get("name", ""): found.get("value", "") for found in one.iter("property")}
-        failed = one.find("failure") is not None or one.find("error") is not None
-        name = f"{one.get('classname')}.{one.get('name')}"
-        cases.append(Case(name, float(one.get("time", 0)), failed, one.find("skipped") is not None, counts))
+    for case in ET.parse(path).getroot().iter("testcase"):
+        counts = {counted.get("name", ""): counted.get("value", "") for counted in case.iter("property")}
+        failed = case.find("failure") is not None or case.find("error") is not None
+        name = f"{case.get('classname')}.{case.get('name')}"
+        cases.append(Case(name, float(case.get("time", 0)), failed, case.find("skipped") is not None, counts))
     return cases
 
 
@@ -81,40 +81,40 @@ def by_row(cases: Sequence[Case]) -> dict[str, list[Case]]:
         number = next((number for number, names in ROWS.items() if re.search(names, case.name)), None)
         if number is not None:
             rows[number].append(case)
-    if empty := [number for number, found in rows.items() if not found]:
+    if empty := [number for number, row in rows.items() if not row]:
         raise ValueError(
             f"no test in the report for the rows {', '.join(empty)}; run all that the head of {__file__} names"
         )
     return rows
 
 
-def figures(found: Sequence[Case]) -> tuple[str, str, str]:
+def figures(cases: Sequence[Case]) -> tuple[str, str, str]:
     """Cases, wrong ones and seconds of a row."""
-    done = [case for case in found if not case.skipped]
-    cases = f"{sum(case.cases for case in done):,}"
+    done = [case for case in cases if not case.skipped]
+    count = f"{sum(case.cases for case in done):,}"
     if states := sum(int(case.counts.get("states", 0)) for case in done):
-        cases += f", {states:,} distinct states"
+        count += f", {states:,} distinct states"
     seconds = sum(case.seconds for case in done)
-    return cases, str(sum(case.failed for case in done)), f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return count, str(sum(case.failed for case in done)), f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
 def rewritten(text: str, rows: dict[str, list[Case]]) -> str:
     """The document with these figures in its table and in the lines below. Raises ``ValueError`` where it has none."""
     kills = [(re.search(r"whole\[(.*)\]$", case.name), case.cases) for case in rows["1"]]
-    skipped = {number: sum(case.skipped for case in found) for number, found in rows.items()}
-    told = {
-        BY_COMMAND: "kills of " + ", ".join(f"{found[1]} {count}" for found, count in kills if found),
+    skipped = {number: sum(case.skipped for case in cases) for number, cases in rows.items()}
+    texts = {
+        BY_COMMAND: "kills of " + ", ".join(f"{match[1]} {count}" for match, count in kills if match),
         SERVER: rows["11"][0].counts.get("server", "it did not end"),
         SKIPPED: ", ".join(f"{count} of row {number}" for number, count in skipped.items() if count) or "nothing",
     }
-    left = {*ROWS, *told}
+    left = {*ROWS, *texts}
     lines = text.split("\n")
     for place, line in enumerate(lines):
         cells = [cell.strip() for cell in line.split("|")]
         if len(cells) == 8 and cells[1] in left:
             lines[place] = "| " + " | ".join([*cells[1:4], *figures(rows[cells[1]])]) + " |"
             left.discard(cells[1])
-        for start, what in told.items():
+        for start, what in texts.items():
             if line.startswith(start):
                 lines[place] = f"{start} {what}."
                 left.discard(start)

@@ -87,11 +87,9 @@ class Implausible(HotpathError):
     """A generation failed validation; it is in quarantine and was never served. ``problems`` has a line for each."""
 
     def __init__(self, sequence: int, problems: list[str], *, path: Path) -> None:
-        shown = "\n".join(f"  {problem}" for problem in problems[:20])
-        more = f"\n  … and {len(problems) - 20} more" if len(problems) > 20 else ""
         super().__init__(
             f"generation {sequence} is not plausible and was put in quarantine; what is served stays as it is\n"
-            f"{shown}{more}\n"
+            f"{_listed(problems)}\n"
             f"  see {path}; if it is right after all: hotpath approve TARGET {sequence} --reason …"
         )
         self.sequence = sequence
@@ -108,9 +106,10 @@ class PublicAnswerWrong(HotpathError):
     def __init__(
         self, base_url: str, sequence: int, target: int | None, problems: list[str], kept: str | None = None
     ) -> None:
-        shown = "\n".join(f"  {problem}" for problem in problems[:20])
         went = f"rolled back to {target}" if kept is None else f"nothing was rolled back: {kept}"
-        super().__init__(f"{base_url} does not answer with generation {sequence} as it was published; {went}\n{shown}")
+        super().__init__(
+            f"{base_url} does not answer with generation {sequence} as it was published; {went}\n{_listed(problems)}"
+        )
         self.base_url = base_url
         self.sequence = sequence
         self.target = target
@@ -122,8 +121,8 @@ class IsolatedFailure(HotpathError):
     """Code that runs in a process of its own gave no answer: it raised, hung, ran out of memory or was killed."""
 
 
-class UnreadableMemory(HotpathError):
-    """What the kernel says about memory cannot be read or makes no sense; ``path`` is the file it should stand in."""
+class UnusableFile(HotpathError):
+    """A file is not there, cannot be read, or makes no sense; ``path`` names it."""
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"{path}: {problem}")
@@ -131,22 +130,16 @@ class UnreadableMemory(HotpathError):
         self.problem = problem
 
 
-class UnusableSlots(HotpathError):
-    """The page that the workers of one service share cannot be used; ``path`` is its file."""
-
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"{path}: {problem}")
-        self.path = path
-        self.problem = problem
+class UnreadableMemory(UnusableFile):
+    """What the kernel says about memory cannot be read or makes no sense."""
 
 
-class UnreadableDatabase(HotpathError):
-    """A run could not have its own copy of a database; ``path`` is the file."""
+class UnusableSlots(UnusableFile):
+    """The page that the workers of one service share cannot be used."""
 
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"{path}: {problem}")
-        self.path = path
-        self.problem = problem
+
+class UnreadableDatabase(UnusableFile):
+    """A run could not have its own copy of a database."""
 
 
 class Unreachable(HotpathError):
@@ -159,7 +152,7 @@ class Unreachable(HotpathError):
 
 
 class StoreError(HotpathError):
-    """The store cannot do what was asked; ``path`` is where, ``fix`` what would mend it."""
+    """The store cannot do what was asked; ``path`` is where, ``fix`` what to do about it."""
 
     def __init__(self, problem: str, *, path: Path | str, fix: str | None = None) -> None:
         super().__init__(f"{path}: {problem}" + (f"; {fix}" if fix else ""))
@@ -201,10 +194,8 @@ class ImportRefused(HotpathError):
     """A directory holds files that could not be served; nothing was published. ``problems`` has a line for each."""
 
     def __init__(self, directory: Path, problems: list[str]) -> None:
-        shown = "\n".join(f"  {problem}" for problem in problems[:20])
-        more = f"\n  … and {len(problems) - 20} more" if len(problems) > 20 else ""
         noun = "file" if len(problems) == 1 else "files"
-        super().__init__(f"{directory}: {len(problems)} {noun} cannot be served\n{shown}{more}")
+        super().__init__(f"{directory}: {len(problems)} {noun} cannot be served\n{_listed(problems)}")
         self.directory = directory
         self.problems = problems
 
@@ -217,3 +208,9 @@ class NothingToAudit(HotpathError):
     def __init__(self, paths: Sequence[Path]) -> None:
         super().__init__(f"{', '.join(map(str, paths))}: no Python files; name the folder that your code is in")
         self.paths = tuple(paths)
+
+
+def _listed(problems: Sequence[str]) -> str:
+    """The first of them, a line each."""
+    more = [f"… and {len(problems) - 20} more"] if len(problems) > 20 else []
+    return "\n".join(f"  {line}" for line in [*problems[:20], *more])

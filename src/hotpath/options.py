@@ -1,10 +1,14 @@
-"""Sizes and durations as people write and read them: ``"64MiB"``, ``"1.5G"``, ``"26h"``."""
+"""Options and results as people and programs write and read them: ``"64MiB"``, ``"1.5G"``, ``"26h"``, JSON."""
 
 from __future__ import annotations
 
 import inspect
 import math
 import re
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 from hotpath.errors import DeclarationError
 
@@ -46,12 +50,18 @@ def parse_count(value: int, name: str) -> int:
     return value
 
 
+def check_between(value: float, name: str, low: float, high: float, advice: str) -> None:
+    """Raise ``DeclarationError`` with ``advice`` unless ``value`` is a number from ``low`` to ``high``."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise DeclarationError(f"{name}={value!r}: {advice}")
+
+
 def _parse(value: float | str, name: str, units: dict[str, int], problem: str, least: float = 1e-9) -> float:
     number = math.nan
     if isinstance(value, str):
-        found = _NUMBER.fullmatch(value)
-        if found and found.group(2).lower() in units:
-            number = float(found.group(1)) * units[found.group(2).lower()]
+        match = _NUMBER.fullmatch(value)
+        if match and match.group(2).lower() in units:
+            number = float(match.group(1)) * units[match.group(2).lower()]
     elif isinstance(value, int | float) and not isinstance(value, bool):
         number = value
     if not (least <= number < math.inf):
@@ -80,3 +90,18 @@ def is_plain(given: object) -> bool:
     """Whether it can be called and returns its result; a coroutine function would be called and never awaited."""
     called = getattr(given, "__call__", None)  # noqa: B004  the method is looked into
     return called is not None and not inspect.iscoroutinefunction(given) and not inspect.iscoroutinefunction(called)
+
+
+def to_json(value: object) -> Any:
+    """``value`` with only what JSON has: a dataclass as an object of its fields, a path or an error as its text.
+
+    Not ``dataclasses.asdict``, which copies what it does not know and leaves it in, nor orjson, which refuses names of
+    files that are not UTF-8.
+    """
+    if is_dataclass(value):
+        return {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): to_json(part) for name, part in value.items()}
+    if isinstance(value, str | int | float | None):
+        return value
+    return [to_json(part) for part in value] if isinstance(value, Sequence | AbstractSet) else str(value)

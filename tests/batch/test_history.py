@@ -17,8 +17,9 @@ import pytest
 from hotpath.batch import reports as runs
 from hotpath.batch import run as batch
 from hotpath.batch import verdict as judging
-from hotpath.batch.plausibility import Rules
-from hotpath.batch.run import Done, build, sqlite_snapshot
+from hotpath.batch.rules import Rules
+from hotpath.batch.run import Done, build
+from hotpath.batch.sqlite import sqlite_snapshot
 from hotpath.batch.verdict import accepted_runs
 from hotpath.errors import BuildFailed, DeclarationError, Implausible, NothingToRetry
 from hotpath.ops.status import lines, status
@@ -50,7 +51,7 @@ class Site:
     def night(self, seconds: float = DAY, **options: Any) -> int:
         """Build, a while later; the generation."""
         self.clock.advance(seconds)
-        return build(self.hot, **options).published.sequence
+        return build(self.hot, **options).published.generation
 
     def names(self, n: int) -> list[str]:
         """What the served page holds."""
@@ -184,14 +185,14 @@ def test_thirty_nights_of_many_numbers_have_room(site: Site) -> None:
 
 
 def test_where_everything_fails_each_is_named_and_little_is_kept(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "KEEP_TOLD", 1000)
+    monkeypatch.setattr(batch, "MAX_REPORT_CHARACTERS", 1000)
     site.broken = set(range(20))
     site.complaint = "no data " * 100
     with pytest.raises(BuildFailed) as caught:
         site.night()
     assert [failure.key for failure in caught.value.failures] == [f"/p/{n}" for n in range(20)]
     assert len(caught.value.failures[0].problem) > 800
-    assert {len(failure.problem) for failure in caught.value.failures[3:]} == {batch.KEEP_BEGINNING}
+    assert {len(failure.problem) for failure in caught.value.failures[3:]} == {batch.MAX_SHORT_CHARACTERS}
     run = runs.last_run(site.hot.store)
     assert run is not None
     assert [failure["output"] for failure in run["failures"]][::19] == ["asking for 0\n", ""]

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotpath.batch.forecast import binomial_tail, expect_count
-from hotpath.batch.plausibility import DAY, Finding, Rules, Run, judge
+from hotpath.batch.forecast import DAY, binomial_tail, expect_count
+from hotpath.batch.plausibility import Deviation, Run, deviations
+from hotpath.batch.rules import Rules
 from hotpath.errors import DeclarationError
 
 START = 1_767_578_400
@@ -19,10 +20,10 @@ def runs(values: list[int], name: str = "rows", **others: int) -> list[Run]:
     return [Run(START + night * DAY, {"/a": {name: value, **others}}) for night, value in enumerate(values)]
 
 
-def tonight(values: list[int], value: int, name: str = "rows", **others: int) -> list[Finding]:
+def tonight(values: list[int], value: int, name: str = "rows", **others: int) -> list[Deviation]:
     """What is said of ``value`` on the night after ``values``."""
     candidate = Run(START + len(values) * DAY, {"/a": {name: value, **others}})
-    return list(judge(candidate, runs(values, name, **others)))
+    return list(deviations(candidate, runs(values, name, **others)))
 
 
 def fails(values: list[int], value: int, name: str = "rows", **others: int) -> bool:
@@ -50,7 +51,7 @@ def test_growth_never_fails_and_a_drop_out_of_it_does(share: float) -> None:
 def test_growth_goes_on_after_a_holiday_of_the_batch() -> None:
     values = [int(500 * 1.006**night) for night in range(24)]
     candidate = Run(START + 29 * DAY, {"/a": {"rows": int(500 * 1.006**29)}})
-    assert list(judge(candidate, runs(values))) == []
+    assert list(deviations(candidate, runs(values))) == []
 
 
 def test_more_is_a_warning() -> None:
@@ -80,14 +81,14 @@ def test_noise_widens_what_is_allowed() -> None:
 def test_a_fifth_of_the_nights_may_be_anything() -> None:
     values = [5 if night in (1, 4, 9, 13, 19, 23) else 500 for night in range(28)]
     points = [(run.at, run.subjects["/a"]["rows"]) for run in runs(values)]
-    found = expect_count(START + 28 * DAY, points, robust_runs=14, weekday_runs=4, window_days=30, share=0.05)
+    found = expect_count(START + 28 * DAY, points, Rules())
     assert found.centre > 400
 
 
 def test_what_is_older_than_thirty_days_is_not_looked_at() -> None:
     old = [Run(START - 40 * DAY + night * DAY, {"/a": {"rows": 5000}}) for night in range(9)]
     new = runs([500] * 5)
-    assert list(judge(Run(START + 5 * DAY, {"/a": {"rows": 500}}), [*old, *new])) == []
+    assert list(deviations(Run(START + 5 * DAY, {"/a": {"rows": 500}}), [*old, *new])) == []
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_shares_of_rows_may_rise_so_far(name: str, usual: int, allowed: int, ref
 
 def test_a_field_that_is_gone_is_null_in_every_row() -> None:
     history = [Run(START + night * DAY, {"/a": {"rows": 500, "nulls:pe": 0}}) for night in range(20)]
-    (finding,) = judge(Run(START + 20 * DAY, {"/a": {"rows": 500}}), history)
+    (finding,) = deviations(Run(START + 20 * DAY, {"/a": {"rows": 500}}), history)
     assert (finding.rule, finding.fails) == ("pe is null", True)
 
 
@@ -115,9 +116,9 @@ def test_an_old_source_fails_on_its_first_night_and_a_weekend_does_not() -> None
     def newest(night: int) -> int:
         return START + (night - max(0, night % 7 - 4)) * DAY - 6 * 3600
 
-    def at(night: int, value: int) -> list[Finding]:
+    def at(night: int, value: int) -> list[Deviation]:
         history = [Run(START + n * DAY, {"/a": {"newest": newest(n), "rows": 1}}) for n in range(night)]
-        return list(judge(Run(START + night * DAY, {"/a": {"newest": value, "rows": 1}}), history))
+        return list(deviations(Run(START + night * DAY, {"/a": {"newest": value, "rows": 1}}), history))
 
     assert at(33, newest(33)) == [], "a Saturday, the data is Friday's"
     assert [finding.rule for finding in at(31, newest(30))] == ["the source is old"], "a Thursday with Wednesday's data"
@@ -170,7 +171,7 @@ def test_a_small_sector_that_is_gone_as_a_whole_is_missed() -> None:
     usual = {"rows": 500, "vanished:sector": 0, "removed": 2000}
     history = [Run(START + night * DAY, {"/a": usual}) for night in range(20)]
     lost = {"rows": 485, "vanished:sector": 15, "removed": 30_000}
-    (finding,) = judge(Run(START + 20 * DAY, {"/a": lost}), history)
+    (finding,) = deviations(Run(START + 20 * DAY, {"/a": lost}), history)
     assert (finding.rule, finding.fails) == ("all rows of one sector are gone", True)
     scattered = {"rows": 485, "vanished:sector": 0, "removed": 30_000}
-    assert list(judge(Run(START + 20 * DAY, {"/a": scattered}), history)) == []
+    assert list(deviations(Run(START + 20 * DAY, {"/a": scattered}), history)) == []

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from hotpath.batch.item import ItemBuilder
-from hotpath.batch.pool import Limits, Outcome, run_items
+from hotpath.batch.pool import ItemLimits, Outcome, run_items
 from hotpath.batch.run import build
 from hotpath.errors import DeclarationError
 from hotpath.pages.codings import available
@@ -40,7 +40,7 @@ def hot(tmp_path: Path) -> Hotpath:
 
 def run(hot: Hotpath, **limits: Any) -> dict[str, Outcome]:
     options = {"memory_bytes": 96 * MEBIBYTE, "timeout_seconds": 20.0} | limits
-    return {one.item.key: one for one in run_items(hot.plan(), ItemBuilder(None, None), Limits(**options))}
+    return {one.item.key: one for one in run_items(hot.plan(), ItemBuilder(None, None), ItemLimits(**options))}
 
 
 def alone(hot: Hotpath, function: Callable[[], Any], **limits: Any) -> Outcome:
@@ -87,7 +87,9 @@ def by_children() -> None:
         child.wait()
 
 
-@pytest.mark.parametrize("eat", [bytearrays, small_objects, mapped, by_children])
+@pytest.mark.parametrize(
+    "eat", [bytearrays, mapped, *(pytest.param(eat, marks=pytest.mark.slow) for eat in (small_objects, by_children))]
+)
 def test_one_that_eats_memory(hot: Hotpath, eat: Callable[[], Any]) -> None:
     said = problem(alone(hot, eat, timeout_seconds=60.0))
     assert said == "ran out of memory (each item may use 96.0 MiB)"
@@ -123,10 +125,10 @@ def test_one_that_hangs_in_an_event_loop(hot: Hotpath) -> None:
 
 
 def test_a_routes_own_timeout_comes_first(hot: Hotpath) -> None:
-    hot.route("/slow", timeout=1)(lambda: time.sleep(100))
+    hot.route("/slow", timeout="0.3s")(lambda: time.sleep(100))
     outcome = run(hot, timeout_seconds=60.0)["/slow"]
     assert outcome.error is not None
-    assert outcome.error.problem.startswith("did not finish within 1 s")
+    assert outcome.error.problem.startswith("did not finish within 0.3 s")
 
 
 def raises(error: BaseException) -> Callable[[], None]:
@@ -355,7 +357,7 @@ def test_time_that_the_batch_takes_between_items_is_nobodys_timeout(hot: Hotpath
         return b'"%s"' % (b"x" * MEBIBYTE)  # more than a pipe holds: the worker waits for the batch
 
     seen = []
-    for outcome in run_items(hot.plan(), ItemBuilder(None, None), Limits(timeout_seconds=0.5)):
+    for outcome in run_items(hot.plan(), ItemBuilder(None, None), ItemLimits(timeout_seconds=0.5)):
         time.sleep(0.6)
         seen.append(outcome.error)
     assert seen == [None] * 4
@@ -368,7 +370,7 @@ def test_the_batch_itself_stays_small(tmp_path: Path) -> None:
         import ctypes, os, sys
         from hotpath.batch.item import ItemBuilder
         from hotpath.site import Hotpath
-        from hotpath.batch.pool import Limits, run_items
+        from hotpath.batch.pool import ItemLimits, run_items
 
         hot = Hotpath({str(tmp_path / "hot")!r})
         held = []
@@ -387,7 +389,7 @@ def test_the_batch_itself_stays_small(tmp_path: Path) -> None:
                 return b"x" * (100 << 20)
             return b'"' + b"x" * (30 << 20) + b'"'
 
-        errors = [one.error for one in run_items(hot.plan(), ItemBuilder(None, None), Limits())]
+        errors = [one.error for one in run_items(hot.plan(), ItemBuilder(None, None), ItemLimits())]
         print([error.problem for error in errors if error], file=sys.stderr)
         # Not ru_maxrss: over execve(2) it keeps what the parent held at fork(2).
         peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
@@ -406,7 +408,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where pytest
 from hotpath.batch.item import ItemBuilder
 from hotpath.site import Hotpath
 from hotpath.store import Store
-from hotpath.batch.pool import Limits, run_items
+from hotpath.batch.pool import ItemLimits, run_items
 hot = Hotpath(sys.argv[1])
 
 @hot.route("/a")
@@ -415,7 +417,7 @@ def page():
     time.sleep(100)
 
 with hot.store.locked():
-    list(run_items(hot.plan(), ItemBuilder(None, None), Limits(workers=2)))
+    list(run_items(hot.plan(), ItemBuilder(None, None), ItemLimits(workers=2)))
 """
 
 
@@ -458,7 +460,7 @@ def test_workers_end_with_the_batch_and_so_does_its_lock(
 )
 def test_limits_that_cannot_work_are_refused(limits: dict[str, Any], told: str) -> None:
     with pytest.raises(DeclarationError, match=told):
-        Limits(**limits)
+        ItemLimits(**limits)
 
 
 def test_an_item_is_a_planned_item(hot: Hotpath) -> None:
@@ -501,6 +503,7 @@ def test_a_thread_that_an_item_left_kills_a_later_one_only_once(hot: Hotpath, tm
     assert [(tmp_path / f"calls-{n}").read_text() for n in range(3)] == ["x", "xx", "x"]
 
 
+@pytest.mark.slow
 def test_time_that_a_thread_of_before_takes_is_not_an_items_fault(hot: Hotpath) -> None:
     left: list[threading.Thread] = []
 
@@ -593,6 +596,7 @@ def test_a_process_that_left_the_group_ends_with_its_worker(hot: Hotpath, leave:
     await_gone(int(outcome.body.strip(b"[]")))
 
 
+@pytest.mark.slow
 def test_a_process_that_left_the_group_ends_with_an_item_that_hangs(hot: Hotpath, tmp_path: Path) -> None:
     def hang() -> None:
         (tmp_path / "pid").write_text(str(leaves_the_group()[0]))
@@ -626,7 +630,7 @@ def test_many_workers_with_large_bodies_wait_in_their_pipes(tmp_path: Path) -> N
         import time
         from hotpath.batch.item import ItemBuilder
         from hotpath.site import Hotpath
-        from hotpath.batch.pool import Limits, run_items
+        from hotpath.batch.pool import ItemLimits, run_items
 
         hot = Hotpath({str(tmp_path / "hot")!r})
 
@@ -637,7 +641,7 @@ def test_many_workers_with_large_bodies_wait_in_their_pipes(tmp_path: Path) -> N
             return b'"' + b"x" * (30 << 20) + b'"'
 
         count = 0
-        for one in run_items(hot.plan(), ItemBuilder(None, None), Limits(workers=4, timeout_seconds=5)):
+        for one in run_items(hot.plan(), ItemBuilder(None, None), ItemLimits(workers=4, timeout_seconds=5)):
             assert one.error is None, one.error
             assert one.item.key == f"/{{count}}"
             count += 1
@@ -655,7 +659,7 @@ def test_large_pages_are_compressed_in_the_workers(tmp_path: Path) -> None:
         import random
         from hotpath import Hotpath
         from hotpath.batch import build
-        from hotpath.batch.pool import Limits
+        from hotpath.batch.pool import ItemLimits
 
         hot = Hotpath({str(tmp_path / "hot")!r})
 
@@ -663,7 +667,7 @@ def test_large_pages_are_compressed_in_the_workers(tmp_path: Path) -> None:
         def page(n):
             return b'"' + random.Random(n).randbytes(15 << 20).hex().encode() + b'"'
 
-        report = build(hot, limits=Limits(workers=2))
+        report = build(hot, limits=ItemLimits(workers=2))
         assert not report.failures, report.failures
         count = report.published.bytes >> 20
         """
@@ -684,7 +688,7 @@ def test_what_was_encoded_comes_with_the_page_and_what_did_not_change_is_not_enc
     codings = available()
     (first, second) = hot.plan()
     fresh, same, without = (
-        list(run_items([first, second], ItemBuilder(before, None, given), Limits()))
+        list(run_items([first, second], ItemBuilder(before, None, given), ItemLimits()))
         for before, given in ((None, codings), (published, codings), (None, None))
     )
     for one in fresh:
@@ -718,7 +722,7 @@ def test_a_closed_iterator_ends_its_workers(hot: Hotpath) -> None:
     def page(n: int) -> list[int]:
         return [os.getpid()]
 
-    outcomes = run_items(hot.plan(), ItemBuilder(None, None), Limits(workers=2))
+    outcomes = run_items(hot.plan(), ItemBuilder(None, None), ItemLimits(workers=2))
     body = next(outcomes).body
     assert body is not None
     pid = int(body.strip(b"[]"))

@@ -18,7 +18,8 @@ import orjson
 import pytest
 
 from hotpath.batch.reports import newest_runs
-from hotpath.batch.run import Done, build, sqlite_snapshot
+from hotpath.batch.run import Done, build
+from hotpath.batch.sqlite import sqlite_snapshot
 from hotpath.errors import BuildFailed, DeclarationError, Implausible, StoreBusy, StoreError
 from hotpath.ops.status import status
 from hotpath.site import Hotpath
@@ -77,7 +78,7 @@ def test_sync_and_async_functions_are_run_and_published(hot: Hotpath) -> None:
 
     progress = Seen()
     report = build(hot, progress)
-    assert report.published.sequence == 1
+    assert report.published.generation == 1
     assert report.published.items == 3
     assert progress.total == 3
     assert progress.items == [("/sync/1", None), ("/sync/2", None), ("/async", None)]
@@ -181,13 +182,13 @@ def test_a_failed_item_keeps_its_last_good_bytes_and_says_since_when(tmp_path: P
         report = build(hot)
         assert [error.key for error in report.failures] == ["/r/1"]
         assert report.carried == ("/r/1",)
-        items = hot.store.read_manifest(report.published.sequence).items
+        items = hot.store.read_manifest(report.published.generation).items
         assert {key: item.stale_since for key, item in items.items()} == {"/r/0": None, "/r/1": first, "/r/2": None}
         assert body(hot.store, "r/1.json") == b'{"n":1,"run":0}'
-        assert hot.store.verify_generation(report.published.sequence) == []
+        assert hot.store.verify_generation(report.published.generation) == []
     broken.clear()
     report = build(hot)
-    assert hot.store.read_manifest(report.published.sequence).items["/r/1"].stale_since is None
+    assert hot.store.read_manifest(report.published.generation).items["/r/1"].stale_since is None
 
 
 @pytest.mark.parametrize(
@@ -547,7 +548,7 @@ def test_a_second_build_at_the_same_time_is_busy_and_says_who(hot: Hotpath) -> N
         holder.wait()
         if holder.stdout:
             holder.stdout.close()
-    assert build(hot).published.sequence == 1, "the lock of a killed process is free at once"
+    assert build(hot).published.generation == 1, "the lock of a killed process is free at once"
 
 
 def test_a_run_that_is_stopped_leaves_nothing_behind(hot: Hotpath) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 import hotpath.batch.sqlite
 from hotpath.batch.item import ItemBuilder
-from hotpath.batch.pool import Limits, Outcome, run_items
+from hotpath.batch.pool import ItemLimits, Outcome, run_items
 from hotpath.batch.sqlite import one_view, sqlite_snapshot
 from hotpath.errors import DeclarationError, UnreadableDatabase
 from hotpath.site import Hotpath
@@ -41,7 +41,7 @@ def hot(tmp_path: Path) -> Hotpath:
 
 def run(hot: Hotpath, tmp_path: Path, **limits: Any) -> list[Outcome]:
     with one_view(tmp_path / "view"):
-        return list(run_items(hot.plan(), ItemBuilder(None, None), Limits(**limits)))
+        return list(run_items(hot.plan(), ItemBuilder(None, None), ItemLimits(**limits)))
 
 
 def answers(outcomes: list[Outcome]) -> list[Any]:
@@ -212,7 +212,7 @@ def test_a_forked_process_leaves_the_connections_of_its_parent_alone(database: P
             with snapshot.connect() as db:
                 return [db is kept]
 
-        assert answers(list(run_items(hot.plan(), ItemBuilder(None, None), Limits()))) == [[False]]
+        assert answers(list(run_items(hot.plan(), ItemBuilder(None, None), ItemLimits()))) == [[False]]
         with snapshot.connect() as db:
             assert db is kept
 

@@ -77,4 +77,4 @@ def test_a_function_of_each_that_hangs_is_a_failed_run_and_not_a_locked_store(
     assert run is not None
     assert run["outcome"] == "failed"
     waits[0] = 0.0
-    assert batch.build(hot).published.sequence == 1
+    assert batch.build(hot).published.generation == 1

@@ -1,8 +1,10 @@
-"""What a worker sends is put together again however the pipe divides it, and nonsense is refused."""
+"""What a worker sends is a result only when all of it has come, and nonsense is refused."""
 
 from __future__ import annotations
 
+import os
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -10,87 +12,110 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotpath.batch.worker import Received
+from hotpath.batch.worker import Result, decode_result, read_page
 from hotpath.pages.payload import Built
 
 MOST = 64
-BODIES = st.binary(max_size=MOST)
+ITEM = 7
+RESULT = Result(
+    index=ITEM,
+    lengths={"identity": 50, "gzip": 20},
+    has_codings=True,
+    metrics={"rows": 3},
+    problem=None,
+    where=None,
+    path=None,
+    seconds=0.5,
+    peak_bytes=1000,
+    is_spent=False,
+    is_last=False,
+)
 
 
-def frame(index: int, built: Built, problem: str | None = None) -> bytes:
-    lengths = None if built.encoded is None else {name: len(data) for name, data in built.encoded.items()}
-    facts = orjson.dumps((index, built.metrics, problem, None, None, 0.5, 1000, False, False, lengths))
-    parts = (built.encoded or {}).values()
-    return b"".join((struct.pack("!II", len(facts), len(built.body)), facts, built.body, *parts))
+def framed(facts: object) -> bytes:
+    data = orjson.dumps(facts)
+    return struct.pack("!I", len(data)) + data
 
 
-@st.composite
-def pages(draw: st.DrawFn) -> Built:
-    body = draw(BODIES)
-    shorter = st.binary(max_size=max(0, len(body) - 1))
-    names = st.sampled_from(["gzip", "br", "zstd"])
-    encoded = draw(st.none() | st.dictionaries(names, shorter, max_size=3 if body else 0))
-    return Built(body, draw(st.none() | st.just({"rows": 3})), encoded)
+@pytest.fixture
+def pages() -> Iterator[int]:
+    descriptor = os.memfd_create("pages")
+    yield descriptor
+    os.close(descriptor)
 
 
-@given(st.lists(pages(), max_size=6), st.lists(st.integers(1, 200), min_size=1, max_size=40))
-def test_however_it_is_divided(sent: list[Built], sizes: list[int]) -> None:
-    data = b"".join(frame(index, built) for index, built in enumerate(sent))
-    received, found, at, turn = Received(), [], 0, 0
-    while at < len(data):
-        size = sizes[turn % len(sizes)]
-        received.feed(data[at : at + size])
-        at, turn = at + size, turn + 1
-        while (answer := received.take(MOST)) is not None:
-            found.append(answer)
-    assert [(answer.index, answer.built) for answer in found] == list(enumerate(sent))
-    assert len(received) == 0
+@given(st.integers(0, 400))
+def test_a_result_counts_when_all_of_it_has_come(cut: int) -> None:
+    data = framed(RESULT)
+    assert decode_result(data, ITEM, MOST) == RESULT
+    if cut < len(data):
+        assert decode_result(data[:cut], ITEM, MOST) is None
 
 
-def test_an_answer_that_has_begun_counts_with_all_that_will_come() -> None:
-    received = Received()
-    received.feed(frame(0, Built(b"x" * 50, None, {"gzip": b"y" * 20}))[:-60])
-    assert received.take(MOST) is None
-    assert len(received) == 70
+@pytest.mark.parametrize("encoded", [None, {}, {"gzip": b"y" * 20, "br": b"z"}])
+def test_a_page_comes_out_of_the_file_as_it_was_built(pages: int, encoded: dict[str, bytes] | None) -> None:
+    body = b"x" * 50
+    os.pwrite(pages, body + b"".join((encoded or {}).values()) + b"of the page before", 0)
+    lengths = {"identity": 50} | {name: len(data) for name, data in (encoded or {}).items()}
+    result = decode_result(framed(changed(lengths=lengths, has_codings=encoded is not None)), ITEM, MOST)
+    assert result is not None
+    assert read_page(pages, result) == Built(body, {"rows": 3}, encoded)
+
+
+def test_a_large_page_does_not_stay_in_the_file(pages: int) -> None:
+    body = os.urandom(2**21)
+    os.pwrite(pages, body, 0)
+    result = decode_result(framed(changed(lengths={"identity": len(body)}, has_codings=False)), ITEM, 2**21)
+    assert result is not None
+    assert read_page(pages, result).body == body
+    assert os.fstat(pages).st_size == 0
+
+
+def test_a_file_that_holds_less_than_the_page_is_refused(pages: int) -> None:
+    os.pwrite(pages, b"x" * 69, 0)
+    with pytest.raises(ValueError, match="no page"):
+        read_page(pages, RESULT)
+
+
+def changed(**facts: Any) -> dict[str, Any]:
+    return {**orjson.loads(orjson.dumps(RESULT)), **facts}
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        struct.pack("!II", 2**31, 0),
-        struct.pack("!II", 2, MOST + 1) + b"[]",
-        struct.pack("!II", 2, 0) + b"[]",
-        struct.pack("!II", 3, 0) + b"\xff\xfe\xfd",
+        struct.pack("!I", 2**31),
+        b"\xff" * 100,
+        framed(RESULT) + b"x",
+        framed([]),
+        framed({}),
+        struct.pack("!I", 3) + b"\xff\xfe\xfd",
+        framed(changed(index=ITEM + 1)),
+        framed(changed(more=1)),
         *(
-            struct.pack("!II", len(facts), 9) + facts
-            for facts in (
-                orjson.dumps([0, None, None, None, None, 0.5, 1, False, False, lengths])
-                for lengths in (
-                    {"gzip": 9},
-                    {"gzip": -1},
-                    {"gzip": "1"},
-                    {"gzip": True},
-                    {str(n): 1 for n in range(9)},
-                    [1],
-                )
+            framed(changed(lengths=lengths))
+            for lengths in (
+                {},
+                {"identity": MOST + 1},
+                {"identity": 9, "gzip": 9},
+                {"identity": 9, "gzip": -1},
+                {"identity": 9, "gzip": "1"},
+                {"identity": 9, "gzip": True},
+                [1],
             )
         ),
     ],
 )
 def test_nonsense_is_refused(data: bytes) -> None:
-    received = Received()
-    received.feed(data)
     with pytest.raises(ValueError):  # noqa: PT011  whatever it says: the worker is ended
-        received.take(MOST)
+        decode_result(data, ITEM, MOST)
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_raise_anything_else(data: bytes) -> None:
-    received = Received()
-    received.feed(data)
-    taken: Any = None
+    taken: Result | None = None
     try:
-        taken = received.take(MOST)
+        taken = decode_result(data, ITEM, MOST)
     except ValueError:
         return
     assert taken is None

@@ -454,7 +454,7 @@ def test_a_lock_that_somebody_keeps_is_an_error_within_a_second(world: World, mo
     assert LOCK_SECONDS == 1.0
     monkeypatch.setattr("hotpath.process.lock.LOCK_SECONDS", 0.1)
     worker = world.start(100)
-    with held(world.path), pytest.raises(UnusableSlots, match="somebody else has had the lock for too long"):
+    with held(world.path), pytest.raises(UnusableSlots, match="another process has had the lock for too long"):
         worker.want_recycle(True)
     worker.want_recycle(True)
     world.clock.advance(SETTLE_SECONDS)

@@ -64,7 +64,7 @@ class SmallSite:
             return {"name": name, "text": "x" * 500}
 
     def build(self) -> int:
-        return build(self.hot).published.sequence
+        return build(self.hot).published.generation
 
 
 @pytest.fixture

@@ -28,8 +28,8 @@ from hotpath.ops.recovery.journal import DOING, DONE, END, SKIPPED
 from hotpath.ops.recovery.recover import recover
 from hotpath.ops.secret import Secret
 from hotpath.site import Hotpath
-from hotpath.store.repair import verify
 from hotpath.store.store import Store
+from hotpath.store.verify import verify
 from tests.ops.local import Answered, Server, public_site
 from tests.store.crash.operations import AFTER, BEFORE, MIDDLE, KillingDisk
 

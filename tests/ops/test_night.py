@@ -277,7 +277,7 @@ def test_a_dead_alert_server_costs_no_night_and_is_told(public: Public) -> None:
     public.hot.route("/b/{n}", each={"n": [1, 2]})(lambda n: [n])
     alerts = Alerts([Webhook(Secret("http://127.0.0.1:1/alert"))], ping=Ping(Secret("http://127.0.0.1:1/ping")))
     found = run_night(public.hot, lambda: build(public.hot), alerts=alerts, warn=lambda text: None)
-    assert found.report.published.sequence == 1
+    assert found.report.published.generation == 1
     assert any("connection refused" in warning for warning in found.warnings)
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from hotpath.batch.reports import last_run
 from hotpath.batch.run import build
-from hotpath.process.signals import NUMBERS, Interrupted, exit_code_of, interruptible, told_of, uninterrupted
+from hotpath.process.signals import NUMBERS, Interrupted, describe, exit_code_of, interruptible, uninterrupted
 from hotpath.site import Hotpath
 from hotpath.store.store import Store
 from tests.cli.test_commands import APP
@@ -103,7 +103,7 @@ def test_a_signal_at_any_operation_of_a_build_publishes_all_or_nothing(tmp_path:
         with store.locked():
             pass  # free at once
     after = build(site(tmp_path / f"hot-{number}", NumberedDisk(base=tmp_path), 2))
-    assert store.chosen_sequence() == after.published.sequence == 2
+    assert store.chosen_sequence() == after.published.generation == 2
     assert outcomes == {(), (1,)}
 
 
@@ -175,4 +175,4 @@ def test_what_is_ignored_stays_so_and_other_threads_have_no_signals() -> None:
 
 
 def test_a_ctrl_c_of_pythons_own() -> None:
-    assert (exit_code_of(KeyboardInterrupt()), told_of(KeyboardInterrupt())) == (130, "interrupted")
+    assert (exit_code_of(KeyboardInterrupt()), describe(KeyboardInterrupt())) == (130, "interrupted")

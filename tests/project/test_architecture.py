@@ -38,7 +38,8 @@ NEVER_WITH_THE_ROOT = set("apprise brotli click django fastapi prometheus_client
 PURE = (
     *("pages/*.py", "store/manifest.py"),
     *("serving/rfc9110.py", "serving/resolver.py", "serving/snapshot.py"),
-    *("batch/plausibility.py", "batch/forecast.py", "batch/measure.py", "batch/packing.py", "batch/output.py"),
+    *("batch/plausibility.py", "batch/forecast.py", "batch/measure.py", "batch/packing.py"),
+    *("batch/output.py", "batch/rules.py"),
     *("guard/states.py", "guard/outlook.py", "guard/route_costs.py", "guard/priorities.py", "guard/refusal.py"),
 )
 READS_OR_STARTS = set(

@@ -70,7 +70,7 @@ def test_the_second_import_keeps_what_did_not_change(source: Path, store: Store)
     import_directory(store, source)
     (source / "robots.txt").write_text("User-agent: none\n")
     published = import_directory(store, source)
-    assert (published.sequence, published.unchanged) == (2, 2)
+    assert (published.generation, published.unchanged) == (2, 2)
 
 
 def _link_out(source: Path) -> None:
@@ -235,14 +235,14 @@ def test_a_folder_that_becomes_a_link_after_it_was_looked_at_leads_nowhere(
         (top / "a" / "b").mkdir(parents=True)
         (top / "a" / "b" / "page.json").write_text(text)
     swapped = source.joinpath(*"ab"[:depth])
-    judge = importing._key_of
+    unchanged = importing.key_of_file
 
     def swap(name: str, prefix: str, strip_suffix: str) -> tuple[str | None, str | None]:
         shutil.move(swapped, tmp_path / "aside")
         swapped.symlink_to(secret.joinpath(*"ab"[:depth]))
-        return judge(name, prefix, strip_suffix)
+        return unchanged(name, prefix, strip_suffix)
 
-    monkeypatch.setattr(importing, "_key_of", swap)
+    monkeypatch.setattr(importing, "key_of_file", swap)
     with pytest.raises(ImportRefused, match=r"a/b/page\.json: cannot be read"):
         import_directory(store, source)
     assert store.sequences() == []

@@ -12,8 +12,9 @@ from hotpath.pages.policy import Policy
 from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.store.publish import staging
-from hotpath.store.repair import lines, repair, verify
+from hotpath.store.repair import repair
 from hotpath.store.store import Store
+from hotpath.store.verify import lines, verify
 
 POLICY = Policy("/x", "application/json", "public", None, 3600)
 SAME = b'{"same":"' + b"abc" * 300 + b'"}'
@@ -152,7 +153,7 @@ def test_a_damaged_manifest_gives_its_generation_up(store: Store, damage: Callab
     assert repair(store).repaired == []
     with staging(store) as stage:
         stage.add("/new", "new.json", b'{"n":5}', POLICY)
-        assert stage.publish().sequence == 4
+        assert stage.publish().generation == 4
     assert store.chosen_sequence() == 4
 
 

@@ -53,7 +53,7 @@ def test_an_empty_store_says_what_to_do(store: Store) -> None:
 
 def test_the_newest_is_served(store: Store) -> None:
     for number in (1, 2, 3):
-        assert publish(store, b"[%d]" % number).sequence == number
+        assert publish(store, b"[%d]" % number).generation == number
         assert served(store) == number
         assert why_degraded(store) is None
 
@@ -63,7 +63,7 @@ def test_rollback_pins_and_the_bad_one_never_comes_back(store: Store) -> None:
         publish(store, b"[%d]" % number)
     assert store.rollback(reason="half the rows") == (3, 2)
     assert served(store) == 2
-    assert publish(store, b"[4]").sequence == 4
+    assert publish(store, b"[4]").generation == 4
     assert served(store) == 2, "a publish does not walk over a rollback"
     assert store.unpin() == 2
     assert served(store) == 4
@@ -217,7 +217,7 @@ def test_a_damaged_store_serves_the_newest_valid_generation_and_says_degraded(
     damage(store)
     assert served(store) == expected
     assert why_degraded(store)
-    assert publish(store, b"[4]").sequence > 3
+    assert publish(store, b"[4]").generation > 3
     assert why_degraded(store) is None, "the next publish mends it"
 
 
@@ -225,7 +225,7 @@ def test_numbers_never_come_twice(store: Store) -> None:
     for number in range(3):
         publish(store, b"[%d]" % number)
     store.rollback()
-    assert publish(store, b"[1]").sequence == 4
+    assert publish(store, b"[1]").generation == 4
 
 
 @pytest.mark.parametrize("umask", [0o077, 0o022, 0o000])
@@ -456,4 +456,4 @@ def test_marks_that_are_json_and_no_marks_are_told_and_not_guessed_at(store: Sto
         with pytest.raises(Corrupt, match=r"BAD: a line cannot be read.*hotpath verify TARGET --repair"):
             act()
     assert [*map(str, repair(store).repaired)] == [f"{store.bad_path} was made again from the history: [] are bad"]
-    assert publish(store, b"[3]").sequence == 3
+    assert publish(store, b"[3]").generation == 3

@@ -1,7 +1,7 @@
 """What a number should be tonight, by the nights before it: robust, so that a bad night among them moves little.
 
-Of three simple predictors the one is asked that would have been least wrong over the same nights. A table that grows
-is best told by its trend, one that rests at weekends by its weekdays, one that moves in steps by its last night.
+There are three simple predictors, and the one with the smallest error over the same nights is used: the trend fits a
+table that grows, weekdays a table that rests at weekends, the last night a table that moves in steps.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median
 
+from hotpath.batch.rules import Rules
+
 Point = tuple[int, float]  # seconds since the epoch, value
 
 DAY = 86400
 
-# A trend is followed no faster than a count may fall in so many nights without a run: a holiday of the batch.
+# A trend is followed no faster than a count may fall in this many nights without a run: a holiday of the batch.
 GROWTH_DAYS = 5
 
 # The median absolute deviation of a normal distribution is this part of its standard deviation.
@@ -25,30 +27,28 @@ MAD_TO_SIGMA = 1.4826
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """Around which value a number is expected, how far it was scattered (one sigma), and from what that was taken."""
+    """The value a number is expected at, its scatter (one sigma), and the nights both are taken from."""
 
     centre: float
     spread: float
     basis: str
 
 
-def expect_count(
-    at: int, points: Sequence[Point], *, robust_runs: int, weekday_runs: int, window_days: int, share: float
-) -> Expectation:
+def expect_count(at: int, points: Sequence[Point], rules: Rules) -> Expectation:
     """A count at ``at`` (seconds since the epoch) from ``points``, the oldest first, at least one.
 
     Up to ``robust_runs`` points it is the last one, moved on by the usual step. A trend carries growth, at most
     ``share`` in five days; downward it is held to ``share`` in ``window_days``, or a table that loses a little every
     night would never be missed.
     """
-    past = f"the last {window_days} days"
+    past = f"the last {rules.window_days} days"
     values = [value for _, value in points]
     if min(values) == max(values):
-        return Expectation(values[0], 0.0, "the last accepted run" if len(points) < robust_runs else past)
-    is_known = len(points) >= robust_runs
-    scale = share * min(abs(median(values)), abs(values[-1]))
+        return Expectation(values[0], 0.0, "the last accepted run" if len(points) < rules.robust_runs else past)
+    is_known = len(points) >= rules.robust_runs
+    scale = rules.share * min(abs(median(values)), abs(values[-1]))
     slope = _slope(points) if is_known else _usual_step(points)
-    slope = min(max(slope, -scale / (window_days * DAY)), scale / (GROWTH_DAYS * DAY))
+    slope = min(max(slope, -scale / (rules.window_days * DAY)), scale / (GROWTH_DAYS * DAY))
     levelled = [(then, value + slope * (at - then)) for then, value in points]
     levels = [value for _, value in levelled]
     same = [value for then, value in levelled if weekday(then) == weekday(at)]
@@ -59,7 +59,7 @@ def expect_count(
     centre = median(levels)
     trend = _predictor(centre, [value - centre for value in levels], past)
     best = min(trend, last, key=lambda predictor: predictor.error)
-    if len(same) >= weekday_runs:
+    if len(same) >= rules.weekday_runs:
         by_day = _by_weekday(levelled)
         middles = {day: median(of_day) for day, of_day in by_day.items()}
         off = [value - middles[weekday(then)] for then, value in levelled]
@@ -68,16 +68,14 @@ def expect_count(
     return _or_weekday(best, same)
 
 
-def expect_share(
-    at: int, points: Sequence[Point], *, robust_runs: int, weekday_runs: int, window_days: int
-) -> Expectation:
+def expect_share(at: int, points: Sequence[Point], rules: Rules) -> Expectation:
     """A share at ``at`` from ``points``: it has no trend. What is allowed is what lies above it.
 
     Up to ``robust_runs`` points it is the most that was accepted: some nights bring a change that others do not.
     """
-    past = f"the last {window_days} days"
+    past = f"the last {rules.window_days} days"
     values = [value for _, value in points]
-    if len(points) < robust_runs:
+    if len(points) < rules.robust_runs:
         return Expectation(max(values), 0.0, "the accepted runs")
     if min(values) == max(values):
         return Expectation(values[0], 0.0, past)
@@ -85,7 +83,7 @@ def expect_share(
     middles = {day: median(of_day) for day, of_day in by_day.items()}
     spread = MAD_TO_SIGMA * median(abs(value - middles[weekday(then)]) for then, value in points)
     same = by_day.get(weekday(at), [])
-    if len(same) >= weekday_runs:
+    if len(same) >= rules.weekday_runs:
         return Expectation(median(same), spread, f"the same weekday of {past}")
     return Expectation(max([median(values), *same]), spread, past)
 
@@ -133,10 +131,10 @@ def _or_weekday(predictor: _Predictor, same: Sequence[float]) -> Expectation:
 
 
 def _by_weekday(points: Sequence[Point]) -> dict[int, list[float]]:
-    found: dict[int, list[float]] = {}
+    by_day: dict[int, list[float]] = {}
     for then, value in points:
-        found.setdefault(weekday(then), []).append(value)
-    return found
+        by_day.setdefault(weekday(then), []).append(value)
+    return by_day
 
 
 def _slope(points: Sequence[Point]) -> float:

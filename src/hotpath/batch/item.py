@@ -59,8 +59,10 @@ class ItemBuilder:
         except Exception as error:
             # Any function of the user's may raise anything; the run has to go on and say which item it was.
             where, line = _last_line(error)
-            told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            raise ItemError(f"{told} at {where}" + (f" ({line})" if line else ""), key=item.key, where=where) from error
+            described = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise ItemError(
+                f"{described} at {where}" + (f" ({line})" if line else ""), key=item.key, where=where
+            ) from error
 
     def _encode(self, item: PlannedItem, body: bytes) -> Mapping[str, bytes] | None:
         if self._codings is None:
@@ -91,11 +93,11 @@ class ItemBuilder:
         )
 
     def _before(self, item: PlannedItem) -> object | None:
-        found = self._previous.items.get(item.key) if self._previous else None
-        if found is None or self._files is None:
+        item_before = self._previous.items.get(item.key) if self._previous else None
+        if item_before is None or self._files is None:
             return None
         with contextlib.suppress(OSError, ValueError):
-            payload: object = orjson.loads((self._files / found.identity.file).read_bytes())
+            payload: object = orjson.loads((self._files / item_before.identity.file).read_bytes())
             return payload
         return None
 
@@ -110,11 +112,11 @@ def _require_size(length: int, item: PlannedItem) -> None:
 
 def _ask(check: Any, value: object) -> None:
     """Raise ``ItemError`` for what the user's own check has against a payload: text, False, or an exception."""
-    said = check(value)
-    if said is None or said is True:
+    answer = check(value)
+    if answer is None or answer is True:
         return
     name = getattr(check, "__name__", "check")
-    raise ItemError(f"{name} says {said}" if said is not False else f"{name} refuses the payload")
+    raise ItemError(f"{name} says {answer}" if answer is not False else f"{name} refuses the payload")
 
 
 async def _await(value: Any) -> Any:

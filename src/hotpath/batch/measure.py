@@ -1,4 +1,4 @@
-"""What a payload holds, in numbers, and the rules that hold without looking at any other night."""
+"""Measure a payload, and check the rules that need no other night."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import orjson
 from hotpath.batch.plausibility import PPM, Metrics
 from hotpath.errors import ItemError
 
-# So many fields of a row are measured; more are seldom a table.
+# Fields of a row that are measured; a row with more is seldom of a table.
 MAX_FIELDS = 64
 
-# So many names of fields are enough to see what was meant.
+# Names of fields shown in an error.
 MAX_NAMES = 12
 
 # A text field that tells groups of rows apart, a sector or a country, has few values.
@@ -55,28 +55,23 @@ def measure(
     if records is None:
         return {}
     rows = _rows(payload, records)
-    if len(rows) < min_rows:
-        raise ItemError(
-            f"$.{records} has {len(rows)} rows, expected at least {min_rows}"
-            + ("; write min_rows=0 where none is right" if not rows else ""),
-            path=f"$.{records}",
-        )
-    for name, option in (
-        *((name, "required") for name in required),
-        (row_key, "row_key"),
-        (source_time, "source_time"),
-    ):
-        if name is not None:
-            _require_known(rows, records, name, option)
-    _require(rows, records, required)
+    _check(rows, records, min_rows, required, row_key, source_time)
+    return _metrics(rows, _rows_before(before, records), records, required, row_key, source_time)
+
+
+def _metrics(
+    rows: Sequence[Row],
+    old_rows: Sequence[Row],
+    records: str,
+    required: Sequence[str],
+    row_key: str | None,
+    source_time: str | None,
+) -> Metrics:
     metrics = {"rows": len(rows)}
     if not rows:
         return metrics
-    if row_key is not None:
-        _require_keys(rows, records, row_key)
     if source_time is not None:
         metrics["newest"] = _newest(rows, records, source_time)
-    old_rows = _rows_before(before, records)
     # By the rows before, where there are any: tonight's may be there twice.
     key = row_key or _guess_key(old_rows or rows, required)
     metrics["repeated"] = _repeated(rows, key) * PPM // len(rows)
@@ -91,11 +86,38 @@ def measure(
     return metrics
 
 
+def _check(
+    rows: Sequence[Row],
+    records: str,
+    min_rows: int,
+    required: Sequence[str],
+    row_key: str | None,
+    source_time: str | None,
+) -> None:
+    """Raise ``ItemError`` for what no night may have."""
+    if len(rows) < min_rows:
+        raise ItemError(
+            f"$.{records} has {len(rows)} rows, expected at least {min_rows}"
+            + ("; write min_rows=0 where none is right" if not rows else ""),
+            path=f"$.{records}",
+        )
+    for name, option in (
+        *((name, "required") for name in required),
+        (row_key, "row_key"),
+        (source_time, "source_time"),
+    ):
+        if name is not None:
+            _require_known(rows, records, name, option)
+    _require(rows, records, required)
+    if row_key is not None:
+        _require_keys(rows, records, row_key)
+
+
 def _rows(payload: object, records: str) -> list[Row]:
     rows = payload.get(records) if isinstance(payload, Mapping) else None
     if not isinstance(rows, list):
-        found = sorted(map(str, payload)) if isinstance(payload, Mapping) else f"a {type(payload).__name__}"
-        raise ItemError(f"records={records!r} is no list in the payload, which has {found}", path=f"$.{records}")
+        content = sorted(map(str, payload)) if isinstance(payload, Mapping) else f"a {type(payload).__name__}"
+        raise ItemError(f"records={records!r} is no list in the payload, which has {content}", path=f"$.{records}")
     for index, row in enumerate(rows):
         if not isinstance(row, Mapping):
             path = f"$.{records}[{index}]"
@@ -222,7 +244,7 @@ def _differences(rows: Sequence[Row], old_rows: Sequence[Row], key: str, fields:
         return {}
     new = {row[key]: row for row in rows if _is_key(row.get(key))}
     both = [(old[value], row) for value, row in new.items() if value in old]
-    found = {"removed": (len(old) - len(both)) * PPM // len(old)}
+    metrics = {"removed": (len(old) - len(both)) * PPM // len(old)}
     for name in fields:
         if name == key:
             continue
@@ -233,14 +255,14 @@ def _differences(rows: Sequence[Row], old_rows: Sequence[Row], key: str, fields:
         if texts:
             # Of a join that is off by one, a value is that of another row; a new date or headline is nobody's before.
             known = {value for value in was if isinstance(value, str)}
-            found[f"changed:{name}"] = sum(a != b and b in known for a, b in texts) * PPM // len(texts)
+            metrics[f"changed:{name}"] = sum(a != b and b in known for a, b in texts) * PPM // len(texts)
         if numbers:
             scale = JUMP_OF_COLUMN * _spread([value for value in was if _is_number(value)])
-            found[f"jumped:{name}"] = sum(_has_jumped(a, b, scale) for a, b in numbers) * PPM // len(numbers)
+            metrics[f"jumped:{name}"] = sum(_has_jumped(a, b, scale) for a, b in numbers) * PPM // len(numbers)
         vanished = _vanished(was, [value for value in old if value not in new], old, name)
         if vanished is not None:
-            found[f"vanished:{name}"] = vanished
-    return found
+            metrics[f"vanished:{name}"] = vanished
+    return metrics
 
 
 def _vanished(was: Sequence[object], gone: Sequence[object], old: Mapping[object, Row], name: str) -> int | None:

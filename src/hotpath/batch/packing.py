@@ -29,7 +29,7 @@ class Packed(Mapping[str, int]):
 
 
 class Packer:
-    """Packs item after item; where each name stands is kept once for all that have the same names."""
+    """Packs item after item; the positions of names are kept once for all items with the same names."""
 
     def __init__(self) -> None:
         self._columns: dict[tuple[str, ...], dict[str, int]] = {}

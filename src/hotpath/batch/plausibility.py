@@ -1,18 +1,18 @@
 """Is what a batch has built plausible beside what was accepted in the last thirty days?
 
-Numbers in, findings out. The run that is judged is never part of what it is compared with: inside a sample of ten a
-single value cannot be three standard deviations away from the mean, however wrong it is.
+Numbers in, deviations out. The checked run is never part of the sample that it is compared with: inside a sample of ten
+a single value cannot be three standard deviations away from the mean, however wrong it is.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 
 from hotpath.batch.forecast import DAY, Expectation, Point, binomial_tail, expect_count, expect_share, weekday
-from hotpath.errors import DeclarationError
+from hotpath.batch.rules import Rules
 
 Metrics = Mapping[str, int]
 
@@ -20,57 +20,9 @@ Metrics = Mapping[str, int]
 PPM = 1_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """The numbers of the comparison, each with its reason. Raises ``DeclarationError`` where one cannot be right."""
-
-    # A count may fall by this part of what is expected. A sector of eleven is 9 %; a market's daily churn is below 1 %.
-    share: float = 0.05
-    # … or by so many robust standard deviations: 3 is 1 night in 740 for one number, and grows with how many are asked.
-    sigmas: float = 3.0
-    # … or by so many rows, but never more than a third: 10 rows that become 8 are no incident, 3 that become 1 are.
-    floor_rows: float = 3.0
-    # A size may fall by more: shorter text is no lost row.
-    bytes_share: float = 0.20
-    # Shares of all rows by which each may rise. A join that is off by one changes about 90 % of a text column and four
-    # fifths of a numeric one; a wild night on a market moves few prices by half.
-    nulls_share: float = 0.05
-    jumped_share: float = 0.20
-    changed_share: float = 0.30
-    removed_share: float = 0.05
-    repeated_share: float = 0.01
-    common_share: float = 0.30
-    # Pages with the bytes of the night before, as a share of all pages.
-    unchanged_share: float = 0.60
-    # Pages of a site that never loses any may not lose one; but one of two hundred holds no others back.
-    gone_share: float = 0.005
-    # How much older the source may be than it ever was on such a weekday. A night without news adds 24 h; a rebuild in
-    # the afternoon must not look like one.
-    late_seconds: int = 18 * 3600
-    # A month: four of each weekday, and what was normal before is forgotten soon enough.
-    window_days: int = 30
-    # Two runs have no habit. From fourteen on a median is steady, and every weekday was there twice.
-    cold_runs: int = 3
-    robust_runs: int = 14
-    weekday_runs: int = 4
-
-    def __post_init__(self) -> None:
-        for name in (one.name for one in fields(self)):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
-                raise DeclarationError(f"{name}={value!r}: write a number that is not negative")
-            if name.endswith("share") and value > 1:
-                raise DeclarationError(f"{name}={value!r}: write a share from 0 to 1, 0.05 for 5 %")
-        if not 1 <= self.cold_runs <= self.robust_runs or self.weekday_runs < 1 or self.window_days < 1:
-            raise DeclarationError(
-                f"cold_runs={self.cold_runs}, robust_runs={self.robust_runs}, weekday_runs={self.weekday_runs},"
-                f" window_days={self.window_days}: write 1 ≤ cold_runs ≤ robust_runs, the others at least 1"
-            )
-
-
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One number that is not as it was, of the item or route ``subject``. Only one that ``fails`` stops a run."""
+class Deviation:
+    """A number of the item or route ``subject`` that is not as it was. Only a deviation that ``fails`` stops a run."""
 
     subject: str
     rule: str
@@ -86,8 +38,8 @@ class Finding:
 class Run:
     """The metrics of one run by subject. ``at`` is seconds since the epoch.
 
-    ``kept`` are subjects that are there but were not made in this run; ``None`` says that it is not known which, and
-    then none is said to be gone.
+    ``kept`` are subjects that are there but were not made in this run; ``None`` says that they are not known, and then
+    no subject counts as gone.
     """
 
     at: int
@@ -98,17 +50,17 @@ class Run:
         return subject in self.subjects or (self.kept is not None and subject in self.kept)
 
 
-def judge(candidate: Run, history: Sequence[Run], rules: Rules | None = None) -> Iterator[Finding]:
+def deviations(candidate: Run, history: Sequence[Run], rules: Rules | None = None) -> Iterator[Deviation]:
     """Everything that is wrong with ``candidate`` beside ``history``, the accepted runs in any order.
 
-    One after the other, since they may be more than memory has room for: a column that is lost in each of many items.
+    An iterator, since there may be more of them than fit into memory: a column that is lost in each of many items.
     """
     rules = rules or Rules()
     accepted = window(candidate.at, history, rules)
-    yield from judge_gone(candidate, accepted, rules)
+    yield from missing(candidate, accepted, rules)
     for subject, metrics in candidate.subjects.items():
         past = [(run.at, run.subjects[subject]) for run in accepted if subject in run.subjects]
-        yield from judge_subject(subject, candidate.at, metrics, past, rules, asked=len(candidate.subjects))
+        yield from deviations_of(subject, candidate.at, metrics, past, rules, asked=len(candidate.subjects))
 
 
 def window(at: int, history: Sequence[Run], rules: Rules) -> list[Run]:
@@ -118,7 +70,7 @@ def window(at: int, history: Sequence[Run], rules: Rules) -> list[Run]:
     )
 
 
-def judge_gone(candidate: Run, accepted: Sequence[Run], rules: Rules) -> list[Finding]:
+def missing(candidate: Run, accepted: Sequence[Run], rules: Rules) -> list[Deviation]:
     """Subjects of the last accepted run that are no more; ``accepted`` has the oldest first.
 
     Where pages never go, one that does fails. Where they come and go, as with one a stock, twice the usual may.
@@ -132,19 +84,19 @@ def judge_gone(candidate: Run, accepted: Sequence[Run], rules: Rules) -> list[Fi
     allowed = max(2 * usual, rules.gone_share * len(accepted[-1].subjects))
     fails = len(gone) > allowed
     expected = f"at most {allowed:,.0f} gone" if fails else "to be there as in the last accepted run"
-    return [Finding(subject, "it is gone", expected, f"{len(gone):,} gone", fails) for subject in gone]
+    return [Deviation(subject, "it is gone", expected, f"{len(gone):,} gone", fails) for subject in gone]
 
 
 def _gone(before: Run, after: Run) -> int:
     return sum(not after.has(subject) for subject in before.subjects) if after.kept is not None else 0
 
 
-def judge_subject(
+def deviations_of(
     subject: str, at: int, metrics: Metrics, past: Sequence[tuple[int, Metrics]], rules: Rules, *, asked: int = 1
-) -> list[Finding]:
+) -> list[Deviation]:
     """One item or route beside its own past, the oldest first; it needs nothing of any other.
 
-    ``asked`` is how many subjects are judged in this run: of ten thousand some are unusual every night, and a run fails
+    ``asked`` is how many subjects this run has: of ten thousand some are unusual every night, and a run fails
     with the first of them, so each has to be more unusual.
     """
     if len(past) < rules.cold_runs:
@@ -154,11 +106,11 @@ def judge_subject(
     # A column that is not there has no value in any row.
     gone = {name: PPM for name in past[-1][1] if name.startswith("nulls:") and name not in metrics} if rows else {}
     for name, value in {**metrics, **gone}.items():
-        judge_one = _KINDS.get(name.partition(":")[0])
+        compare = _KINDS.get(name.partition(":")[0])
         points = [(then, float(old[name])) for then, old in past if name in old]
-        if judge_one is None or len(points) < rules.cold_runs:
+        if compare is None or len(points) < rules.cold_runs:
             continue
-        finding = judge_one(_Question(subject, name, at, float(value), points, rows, metrics, past, rules, asked))
+        finding = compare(_Question(subject, name, at, float(value), points, rows, metrics, past, rules, asked))
         if finding is not None:
             findings.append(finding)
     return findings
@@ -194,58 +146,43 @@ class _Question:
         return math.erfc(self.rules.sigmas / math.sqrt(2)) / 2 / max(self.asked, 1)
 
     def usual_count(self) -> Expectation:
-        rules = self.rules
-        return expect_count(
-            self.at,
-            self.points,
-            robust_runs=rules.robust_runs,
-            weekday_runs=rules.weekday_runs,
-            window_days=rules.window_days,
-            share=rules.share,
-        )
+        return expect_count(self.at, self.points, self.rules)
 
     def usual_share(self) -> Expectation:
-        rules = self.rules
-        return expect_share(
-            self.at,
-            self.points,
-            robust_runs=rules.robust_runs,
-            weekday_runs=rules.weekday_runs,
-            window_days=rules.window_days,
-        )
+        return expect_share(self.at, self.points, self.rules)
 
 
-def _count(question: _Question) -> Finding | None:
+def _count(question: _Question) -> Deviation | None:
     """Fewer is a failure, more is worth a look."""
     return _fallen(question, question.rules.share, question.rules.floor_rows)
 
 
-def _size(question: _Question) -> Finding | None:
+def _size(question: _Question) -> Deviation | None:
     return _fallen(question, question.rules.bytes_share, 200.0)
 
 
-def _fallen(question: _Question, share: float, floor: float) -> Finding | None:
+def _fallen(question: _Question, share: float, floor: float) -> Deviation | None:
     usual = question.usual_count()
     floor = min(floor, max(1.0, usual.centre / 3))
     tolerance = max(share * usual.centre, question.sigmas * usual.spread, floor)
     least, most = usual.centre - tolerance, usual.centre + tolerance
     what = f"({usual.centre:,.0f} ± {tolerance:,.0f}, {usual.basis})"
-    found = f"{question.value:,.0f}"
+    actual = f"{question.value:,.0f}"
     if question.value < least:
-        return Finding(question.subject, f"fewer {question.name}", f"at least {least:,.0f} {what}", found, True)
+        return Deviation(question.subject, f"fewer {question.name}", f"at least {least:,.0f} {what}", actual, True)
     if question.value > most + tolerance:
-        return Finding(question.subject, f"more {question.name}", f"at most {most:,.0f} {what}", found, False)
+        return Deviation(question.subject, f"more {question.name}", f"at most {most:,.0f} {what}", actual, False)
     return None
 
 
-def _risen(allowed: Callable[[Rules], float], rule: str) -> Callable[[_Question], Finding | None]:
-    """A judge of shares of the rows that may not rise by more than ``allowed``.
+def _risen(allowed: Callable[[Rules], float], rule: str) -> Callable[[_Question], Deviation | None]:
+    """A comparison of shares of the rows that may not rise by more than ``allowed``.
 
     In a small table chance alone does that: three of twelve rows are a quarter. So it must not be likely either, were
     each row on its own.
     """
 
-    def judge_share(question: _Question) -> Finding | None:
+    def compare_share(question: _Question) -> Deviation | None:
         share = allowed(question.rules) * PPM
         if question.value <= min(value for _, value in question.points) + share:
             return None  # whatever is usual
@@ -259,21 +196,21 @@ def _risen(allowed: Callable[[Rules], float], rule: str) -> Callable[[_Question]
             likely = (max(usual.centre, 0.0) / PPM * rows + 0.25) / (rows + 0.5)
             if binomial_tail(round(question.value * rows / PPM), rows, likely) > question.chance:
                 return None
-        told = rule.format(question.field)
+        described = rule.format(question.field)
         usually = f"at most {most / PPM:.0%} (usually {max(usual.centre, 0) / PPM:.1%}, {usual.basis})"
-        return Finding(question.subject, told, usually, f"{question.value / PPM:.1%}", True)
+        return Deviation(question.subject, described, usually, f"{question.value / PPM:.1%}", True)
 
-    return judge_share
+    return compare_share
 
 
-def _unchanged(question: _Question) -> Finding | None:
+def _unchanged(question: _Question) -> Deviation | None:
     """Pages that used to change and are all as they were; only a warning until weekends are known."""
     rules = question.rules
     usual = question.usual_share()
     most = usual.centre + max(rules.unchanged_share * PPM, question.sigmas * usual.spread)
     if question.value <= most or most >= PPM:
         return None
-    return Finding(
+    return Deviation(
         question.subject,
         "pages are the same bytes as the night before",
         f"at most {most / PPM:.0%} (usually {max(usual.centre, 0) / PPM:.1%}, {usual.basis})",
@@ -282,7 +219,7 @@ def _unchanged(question: _Question) -> Finding | None:
     )
 
 
-def _vanished(question: _Question) -> Finding | None:
+def _vanished(question: _Question) -> Deviation | None:
     """All rows of one sector are gone, where no sector ever went. How likely is that, were each row to go on its own?
 
     A small sector is less than 5 % of a table; that it went as a whole is what gives it away.
@@ -296,7 +233,7 @@ def _vanished(question: _Question) -> Finding | None:
     groups = (before[-1][0] if before else rows) / max(size, 1)
     if groups * min(going, 1.0) ** size > question.chance:
         return None
-    return Finding(
+    return Deviation(
         question.subject,
         f"all rows of one {question.field} are gone",
         f"every {question.field} to be there as in the last accepted run",
@@ -305,7 +242,7 @@ def _vanished(question: _Question) -> Finding | None:
     )
 
 
-def _source(question: _Question) -> Finding | None:
+def _source(question: _Question) -> Deviation | None:
     """The newest source time: it never goes back, and is never older than it was at such a run."""
     rules = question.rules
     ages = [(then, then - newest) for then, newest in question.points]
@@ -314,7 +251,7 @@ def _source(question: _Question) -> Finding | None:
     oldest = max(same) if len(same) >= rules.weekday_runs else max(old for _, old in ages)
     if age <= oldest + rules.late_seconds:
         return None
-    return Finding(
+    return Deviation(
         question.subject,
         "the source is old",
         f"at most {(oldest + rules.late_seconds) / 3600:.0f} h old at the time of the run",
@@ -323,8 +260,8 @@ def _source(question: _Question) -> Finding | None:
     )
 
 
-# By the part of a metric's name before the colon. What is not here is kept and not judged.
-_KINDS: Mapping[str, Callable[[_Question], Finding | None]] = {
+# By the part of a metric's name before the colon. Other metrics are kept and not compared.
+_KINDS: Mapping[str, Callable[[_Question], Deviation | None]] = {
     "items": _count,
     "rows": _count,
     "bytes": _size,
@@ -338,16 +275,3 @@ _KINDS: Mapping[str, Callable[[_Question], Finding | None]] = {
     "unchanged": _unchanged,
     "newest": _source,
 }
-
-__all__ = [
-    "DAY",
-    "PPM",
-    "Finding",
-    "Metrics",
-    "Rules",
-    "Run",
-    "judge",
-    "judge_gone",
-    "judge_subject",
-    "window",
-]

@@ -1,7 +1,7 @@
-"""What each run of the batch found, kept beside the generations: for the baseline, for ``--retry-failed``, for people.
+"""The report of each run, kept beside the generations: for the baseline, for ``--retry-failed``, for people.
 
-One JSON file a run, accepted or not. They are facts for the next run to look at; nothing that is served depends on
-them, so one that cannot be read is passed over.
+One JSON file a run, accepted or not. Nothing that is served depends on them, so a file that cannot be read is passed
+over.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from hotpath.errors import StoreError, UnsafePath
 from hotpath.store.directories import is_made, make
 from hotpath.store.store import Store
 
-# Thirty nights for the baseline, and a month more for a person who asks what changed since. Who builds every hour has
-# the newest of each day too. What was refused is kept apart: a job that fails again and again wears no baseline out.
+# Thirty nights for the baseline, and a month more for a person who asks what changed since. An hourly build
+# keeps the newest run of each day too. Refused runs are counted apart: a job that always fails removes no baseline.
 KEEP_RUNS = 60
 _DAY = 24 * 3600
 _REFUSED = ".refused.json"
@@ -63,7 +63,7 @@ def write_run(store: Store, record: Mapping[str, Any]) -> Path:
 
 
 def _worn_out(paths: list[Path]) -> list[Path]:
-    """Of all runs, the oldest first, those that are not kept."""
+    """The runs that are not kept; ``paths`` has the oldest first."""
     refused = [path for path in paths if path.name.endswith(_REFUSED)]
     accepted = [path for path in paths if not path.name.endswith(_REFUSED)]
     newest_of_a_day = {_order(path)[1] // _DAY: path for path in accepted}

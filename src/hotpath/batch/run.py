@@ -1,4 +1,4 @@
-"""The batch: run what is declared in worker processes, judge the results, publish all of them or nothing."""
+"""The batch: run the declared routes in worker processes, check the results, publish all of them or nothing."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any, Protocol
 from hotpath.batch.item import ItemBuilder
 from hotpath.batch.packing import Packed, Packer
 from hotpath.batch.plausibility import PPM
-from hotpath.batch.pool import Limits, Outcome, run_items
+from hotpath.batch.pool import ItemLimits, Outcome, run_items
 from hotpath.batch.reports import FAILED, PUBLISHED, QUARANTINED, last_run, write_run
-from hotpath.batch.sqlite import one_view, sqlite_snapshot
+from hotpath.batch.sqlite import one_view
 from hotpath.batch.time_limit import time_limit
-from hotpath.batch.verdict import judge_run
+from hotpath.batch.verdict import check_run
 from hotpath.errors import (
     BuildFailed,
     DeclarationError,
@@ -28,7 +28,7 @@ from hotpath.errors import (
     NothingToRetry,
     StoreError,
 )
-from hotpath.options import human_seconds
+from hotpath.options import check_between, human_seconds, to_json
 from hotpath.pages.routes import PlannedItem
 from hotpath.process.signals import uninterrupted
 from hotpath.site import Hotpath
@@ -36,29 +36,29 @@ from hotpath.store.directories import VIEW_PREFIX
 from hotpath.store.manifest import Item
 from hotpath.store.publish import Published, Stage, staging
 
-# A page in twenty may keep yesterday's bytes; more is no longer an accident. One may always.
+# A page in twenty may keep yesterday's bytes; more is no longer an accident. One page always may.
 DEFAULT_MAX_FAILURES = 0.05
 
-# What readers of a generation may want to know; all the other metrics are in the report of the run.
+# Metrics that readers of a generation may want; all others are in the report of the run.
 _IN_THE_MANIFEST = ("rows", "newest")
 
-# All functions of each= together: one that waits for a database for ever would hold the lock of the store as long, and
-# nobody would be told.
+# All functions of each= together: a function that waits for a database for ever would hold the lock of the store,
+# without a word.
 EACH_SECONDS = 300.0
 
-# Of what a failed item printed so much is kept, in the report of the run.
-KEEP_OUTPUT = 2000
+# Characters of a failed item's output kept in the report.
+MAX_OUTPUT_CHARACTERS = 2000
 
-# Of what all failed items say and print so many characters are kept whole: where everything fails, memory, log and disk
-# must not be full of it. After that each is still named, with the beginning of its problem.
-KEEP_TOLD = 1_000_000
-KEEP_BEGINNING = 200
+# Characters of all failed items' problems and output kept in the report: where everything fails, they must not fill
+# memory, log and disk. Above that each item is still named, with the beginning of its problem.
+MAX_REPORT_CHARACTERS = 1_000_000
+MAX_SHORT_CHARACTERS = 200
 
-# What a run took over must not look new for longer than a nightly batch's pages may.
+# Pages that a retry takes over must not look new for longer than those of a nightly batch.
 RETRY_SECONDS = 24 * 3600
 
-# Of the routes that a warning is about.
-TELL_ROUTES = 3
+# Routes that one warning names.
+MAX_NAMED_ROUTES = 3
 
 # Building a page twice to see whether it is the same is not worth more than this.
 TWICE_SECONDS = 5.0
@@ -68,8 +68,8 @@ TWICE_SECONDS = 5.0
 class Done:
     """One item of a run, for a progress bar: ``length`` is its body in bytes, 0 where ``error`` says what went wrong.
 
-    ``carried`` says that the last good bytes stay in its place; ``peak_bytes`` is the worker's memory at most,
-    ``output`` the end of what an item printed that failed.
+    ``carried`` says that the last good bytes stay in its place; ``peak_bytes`` is the most memory of the worker,
+    ``output`` the end of a failed item's output.
     """
 
     key: str
@@ -81,17 +81,7 @@ class Done:
 
 
 class Progress(Protocol):
-    """Told of every item as it is done; for a progress bar, lines in cron, or nothing."""
-
-    def start(self, total: int) -> None: ...
-
-    def done(self, done: Done) -> None: ...
-
-    def finish(self) -> None: ...
-
-
-class Silent:
-    """No progress at all."""
+    """Gets every item as it is done; for a progress bar, lines in cron, or nothing."""
 
     def start(self, total: int) -> None:
         return None
@@ -101,6 +91,10 @@ class Silent:
 
     def finish(self) -> None:
         return None
+
+
+class Silent(Progress):
+    """No progress at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +116,12 @@ class Report:
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
         return {
-            **self.published.as_dict(),
+            **to_json(self.published),
             "seconds": round(self.seconds, 3),
             "peak_bytes": self.peak_bytes,
             "failures": [failure_facts(error, self.carried) for error in self.failures],
             "warnings": list(self.warnings),
-            "report": str(self.path) if self.path else None,
+            "report": to_json(self.path),
         }
 
 
@@ -146,7 +140,7 @@ def build(
     hot: Hotpath,
     progress: Progress | None = None,
     *,
-    limits: Limits | None = None,
+    limits: ItemLimits | None = None,
     max_failures: float = DEFAULT_MAX_FAILURES,
     retry_failed: bool = False,
 ) -> Report:
@@ -161,16 +155,15 @@ def build(
     the results are not like those of the last thirty days (nothing is published then), ``NothingToRetry``,
     ``StoreBusy``, ``StoreError``.
     """
-    if not 0 <= max_failures <= 1:
-        raise DeclarationError(f"max_failures={max_failures!r}: write a share from 0 to 1, 0.05 for one page in twenty")
+    check_between(max_failures, "max_failures", 0, 1, "write a share from 0 to 1, 0.05 for one page in twenty")
     progress = progress or Silent()
     # A function of each= may read a database: it sees the same moment of it as the items.
     planned = None if any(callable(route.each) for route in hot.routes) else hot.plan()
-    last_run(hot.store)  # what could not be judged in the end is not begun
+    last_run(hot.store)  # raises where the run could not be compared in the end
     view = hot.store.root / f"{VIEW_PREFIX}{os.getpid()}"
     with staging(hot.store) as stage, one_view(view):
         only, whole_time = _failed_before(hot) if retry_failed else (None, None)
-        run = _Run(hot, stage, limits or Limits(), progress, whole_time=whole_time)
+        run = _Build(hot, stage, limits or ItemLimits(), progress, whole_time=whole_time)
         run.plan(planned)
         with _finishing(progress):
             run.build(only)
@@ -190,8 +183,8 @@ def nothing_to_retry(hot: Hotpath) -> str | None:
     """Why ``retry_failed`` has nothing to do; ``None`` where it has, and where ``build`` has to say what is wrong."""
     try:
         _failed_before(hot)
-    except NothingToRetry as told:
-        return str(told)
+    except NothingToRetry as reason:
+        return str(reason)
     except (HotpathError, OSError):
         return None
     return None
@@ -223,12 +216,12 @@ def _failed_before(hot: Hotpath) -> tuple[set[str], int]:
 
 
 @dataclass(slots=True)
-class _Run:
+class _Build:
     """One run on its way from the plan to the report."""
 
     hot: Hotpath
     stage: Stage
-    limits: Limits
+    limits: ItemLimits
     progress: Progress
     planned: Sequence[PlannedItem] = ()
     started: float = field(default_factory=time.monotonic)
@@ -238,7 +231,7 @@ class _Run:
     facts: dict[str, Packed] = field(default_factory=dict)
     packed: Packer = field(default_factory=Packer)
     outputs: dict[str, str] = field(default_factory=dict)
-    told: int = 0
+    report_characters: int = 0
     whole_time: int | None = None
     peak_bytes: int = 0
 
@@ -298,7 +291,7 @@ class _Run:
                 made = {"bytes": length, "ms": int(outcome.seconds * 1e3), "same": int(digest is None)}
                 self.facts[item.key] = self.packed({**made, **metrics})
         if error is not None:
-            error = self._keep_failure(item.key, error, outcome.output[-KEEP_OUTPUT:])
+            error = self._keep_failure(item.key, error, outcome.output[-MAX_OUTPUT_CHARACTERS:])
             kept_item = self.stage.carry(item.key, item.file, item.route.policy)
             carried = kept_item is not None
             if kept_item is not None:
@@ -309,10 +302,12 @@ class _Run:
         return digest
 
     def _keep_failure(self, key: str, error: ItemError, output: str) -> ItemError:
-        if self.told > KEEP_TOLD:
-            problem, where, path = (text and text[:KEEP_BEGINNING] for text in (error.problem, error.where, error.path))
+        if self.report_characters > MAX_REPORT_CHARACTERS:
+            problem, where, path = (
+                text and text[:MAX_SHORT_CHARACTERS] for text in (error.problem, error.where, error.path)
+            )
             error, output = ItemError(problem or "", key=key, where=where, path=path), ""
-        self.told += len(error.problem) + len(output)
+        self.report_characters += len(error.problem) + len(output)
         self.failures.append(error)
         if output:
             self.outputs[key] = output
@@ -322,7 +317,7 @@ class _Run:
         self.facts[item.key] = self.packed({"bytes": item.identity.length, **(item.metrics or {}), "carried": 1})
 
     def _build_twice(self, builder: ItemBuilder, changed: Mapping[str, tuple[PlannedItem, bytes]]) -> None:
-        """A page that is other bytes each time is never a 304 for anybody: say so, with one item of each route."""
+        """Warn of pages whose bytes differ each time, which are never a 304; one item of each route is enough."""
         items = {item.key: digest for item, digest in changed.values()}
         for again in run_items([item for item, _ in changed.values()], builder, self.limits):
             if again.built is not None and hashlib.sha256(again.built.body).digest() != items[again.item.key]:
@@ -333,14 +328,14 @@ class _Run:
                 )
 
     def publish(self, max_failures: float) -> Report:
-        """Judge what there is, then publish it."""
+        """Check the results, then publish them."""
         record = self._record()
         reason = self._too_many(max_failures)
         if reason:
             self._keep({**record, "outcome": FAILED, "reason": reason})
             raise BuildFailed(self.failures, len(self.planned), reason)
         self.warnings += self._no_longer_declared()
-        verdict = judge_run(self.hot.store, record)
+        verdict = check_run(self.hot.store, record)
         self.warnings += verdict.warnings
         record["findings"] = verdict.findings
         with uninterrupted():  # what is published is in the history too
@@ -349,7 +344,7 @@ class _Run:
             except Implausible as error:
                 self._keep({**record, "sequence": error.sequence, "outcome": QUARANTINED})
                 raise
-            path = self._keep({**record, "sequence": published.sequence, "outcome": PUBLISHED})
+            path = self._keep({**record, "sequence": published.generation, "outcome": PUBLISHED})
         return Report(
             published,
             tuple(self.failures),
@@ -361,12 +356,12 @@ class _Run:
         )
 
     def _no_longer_declared(self) -> list[str]:
-        """Who takes a route out of the code means it; two ``Hotpath`` objects with one store is a mistake."""
+        """A warning: routes may be removed on purpose, but two ``Hotpath`` objects with one store are a mistake."""
         previous, declared = self.stage.previous, {route.path.text for route in self.hot.routes}
         gone = sorted({policy.route for policy in previous.head.policies} - declared) if previous else []
         if not gone:
             return []
-        named = ", ".join(map(repr, gone[:TELL_ROUTES])) + " …" * (len(gone) > TELL_ROUTES)
+        named = ", ".join(map(repr, gone[:MAX_NAMED_ROUTES])) + " …" * (len(gone) > MAX_NAMED_ROUTES)
         warning = (
             f"{named}: built last time and declared no more, so the app answers; where that is not meant, is there"
             " another Hotpath object with this store? each needs a store of its own"
@@ -391,7 +386,7 @@ class _Run:
         return None
 
     def _record(self) -> dict[str, Any]:
-        """The run as it is kept: see ``runs``."""
+        """The report of the run: see ``reports``."""
         routes: dict[str, dict[str, int]] = {}
         for item in self.planned:
             counts = routes.setdefault(item.route.path.text, dict.fromkeys(("items", "rows", "bytes", "ms", "same"), 0))
@@ -420,12 +415,9 @@ class _Run:
         }
 
     def _keep(self, record: dict[str, Any]) -> Path | None:
-        """Write the run down; that this did not work is a warning, since what is served does not depend on it."""
+        """Write the report; a failure is a warning, since what is served does not depend on it."""
         try:
             return write_run(self.hot.store, record)
         except (OSError, StoreError) as error:
             self.warnings.append(f"the report of this run could not be kept: {error}")
             return None
-
-
-__all__ = ["DEFAULT_MAX_FAILURES", "Done", "Progress", "Report", "Silent", "build", "failure_facts", "sqlite_snapshot"]

@@ -25,7 +25,7 @@ from hotpath.options import human_bytes
 # A commit that is under way is over long before; a lock that lasts longer is meant to (locking_mode=EXCLUSIVE).
 LOCK_SECONDS = 30.0
 
-# Whoever else writes on that file system must still be able to when the copy is made.
+# Left free on the file system of the copy, for others that write there.
 RESERVE_BYTES = 16 * 1024 * 1024
 
 # Connections kept open for the next item of one database and process. One is enough unless a function uses threads.
@@ -97,7 +97,7 @@ def one_view(directory: Path) -> Iterator[None]:
     view = _View(directory.absolute())  # an item may change the working directory
     _views.append(view)
     try:
-        for snapshot in sorted(_declared, key=lambda one: one.path):
+        for snapshot in sorted(_declared, key=lambda snapshot: snapshot.path):
             with contextlib.suppress(UnreadableDatabase):
                 view.copy_of(snapshot.path)
         yield

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise ``TimeoutError`` in the block once it has taken so many seconds.
+    """Raise ``TimeoutError`` in the block once it has taken ``seconds``.
 
     Code that does not come back from a library written in C gets it afterwards. There is no limit outside the main
     thread, which alone gets signals, nor where an alarm of somebody else's is set or there is none (Windows).

@@ -2,47 +2,47 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import orjson
-
+from hotpath.batch.forecast import DAY
 from hotpath.batch.packing import Packer
-from hotpath.batch.plausibility import DAY, Finding, Metrics, Rules, Run, judge
+from hotpath.batch.plausibility import Deviation, Metrics, Run, deviations
 from hotpath.batch.reports import PUBLISHED, QUARANTINED, newest_runs
+from hotpath.batch.rules import Rules
 from hotpath.errors import IsolatedFailure, StoreError
 from hotpath.pages.keys import Template, matches_path, parse_path_template
 from hotpath.process.fork import run_isolated
+from hotpath.store.history import read_history
 from hotpath.store.store import Store
 
 # Comparing ten thousand items with thirty nights takes seconds. With more items only the newest runs are compared item
 # by item, and their routes with all.
 MAX_ITEMS_WITH_HISTORY = 10_000
 
-# Of failures, and of warnings, so many are kept: nobody reads more, and a column that is lost in each of ten thousand
-# items is a hundred thousand.
+# Failures kept, and as many warnings: nobody reads more, and a column that is lost in each of ten thousand items is a
+# hundred thousand.
 MAX_FINDINGS = 500
 
-JUDGE_SECONDS = 300.0
-JUDGE_MEMORY_BYTES = 1024 * 1024 * 1024
+COMPARISON_SECONDS = 300.0
+COMPARISON_MEMORY_BYTES = 1024 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``problems`` keep a run from being published, ``warnings`` are told; ``findings`` are both, as JSON has them."""
+    """``problems`` keep a run from being published, ``warnings`` do not; ``findings`` are both, as JSON has them."""
 
     problems: Sequence[str] = ()
     warnings: Sequence[str] = ()
     findings: Sequence[Mapping[str, Any]] = ()
 
 
-def judge_run(store: Store, record: Mapping[str, Any], rules: Rules | None = None) -> Verdict:
-    """Compare a run, as ``runs`` has it, with the accepted ones, in a process of its own.
+def check_run(store: Store, record: Mapping[str, Any], rules: Rules | None = None) -> Verdict:
+    """Compare a run, as ``reports`` has it, with the accepted runs, in a process of its own.
 
-    A comparison that cannot be made is a problem too: what was not looked at is not plausible.
+    A comparison that fails is a problem too: an unchecked run is not plausible.
     """
     rules = rules or Rules()
 
@@ -51,7 +51,7 @@ def judge_run(store: Store, record: Mapping[str, Any], rules: Rules | None = Non
         warnings: list[dict[str, Any]] = []
         counts = Counter[bool]()
         routes = {_subject(route) for route in record["routes"]}
-        for finding in judge(_run_of(record), accepted_runs(store, record["time"], rules), rules):
+        for finding in deviations(_run_of(record), accepted_runs(store, record["time"], rules), rules):
             kept = failures if finding.fails else warnings
             counts[finding.fails] += 1
             if len(kept) < MAX_FINDINGS or finding.subject in routes:
@@ -59,21 +59,21 @@ def judge_run(store: Store, record: Mapping[str, Any], rules: Rules | None = Non
         return [(failures, counts[True]), (warnings, counts[False])]
 
     try:
-        found = run_isolated(compare, timeout_seconds=JUDGE_SECONDS, memory_bytes=JUDGE_MEMORY_BYTES)
+        kept_of_each = run_isolated(compare, timeout_seconds=COMPARISON_SECONDS, memory_bytes=COMPARISON_MEMORY_BYTES)
     except IsolatedFailure as failure:
         return Verdict(problems=[f"the comparison with earlier runs {failure}"])
-    problems, warnings = (_told(kept, count) for kept, count in found)
-    return Verdict(problems, warnings, [facts for kept, _ in found for facts in kept])
+    problems, warnings = (_texts(kept, count) for kept, count in kept_of_each)
+    return Verdict(problems, warnings, [facts for kept, _ in kept_of_each for facts in kept])
 
 
-def _told(kept: Sequence[Mapping[str, Any]], count: int) -> list[str]:
+def _texts(kept: Sequence[Mapping[str, Any]], count: int) -> list[str]:
     more = [f"and {count - len(kept):,} more like these"] if count > len(kept) else []
-    return [str(Finding(**facts)) for facts in kept] + more
+    return [str(Deviation(**facts)) for facts in kept] + more
 
 
 def accepted_runs(store: Store, at: int, rules: Rules) -> list[Run]:
-    """What a run at ``at`` is compared with, the newest first: published, not rolled back from, not older than the
-    window, and nothing from before the last approval."""
+    """The runs that a run at ``at`` is compared with, the newest first: published, not rolled back from, not older than
+    the window, none from before the last approval."""
     bad, approved = store.bad(), _approved(store)
     runs: list[Run] = []
     packed = Packer()
@@ -109,9 +109,9 @@ def _subject(route: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What a run did not make and has not lost: what it carried forward, and pages whose route is declared no more.
+    """Pages that a run did not make and has not lost: those carried forward, and those whose route is declared no more.
 
-    Who takes a route out of the code means it; who has a page less of a route that is there may have lost it.
+    A route is removed from the code on purpose; a page that a declared route no longer has may be lost.
     """
 
     carried: frozenset[str]
@@ -123,11 +123,7 @@ class _Kept:
 
 
 def _approved(store: Store) -> set[int]:
-    approved: set[int] = set()
-    with contextlib.suppress(OSError, StoreError):
-        for line in store.disk.read(store.history_path).splitlines():
-            with contextlib.suppress(ValueError):
-                event = orjson.loads(line)
-                if isinstance(event, dict) and event.get("event") == "approve":
-                    approved.add(int(event["sequence"]))
-    return approved
+    try:
+        return {event["sequence"] for event in read_history(store) if event.get("event") == "approve"}
+    except (OSError, StoreError):
+        return set()

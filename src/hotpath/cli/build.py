@@ -76,7 +76,7 @@ def _say_night(night: Night, root: Path, quiet: bool, as_json: bool) -> None:
         if not quiet:
             _say_published(report.published, root, f" in {report.seconds:.1f} s")
     except OSError as error:  # the exit code 1 would say that nothing was published
-        warn([f"generation {report.published.sequence} is published, but stdout does not take it: {error.strerror}"])
+        warn([f"generation {report.published.generation} is published, but stdout does not take it: {error.strerror}"])
     warn(report.warnings)
     if report.failures:
         warn(
@@ -109,7 +109,7 @@ def import_(store: Path, directory: Path, prefix: str, strip_suffix: str, valida
 def _say_published(published: Published, root: Path, duration: str) -> None:
     unchanged = f", {published.unchanged} unchanged" if published.unchanged else ""
     say(
-        f"published generation {published.sequence} to {root}: {published.items} items{unchanged},"
+        f"published generation {published.generation} to {root}: {published.items} items{unchanged},"
         f" {human_bytes(published.bytes)}{duration}"
     )
     warn(published.warnings)

@@ -19,7 +19,7 @@ from hotpath.cli.look import audit, check, explain, status
 from hotpath.cli.output import print_error
 from hotpath.cli.repair import approve, pin, prune, recover, rollback, unpin, verify
 from hotpath.cli.run import alert, demo, warm
-from hotpath.process.signals import exit_code_of, interruptible, told_of
+from hotpath.process.signals import describe, exit_code_of, interruptible
 
 SECTIONS = {
     "Run": (demo, warm),
@@ -48,7 +48,7 @@ class _Group(click.Group):
             raise SystemExit(error.exit_code) from None
         except KeyboardInterrupt as interrupt:
             with suppress(OSError):  # of a terminal that was closed
-                click.echo(f"hotpath: {told_of(interrupt)}; 'hotpath status' says what is served", err=True)
+                click.echo(f"hotpath: {describe(interrupt)}; 'hotpath status' says what is served", err=True)
             raise SystemExit(exit_code_of(interrupt)) from None
         except OSError as error:
             place = f"{error.filename}: " if error.filename is not None else ""

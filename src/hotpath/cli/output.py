@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hotpath.batch.pool import Limits
+from hotpath.batch.pool import ItemLimits
 from hotpath.batch.run import DEFAULT_MAX_FAILURES, failure_facts
 from hotpath.errors import BuildFailed, DeclarationError, HotpathError, Implausible, PublicAnswerWrong
 from hotpath.ops.alerts.alerts import Alerts
 from hotpath.ops.alerts.environment import alerts_from_environment
-from hotpath.options import parse_bytes, parse_seconds
+from hotpath.options import parse_bytes, parse_seconds, to_json
 
 # In the context that all commands share: whether --json was given, and whether an object was printed.
 _WANTED, _PRINTED = "hotpath.json.wanted", "hotpath.json.printed"
@@ -63,9 +62,9 @@ def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def limits_of(memory: str, timeout: str, workers: int) -> Limits:
+def limits_of(memory: str, timeout: str, workers: int) -> ItemLimits:
     """What these options say. Raises ``DeclarationError``."""
-    return Limits(
+    return ItemLimits(
         memory_bytes=parse_bytes(memory, "--memory"),
         timeout_seconds=parse_seconds(timeout, "--timeout"),
         workers=workers,
@@ -113,7 +112,7 @@ def print_json(value: object) -> None:
 
 
 def _plain(value: Any) -> object:
-    return value.as_dict() if hasattr(value, "as_dict") else asdict(value)
+    return value.as_dict() if hasattr(value, "as_dict") else to_json(value)
 
 
 def print_error(context: click.Context, error: HotpathError) -> None:

@@ -17,9 +17,10 @@ from hotpath.ops.purge.environment import purgers_from_environment
 from hotpath.ops.recovery import recover as recovery
 from hotpath.ops.recovery.incident import RecoveryOptions
 from hotpath.ops.recovery.journal import BEGIN, DOING, END, Entry
-from hotpath.store import repair as store_repair
+from hotpath.store import verify as store_verify
 from hotpath.store.prune import prune as prune_store
 from hotpath.store.quarantine import approve as approve_generation
+from hotpath.store.repair import repair as repair_store
 
 
 @click.command(epilog="Example: hotpath recover myapp:hot --rollback --base-url https://example.org")
@@ -100,12 +101,12 @@ def _say_step(entry: Entry, store: str) -> None:
 def verify(target: str, repair: bool, as_json: bool) -> None:
     """Read every file and name those that are damaged."""
     store = load_store(target)
-    report = store_repair.repair(store) if repair else store_repair.verify(store)
+    report = repair_store(store) if repair else store_verify.verify(store)
     if report.is_sound and not report.generations:
         raise NothingPublished(
             "nothing is published here, so nothing was read", path=store.root, fix="run 'hotpath build TARGET' first"
         )
-    show(report, store_repair.lines(report), as_json)
+    show(report, store_verify.lines(report), as_json)
     if report.is_sound:
         return
     if not as_json:

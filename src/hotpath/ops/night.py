@@ -52,7 +52,7 @@ def run_night(
         report = build()
         checked = check(hot, check_url, options) if check_url is not None else None
         if checked is not None and not checked.is_right:
-            _go_back(hot, report.published.sequence, checked)
+            _go_back(hot, report.published.generation, checked)
         serving = hot.store.chosen_sequence()
     # A machine without memory raises what is not ours, a supervisor sends SIGTERM: people have to hear of that too.
     except (Exception, KeyboardInterrupt) as error:
@@ -66,7 +66,7 @@ def run_night(
 def _alert_of_what_was_published(hot: Hotpath, report: Report, serving: int, alerts: Alerts) -> list[str]:
     """Alerts of a pin that holds it back and of failed items, or that these are resolved. Returns warnings."""
     warnings: list[str] = []
-    published = report.published.sequence
+    published = report.published.generation
     summary = f"generation {published} is published: {report.published.items} items"
     if serving == published:
         warnings += alerts.resolved(hot.store, "pin", summary)

@@ -41,20 +41,20 @@ def is_compressible(media_type: str) -> bool:
 def available() -> tuple[Coding, ...]:
     """The codings this installation can make."""
     # mtime=0: the same bytes in give the same bytes out, every night (RFC 1952 §2.3.1 allows 0 for "no time stamp").
-    found = [Coding("gzip", lambda data: gzip.compress(data, GZIP_LEVEL, mtime=0), gzip.decompress)]
+    codings = [Coding("gzip", lambda data: gzip.compress(data, GZIP_LEVEL, mtime=0), gzip.decompress)]
     brotli = _optional("brotli")
     if brotli is not None:
-        found.append(Coding("br", lambda data: brotli.compress(data, quality=BROTLI_QUALITY), brotli.decompress))
+        codings.append(Coding("br", lambda data: brotli.compress(data, quality=BROTLI_QUALITY), brotli.decompress))
     zstandard = _optional("zstandard")
     if zstandard is not None:
-        found.append(
+        codings.append(
             Coding(
                 "zstd",
                 lambda data: zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_content_size=True).compress(data),
                 lambda data: zstandard.ZstdDecompressor().decompress(data),
             )
         )
-    return tuple(found)
+    return tuple(codings)
 
 
 def encode_all(data: bytes, media_type: str, codings: tuple[Coding, ...]) -> Mapping[str, bytes]:

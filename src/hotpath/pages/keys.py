@@ -120,10 +120,10 @@ def parameter_text(value: object) -> str:
         raise ValueError("the value is empty; leave the item out or give the page a route of its own")
     if text in (".", ".."):
         raise ValueError(f"{text!r} is a dot segment and would leave the directory; give another name")
-    found = _UNSAFE_IN_VALUE.search(text)
-    if found:
+    unsafe = _UNSAFE_IN_VALUE.search(text)
+    if unsafe:
         raise ValueError(
-            f"{text!r} holds {found.group()!r}: a parameter is one path segment and one file name;"
+            f"{text!r} holds {unsafe.group()!r}: a parameter is one path segment and one file name;"
             " replace the character (a slug) or split the route into more segments"
         )
     size = len(text.encode())
@@ -167,8 +167,8 @@ class Template:
 
     def match(self, text: str) -> dict[str, str] | None:
         """The values that would render to ``text``, or ``None``."""
-        found = self._pattern.fullmatch(text)
-        return found.groupdict() if found else None
+        match = self._pattern.fullmatch(text)
+        return match.groupdict() if match else None
 
 
 def parse_path_template(text: str) -> Template:
@@ -205,10 +205,10 @@ def make_key(path: Template, query: Iterable[str], values: Mapping[str, str], *,
     encoded = text if _CANONICAL.fullmatch(text) else quote(text, safe="/" + _SEGMENT_SAFE)
     canonical = encoded
     if fold_case or encoded is not text:
-        found = canonical_path(encoded.encode("ascii"), fold_case=fold_case)
-        if found is None:  # two fields side by side can make a dot segment that neither is alone
+        folded = canonical_path(encoded.encode("ascii"), fold_case=fold_case)
+        if folded is None:  # two fields side by side can make a dot segment that neither is alone
             raise DeclarationError(f"{path.text!r} with {dict(values)} gives {encoded!r}, which no client may send")
-        canonical = found.decode("ascii")
+        canonical = folded.decode("ascii")
     encoded_query = _encode_query((name, values[name].encode()) for name in query if name in values).decode("ascii")
     return f"{canonical}?{encoded_query}" if encoded_query else canonical
 

@@ -162,13 +162,13 @@ def _require_batch_can_fill(route: Route, parameter: inspect.Parameter, given: t
     if parameter.name in given:
         return
     default, annotation = parameter.default, str(parameter.annotation)
-    told = type(default).__name__ if type(default).__module__.startswith("fastapi.") else ""
+    source = type(default).__name__ if type(default).__module__.startswith("fastapi.") else ""
     if default is inspect.Parameter.empty:
-        told = next((word for word in _OF_A_REQUEST if re.search(rf"\b{word}\b", annotation)), "")
-    if told:
+        source = next((word for word in _OF_A_REQUEST if re.search(rf"\b{word}\b", annotation)), "")
+    if source:
         raise DeclarationError(
-            f"{parameter.name} ({told}) is filled in for a request, and a batch has none; move the body into a function"
-            f" that takes ({', '.join(given)}), declare that as the hot route, and call it from the endpoint",
+            f"{parameter.name} ({source}) is filled in for a request, and a batch has none; move the body into a"
+            f" function that takes ({', '.join(given)}), declare that as the hot route, and call it from the endpoint",
             where=route.where,
         )
 

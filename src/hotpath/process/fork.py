@@ -31,7 +31,7 @@ from hotpath.process.signals import NUMBERS
 LOCK_DESCRIPTORS: set[int] = set()
 
 
-# So much of what a child sends back is read: an answer that has no end must not fill the parent either.
+# Bytes of a child's answer that are read: an answer without an end must not fill the parent.
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 # prctl(2), found before any fork: the dynamic loader's lock may be held by another thread then.
@@ -146,7 +146,7 @@ def _answer(function: Callable[[], Any], writing: int, memory_bytes: int) -> Non
     except MemoryError:
         answer = out_of_memory
     except BaseException as error:
-        answer = _encode({"problem": _told(error)})
+        answer = _encode({"problem": _describe(error)})
     view = memoryview(answer)
     while view:
         view = view[os.write(writing, view) :]
@@ -157,7 +157,7 @@ def _encode(answer: object) -> bytes:
     return json.dumps(answer).encode("ascii")
 
 
-def _told(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     return f"raised {type(error).__name__}: {error}{where}"
@@ -220,7 +220,7 @@ def _is_childless(process: int) -> bool:
     """Whether the kernel says so, proc(5): a look at one process, where psutil looks at all that there are."""
     lists = [*Path(f"/proc/{process}/task").glob("*/children")]
     try:
-        return bool(lists) and not any(one.read_bytes() for one in lists)
+        return bool(lists) and not any(children.read_bytes() for children in lists)
     except OSError:
         return False  # a thread that has just ended
 

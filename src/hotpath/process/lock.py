@@ -1,7 +1,7 @@
 """flock(2) that does not wait for ever.
 
-Locks between workers are held for microseconds. Who has one for longer was stopped in the middle (SIGSTOP, a debugger),
-and must not stop those who wait for it too.
+Locks between workers are held for microseconds. A process that holds one for longer was stopped in the middle (SIGSTOP,
+a debugger), and must not stop the processes that wait for it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ LOCK_SECONDS = 1.0
 _LOOK_SECONDS = 0.002
 
 
-def lock(descriptor: int, seconds: float = LOCK_SECONDS) -> None:
-    """Have the lock of an open file; it ends with ``unlock`` or the descriptor. Raises ``OSError``, also for one that
-    cannot be had within ``seconds``.
+def lock(descriptor: int, *, within_seconds: float | None = None) -> None:
+    """Take the lock of an open file; it ends with ``unlock`` or the descriptor.
+
+    Raises ``TimeoutError`` where another process has it for longer than ``within_seconds`` (``LOCK_SECONDS`` where that
+    is not given), or another ``OSError``.
     """
-    until = monotonic() + seconds
+    until = monotonic() + (LOCK_SECONDS if within_seconds is None else within_seconds)
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if monotonic() >= until:
-                raise TimeoutError(errno.ETIMEDOUT, "somebody else has had the lock for too long") from None
+                raise TimeoutError(errno.ETIMEDOUT, "another process has had the lock for too long") from None
             sleep(_LOOK_SECONDS)
         else:
             return

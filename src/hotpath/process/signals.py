@@ -46,23 +46,23 @@ def interruptible() -> Iterator[None]:
         return
 
     def leave(number: int, _frame: FrameType | None) -> None:
-        for one in before:
-            if one != signal.SIGINT:
-                signal.signal(one, signal.SIG_IGN)
+        for other in before:
+            if other != signal.SIGINT:
+                signal.signal(other, signal.SIG_IGN)
         if _waiting.depth:
             _waiting.number = number
         else:
             raise Interrupted(number)
 
-    found = {one: signal.getsignal(one) for one in NUMBERS}
-    before = {one: handler for one, handler in found.items() if handler not in (signal.SIG_IGN, None)}
-    for one in before:
-        signal.signal(one, leave)
+    handlers = {name: signal.getsignal(name) for name in NUMBERS}
+    before = {name: handler for name, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+    for name in before:
+        signal.signal(name, leave)
     try:
         yield
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -93,6 +93,6 @@ def exit_code_of(interrupt: KeyboardInterrupt) -> int:
     return interrupt.exit_code if isinstance(interrupt, Interrupted) else INTERRUPTED
 
 
-def told_of(interrupt: KeyboardInterrupt) -> str:
-    """The same for people."""
+def describe(interrupt: KeyboardInterrupt) -> str:
+    """What a person reads of it."""
     return str(interrupt) or "interrupted"

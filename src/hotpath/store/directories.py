@@ -1,4 +1,4 @@
-"""The ground a store stands on: directories that last and that others can read, one file system, no litter."""
+"""The directories of a store: durable, readable by others, on one file system, without litter."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from hotpath.store.disk import UNFINISHED, Disk
 # Copies of databases that a batch reads, gone with it.
 VIEW_PREFIX = ".view-"
 
-# What a writer that was killed leaves in the root, by its whole name: a directory may hold other things beside a store.
+# Names that a killed writer leaves in the root, as a whole: a directory may hold other things beside a store.
 _LITTER = re.compile(r"\.(stage-\d+|trash-\d+|view-\d+|new-(CURRENT|PIN|BAD|current|repaired))")
 
 _OTHERS_MAY_ENTER = 0o011
 
 
 def prepare(disk: Disk, root: Path, *, new: bool) -> None:
-    """See that a store can be written, and make its directories where ``new`` says that it may be the first time.
+    """Check that a store can be written; with ``new``, make its directories where they are missing.
 
     Raises ``OSError``, or ``StoreError`` where there is no store or something else stands in its place.
     """
@@ -65,10 +65,9 @@ def is_store(root: Path) -> bool:
 
 
 def make(disk: Disk, path: Path) -> None:
-    """A directory that lasts, or the rest of making one, where a writer was killed at it.
+    """Make a durable directory, or finish one that a killed writer has begun.
 
-    It is finished only when its name is durable. The next writer takes one for made that has no mark any more, and
-    does not sync it again.
+    It keeps its mark until its name is durable: the next writer does not sync a directory without one.
     """
     try:
         disk.begin_directory(path)
@@ -83,12 +82,12 @@ def make(disk: Disk, path: Path) -> None:
 def is_made(path: Path) -> bool:
     """Whether something is there that is not a directory of ours as ``Disk.begin_directory`` leaves it."""
     try:
-        found = path.stat()
+        state = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return False
-    is_marked = stat.S_ISDIR(found.st_mode) and found.st_mode & UNFINISHED and not found.st_mode & 0o022
+    is_marked = stat.S_ISDIR(state.st_mode) and state.st_mode & UNFINISHED and not state.st_mode & 0o022
     # Nothing is put into it before it is finished: with something in it the mark is not ours.
-    return not (is_marked and found.st_uid == os.geteuid() and not any(path.iterdir()))
+    return not (is_marked and state.st_uid == os.geteuid() and not any(path.iterdir()))
 
 
 def remove_litter(disk: Disk, root: Path) -> None:
@@ -104,9 +103,9 @@ def remove_litter(disk: Disk, root: Path) -> None:
 def closed_to_others(root: Path) -> Iterator[str]:
     """A warning for each directory that only its owner may enter, as umask never leaves one that was made here."""
     for path in (root, root / "generations"):
-        found = path.stat()
-        if not found.st_mode & _OTHERS_MAY_ENTER:
+        state = path.stat()
+        if not state.st_mode & _OTHERS_MAY_ENTER:
             yield (
-                f"{path}: mode {stat.S_IMODE(found.st_mode):04o} lets only user {found.st_uid} in, and a server that "
+                f"{path}: mode {stat.S_IMODE(state.st_mode):04o} lets only user {state.st_uid} in, and a server that "
                 f"runs as another one answers nothing from here; chmod 755 {path}, or 750 with the server's group"
             )

@@ -61,7 +61,7 @@ class Disk:
             os.close(descriptor)
 
     def sync_file(self, path: Path) -> None:
-        """fsync(2) of one file. An error is final: the kernel marks the pages clean after it has told once."""
+        """fsync(2) of one file. An error is final: the kernel marks the pages clean after it has reported it once."""
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -77,7 +77,7 @@ class Disk:
             os.close(descriptor)
 
     def sync_tree(self, path: Path) -> None:
-        """Everything below ``path``: one syncfs(2) where the kernel has one that tells of errors, else each by each."""
+        """Everything below ``path``: one syncfs(2) where the kernel's reports errors, else file by file."""
         if _syncfs is None:
             self.sync_each(path)
             return
@@ -211,10 +211,10 @@ def is_file_at(descriptor: int, path: Path) -> bool:
 def stat_signature(path: Path) -> tuple[int, int, int] | None:
     """What changes when another file, or other bytes, get this name; ``None`` where there is none."""
     try:
-        found = path.lstat()
+        state = path.lstat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return state.st_ino, state.st_mtime_ns, state.st_size
 
 
 def _require_own(descriptor: int, path: Path) -> None:
@@ -226,8 +226,8 @@ def _require_own(descriptor: int, path: Path) -> None:
 
 def _make_readable(descriptor: int) -> None:
     """Undo what a umask of 077 did to a file of ours; one that is another's is left alone."""
-    found = os.fstat(descriptor)
-    if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != FILE_MODE:
+    state = os.fstat(descriptor)
+    if state.st_uid == os.geteuid() and stat.S_IMODE(state.st_mode) != FILE_MODE:
         os.fchmod(descriptor, FILE_MODE)
 
 

@@ -40,17 +40,7 @@ def import_directory(
     stay inside: what they lead to may change while it is read. Raises ``ImportRefused`` with every file that could not
     be served, or ``Implausible``; then nothing was published.
     """
-    if not directory.is_dir():
-        raise HotpathError(f"{directory}: there is no such directory")
-    if not prefix.startswith("/"):
-        raise HotpathError(f"--prefix {prefix}: a URL path starts with a slash; write /{prefix}")
-    if not_path := sorted(set(prefix) & set("%?#")):
-        told = f"{' and '.join(not_path)} cannot be in it; write the path alone, not percent-encoded"
-        raise HotpathError(f"--prefix {prefix}: {told}")
-    if store.root.resolve().is_relative_to(directory.resolve()):
-        raise HotpathError(
-            f"{directory}: the store {store.root} is inside of it and would be imported; put it elsewhere"
-        )
+    _check_options(store, directory, prefix)
     problems: list[str] = []
     planned: dict[str, str] = {}
     folded: dict[str, str] = {}
@@ -58,7 +48,7 @@ def import_directory(
         name = path.relative_to(directory).as_posix()
         if unfit is None and path.suffix in _PRECOMPRESSED and path.with_suffix("").is_file():
             continue
-        key, problem = (None, unfit) if unfit else _key_of(name, prefix, strip_suffix)
+        key, problem = (None, unfit) if unfit else key_of_file(name, prefix, strip_suffix)
         if key is not None:
             # Two names that differ by case alone cannot both be served where case is folded or the disk folds it.
             other = folded.setdefault(key.lower(), name)
@@ -77,6 +67,20 @@ def import_directory(
                 problems.append(f"{_shown(name)}: {problem}")
         raise ImportRefused(directory, problems)
     return _publish(store, directory, planned, validate)
+
+
+def _check_options(store: Store, directory: Path, prefix: str) -> None:
+    if not directory.is_dir():
+        raise HotpathError(f"{directory}: there is no such directory")
+    if not prefix.startswith("/"):
+        raise HotpathError(f"--prefix {prefix}: a URL path starts with a slash; write /{prefix}")
+    if not_path := sorted(set(prefix) & set("%?#")):
+        advice = f"{' and '.join(not_path)} cannot be in it; write the path alone, not percent-encoded"
+        raise HotpathError(f"--prefix {prefix}: {advice}")
+    if store.root.resolve().is_relative_to(directory.resolve()):
+        raise HotpathError(
+            f"{directory}: the store {store.root} is inside of it and would be imported; put it elsewhere"
+        )
 
 
 def _publish(store: Store, directory: Path, planned: dict[str, str], validate: Validator | None) -> Published:
@@ -138,19 +142,19 @@ def _walk(directory: Path) -> Iterator[tuple[Path, str | None]]:
     waiting = [directory]
     while waiting:
         with os.scandir(waiting.pop()) as entries:
-            found = sorted(entries, key=lambda one: one.name)
-        for entry in found:
-            is_folder, problem = _judge(entry)
+            names = sorted(entries, key=lambda entry: entry.name)
+        for entry in names:
+            is_folder, problem = _classify(entry)
             if is_folder:
                 waiting.append(Path(entry.path))
             else:
                 yield Path(entry.path), problem
 
 
-def _judge(entry: os.DirEntry[str]) -> tuple[bool, str | None]:
+def _classify(entry: os.DirEntry[str]) -> tuple[bool, str | None]:
     """(whether it is a folder to look into, why it cannot be served)."""
-    found = entry.stat(follow_symlinks=False)
-    mode = found.st_mode
+    state = entry.stat(follow_symlinks=False)
+    mode = state.st_mode
     if entry.name.startswith(".") and entry.name != ".well-known":
         return False, "is hidden, so probably not meant for everybody; move it elsewhere or rename it"
     if stat.S_ISDIR(mode):
@@ -159,13 +163,13 @@ def _judge(entry: os.DirEntry[str]) -> tuple[bool, str | None]:
         return False, f"is a link to {str(Path(entry.path).readlink())!r}; copy the file in its place"
     if not stat.S_ISREG(mode):
         return False, "is no regular file (a FIFO, socket or device); remove it"
-    if found.st_size > MAX_BYTES:
-        size = f"{found.st_size:,} bytes, and a hot page at most {MAX_BYTES:,}"
+    if state.st_size > MAX_BYTES:
+        size = f"{state.st_size:,} bytes, and a hot page at most {MAX_BYTES:,}"
         return False, f"has {size}; leave it to the web server"
     return False, None
 
 
-def _key_of(name: str, prefix: str, strip_suffix: str) -> tuple[str | None, str | None]:
+def key_of_file(name: str, prefix: str, strip_suffix: str) -> tuple[str | None, str | None]:
     """(key, problem) of a file name."""
     for part in name.split("/"):
         if not part.isprintable():  # bytes that are no UTF-8 come as lone surrogates, which are not printable

@@ -60,7 +60,7 @@ class Item:
     @property
     def digests(self) -> tuple[bytes, ...]:
         """The SHA-256 of each representation: two items with the same ones have the same bytes in the same codings."""
-        return tuple(one.sha256 for one in self.representations)
+        return tuple(representation.sha256 for representation in self.representations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,26 +112,13 @@ class Items(Mapping[str, Item]):
 
 def encode_head(head: Head) -> bytes:
     """The first line of the file."""
-    policies = [
-        {
-            "route": policy.route,
-            "media_type": policy.media_type,
-            "cache_control": policy.cache_control,
-            "cdn_cache_control": policy.cdn_cache_control,
-            "lifetime_seconds": policy.lifetime_seconds,
-            "query": policy.query,
-            "fold_case": policy.fold_case,
-            "headers": policy.headers,
-        }
-        for policy in head.policies
-    ]
     facts = {
         "format": FORMAT,
         "sequence": head.sequence,
         "created": head.created,
         "parent": head.parent,
         "codings": head.codings,
-        "routes": policies,
+        "routes": head.policies,  # the fields of a policy have the names of the file
     }
     return orjson.dumps(facts)[:-1] + b',"items":[\n'
 
@@ -202,16 +189,7 @@ def decode_head(data: bytes, path: str) -> Head:
                 fix="upgrade hotpath, or build again with this version",
             )
         policies = tuple(
-            Policy(
-                route=policy["route"],
-                media_type=policy["media_type"],
-                cache_control=policy["cache_control"],
-                cdn_cache_control=policy["cdn_cache_control"],
-                lifetime_seconds=policy["lifetime_seconds"],
-                query=tuple(policy["query"]),
-                fold_case=policy["fold_case"],
-                headers=tuple((name, value) for name, value in policy["headers"]),
-            )
+            Policy(**{**policy, "query": tuple(policy["query"]), "headers": tuple(map(tuple, policy["headers"]))})
             for policy in facts["routes"]
         )
         codings = tuple(facts["codings"])
@@ -243,8 +221,8 @@ def route_of(line: bytes) -> int:
 
 def stale_since_of(line: bytes) -> int | None:
     """``stale_since`` of an item's line, found in the same way: inside a JSON string its quotes would be escaped."""
-    found = _STALE_SINCE.search(line)
-    return int(found[1]) if found else None
+    match = _STALE_SINCE.search(line)
+    return int(match[1]) if match else None
 
 
 def decode_item(head: Head, line: bytes, path: str) -> Item:

@@ -1,4 +1,4 @@
-"""What the kernel says of the store's files, as an error that names the path and what mends it."""
+"""What the kernel says of the store's files, as an error that names the path and the fix."""
 
 from __future__ import annotations
 

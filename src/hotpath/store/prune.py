@@ -10,9 +10,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hotpath.errors import Corrupt, DeclarationError, StoreError
+from hotpath.errors import Corrupt, StoreError
 from hotpath.store.os_errors import explain
-from hotpath.store.store import Store
+from hotpath.store.store import Store, check_keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ def prune(store: Store, keep: int | None = None) -> Pruned:
 
     Refuses to guess: a pointer that cannot be read raises ``Corrupt``, and nothing is removed.
     """
-    if keep is not None and keep < 1:
-        raise DeclarationError(f"keep={keep}: at least the current generation has to stay; write keep=1 or more")
+    if keep is not None:
+        check_keep(keep)
     with store.locked(new=False), store.explained():
         damages = store.verify_generation(store.chosen_sequence())
         if damages:

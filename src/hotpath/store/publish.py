@@ -1,4 +1,4 @@
-"""How a generation comes to be: lock, stage, hash, sync, manifest last, rename, pointer, prune.
+"""Publish a generation: lock, stage, hash, sync, manifest last, rename, pointer, prune.
 
 Until the pointer is replaced nothing a reader looks at has changed; whatever goes wrong before that discards the
 stage and leaves the store as it was.
@@ -31,7 +31,7 @@ RESERVE_BYTES = 1024 * 1024
 
 _CODED = tuple(suffix for suffix in SUFFIXES.values() if suffix)
 
-# A validator compares counts; one that needs more than this is stuck.
+# A validator compares counts; it is stuck where it needs more than this.
 VALIDATION_SECONDS = 60.0
 VALIDATION_MEMORY_BYTES = 512 * 1024 * 1024
 
@@ -42,21 +42,11 @@ Validator = Callable[[Manifest, Manifest | None], list[str]]
 class Published:
     """What a publish did: ``unchanged`` items kept bytes, ETag and Last-Modified; ``bytes`` are of all codings."""
 
-    sequence: int
+    generation: int
     items: int
     unchanged: int
     bytes: int
     warnings: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, object]:
-        """For ``--json``."""
-        return {
-            "generation": self.sequence,
-            "items": self.items,
-            "unchanged": self.unchanged,
-            "bytes": self.bytes,
-            "warnings": list(self.warnings),
-        }
 
 
 class Stage:
@@ -193,28 +183,17 @@ class Stage:
         for at most ``timeout_seconds``, and one that raises, hangs or eats memory counts as a problem. Raises
         ``Implausible`` when there are any (the stage is in quarantine then), or ``StoreError``; nothing has changed.
         """
-        store, disk = self._store, self._disk
+        store = self._store
         if not self._lines:
             raise StoreError("there is nothing to publish: no item was added", path=store.root)
-        with self._explained():
+        with self._store.explained():
             sequence = store.next_sequence()
-        parent = self._previous.sequence if self._previous else None
-        head = Head(sequence, self.now, parent, self._coding_names, tuple(self._policies))
-        data = b"".join(encode(head, self._lines.values()))
-        manifest_path = self._directory / "manifest.json"
-        with self._explained():
-            disk.sync_tree(self._directory)
-            disk.write_new(manifest_path, data)
-            disk.sync_file(manifest_path)
-            disk.sync_directory(self._directory)
-            if disk.read(manifest_path) != data:
-                raise Corrupt("the manifest reads back other than it was written", path=manifest_path)
-        manifest = decode(data, str(manifest_path))
-        found = [*problems, *(self._judge(validate, manifest, timeout_seconds) if validate else ())]
-        if found:
-            with self._explained():
-                where = quarantine(store, self._directory, sequence, found)
-            raise Implausible(sequence, found, path=where / "report.json")
+        manifest = self._write_manifest(sequence)
+        problems = [*problems, *(self._validate(validate, manifest, timeout_seconds) if validate else ())]
+        if problems:
+            with self._store.explained():
+                where = quarantine(store, self._directory, sequence, problems)
+            raise Implausible(sequence, problems, path=where / "report.json")
         record: dict[str, object] = {
             "event": "publish",
             "sequence": sequence,
@@ -227,6 +206,21 @@ class Stage:
             self._commit(sequence)
             warnings = [*self._warnings, *tidy(store, record)]
         return Published(sequence, len(self._lines), self._unchanged, self._bytes, tuple(warnings))
+
+    def _write_manifest(self, sequence: int) -> Manifest:
+        """Everything else is durable before the manifest is written, and it is read again before anybody needs it."""
+        disk, path = self._disk, self._directory / "manifest.json"
+        parent = self._previous.sequence if self._previous else None
+        head = Head(sequence, self.now, parent, self._coding_names, tuple(self._policies))
+        data = b"".join(encode(head, self._lines.values()))
+        with self._store.explained():
+            disk.sync_tree(self._directory)
+            disk.write_new(path, data)
+            disk.sync_file(path)
+            disk.sync_directory(self._directory)
+            if disk.read(path) != data:
+                raise Corrupt("the manifest reads back other than it was written", path=path)
+        return decode(data, str(path))
 
     def _commit(self, sequence: int) -> None:
         """Put the stage in its place and move the pointer; after an error, see and say which generation is current."""
@@ -248,13 +242,13 @@ class Stage:
                 disk.rename(place, self._directory)
             raise explain(error, store.root) from error
 
-    def _judge(self, validate: Validator, manifest: Manifest, timeout_seconds: float) -> list[str]:
-        def judge() -> list[str]:
+    def _validate(self, validate: Validator, manifest: Manifest, timeout_seconds: float) -> list[str]:
+        def problems_of() -> list[str]:
             return [str(problem) for problem in validate(manifest, self._previous)]
 
         try:
             problems: list[str] = run_isolated(
-                judge, timeout_seconds=timeout_seconds, memory_bytes=VALIDATION_MEMORY_BYTES
+                problems_of, timeout_seconds=timeout_seconds, memory_bytes=VALIDATION_MEMORY_BYTES
             )
         except IsolatedFailure as failure:
             return [f"the validator {failure}"]
@@ -262,7 +256,7 @@ class Stage:
 
     def _write(self, file: str, body: bytes, digest: bytes, encoded: Mapping[str, bytes]) -> tuple[Representation, ...]:
         representations = [Representation("identity", file, len(body), digest)]
-        with self._explained():
+        with self._store.explained():
             self._disk.write_new(self._files / file, body)
             for coding, data in encoded.items():
                 name = file + SUFFIXES[coding]
@@ -277,21 +271,21 @@ class Stage:
             return None  # an extra was installed or removed since
         source = self._store.files_path(self._previous.sequence)
         taken: list[Representation] = []
-        for one in before.representations:
-            data = self._good_bytes(source / one.file, one.sha256)
-            if data is None and any_codings and one.coding != "identity":
+        for representation in before.representations:
+            data = self._good_bytes(source / representation.file, representation.sha256)
+            if data is None and any_codings and representation.coding != "identity":
                 continue
-            with self._explained():
+            with self._store.explained():
                 if data is None:
                     for other in taken:
                         self._disk.unlink(self._files / other.file)
                     return None
-                name = file + SUFFIXES[one.coding]
+                name = file + SUFFIXES[representation.coding]
                 try:
-                    self._disk.link(source / one.file, self._files / name)
+                    self._disk.link(source / representation.file, self._files / name)
                 except OSError:  # another user's file, or another file system
                     self._disk.write_new(self._files / name, data)
-            taken.append(Representation(one.coding, name, one.length, one.sha256))
+            taken.append(Representation(representation.coding, name, representation.length, representation.sha256))
         return tuple(taken)
 
     def _good_bytes(self, path: Path, sha256: bytes) -> bytes | None:
@@ -308,17 +302,10 @@ class Stage:
             missing.append(directory)
             directory = directory.rpartition("/")[0]
         if missing:
-            with self._explained():
+            with self._store.explained():
                 for parent in reversed(missing):
                     self._disk.make_directory(self._files / parent)
                     self._directories.add(parent)
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise explain(error, self._store.root) from error
 
 
 @contextmanager
@@ -374,10 +361,14 @@ def _previous(store: Store) -> Manifest | None:
 
 
 def _preflight(store: Store, previous: Manifest | None) -> None:
-    last = sum(one.length for item in previous.items.values() for one in item.representations) if previous else 0
+    last = (
+        sum(representation.length for item in previous.items.values() for representation in item.representations)
+        if previous
+        else 0
+    )
     needed = last + last // 5 + RESERVE_BYTES
-    found = os.statvfs(store.root)
-    free = found.f_bavail * found.f_frsize
+    filesystem = os.statvfs(store.root)
+    free = filesystem.f_bavail * filesystem.f_frsize
     if free < needed:
         raise StoreError(
             f"{free:,} bytes are free, a new generation needs {needed:,}",

@@ -8,10 +8,11 @@ from pathlib import Path
 import orjson
 
 from hotpath.errors import Corrupt, StoreError
+from hotpath.store.damage import find_damage
 from hotpath.store.directories import is_made, make
+from hotpath.store.history import read_history
 from hotpath.store.prune import tidy
 from hotpath.store.store import Store
-from hotpath.store.verify import verify_directory
 
 # A job that fails every night must not fill the disk with its candidates.
 KEEP_QUARANTINED = 3
@@ -65,8 +66,7 @@ def approve(store: Store, sequence: int, reason: str) -> list[str]:
                 path=store.quarantine_path,
                 fix="'hotpath status' lists them",
             )
-        bad = store.bad()
-        newer = [other for other in store.sequences() if other > sequence and other not in bad]
+        newer = [other for other in store.sequences() if other > sequence and other not in store.bad()]
         if newer:
             raise StoreError(
                 f"generation {newer[-1]} was accepted after {sequence}: approving would bring older data back",
@@ -76,23 +76,23 @@ def approve(store: Store, sequence: int, reason: str) -> list[str]:
         current = store.pointer(store.current_path)
         record: dict[str, object] = {"event": "approve", "sequence": sequence, "accepted": True, "reason": reason}
         if half_done and current is not None and current.sequence == sequence:
-            return [] if _is_told(store, sequence) else tidy(store, record)
-        damages = verify_directory(store.disk, released if half_done else source, sequence)
+            return [] if _is_recorded(store, sequence) else tidy(store, record)
+        damages = find_damage(store.disk, released if half_done else source, sequence)
         if damages:
             raise Corrupt(damages[0].problem, path=damages[0].path, fix="run 'hotpath build TARGET' again")
         if not half_done:
             store.disk.rename(source, released)
-        # Also where another one did that: whether it came to this is not known.
+        # Also after the rename of a killed approval, which may not be durable.
         store.disk.sync_directory(store.generations_path)
         store.disk.sync_directory(store.quarantine_path)
         store.commit(sequence)
         return tidy(store, record)
 
 
-def _is_told(store: Store, sequence: int) -> bool:
+def _is_recorded(store: Store, sequence: int) -> bool:
     """Whether the history has the approval: without that line nothing is compared with it."""
     try:
-        events = [orjson.loads(line) for line in store.disk.read(store.history_path).splitlines() if line]
-    except (OSError, StoreError, ValueError):
+        events = [(event.get("event"), event.get("sequence")) for event in read_history(store)]
+    except (OSError, StoreError):
         return False
-    return any((event.get("event"), event.get("sequence")) == ("approve", sequence) for event in events)
+    return ("approve", sequence) in events

@@ -19,38 +19,20 @@ import orjson
 
 from hotpath.errors import Corrupt, DeclarationError, HotpathError, NothingPublished, StoreBusy, StoreError, UnsafePath
 from hotpath.process.fork import LOCK_DESCRIPTORS
+from hotpath.store.damage import Damage, find_damage, serious
 from hotpath.store.directories import prepare, remove_litter
 from hotpath.store.disk import Disk, is_file_at, stat_signature
 from hotpath.store.manifest import Head, Manifest, decode, decode_head
 from hotpath.store.os_errors import explain
-from hotpath.store.verify import Damage, serious, verify_directory
+from hotpath.store.pointer import REPAIR, Pointer
 
 # Five nights back: a bad Friday is still undone on Tuesday.
 DEFAULT_KEEP = 5
 
-# How often the pointers are read anew because they moved meanwhile. A writer takes milliseconds for each move.
+# Reads of the pointers at most, where they move meanwhile. A writer takes milliseconds for each move.
 MOST_LOOKS = 5
 
-_POINTER = re.compile(rb"(\d{1,18}) sha256:([0-9a-f]{64})\n?")
 _LINK = re.compile(r"generations/(\d{1,18})/files")
-
-
-@dataclass(frozen=True, slots=True)
-class Pointer:
-    """The content of ``CURRENT`` or ``PIN``: a generation and the SHA-256 of its manifest file."""
-
-    sequence: int
-    sha256: bytes
-
-    @classmethod
-    def parse(cls, data: bytes, path: Path) -> Pointer:
-        found = _POINTER.fullmatch(data)
-        if not found:
-            raise Corrupt(f"expected '<number> sha256:<digest>', found {data[:60]!r}", path=path, fix=_REPAIR)
-        return cls(int(found.group(1)), bytes.fromhex(found.group(2).decode("ascii")))
-
-    def encode(self) -> bytes:
-        return b"%d sha256:%s\n" % (self.sequence, self.sha256.hex().encode("ascii"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +66,7 @@ class Store:
         disk: Disk | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if not isinstance(keep, int) or isinstance(keep, bool):
-            raise DeclarationError(f"keep={keep!r}: write how many generations stay, a whole number of 1 or more")
-        if keep < 1:
-            raise DeclarationError(f"keep={keep}: at least the current generation has to stay; write keep=1 or more")
+        check_keep(keep)
         # Absolute from the start: a later chdir(2) must not move the store.
         self.root = Path(root).absolute()
         self._is_relative = not Path(root).is_absolute()
@@ -163,7 +142,7 @@ class Store:
                     raise TypeError
                 marks[sequence] = reason
             except (orjson.JSONDecodeError, KeyError, TypeError):
-                raise Corrupt(f"a line cannot be read: {line[:60]!r}", path=self.bad_path, fix=_REPAIR) from None
+                raise Corrupt(f"a line cannot be read: {line[:60]!r}", path=self.bad_path, fix=REPAIR) from None
         return marks
 
     def read_manifest(self, sequence: int, expected: bytes | None = None) -> Manifest:
@@ -179,7 +158,7 @@ class Store:
     def choose(self) -> Choice:
         """The generation to serve now: the pinned one, else the current one, else the newest that is valid.
 
-        Raises ``NothingPublished``. Problems on the way are told in ``degraded``, not raised: stale beats down. What a
+        Raises ``NothingPublished``. Problems on the way are in ``degraded``, not raised: stale beats down. What a
         writer has pruned between the pointer and the look at its generation is no problem: the pointer has moved then.
         """
         for _ in range(MOST_LOOKS):
@@ -274,7 +253,7 @@ class Store:
                     raise StoreBusy(path=self.root, pid=int(holder) if holder.isdigit() else None)
                 self.disk.overwrite(descriptor, b"%d\n" % os.getpid())
                 remove_litter(self.disk, self.root)
-                self._mend_link()
+                self._repair_link()
             yield
         finally:
             LOCK_DESCRIPTORS.discard(descriptor)
@@ -304,12 +283,12 @@ class Store:
             candidates = [n for n in self.sequences() if n not in bad and (n < now if to is None else n == to)]
             problems = []
             for target in reversed(candidates):
-                found = serious(self.verify_generation(target))
-                if not found:
+                damages = serious(self.verify_generation(target))
+                if not damages:
                     marks = {n: reason for n in self.sequences() if target < n <= now} | bad
                     self._finish_rollback(now, target, marks, pin)
                     return now, target
-                problems.append(str(found[0]))
+                problems.append(str(damages[0]))
             wanted = f"no generation {to}" if to is not None else f"no valid generation before {now}"
             fix = "'hotpath status' lists them" if to is not None else "run 'hotpath build TARGET' for new data"
             raise StoreError("; ".join([f"there is {wanted} to go back to", *problems]), path=self.root, fix=fix)
@@ -320,12 +299,12 @@ class Store:
         pointer = self.pointer_to(target)
         self.mark_bad(marks)
         if pin or self.pin_path.exists():  # one that is there would hold what was just marked bad
-            self._write_pointer(self.pin_path, pointer)
+            self._replace(self.pin_path, pointer.encode())
         self.link_current(target)
         self.append_history({"event": "rollback", "sequence": target, "from": start, "reason": marks.get(start, "")})
         current = self.pointer(self.current_path)
         if current is None or current.sequence in marks:
-            self._write_pointer(self.current_path, pointer)
+            self._replace(self.current_path, pointer.encode())
 
     def pin(self, sequence: int) -> None:
         """Serve this generation, whatever is published, until ``unpin``."""
@@ -346,7 +325,7 @@ class Store:
                 raise Corrupt(
                     problems[0].problem, path=problems[0].path, fix="'hotpath verify' lists all that is damaged"
                 )
-            self._write_pointer(self.pin_path, self.pointer_to(sequence))
+            self._replace(self.pin_path, self.pointer_to(sequence).encode())
             self.link_current(sequence)
             self.append_history({"event": "pin", "sequence": sequence})
 
@@ -356,7 +335,7 @@ class Store:
             pinned = self.pointer(self.pin_path)
             if pinned is None:
                 return None
-            # Told before it is done: of one that was killed in between the history knows, and the next one is told too.
+            # Recorded first: an unpin that is killed in between is in the history, and the next one is recorded too.
             self.append_history({"event": "unpin", "sequence": pinned.sequence})
             self.disk.unlink(self.pin_path)
             self.disk.sync_directory(self.root)
@@ -369,7 +348,7 @@ class Store:
 
     def verify_generation(self, sequence: int) -> list[Damage]:
         """Read every file of a generation; one entry for each that is not what the manifest says. Empty is good."""
-        return verify_directory(self.disk, self.generation_path(sequence), sequence)
+        return find_damage(self.disk, self.generation_path(sequence), sequence)
 
     def next_sequence(self) -> int:
         """A number above every one that was ever given out and can still be seen."""
@@ -385,16 +364,13 @@ class Store:
 
     def commit(self, sequence: int) -> None:
         """Make a complete, durable generation the current one. This is the step that publishes."""
-        self._write_pointer(self.current_path, self.pointer_to(sequence))
+        self._replace(self.current_path, self.pointer_to(sequence).encode())
 
     def chosen_sequence(self) -> int:
         """The generation to serve now. Raises ``NothingPublished``."""
         choice = self.choose()
         os.close(choice.descriptor)
         return choice.sequence
-
-    def _write_pointer(self, path: Path, pointer: Pointer) -> None:
-        self._replace(path, pointer.encode())
 
     def mark_bad(self, marks: dict[int, str]) -> None:
         """Replace the marks: each generation with the reason it must never be served. The lock must be held."""
@@ -421,14 +397,14 @@ class Store:
     def linked(self) -> int | None:
         """The generation that ``current`` leads to."""
         link = self.root / "current"
-        found = _LINK.fullmatch(str(link.readlink())) if link.is_symlink() else None
-        return int(found[1]) if found else None
+        match = _LINK.fullmatch(str(link.readlink())) if link.is_symlink() else None
+        return int(match[1]) if match else None
 
     def append_history(self, record: dict[str, object]) -> None:
         """One more line of ``history.jsonl``, with the time. The lock must be held."""
         self.disk.append(self.history_path, orjson.dumps({"time": int(self.clock()), **record}) + b"\n")
 
-    def _mend_link(self) -> None:
+    def _repair_link(self) -> None:
         try:
             sequence = self.chosen_sequence()
         except NothingPublished:
@@ -439,7 +415,7 @@ class Store:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """For writers: turn what the kernel says into an error that names the path and what mends it."""
+        """For writers: turn the kernel's error into one that names the path and the fix."""
         try:
             yield
         except OSError as error:
@@ -447,7 +423,14 @@ class Store:
 
 
 _RELATIVE = " (a relative path counts from the working directory; Path(__file__).parent / '…' does not)"
-_REPAIR = "'hotpath verify TARGET --repair' makes it again, or goes back to what holds"
+
+
+def check_keep(keep: int) -> None:
+    """Raise ``DeclarationError`` for a number of generations that cannot stay."""
+    if not isinstance(keep, int) or isinstance(keep, bool):
+        raise DeclarationError(f"keep={keep!r}: write how many generations stay, a whole number of 1 or more")
+    if keep < 1:
+        raise DeclarationError(f"keep={keep}: at least the current generation has to stay; write keep=1 or more")
 
 
 def _numbers(directory: Path) -> list[int]:

@@ -1,74 +1,123 @@
-"""Whether the files of a generation are what its manifest says, wherever the generation lies."""
+"""``hotpath verify``: read everything that a store holds."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
-from hotpath.errors import NewerFormat, StoreError
-from hotpath.store.disk import Disk
-from hotpath.store.manifest import decode
+from hotpath.errors import NothingPublished, StoreError
+from hotpath.options import to_json
+from hotpath.store.damage import Damage
+from hotpath.store.manifest import Manifest
+from hotpath.store.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """A file of a generation that is not what was published.
+@dataclass(slots=True)
+class Verification:
+    """What was read, what is wrong with it, and what was done.
 
-    ``sha256`` is the digest it should have; ``key`` and ``sha256`` are ``None`` where it is the manifest itself.
-    ``may_pass`` says that reading failed, or that a newer version can read it: nothing is known of the bytes.
+    ``problems`` are those of pointers and marks; ``repaired`` says what was repaired, ``fallen_back`` how a reader
+    answers for each damage that stays in the generation that is served.
     """
 
-    sequence: int
-    key: str | None
-    path: Path
-    problem: str
-    sha256: bytes | None = None
-    may_pass: bool = False
-    coding: str | None = None
+    generations: int = 0
+    files: int = 0
+    damages: list[Damage] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
+    fallen_back: list[str] = field(default_factory=list)
 
-    def __str__(self) -> str:
-        return f"generation {self.sequence}: {self.key or 'the manifest'}: {self.path}: {self.problem}"
+    @property
+    def is_sound(self) -> bool:
+        return not (self.damages or self.problems)
+
+    def as_dict(self) -> dict[str, object]:
+        """For ``--json``."""
+        damages = [
+            {"generation": damage.sequence, "key": damage.key, "path": damage.path, "problem": damage.problem}
+            for damage in self.damages
+        ]
+        return {"sound": self.is_sound, **to_json(replace(self, damages=[])), "damages": to_json(damages)}
 
 
-def verify_directory(disk: Disk, directory: Path, sequence: int) -> list[Damage]:
-    """Read the manifest and every file of a generation, wherever it lies; what is not as it was published."""
-    path = directory / "manifest.json"
+def verify(store: Store) -> Verification:
+    """Read every file of every generation. Changes nothing, and waits for nobody."""
+    result = Verification(problems=_pointer_problems(store))
     try:
-        manifest = decode(disk.read(path), str(path))
-    except FileNotFoundError:
-        return [Damage(sequence, None, path, "is missing")]
-    except NewerFormat as error:
-        return [Damage(sequence, None, path, error.problem, may_pass=True)]
-    except StoreError as error:
-        return [Damage(sequence, None, path, error.problem)]
-    except OSError as error:
-        return [Damage(sequence, None, path, error.strerror or str(error), may_pass=True)]
-    if manifest.sequence != sequence:
-        return [Damage(sequence, None, path, f"this is the manifest of generation {manifest.sequence}")]
-    found = []
-    for item in manifest.items.values():
-        for one in item.representations:
-            file = directory / "files" / one.file
-            problem = _problem(disk, file, one.sha256)
-            if problem is not None:
-                found.append(Damage(sequence, item.key, file, problem, one.sha256, coding=one.coding))
-    return found
+        bad = store.bad()
+    except (StoreError, OSError):
+        bad = {}
+    for sequence in store.sequences():
+        if sequence in bad:
+            continue  # nothing will ever read it again
+        with _held(store, sequence) as is_there:
+            if is_there:
+                result.generations += 1
+                result.files += _count_files(store, sequence)
+                result.damages += store.verify_generation(sequence)
+    return result
 
 
-def serious(damages: Iterable[Damage]) -> list[Damage]:
-    """What keeps a generation from being served: a page whose coding is damaged is served without that coding."""
-    return [damage for damage in damages if damage.coding in (None, "identity")]
+def lines(result: Verification) -> list[str]:
+    """The result as a person reads it."""
+    text = [f"{result.generations} generations, {result.files} files read"]
+    text += [f"repaired: {line}" for line in result.repaired]
+    text += [f"DAMAGED: {problem}" for problem in (*result.problems, *map(str, result.damages))]
+    text += [f"meanwhile: {line}" for line in result.fallen_back]
+    if result.is_sound:
+        text.append("every file is what was published")
+    return text
 
 
-def _problem(disk: Disk, path: Path, sha256: bytes) -> str | None:
+def _pointer_problems(store: Store) -> list[str]:
+    problems = []
+    checks: tuple[Callable[[], object], ...] = (
+        store.bad,
+        lambda: store.pointer(store.pin_path),
+        lambda: store.pointer(store.current_path),
+    )
+    for check in checks:
+        try:
+            check()
+        except (StoreError, OSError) as error:
+            problems.append(str(error))
     try:
-        holds = hashlib.sha256(disk.read(path)).digest() == sha256
-    except FileNotFoundError:
-        return "is missing"
-    except StoreError as error:
-        return error.problem
-    except OSError as error:
-        return error.strerror or str(error)
-    return None if holds else "is not what was published (its digest differs)"
+        choice = store.choose()
+        os.close(choice.descriptor)
+    except NothingPublished as error:
+        if store.sequences():
+            problems.append(error.problem)
+        return problems
+    if choice.degraded and not problems:
+        problems.append(choice.degraded)
+    if store.linked() != choice.sequence:
+        problems.append(f"{store.root / 'current'}: expected a link to generations/{choice.sequence}/files")
+    return problems
+
+
+@contextmanager
+def _held(store: Store, sequence: int) -> Iterator[bool]:
+    """Keep a generation from being pruned while it is read; whether it is still there."""
+    try:
+        descriptor = store.disk.open_regular(store.manifest_path(sequence))
+    except (StoreError, OSError):
+        yield store.generation_path(sequence).exists()
+        return
+    try:
+        yield store.disk.try_lock(descriptor, shared=True)
+    finally:
+        os.close(descriptor)
+
+
+def manifest_of(store: Store, sequence: int) -> Manifest | None:
+    try:
+        return store.read_manifest(sequence)
+    except (StoreError, OSError):
+        return None
+
+
+def _count_files(store: Store, sequence: int) -> int:
+    manifest = manifest_of(store, sequence)
+    return 1 + (sum(len(item.representations) for item in manifest.items.values()) if manifest else 0)

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import mean
 
+from hotpath.batch.forecast import DAY
 from hotpath.batch.measure import measure
-from hotpath.batch.plausibility import DAY, Run, judge
+from hotpath.batch.plausibility import Run, deviations
 from hotpath.errors import ItemError
 from tests.batch.simulation.sites import INCIDENTS, Row, Site, sites
 
@@ -52,7 +53,7 @@ def problems_of(rows: list[Row], before: list[Row] | None, at: int, history: lis
     except ItemError as error:
         return [error.problem], Run(at, {})
     run = Run(at, {subject: metrics})
-    return [str(finding) for finding in judge(run, history) if finding.fails], run
+    return [str(finding) for finding in deviations(run, history) if finding.fails], run
 
 
 def simulate(site: Site, count: int, seed: int) -> Result:

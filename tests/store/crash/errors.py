@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import PurePosixPath
 
 from hotpath.errors import StoreError
@@ -122,14 +123,14 @@ def _repeated(trace: list[Operation], number: int) -> Iterator[str]:
             yield f"{failed} failed and was done again as {later}"
 
 
-def wrong_errors(bench: Bench, *, whole: bool = True, to_the_end: bool = True) -> tuple[int, list[str]]:
-    """Fail every operation in turn: how many failures there were, and what was wrong."""
+def wrong_errors(bench: Bench, *, whole: bool = True, to_the_end: bool = True, every: int = 1) -> tuple[int, list[str]]:
+    """Fail every operation in turn, or one of ``every``: how many failures there were, and what was wrong."""
     root = bench.fresh()
     disk = planted(bench.plant, NumberedDisk)(base=root.parent, whole=whole, looks=True)
     publish(bench.scenario.store(root, disk), CONTENT)
     wrong = []
     count = 0
-    for failure in failures(disk.trace):
+    for failure in islice(failures(disk.trace), 0, None, every):
         count += 1
         problems = list(broken(bench, failure, whole=whole))
         if problems:

@@ -34,7 +34,7 @@ def publish(store: Store) -> tuple[int, dict[str, str]]:
     with staging(store) as stage:
         for key in KEYS:
             stage.add(key, f"{key[1:]}.txt", body_of(key, generation), POLICY)
-        assert stage.publish().sequence == generation
+        assert stage.publish().generation == generation
     return generation, {key: hashlib.sha256(body_of(key, generation)).hexdigest() for key in KEYS}
 
 

@@ -13,7 +13,17 @@ from tests.store.crash.operations import AFTER, BEFORE, InterruptedDisk
 from tests.store.crash.scenarios import SCENARIOS, faults, litter, publish, served
 
 
-@pytest.mark.parametrize("whole", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["syncfs", "fsync of each"])
+def test_an_error_at_some_operations_of_a_publish(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    count, wrong = wrong_errors(Bench(SCENARIOS["publish, old ones pruned"], tmp_path), every=9)
+    record_property("cases", 0)  # they are among those of the slow test
+    assert count > 10
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole", [True, False], ids=["syncfs", "fsync of each"])
 def test_an_error_at_any_operation_of_a_publish(
     whole: bool, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -23,7 +33,8 @@ def test_an_error_at_any_operation_of_a_publish(
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("moment", [BEFORE, pytest.param(AFTER, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [BEFORE, AFTER])
 def test_ctrl_c_at_any_operation_of_a_publish(
     moment: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

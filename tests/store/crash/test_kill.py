@@ -62,7 +62,7 @@ def check(bench: Bench, killer: Killer, number: int, moment: str) -> None:
 
 
 # A few with every run of the tests; together they have every kind of operation.
-QUICK = ("publish, old ones pruned", "rollback", "unpin")
+QUICK = ("rollback", "unpin")
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,6 @@ def _recorded(plant: str, directory: Path) -> Recording:
 
 # A few with every run of the tests; the slow ones have to be replayed to their end before they show.
 QUICK = {
-    "the pointer is written before the files are synced",
     "the lock is removed while it is held",
     "a sync that failed is repeated",
     "an error of a sync is ignored",

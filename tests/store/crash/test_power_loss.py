@@ -47,7 +47,7 @@ def cases(quick: tuple[str, bool]) -> list[ParameterSet]:
     ]
 
 
-@pytest.mark.parametrize(("name", "whole"), cases(("publish, old ones pruned", True)))
+@pytest.mark.parametrize(("name", "whole"), cases(("first publish", True)))
 def test_a_power_loss_at_any_operation(name: str, whole: bool, tmp_path: Path, record_property: Record) -> None:
     recording = recorded(name, tmp_path / "recorded", whole=whole)
     told(name, "all dropped or all kept", replay_worst(recording, tmp_path / "left"), record_property)
@@ -67,7 +67,7 @@ def test_a_power_loss_that_drops_and_keeps_by_chance(
         pytest.param(
             name,
             whole,
-            marks=[] if (name, whole) in (("first publish", False), ("approve", True)) else pytest.mark.slow,
+            marks=[] if (name, whole) == ("first publish", False) else pytest.mark.slow,
         )
         for name in NAMES
         if name != "step back"  # run again, it goes back once more

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hotpath.store.repair import repair, verify
-from hotpath.store.store import Pointer, Store
+from hotpath.store.pointer import Pointer
+from hotpath.store.repair import repair
+from hotpath.store.store import Store
+from hotpath.store.verify import verify
 from tests.store.crash.operations import Ended, EndedDisk, NumberedDisk
 from tests.store.crash.scenarios import content_of, litter, open_store, publish, reading
 

@@ -21,8 +21,9 @@ from hotpath.serving import reader_of
 from hotpath.store.prune import prune
 from hotpath.store.publish import staging
 from hotpath.store.quarantine import approve
-from hotpath.store.repair import repair, verify
+from hotpath.store.repair import repair
 from hotpath.store.store import Store
+from hotpath.store.verify import verify
 from tests.store.faults.sites import get, site_of
 
 SECONDS = 10

@@ -20,8 +20,9 @@ from hotpath.errors import StoreError
 from hotpath.pages.policy import Policy
 from hotpath.serving import reader_of
 from hotpath.site import Hotpath
+from hotpath.store.pointer import Pointer
 from hotpath.store.publish import Published, staging
-from hotpath.store.store import Pointer, Store
+from hotpath.store.store import Store
 from hotpath.testing import Response, asgi_get
 
 POLICY = Policy("/{page}", "application/json", "public, max-age=60", None, 3600)

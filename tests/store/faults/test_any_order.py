@@ -16,9 +16,10 @@ from hotpath.ops.status import lines as status_lines
 from hotpath.ops.status import status
 from hotpath.store.prune import prune
 from hotpath.store.quarantine import approve
-from hotpath.store.repair import lines as verify_lines
-from hotpath.store.repair import repair, verify
+from hotpath.store.repair import repair
 from hotpath.store.store import Store
+from hotpath.store.verify import lines as verify_lines
+from hotpath.store.verify import verify
 from tests.store.crash.operations import NumberedDisk
 from tests.store.crash.scenarios import CONTENTS, open_store, pages, publish, reading, reject
 

@@ -33,7 +33,8 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, out + err
 
 
-@pytest.mark.parametrize("publishers", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("publishers", [2, 8])
 def test_exactly_one_of_the_publishers_wins(tmp_path: Path, publishers: int) -> None:
     """The winner stays in the middle until every other one has given up, and prune and rollback come meanwhile."""
     write_module(tmp_path, tmp_path / "hot", keep=3)

@@ -17,8 +17,9 @@ from hotpath.metrics.site import HotpathCollector
 from hotpath.ops.status import status
 from hotpath.serving import reader_of
 from hotpath.site import Hotpath
+from hotpath.store.pointer import Pointer
 from hotpath.store.prune import prune
-from hotpath.store.store import Pointer, Store
+from hotpath.store.store import Store
 from tests.store.faults.sites import APP_STATUS, get, publish, refusal, rewrite_manifest, site_of
 
 LATEST = 4
@@ -166,7 +167,7 @@ def test_the_next_publish_mends_it_with_a_number_never_used(store: Store, damage
         store.current_path.rmdir()
     before = store.sequences()
     published = publish(store, a=body(9), b=body(9))
-    assert published.sequence > max(before)
+    assert published.generation > max(before)
     if damage.name.startswith("PIN"):
         assert get(site_of(store), "/a").body == body(9), "no valid pin holds it back"
         store.pin_path.unlink()

@@ -18,8 +18,9 @@ from hotpath.errors import DeclarationError, HotpathError, UnsafePath
 from hotpath.site import Hotpath
 from hotpath.store.import_directory import import_directory
 from hotpath.store.publish import staging
-from hotpath.store.repair import repair, verify
+from hotpath.store.repair import repair
 from hotpath.store.store import Store
+from hotpath.store.verify import verify
 from tests.store.faults.planting import COMMANDS, KINDS, PLACES, SECONDS
 from tests.store.faults.sites import APP_STATUS, POLICY, Calls, get, publish, rewrite_manifest, site_of
 
@@ -250,4 +251,4 @@ def test_what_is_planted_is_named_with_what_to_do(tmp_path: Path) -> None:
         assert caught.value.path == path
         path.unlink()
         (tmp_path / "aside").rename(path)
-    assert publish(store, a=b"[2]").sequence == 2
+    assert publish(store, a=b"[2]").generation == 2

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from hotpath.serving import reader_of
-from hotpath.store.repair import verify
 from hotpath.store.store import Store
+from hotpath.store.verify import verify
 from tests.store.faults.sites import APP_STATUS, get, publish, site_of
 
 GOOD = {"/a": {b'{"a":1}', b'{"a":2}'}, "/b": {b'{"b":1}', b'{"b":2}'}}

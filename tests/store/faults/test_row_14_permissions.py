@@ -20,8 +20,9 @@ from hotpath.errors import StoreError
 from hotpath.ops.status import status
 from hotpath.site import Hotpath
 from hotpath.store.prune import prune
-from hotpath.store.repair import repair, verify
+from hotpath.store.repair import repair
 from hotpath.store.store import Store
+from hotpath.store.verify import verify
 from tests.store.faults.mounts import needs_root, tmpfs
 from tests.store.faults.sites import Calls, get, litter, publish, run, site_of, write_module
 
@@ -89,7 +90,7 @@ def test_a_file_system_that_became_read_only(tmp_path: Path, writer: str) -> Non
         assert caught.value.path.is_relative_to(store.root)
         still_serves(store)
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-        assert publish(store, n=b"[4]").sequence == 3
+        assert publish(store, n=b"[4]").generation == 3
 
 
 @needs_root
@@ -228,7 +229,7 @@ def test_what_not_even_root_can_change(tmp_path: Path, immutable: Callable[[Path
     assert get(site_of(store), "/n").body == b"[2]"
     assert not list(store.root.glob(".stage-*"))
     subprocess.run(["chattr", "-i", str(path)], check=True)
-    assert publish(store, n=b"[3]").sequence == 3
+    assert publish(store, n=b"[3]").generation == 3
     assert litter(store) == []
 
 

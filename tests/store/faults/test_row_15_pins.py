@@ -59,6 +59,6 @@ def test_what_was_rolled_back_never_comes_back(tmp_path: Path) -> None:
     assert store.chosen_sequence() == 2
     store.current_path.write_bytes(store.pointer_to(3).encode())
     assert store.chosen_sequence() == 2
-    assert publish(store, a=b"[4]").sequence == 4
+    assert publish(store, a=b"[4]").generation == 4
     store.manifest_path(4).unlink()
     assert store.chosen_sequence() == 2

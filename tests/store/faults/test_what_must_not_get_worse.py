@@ -15,8 +15,9 @@ from hotpath.store.disk import Disk
 from hotpath.store.manifest import Manifest
 from hotpath.store.publish import staging
 from hotpath.store.quarantine import approve
-from hotpath.store.repair import repair, verify
+from hotpath.store.repair import repair
 from hotpath.store.store import Store
+from hotpath.store.verify import verify
 from tests.store.faults.sites import POLICY, publish, rewrite_manifest
 
 LARGE = b"[%s]" % b",".join([b"1"] * 1000)

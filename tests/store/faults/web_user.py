@@ -76,7 +76,7 @@ def built(root: Path, ran: Calls) -> str:
         return {"by": os.geteuid()}
 
     try:
-        return f"published {build(hot).published.sequence}"
+        return f"published {build(hot).published.generation}"
     except StoreError as error:
         return str(error)
 

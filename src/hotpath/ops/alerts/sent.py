@@ -76,7 +76,7 @@ def held(store: Store) -> Iterator[None]:
     try:
         with suppress(OSError, StoreError):  # whoever notes the delivery says so
             descriptor = store.disk.open_lock(alerts_path(store))
-            lock(descriptor, WAIT_SECONDS)
+            lock(descriptor, within_seconds=WAIT_SECONDS)
         yield
     finally:
         if descriptor is not None:
