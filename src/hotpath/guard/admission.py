@@ -75,7 +75,10 @@ class _Flight:
 
 
 class Admission:
-    """The gate. The event loop calls ``let_in``, ``enter`` and ``leave``, the guard's thread ``update`` and ``learn``."""
+    """The gate.
+
+    The event loop calls ``let_in``, ``enter`` and ``leave``; the guard's thread calls ``update`` and ``learn``.
+    """
 
     def __init__(
         self,
