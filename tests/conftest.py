@@ -17,7 +17,12 @@ settings.register_profile("thorough", deadline=None, suppress_health_check=_slow
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 # Tests that share what takes seconds to make, servers or distributions: one worker has all of a line.
-TOGETHER = ("tests/wire/servers/", "tests/project/test_packaging.py")
+TOGETHER = (
+    "tests/wire/servers/",
+    "tests/wire/differential/test_how_to_nginx.py",
+    "tests/wire/differential/test_how_to_rename.py",
+    "tests/project/test_packaging.py",
+)
 
 # Slow tests that bring real servers to a real memory limit, or measure time: nothing may run beside them.
 ALONE = ("tests/guard/test_fault_*.py", "tests/guard/test_trim_real.py", "tests/serving/test_watched_rewrites.py")

@@ -70,11 +70,7 @@ CORE = names(PROJECT["dependencies"])
 EXTRAS = {name: names(requirements) for name, requirements in PROJECT["optional-dependencies"].items()}
 
 
-# The small ASGI apps (health, metrics) are about to stand on starlette; take this mark away when they do.
-NOT_YET = {"starlette": pytest.mark.xfail(strict=False)}
-
-
-@pytest.mark.parametrize("library", [pytest.param(name, marks=NOT_YET.get(name, ())) for name in sorted(CORE)])
+@pytest.mark.parametrize("library", sorted(CORE))
 def test_each_core_dependency_is_imported(library: str) -> None:
     assert library in used_in(SOURCE)
 

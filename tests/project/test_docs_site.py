@@ -17,6 +17,7 @@ import pytest
 
 import hotpath
 from hotpath import errors
+from tests.project.test_architecture import MAY_USE
 from tests.project.test_docs import split
 
 ROOT = Path(__file__).parents[2]
@@ -160,6 +161,13 @@ def test_the_modules_that_the_architecture_names_exist() -> None:
     named = set(re.findall(rf"`((?:{rooms})/\w+)`", ARCHITECTURE.read_text("utf-8")))
     assert len(named) > 30
     assert [name for name in sorted(named) if not (here / f"{name}.py").exists()] == []
+
+
+def test_the_architecture_page_has_the_rule_that_is_tested() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (.*?) ?\|$", ARCHITECTURE.read_text("utf-8"), re.MULTILINE)
+    assert {room: set(re.findall(r"\w+", used)) for room, used in rows} == {
+        room: set(used.split()) for room, used in MAY_USE.items()
+    }
 
 
 def test_systemd_takes_the_units_of_the_how_to(tmp_path: Path) -> None:

@@ -137,18 +137,21 @@ class HotpathMiddleware:
             if guard is None or kind not in _GUARDED:
                 await self.app(scope, receive, send)
                 outcome = answer
-            elif refusal := self._enter(guard, scope, answer is UNREADABLE):
+                return
+            admission = guard.admission
+            refusal = None if admission.let_in(scope) else self._enter(guard, scope, answer is UNREADABLE)
+            if refusal is not None:
                 await refusal.send(scope, send)
                 outcome = "shed"
-            else:
-                try:
-                    if guard.hard_limit is None:
-                        await self.app(scope, receive, send)
-                        outcome = answer
-                    else:
-                        outcome = answer if await self._call_with_limit(guard, scope, receive, send) else "shed"
-                finally:
-                    guard.admission.leave(scope)
+                return
+            try:
+                if guard.hard_limit is None:
+                    await self.app(scope, receive, send)
+                    outcome = answer
+                else:
+                    outcome = answer if await self._call_with_limit(guard, scope, receive, send) else "shed"
+            finally:
+                admission.leave(scope)
         finally:
             if watch is not None:
                 self._tell_observer(watch, outcome)

@@ -75,7 +75,10 @@ class _Flight:
 
 
 class Admission:
-    """The gate. ``enter`` and ``leave`` belong to the event loop, ``update`` and ``learn`` to the guard's thread."""
+    """The gate.
+
+    The event loop calls ``let_in``, ``enter`` and ``leave``; the guard's thread calls ``update`` and ``learn``.
+    """
 
     def __init__(
         self,
@@ -88,8 +91,8 @@ class Admission:
     ) -> None:
         # Requests in the app, by the id of their scope.
         self.flights: dict[int, Scope] = {}
-        # The same while nothing has to be decided: no state that refuses, no dear route, no hard limit. Then a GET is
-        # let in at once.
+        # The same while nothing has to be decided: no state that refuses, no dear route, no hard limit. Then
+        # ``let_in`` does not ask.
         self.open: dict[int, Scope] | None = None
         self.asks_always = False
         self.used = self.own = 0
@@ -118,12 +121,16 @@ class Admission:
         self._closes = 0
         self._closes_since = float("-inf")
 
+    def let_in(self, scope: Scope) -> bool:
+        """Let a GET in at once while nothing has to be decided; else ``enter`` decides."""
+        flights = self.open
+        if flights is None or scope.get("method") != "GET":
+            return False
+        flights[id(scope)] = scope
+        return True
+
     def enter(self, scope: Scope, *, is_hot: bool = False) -> Refusal | None:
         """Let a request in, or say how to refuse it. ``is_hot``: its path is a hot page's whose bytes are missing."""
-        flights = self.open
-        if flights is not None and scope["type"] == "http" and scope["method"] == "GET" and not len(self.costs):
-            flights[id(scope)] = scope
-            return None
         refused = self._decide(scope, is_hot)
         if refused is not None:
             priority, status, reason = refused

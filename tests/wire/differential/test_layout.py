@@ -93,9 +93,10 @@ def test_nginx_sends_the_bytes_of_the_manifest(store: Store, port: int) -> None:
         assert hashlib.sha256(identity.body).digest() == digests["identity"]
         assert hashlib.sha256(gzip.body).digest() == digests["gzip"]
         assert gzip.header("content-encoding") == "gzip"
-        assert identity.header("x-hotpath-generation") is None, "it was nginx that answered"
+        assert identity.header("cache-status") is None, "it was nginx that answered"
+        assert identity.header("x-hotpath-generation") == "1"
     assert ask(port, "/rankings/none").status == 404, "the app's word"
-    assert ask(port, KEYS[0] + "?utm_source=x").header("x-hotpath-generation") == "1", "by way of the app"
+    assert ask(port, KEYS[0] + "?utm_nothing").header("cache-status") is not None, "by way of the app"
 
 
 def test_nginx_follows_a_publish_and_a_rollback(store: Store, port: int) -> None:
