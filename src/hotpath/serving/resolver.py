@@ -70,6 +70,8 @@ UNREADABLE = Miss("its bytes cannot be read, or hotpath failed; the log says wha
 _ACCEPT_ENCODING = b"accept-encoding"
 _IF_NONE_MATCH = b"if-none-match"
 _IF_MODIFIED_SINCE = b"if-modified-since"
+# Stands for the tag of a request that has only a date; no entity tag looks like it.
+_BY_DATE = b"-"
 _CONSULTED = frozenset(
     (_ACCEPT_ENCODING, _IF_NONE_MATCH, _IF_MODIFIED_SINCE, b"if-match", b"if-unmodified-since", b"if-range", b"range")
 )
@@ -82,6 +84,7 @@ MAX_FIELD_LINES: Final = 64
 
 # As a number: looking for b"%" in bytes costs ten times as much.
 _PERCENT = ord("%")
+_SLASH = ord("/")
 
 # A 308 may be kept for ever (RFC 9110 §15.4.9); one that depends on tonight's keys must not be.
 _REDIRECT_CACHE_CONTROL = (b"cache-control", b"public, max-age=60")
@@ -110,23 +113,23 @@ def resolve(
             and not query
             and _PERCENT not in raw_path
             and raw_path not in snapshot.keys
-            and raw_path[:1] == b"/"
+            and (not raw_path or raw_path[0] == _SLASH)
         ):
             return UNKNOWN
         return _resolve_target(snapshot, method, raw_path, query, headers)
     if query or method != "GET" or len(headers) > MAX_HEAD_LINES:
         return _resolve_target(snapshot, method, raw_path, query, headers)
     variants = page.variants
-    accept = tag = since = None
+    accept = tag = None
     consulted = _CONSULTED
     for name, value in headers:
         if name in consulted:
             if name == _ACCEPT_ENCODING and accept is None:
                 accept = value
-            elif name == _IF_NONE_MATCH and tag is None:
+            elif name == _IF_NONE_MATCH and (tag is None or tag is _BY_DATE):
                 tag = value
             elif name == _IF_MODIFIED_SINCE:
-                since = value
+                tag = tag or _BY_DATE  # the date counts only where there is no tag (§13.1.3)
             else:
                 return resolve_page(page, method, headers)
     if accept is None:
@@ -139,7 +142,7 @@ def resolve(
         else:
             variant = None
     if variant is not None:
-        if tag is None and since is None:
+        if tag is None:
             return variant
         if tag == variant.etag:
             return variant.not_modified or variant.make_not_modified()
