@@ -953,7 +953,7 @@ def _bounded(line: int = 33) -> list[Case]:
              fields=("Range: bytes=0-3",) + ("If-Range: x",) * 65),
         Case(line, "13.1.5", "nor with one far down", fields=("Range: bytes=0-3", *("X: y",) * 1000, "If-Range: x")),
         Case(line, "15.5.5", "a field below a thousand lines", fields=(*("X: y",) * 1000, *one_gzip), body="identity"),
-        Case(line, "15.5.5", "a field in the first thousand lines", fields=(*("X: y",) * 999, *one_gzip), body="gzip"),
+        Case(line, "15.5.5", "a field in the first thousand lines", fields=(*("X: y",) * 900, *one_gzip), body="gzip"),
         Case(line, "15.5.15", "60 KB of slashes", "/" * 60_000, status=APP),
         Case(line, "15.5.15", "8 KiB of slashes", "/" * 8192, status=APP),
         Case(line, "15.5.15", "a query of 8 KiB that is dropped", "/rows?" + "&" * 8192, page="/rows"),
@@ -1017,13 +1017,17 @@ def _tracking(line: int = 37) -> list[Case]:
 
 def _locations(line: int = 38) -> list[Case]:
     to_slash: Mapping[str, str | None] = {"location": "./slash/"}
+    # Given as a server that lets them through does; many refuse them.
+    queries = (
+        (b'"<>"', "%22%3C%3E%22"), (b"\xe9", "%E9"), (b"%zz", "%25zz"), (b"%E9", "%E9"), (b"[a]", "%5Ba%5D"),
+        (b"a b\r\n", "a%20b%0D%0A"), (b"a/?:@", "a/?:@"), (b"#", "%23"), (b"{|}^`", "%7B%7C%7D%5E%60"),
+    )  # fmt: skip
     return [
         *(Case(line, "3986 4.2", f"{path} has an empty segment", path, status=APP, site="slashes")
           for path in ("/rows//", "/slash//", "/a//b/", "//slash", "//rows/", "///", "/slash///")),
-        *(Case(line, "3986 3.4", f"{query} in a query", f"/slash?utm_a={query}", status=308, site="slashes",
-               expect={"location": f"./slash/?utm_a={escaped}"})
-          for query, escaped in (('"<>"', "%22%3C%3E%22"), ("\xe9", "%E9"), ("%zz", "%25zz"), ("%E9", "%E9"),
-                                 ("[a]", "%5Ba%5D"), ("a b\r\n", "a%20b%0D%0A"), ("a/?:@", "a/?:@"), ("#", "%23"))),
+        *(Case(line, "3986 3.4", f"{query!r} in a query", "/slash", status=308, site="slashes",
+               scope={"query_string": b"utm_a=" + query}, expect={"location": f"./slash/?utm_a={escaped}"})
+          for query, escaped in queries),
         Case(line, "3986 4.2", "no query", "/slash", status=308, site="slashes", expect=to_slash),
     ]  # fmt: skip
 
