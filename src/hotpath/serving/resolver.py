@@ -264,7 +264,7 @@ def _redirect(snapshot: Snapshot, path: bytes, query: bytes) -> Redirect | None:
     last = other.rstrip(b"/").rpartition(b"/")[2]
     target = b"../" + last if path.endswith(b"/") else b"./" + last + b"/"
     location = (b"location", target + (b"?" + _NO_QUERY_CHARACTER.sub(_escape, query) if query else b""))
-    fields = redirect_headers(snapshot.headers_of(key))
+    fields = redirect_headers(snapshot.begin_redirect(key))
     return Redirect(308, [(b"content-length", b"0"), location, _REDIRECT_CACHE_CONTROL, *fields], b"", _REDIRECTED)
 
 

@@ -130,7 +130,7 @@ Variants = tuple[Variant | None, ...]
 class Page:
     """One key whose bytes are in memory. ``digests`` are of its representations, the identity coding's first."""
 
-    __slots__ = ("digests", "file", "freshness", "generation", "key", "policy", "variants")
+    __slots__ = ("digests", "file", "freshness", "generation", "key", "parts", "policy", "refusals", "variants")
 
     def __init__(self, item: Item, generation: int | None, freshness: Freshness, variants: Variants) -> None:
         # Not the item itself: flat bytes and text are nothing to the garbage collector.
@@ -141,6 +141,9 @@ class Page:
         self.generation = generation
         self.freshness = freshness
         self.variants = variants
+        # Answers that are made for one request, and so have no counter that stays.
+        self.parts = 0
+        self.refusals = 0
 
     @property
     def bodies(self) -> dict[str, bytes]:
@@ -152,7 +155,12 @@ class Page:
     @property
     def uses(self) -> int:
         """How often an answer of this page was sent."""
-        return sum(variant.all_uses for variant in set(self.variants) if variant)
+        return sum(variant.all_uses for variant in set(self.variants) if variant) + self.parts
+
+    def results(self) -> dict[str, int]:
+        """How often it was answered with what, in the words of ``HotpathRequest.result``."""
+        unchanged = sum(v.not_modified.uses for v in set(self.variants) if v and v.not_modified)
+        return {"hit": self.uses - unchanged, "not_modified": unchanged, "refused": self.refusals}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +171,8 @@ class Snapshot:
     of this snapshot in and out of it. ``folded`` are the keys of routes with ``fold_case``; ``query_names`` names, for
     each path whose route declares some, the parameters that belong to the key.
 
-    ``ignored`` are the parameters that no key has. ``headers_of`` gives the static fields of a key's page.
+    ``ignored`` are the parameters that no key has. ``begin_redirect`` counts a
+    redirect to a key and gives the static fields of its page.
 
     ``is_exact`` says that a path without percent-encoding is a key as it stands or none: nothing is folded,
     redirected or encoded. ``is_loaded`` says that the store was looked at.
@@ -177,7 +186,7 @@ class Snapshot:
     query_names: Mapping[bytes, frozenset[str]] = field(default_factory=dict, repr=False)
     redirect_slashes: bool = False
     ignored: Ignored = TRACKING
-    headers_of: Callable[[bytes], list[Header]] = field(default=lambda _: [], repr=False)
+    begin_redirect: Callable[[bytes], list[Header]] = field(default=lambda _: [], repr=False)
     is_exact: bool = True
     is_loaded: bool = True
 
@@ -231,6 +240,7 @@ def etag_text(sha256: bytes) -> bytes:
 
 def refuse(variant: Variant, page: Page, status: int, *extra: Header) -> Refuse:
     """A refusal that a cache may not keep in place of the page; with its fields for browsers, as CORS and CSP."""
+    page.refusals += 1
     fields = (header for header in variant.shared_headers if header[0] not in _OF_THE_REPRESENTATION)
     return Refuse(status, [(b"content-length", b"0"), *extra, *fields], b"", page.freshness)
 
@@ -244,6 +254,7 @@ _OF_THE_REPRESENTATION = frozenset(
 
 def partial(variant: Variant, page: Page, start: int, stop: int) -> Serve:
     """206 with one range (RFC 9110 §15.3.7): the 200's headers with the length of the part and where it lies."""
+    page.parts += 1
     total = len(variant.body)
     headers = [(b"content-length", b"%d" % (stop - start))]
     headers += variant.headers[1:]
