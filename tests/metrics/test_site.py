@@ -218,7 +218,7 @@ def test_a_route_answers_a_scrape_without_a_redirect(hot: Hotpath, framework: An
 def test_counters_carry_the_slot_of_the_worker() -> None:
     """Two workers behind one port are scraped in turn: without a label a counter would jump."""
     guard = Rigged().guard
-    cache = LRUCache(10, name="of this test")
+    cache: LRUCache[str, int] = LRUCache(10, name="of this test")
     cache["a"] = 1
     for given, slot in ((guard, own_slot(guard)), (None, "none")):
         text = generate_latest(MetricsApp(guard=given).registry).decode()
