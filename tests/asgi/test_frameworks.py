@@ -7,9 +7,11 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
+from django.core.handlers.asgi import ASGIHandler
 from fastapi import Depends, FastAPI, Query, Request
 from pydantic import BaseModel
 from starlette.middleware.gzip import GZipMiddleware
@@ -182,3 +184,33 @@ def test_a_middleware_that_hot_pages_never_meet_is_named_once(
                 HotpathMiddleware(app, hot=hot, bypass=bypass)
     assert len(caplog.messages) == (advice is not None)
     assert all(middleware.__name__ in message and advice in message for message in caplog.messages if advice)
+
+
+@pytest.mark.parametrize(
+    ("settings", "declared", "bypass", "advice"),
+    [
+        ({"ALLOWED_HOSTS": ["a.org", ".b.org"]}, {}, None, ["hosts=('a.org', '*.b.org')"]),
+        ({"ALLOWED_HOSTS": ["a.org"]}, {"hosts": ("a.org",)}, None, []),
+        ({"ALLOWED_HOSTS": ["*"]}, {}, None, []),
+        ({"SECURE_HSTS_SECONDS": 60}, {}, None, ["headers="]),
+        ({"SECURE_HSTS_SECONDS": 60}, {"headers": {"X-A": "b"}}, None, []),
+        ({"SECURE_SSL_REDIRECT": True}, {}, None, ["bypass="]),
+        ({"SECURE_SSL_REDIRECT": True}, {}, bool, []),
+    ],
+)
+def test_what_django_checks_is_named(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    declared: dict[str, Any],
+    bypass: Any,
+    advice: list[str],
+) -> None:
+    defaults = {"ALLOWED_HOSTS": [], "SECURE_HSTS_SECONDS": 0, "SECURE_SSL_REDIRECT": False}
+    monkeypatch.setattr("django.conf.settings", SimpleNamespace(**defaults | settings))
+    handler = ASGIHandler.__new__(ASGIHandler)  # its __init__ loads all that is installed
+    with caplog.at_level(logging.WARNING, "hotpath"):
+        HotpathMiddleware(handler, hot=Hotpath(tmp_path / "hot", **declared), bypass=bypass)
+    assert len(caplog.messages) == len(advice)
+    assert all(text in message for text, message in zip(advice, caplog.messages, strict=True))

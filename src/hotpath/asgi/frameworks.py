@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
@@ -40,6 +41,7 @@ def held_back(app: object, routes: Iterable[Route]) -> Iterator[str]:
 
 def passed_by(app: object, options: ReadOptions, *, has_bypass: bool) -> Iterator[str]:
     """For each middleware of ``app`` that a hot page never meets and that nothing is declared in place of: which."""
+    yield from _passed_by_of_django(app, options, has_bypass=has_bypass)
     for kind in _middlewares(app):
         name = kind.__name__
         if options.hosts is None and "TrustedHost" in name:
@@ -56,8 +58,24 @@ def passed_by(app: object, options: ReadOptions, *, has_bypass: bool) -> Iterato
 
 # Starlette's ecosystem has no common name for what adds security fields; Django has one.
 _ADDS_FIELDS = re.compile(
-    r"csp|hsts|contentsecurity|securi(?:ty|e)|secureheaders|helmet|talisman|xframe", re.IGNORECASE
+    r"csp|hsts|contentsecurity|secur(?:e|ity)headers?|helmet|talisman|xframe|^SecurityMiddleware", re.IGNORECASE
 )
+
+
+def _passed_by_of_django(app: object, options: ReadOptions, *, has_bypass: bool) -> Iterator[str]:
+    """The same for Django, whose middleware is said in its settings."""
+    if not type(app).__module__.startswith("django.core.handlers."):
+        return
+    settings = importlib.import_module("django.conf").settings
+    hosts = [host for host in settings.ALLOWED_HOSTS if host != "*"]
+    if options.hosts is None and hosts and "*" not in settings.ALLOWED_HOSTS:
+        names = tuple("*" + host if host.startswith(".") else host for host in hosts)
+        yield f"ALLOWED_HOSTS is not asked for hot pages; write Hotpath(…, hosts={names!r})"
+    if not options.headers and (settings.SECURE_HSTS_SECONDS or (settings.SECURE_SSL_REDIRECT and not has_bypass)):
+        yield (
+            "SecurityMiddleware does not see hot pages; write Hotpath(…, headers={'Strict-Transport-Security': …}),"
+            " and redirect to https in the proxy or with bypass="
+        )
 
 
 def _middlewares(app: object) -> Iterator[type]:

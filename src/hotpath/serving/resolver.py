@@ -71,7 +71,7 @@ _ACCEPT_ENCODING = b"accept-encoding"
 _IF_NONE_MATCH = b"if-none-match"
 _IF_MODIFIED_SINCE = b"if-modified-since"
 # Stands for the tag of a request that has only a date; no entity tag looks like it.
-_BY_DATE = b"-"
+_BY_DATE = b"(by date)"
 _CONSULTED = frozenset(
     (_ACCEPT_ENCODING, _IF_NONE_MATCH, _IF_MODIFIED_SINCE, b"if-match", b"if-unmodified-since", b"if-range", b"range")
 )
