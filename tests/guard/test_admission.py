@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hotpath.guard.admission import CLOSES_PER_SECOND, body_length, chances
+from hotpath.guard.admission import CLOSES_PER_SECOND, chance_of_refusal
+from hotpath.guard.bodies import body_length
 from hotpath.guard.outlook import Outlook
 from hotpath.guard.states import State, Thresholds, drain
 from tests.guard.fakes import LIMIT, MIB, Rigged, http

@@ -125,19 +125,13 @@ class HotpathMiddleware:
         if admission is None:
             await self.app(scope, receive, send)
             return
-        flights = admission.open
-        if flights is None or answer is PENDING or scope["method"] != "GET":
+        if answer is PENDING or not admission.let_in(scope):
             await self._pass_guard(scope, receive, send, answer is UNREADABLE)
             return
-        flight = id(scope)
-        flights[flight] = scope
         try:
             await self.app(scope, receive, send)
         finally:
-            try:  # noqa: SIM105  half as long as suppress() takes, and as pop() with a default
-                del flights[flight]
-            except KeyError:  # another instance with the same guard stood behind this one
-                pass
+            admission.leave(scope)
 
     async def _call_observed(self, observe: Observer, scope: Scope, receive: Receive, send: Send) -> None:
         """The whole way of one request, hot or not, told to the observer."""
@@ -175,15 +169,18 @@ class HotpathMiddleware:
         if refusal is not None:
             await refusal.send(scope, send)
             return False
+        app = admission.app_for(scope, self.app)
         try:
             if guard.hard_limit is not None:
-                return await self._call_with_limit(guard, scope, receive, send)
-            await self.app(scope, receive, send)
+                return await self._call_with_limit(app, guard, scope, receive, send)
+            await app(scope, receive, send)
             return True
         finally:
             admission.leave(scope)
 
-    async def _call_with_limit(self, guard: MemoryGuard, scope: Scope, receive: Receive, send: Send) -> bool:
+    async def _call_with_limit(
+        self, app: ASGIApp, guard: MemoryGuard, scope: Scope, receive: Receive, send: Send
+    ) -> bool:
         """The app under a hard limit: 503 for a request that memory ran out for, also where a framework says 500."""
         begun = refused = False
 
@@ -201,7 +198,7 @@ class HotpathMiddleware:
             await send(message)
 
         try:
-            await self.app(scope, receive, watch)
+            await app(scope, receive, watch)
         except BaseException as error:
             if type(error) is MemoryError:
                 # Before anything else: with not a byte left the next line fails, and CPython's handling of that too.

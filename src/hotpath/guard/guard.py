@@ -132,6 +132,7 @@ class MemoryGuard:
         self._marks = Marks()
         self.alarms = self.alarms.fresh()
         self._unchanged: MemoryReading | None = None
+        self._basis = ""
         self._unique_at = float("-inf")
         self._once = Once()
         self._lock = threading.Lock()
@@ -264,6 +265,9 @@ class MemoryGuard:
             return None, 0, repr(error)
         if self._unchanged is None or self._unchanged.usage != reading.usage:
             self._unchanged = reading
+        if reading is not None and self.reader.basis != self._basis:
+            self._basis = self.reader.basis
+            logger.info("hotpath: memory guard: of %s it counts %s", human_bytes(reading.limit), self._basis)
         problem = implausible(reading, self._unchanged)
         return (None, 0, problem) if problem is not None else (reading, mapped, None)
 
@@ -418,8 +422,9 @@ class MemoryGuard:
         if self.problem is not None or self.reading is None or self.outlook is None:
             return self.problem or "nothing was read yet"
         reading, outlook = self.reading, self.outlook
+        own = "" if reading.source == "process" else f", {human_bytes(reading.resident)} of it by this process"
         return (
-            f"{human_bytes(reading.unreclaimable)} of {human_bytes(reading.limit)} in use ({outlook.share:.0%}),"
+            f"{human_bytes(reading.unreclaimable)} of {human_bytes(reading.limit)} in use ({outlook.share:.0%}){own},"
             f" {human_bytes(max(0, outlook.headroom))} left, {human_bytes(max(0, outlook.growth))}/s,"
             f" {self.admission.in_flight} in flight"
         )
