@@ -5,8 +5,11 @@ from __future__ import annotations
 import inspect
 import math
 import re
+from typing import TypeVar
 
 from hotpath.errors import DeclarationError
+
+_Kind = TypeVar("_Kind")
 
 _NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 
@@ -80,3 +83,12 @@ def is_plain(given: object) -> bool:
     """Whether it can be called and returns its result; a coroutine function would be called and never awaited."""
     called = getattr(given, "__call__", None)  # noqa: B004  the method is looked into
     return called is not None and not inspect.iscoroutinefunction(given) and not inspect.iscoroutinefunction(called)
+
+
+def check_kind(name: str, given: _Kind | None, kind: type[_Kind], example: str) -> _Kind:
+    """An option that is an object of its own: the default one for ``None``. Raises ``DeclarationError`` for others."""
+    if given is None:
+        return kind()
+    if not isinstance(given, kind):
+        raise DeclarationError(f"{name}={given!r}: write {kind.__name__}({example})")
+    return given

@@ -1,8 +1,9 @@
 """What the fault tests serve: an app that leaks, blocks and allocates on request, with or without the guard before it.
 
 ``HOTPATH_GUARD_TEST`` is a JSON object: ``store``, ``guard`` (options of ``MemoryGuard``, null for none), ``levels``
-and ``times`` of its thresholds, ``tree`` to take the kernel's files from, with ``budget_mib`` as the limit, ``ballast_mib`` to hold from the start,
-``apart_seconds`` between two recycles, ``start_seconds`` that a worker takes to start.
+and ``times`` of its thresholds, ``tree`` to take the kernel's files from, with ``budget_mib`` as the limit,
+``ballast_mib`` to hold from the start, ``apart_seconds`` between two recycles, ``start_seconds`` that a worker takes
+to start.
 """
 
 from __future__ import annotations

@@ -373,16 +373,6 @@ def test_a_limit_on_a_login_session_makes_its_group_count(tree: Tree) -> None:
     assert (read(tree).limit, read(tree).usage) == (7000 * MIB, 6000 * MIB)
 
 
-def test_a_budget_is_not_about_other_programs_in_a_group_without_a_limit(tree: Tree) -> None:
-    tree.joined("/app")
-    tree.group("/app", usage=3000 * MIB)
-    assert alone(tree).source != "process", "without a budget the machine is what bounds the group"
-    crowded = alone(tree, budget=1000 * MIB)
-    assert (crowded.source, crowded.limit, crowded.usage) == ("process", 1000 * MIB, 57 * MIB)
-    workers = alone(tree, budget=1600 * MIB)
-    assert (workers.source[:6], workers.limit, workers.usage) == ("cgroup", 1600 * MIB, 3000 * MIB)
-
-
 def test_a_group_that_outgrows_its_budget_later_still_counts(tree: Tree) -> None:
     tree.joined("/app")
     tree.group("/app", usage=500 * MIB)

@@ -98,6 +98,7 @@ class Admission:
         thresholds: Thresholds,
         *,
         readiness: Collection[str],
+        fields: Collection[Header] = (),
         clock: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
@@ -134,14 +135,17 @@ class Admission:
         self._before = (0, 0)
         self._most_in_flight: int | None = None
         self._adapted = float("-inf")
-        self._refusals = Refusals(thresholds.shed.dwell_seconds)
+        self._fields = fields
+        self._refusals = Refusals(thresholds.shed.dwell_seconds, fields)
         self._closes = 0
         self._closes_since = float("-inf")
 
     def let_in(self, scope: Scope) -> bool:
         """Let a GET in at once while nothing has to be decided; else ``enter`` decides."""
         flights = self.open
-        if flights is None or scope.get("method") != "GET" or has_body_field(scope["headers"]):
+        if flights is None or scope.get("method") != "GET" or scope.get("http_version") == "2":
+            return False
+        if has_body_field(scope["headers"]):
             return False
         flights[id(scope)] = scope
         return True
@@ -229,7 +233,7 @@ class Admission:
         """
         at = self._clock()
         if position.state is not self._state:
-            self._refusals = Refusals(seconds_to_leave(position, at, self._thresholds))
+            self._refusals = Refusals(seconds_to_leave(position, at, self._thresholds), self._fields)
         if outlook is not None:
             self._limit, self._headroom = limit, outlook.headroom
             self._before = (self.used or used, self.own or own)
@@ -331,7 +335,7 @@ class Admission:
             return (priority, *refused)
         # HTTP/2 and 3 need no field to send a body (RFC 9113 §8.1).
         if length != 0 or not str(scope.get("http_version", "1.1")).startswith("1"):
-            self.bodies.open(scope, route, length, at)
+            self.bodies.open(scope, route, length or None, at)
         return None
 
     def _decide_body(self, length: int | None, route: str, state: State, at: float) -> tuple[int, str] | None:

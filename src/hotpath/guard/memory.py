@@ -130,6 +130,11 @@ class MemoryReader:
             self.close()
             raise
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other programs are in the own group, so that ``budget`` is not about all that it holds."""
+        return self._shared_with is not None
+
     def unique_bytes(self) -> int:
         """What this process holds, with its share of what it shares (PSS); USS elsewhere than on Linux. In bytes.
 
