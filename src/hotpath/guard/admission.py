@@ -14,14 +14,15 @@ from typing import Final
 import anyio
 
 from hotpath.guard.bodies import (
+    BODY_FIELDS,
     LARGE_BYTES,
     MAX_FACTOR,
+    MAX_FIELDS,
     SMALL_BYTES,
     YOUNG_SECONDS,
     Bodies,
     Body,
     body_length,
-    has_body_field,
 )
 from hotpath.guard.metering import Metered
 from hotpath.guard.outlook import Outlook
@@ -129,6 +130,8 @@ class Admission:
         self._reserved: dict[int, _Flight] = {}
         # Those of dear routes that wait for others, with what they will need.
         self._waiting: dict[int, int] = {}
+        # The ids of those that more than ``flights`` has to forget.
+        self._noted: set[int] = set()
         # Those that ran at the last sample; the guard's thread's own.
         self._seen: dict[int, _Flight] = {}
         self._streams = self._sockets = 0
@@ -145,8 +148,13 @@ class Admission:
         flights = self.open
         if flights is None or scope.get("method") != "GET" or scope.get("http_version") == "2":
             return False
-        if has_body_field(scope["headers"]):
+        headers = scope["headers"]
+        if len(headers) > MAX_FIELDS:
             return False
+        # The shorter forms, and one call more, each cost a third of all this.
+        for name, _ in headers:
+            if name in BODY_FIELDS:
+                return False
         flights[id(scope)] = scope
         return True
 
@@ -161,6 +169,7 @@ class Admission:
             return self._pick(status, scope)
         if scope["type"] == "websocket" and id(scope) not in self.flights:
             self._sockets += 1
+            self._noted.add(id(scope))
         self.flights[id(scope)] = scope
         return None
 
@@ -178,13 +187,13 @@ class Admission:
 
     def leave(self, scope: Scope) -> None:
         """The app is done with it."""
-        if self.flights.pop(id(scope), None) is not None and scope["type"] == "websocket":
-            self._sockets -= 1
-        if self._reserved:
-            self._reserved.pop(id(scope), None)
-        if self._waiting:
-            self._waiting.pop(id(scope), None)
-        if self.bodies:
+        key = id(scope)
+        was_in = self.flights.pop(key, None) is not None
+        if self._noted and key in self._noted:
+            self._noted.discard(key)
+            self._sockets -= was_in and scope["type"] == "websocket"
+            self._reserved.pop(key, None)
+            self._waiting.pop(key, None)
             self.bodies.close(scope, self._clock())
 
     def restart(self) -> None:
@@ -192,6 +201,7 @@ class Admission:
         self.flights.clear()
         self._reserved.clear()
         self._waiting.clear()
+        self._noted.clear()
         self._seen.clear()
         self.bodies.clear()
         self._streams = self._sockets = 0
@@ -336,6 +346,7 @@ class Admission:
         # HTTP/2 and 3 need no field to send a body (RFC 9113 §8.1).
         if length != 0 or not str(scope.get("http_version", "1.1")).startswith("1"):
             self.bodies.open(scope, route, length or None, at)
+            self._noted.add(id(scope))
         return None
 
     def _decide_body(self, length: int | None, route: str, state: State, at: float) -> tuple[int, str] | None:
@@ -405,12 +416,14 @@ class Admission:
             self._reserve(scope, cost, at)
         elif state in (State.NORMAL, State.TRIM):
             self._waiting[id(scope)] = cost
+            self._noted.add(id(scope))
         else:
             return 503, "cost"
         return None
 
     def _reserve(self, scope: Scope, cost: int, at: float) -> None:
         self._reserved[id(scope)] = _Flight(scope, at, (self.used, self.own), cost)
+        self._noted.add(id(scope))
 
     async def _wait_for_room(self, scope: Scope) -> bool:
         """Wait until those that came before have taken what they may, or a second: whether there is room now."""

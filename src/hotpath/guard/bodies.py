@@ -30,18 +30,8 @@ YOUNG_SECONDS: Final = 1.0
 # Heads of more fields are not searched: that would cost milliseconds. Such a body counts as one of unknown length.
 MAX_FIELDS: Final = 200
 
-_BODY_FIELDS: Final = frozenset((b"content-length", b"transfer-encoding"))
-
-
-def has_body_field(headers: Collection[Header]) -> bool:
-    """Whether a head announces a body (RFC 9112 §6), or has too many fields to be searched."""
-    if len(headers) > MAX_FIELDS:
-        return True
-    # A loop: of the shorter forms each costs every cold request more.
-    for name, _ in headers:  # noqa: SIM110
-        if name in _BODY_FIELDS:
-            return True
-    return False
+# A head that announces a body has one of them (RFC 9112 §6).
+BODY_FIELDS: Final = frozenset((b"content-length", b"transfer-encoding"))
 
 
 def body_length(headers: Collection[Header]) -> int | None:
@@ -123,9 +113,6 @@ class Bodies:
     def __init__(self) -> None:
         self.factors = Factors()
         self._open: dict[int, Body] = {}
-
-    def __len__(self) -> int:
-        return len(self._open)
 
     def get(self, scope: Scope) -> Body | None:
         """The body of a request in the app, if it has one."""

@@ -32,7 +32,7 @@ from hotpath.guard.strangers import Crowd, find_crowd
 from hotpath.options import human_bytes
 from hotpath.process import after_fork
 
-__all__ = ["MemoryReader", "MemoryReading", "check_budget", "children_bytes"]
+__all__ = ["MemoryReader", "MemoryReading", "children_bytes"]
 
 # Limits and the own group are looked at again after this time. With samples at most 1 s apart, a change is then seen
 # within a second whatever their interval is.
@@ -48,20 +48,6 @@ STRANGERS_SECONDS = 10.0
 # A count of more than so many times the machine's memory is none. Memory and swap together, which version 1 counts,
 # and containers that are shown less than there is, stay far below.
 _MACHINES = 16
-
-
-def check_budget(budget: int, *, host_total: int, resident: int) -> None:
-    """Raise ``DeclarationError`` for a budget that cannot work, all in bytes: above the machine, below what is used."""
-    if budget > host_total:
-        raise DeclarationError(
-            f"limit={budget} ({human_bytes(budget)}) is more than this machine has, {human_bytes(host_total)}; "
-            "write less than that, or leave limit out: then the control group's limit or the machine's memory counts"
-        )
-    if budget <= resident:
-        raise DeclarationError(
-            f"limit={budget} ({human_bytes(budget)}) is less than this process holds already, "
-            f"{human_bytes(resident)}: everything would be refused from the start; write a limit well above that"
-        )
 
 
 def children_bytes() -> int:
@@ -162,13 +148,23 @@ class MemoryReader:
 
     def check_budget(self) -> None:
         """Raise ``DeclarationError`` for a budget that cannot work: above the machine, below what is used."""
-        if self._budget == NO_LIMIT:
+        budget = self._budget
+        if budget == NO_LIMIT:
             return
         try:
             total, resident = self.host_total(), self.read().resident
         except UnreadableMemory:
             return  # said when it is sampled: BLIND, with an alarm
-        check_budget(self._budget, host_total=total, resident=resident)
+        if budget > total:
+            raise DeclarationError(
+                f"limit={budget} ({human_bytes(budget)}) is more than this machine has, {human_bytes(total)}; write"
+                " less than that, or leave limit out: then the control group's limit or the machine's memory counts"
+            )
+        if budget <= resident:
+            raise DeclarationError(
+                f"limit={budget} ({human_bytes(budget)}) is less than this process holds already,"
+                f" {human_bytes(resident)}: everything would be refused from the start; write a limit well above that"
+            )
 
     def oom_kills(self) -> int | None:
         """How many processes of the own group the kernel has killed for memory; ``None`` where that is not known."""
