@@ -25,7 +25,7 @@ MAY_USE = {
     "metrics": "site guard caching",
     "ops": "pages store serving site batch guard",
 }
-GROUND = {"errors", "log", "options", "process", "types"}
+GROUND = {"errors", "log", "options", "process", "text", "types"}
 FREE = {"", "testing", "cli", "contrib", "__main__"}
 NEVER_WITH_THE_ROOT = set("aiohttp apprise brotli click fastapi prometheus_client rich starlette zstandard".split())
 

@@ -27,6 +27,7 @@ from hotpath.options import human_bytes
 from hotpath.pages.payload import Built
 from hotpath.pages.routes import PlannedItem
 from hotpath.process.fork import keep_descendants, limit_memory, status_bytes
+from hotpath.text import json_bytes
 
 Task = Callable[[PlannedItem], Built]
 
@@ -201,7 +202,7 @@ def _serve(
             quiet_bytes = _reset_peak()
         encoded = built.encoded
         lengths = None if encoded is None else {coding: len(data) for coding, data in encoded.items()}
-        facts = orjson.dumps((index, built.metrics, *error, seconds, peak_bytes, is_spent, is_last, lengths))
+        facts = json_bytes((index, built.metrics, *error, seconds, peak_bytes, is_spent, is_last, lengths))
         os.write(pipes.output, mark)  # whole or not at all: so short a write to a pipe is never divided (pipe(7))
         _send(pipes.answers, (_HEAD.pack(len(facts), len(built.body)), facts, built.body, *(encoded or {}).values()))
         del built, encoded  # not held while the next item is built

@@ -13,6 +13,7 @@ from hotpath.options import human_bytes, human_seconds
 from hotpath.site import Hotpath
 from hotpath.store.quarantine import problems_of
 from hotpath.store.store import Store
+from hotpath.text import counted
 
 T = TypeVar("T")
 
@@ -164,7 +165,7 @@ def lines(status: StoreStatus) -> list[str]:
     elif not status.is_hot:
         lines.append("serving nothing: every hot page goes to the app")
     lines += [
-        f"watching {watched.files} for {watched.path}: {watched.count} file{'s' * (watched.count != 1)}"
+        f"watching {watched.files} for {watched.path}: {counted(watched.count, 'file')}"
         for watched in status.directories
     ]
     if status.degraded:
@@ -183,7 +184,7 @@ def _generation_line(generation: GenerationStatus) -> str:
     if generation.problem:
         return f"  {generation.sequence:>6}  unreadable: {generation.problem}  {state}"
     if generation.stale and "serving" in generation.state:
-        state += f"  {generation.stale} items past their lifetime"
+        state += f"  {counted(generation.stale, 'item')} past their lifetime"
     age, size = human_seconds(generation.age_seconds or 0), human_bytes(generation.bytes or 0)
     return f"  {generation.sequence:>6}  {age:>8} old  {generation.items:>7} items  {size:>10}  {state}".rstrip()
 
@@ -193,7 +194,7 @@ def _run_lines(run: Mapping[str, Any]) -> list[str]:
     failures = run.get("failures", [])
     if run.get("outcome") == PUBLISHED and not failures:
         return []
-    lines = [f"last run: {run.get('outcome')}, {len(failures)} of {run.get('total')} items failed"]
+    lines = [f"last run: {run.get('outcome')}, {len(failures)} of {counted(run.get('total') or 0, 'item')} failed"]
     if reason := run.get("reason"):
         lines[0] += f"; {reason}"
     for failure in failures[:3]:

@@ -248,7 +248,7 @@ def _check(incident: Incident) -> Look:
     report = check(incident.hot, options.base_url, options.check)
     if not report.is_right:
         raise Stopped(
-            f"{check_lines(report)[-1]}, the first {report.failures[0]}",
+            f"{check_lines(report)[-1]}, the first {(report.failures or report.unseen)[0]}",
             f"'hotpath check {incident.target} --base-url {options.base_url}' names all; fix that, run again",
         )
     pages = f"{report.asked} of {report.pages} pages asked for"
