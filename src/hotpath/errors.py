@@ -110,7 +110,11 @@ class PublicAnswerWrong(HotpathError):
         self, base_url: str, sequence: int, target: int | None, problems: list[str], kept: str | None = None
     ) -> None:
         shown = "\n".join(f"  {problem}" for problem in problems[:20])
-        went = f"rolled back to {target}" if kept is None else f"nothing was rolled back: {kept}"
+        went = (
+            f"rolled back to {target}, without a pin: the next build is served"
+            if kept is None
+            else f"nothing was rolled back: {kept}"
+        )
         super().__init__(f"{base_url} does not answer with generation {sequence} as it was published; {went}\n{shown}")
         self.base_url = base_url
         self.sequence = sequence

@@ -89,7 +89,7 @@ class ReaderGone(BrokenPipeError):
 def say(*lines: str) -> None:
     """Lines on stdout, without what a terminal would obey. Raises ``ReaderGone``."""
     for line in lines:
-        _print(printable(line))
+        _print(printable(_as_called(line)))
 
 
 def _print(text: str) -> None:
@@ -102,7 +102,14 @@ def _print(text: str) -> None:
 def complain(line: str) -> None:
     """A line on stderr; where nobody reads it any more, the exit code says it."""
     with suppress(OSError):
-        click.echo(printable(line), err=True)
+        click.echo(printable(_as_called(line)), err=True)
+
+
+def _as_called(line: str) -> str:
+    """The line with the commands in it as this user writes them, where that is not ``hotpath …``: Django's."""
+    context = click.get_current_context(silent=True)
+    called = context.find_root().obj if context is not None else None
+    return str(called(line)) if callable(called) else line
 
 
 def warn(warnings: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from hotpath.batch.reports import PUBLISHED, last_run
+from hotpath.batch.reports import PUBLISHED, QUARANTINED, last_run
 from hotpath.errors import HotpathError, NothingPublished
 from hotpath.options import human_bytes, human_seconds
 from hotpath.site import Hotpath
@@ -19,6 +19,10 @@ T = TypeVar("T")
 
 # Facts of a run that a script asks for first; the whole report is in ``runs/``.
 _RUN_FACTS = ("sequence", "time", "outcome", "reason", "total", "failures", "warnings", "seconds", "peak_bytes")
+
+
+# The outcome of a run that was quarantined, and released by a person since.
+APPROVED = "approved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,8 @@ def _status(store: Store, directories: tuple[DirectoryStatus, ...] = (), *, has_
     current = _or_problem(lambda: store.pointer(store.current_path), problems)
     bad = _or_problem(store.bad, problems) or {}
     run = _or_problem(lambda: last_run(store), problems)
+    if run is not None and run.get("outcome") == QUARANTINED and run.get("sequence") in store.sequences():
+        run = {**run, "outcome": APPROVED, "reason": None}  # by a person since
     states = {
         sequence: [
             *(["serving"] if sequence == serving else []),
@@ -192,7 +198,7 @@ def _generation_line(generation: GenerationStatus) -> str:
 def _run_lines(run: Mapping[str, Any]) -> list[str]:
     """The last batch, where it is not simply the generation that is served."""
     failures = run.get("failures", [])
-    if run.get("outcome") == PUBLISHED and not failures:
+    if run.get("outcome") in (PUBLISHED, APPROVED) and not failures:
         return []
     lines = [f"last run: {run.get('outcome')}, {len(failures)} of {counted(run.get('total') or 0, 'item')} failed"]
     if reason := run.get("reason"):
