@@ -22,6 +22,7 @@ from hotpath.store.directories import is_made, make
 from hotpath.store.manifest import Manifest
 from hotpath.store.store import Store
 from hotpath.store.verify import Damage
+from hotpath.text import counted
 
 
 @dataclass(slots=True)
@@ -107,7 +108,7 @@ def repair(store: Store) -> Verification:
 
 def lines(found: Verification) -> list[str]:
     """The result as a person reads it."""
-    told = [f"{found.generations} generations, {found.files} files read"]
+    told = [f"{counted(found.generations, 'generation')}, {counted(found.files, 'file')} read"]
     told += [f"repaired: {one}" for one in found.repaired]
     told += [f"DAMAGED: {one}" for one in (*found.problems, *map(str, found.damages))]
     told += [f"meanwhile: {one}" for one in found.fallen_back]
