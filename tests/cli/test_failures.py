@@ -18,6 +18,7 @@ import pytest
 
 from hotpath.store.store import Store
 from tests.cli.test_commands import APP, hotpath
+from tests.ops.local import Answered, Asked, Server
 
 
 @pytest.fixture
@@ -288,3 +289,37 @@ def test_a_stuck_build_is_named_after_two_nights(project: Path, people: People) 
     assert found.code == 75
     assert f"process {os.getpid()} (" in found.err
     assert people.kinds == ["build.busy"]
+
+
+def test_what_a_public_server_says_is_escaped_and_a_refusal_has_its_own_exit_code(
+    project: Path, people: People
+) -> None:
+    hotpath(project, "build", "myapp:hot")
+    evil = "9\x1b]0;owned\x07\x9b2J\x7f"
+
+    def answer(asked: Asked) -> Answered:
+        if "mozilla" in asked.headers["user-agent"]:
+            return Answered(200, b"{}", headers={"X-Hotpath-Generation": evil, "Cache-Status": f"hotpath; {evil}"})
+        return Answered(302, headers={"Location": f"/login{evil}"})
+
+    with Server(answer) as one, Server(answer) as two:
+        for server in (one, two, one):
+            command = ("check", "myapp:hot", "--base-url", server.url, "--alert", "--wait", "0")
+            for arguments in ([], ["--json"]):
+                found = hotpath(project, *command, *arguments)
+                assert found.code == 69
+                assert not {"\x1b", "\x07", "\x9b", "\x7f"} & set(found.out + found.err)
+        assert people.kinds == ["check.unseen"] * 2, "one for each base URL"
+        found = hotpath(project, *command, "--user-agent", "mozilla")
+        assert found.code == 1
+        assert r"\x1b]0;owned\x07\x9b2J\x7f" in found.out
+        assert not {"\x1b", "\x07", "\x9b", "\x7f"} & set(found.out + found.err)
+        built = hotpath(project, "build", "myapp:hot", "--check", one.url, "--quiet")
+        assert built.code == 69
+        assert "serving generation 2" in hotpath(project, "status", "myapp:hot").out
+
+
+def test_the_time_of_a_build_is_that_of_the_whole_command(project: Path) -> None:
+    (project / "myapp.py").write_text("import time\ntime.sleep(0.6)\n" + APP)
+    found = hotpath(project, "build", "myapp:hot")
+    assert float(found.out.rpartition(" in ")[2].split()[0]) >= 0.6
