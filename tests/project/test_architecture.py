@@ -29,7 +29,7 @@ MAY_USE = {
     "metrics": "serving site guard caching",
     "ops": "pages store serving site batch guard",
 }
-GROUND = {"errors", "log", "options", "process", "types"}
+GROUND = {"errors", "log", "options", "process", "text", "types"}
 READ_SIDE = ("hotpath.serving", "hotpath.asgi")
 FREE = {"", "testing", "cli", "contrib", "__main__"}
 NEVER_WITH_THE_ROOT = set("apprise brotli click django fastapi prometheus_client rich starlette zstandard".split())
