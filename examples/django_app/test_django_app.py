@@ -54,7 +54,13 @@ def project(environment: dict[str, str]) -> dict[str, str]:
 def test_the_command_works_on_the_project(project: dict[str, str]) -> None:
     assert "serving generation 1" in manage(project, "hotpath", "status").stdout
     assert manage(project, "hotpath", "build").returncode == 0
-    assert manage(project, "hotpath", "rollback").returncode == 0
+    back = manage(project, "hotpath", "rollback")
+    assert back.returncode == 0
+    assert "until 'python manage.py hotpath unpin'" in back.stdout
+    assert "generation 2" in manage(project, "hotpath", "unpin").stdout + back.stdout
+    told = manage(project, "hotpath", "build", "--help").stdout
+    assert "TARGET" not in told
+    assert "Example: python manage.py hotpath build --check" in told
     assert "serving generation 1" in manage(project, "hotpath", "status").stdout
     refused = manage(project, "hotpath", "pin", "99")
     assert refused.returncode == 1

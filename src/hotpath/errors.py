@@ -1,7 +1,8 @@
 """One root for everything hotpath raises on purpose; facts are attributes, never text to parse.
 
 ``exit_code`` is what the ``hotpath`` command ends with when the error reaches it:
-1 the thing built or checked is bad, 2 usage, 75 busy (``EX_TEMPFAIL`` of sysexits(3): try again).
+1 the thing built or checked is bad, 2 usage, 69 the public site could not be looked at (``EX_UNAVAILABLE`` of
+sysexits(3)), 75 busy (``EX_TEMPFAIL``: try again).
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class BuildFailed(HotpathError):
     def __init__(self, failures: list[ItemError], total: int, reason: str) -> None:
         noun = "item" if total == 1 else "items"
         counted = f"{len(failures)} of {total} {noun} failed, and {reason}" if failures else reason
-        super().__init__(f"{counted}; nothing was published, what is served stays as it is")
+        super().__init__(f"{counted}; nothing was published: visitors get what they got before")
         self.failures = failures
         self.total = total
         self.reason = reason
@@ -88,7 +89,7 @@ class Implausible(HotpathError):
 
     def __init__(self, sequence: int, problems: list[str], *, path: Path) -> None:
         super().__init__(
-            f"generation {sequence} is not plausible and was put in quarantine; what is served stays as it is\n"
+            f"generation {sequence} is not plausible and was put in quarantine: visitors get what they got before\n"
             f"{_listed(problems)}\n"
             f"  see {path}; if it is right after all: hotpath approve TARGET {sequence} --reason …"
         )
@@ -106,7 +107,11 @@ class PublicAnswerWrong(HotpathError):
     def __init__(
         self, base_url: str, sequence: int, target: int | None, problems: list[str], kept: str | None = None
     ) -> None:
-        went = f"rolled back to {target}" if kept is None else f"nothing was rolled back: {kept}"
+        went = (
+            f"rolled back to {target}, without a pin: the next build is served"
+            if kept is None
+            else f"nothing was rolled back: {kept}"
+        )
         super().__init__(
             f"{base_url} does not answer with generation {sequence} as it was published; {went}\n{_listed(problems)}"
         )
@@ -115,6 +120,22 @@ class PublicAnswerWrong(HotpathError):
         self.target = target
         self.problems = problems
         self.kept = kept
+
+
+class PublicUnseen(HotpathError):
+    """The public site could not be looked at: nothing is known to be wrong, and what was published stays served."""
+
+    exit_code = 69  # EX_UNAVAILABLE of sysexits(3)
+
+    def __init__(self, base_url: str, sequence: int, problems: list[str]) -> None:
+        shown = "\n".join(f"  {problem}" for problem in problems[:20])
+        super().__init__(
+            f"generation {sequence} is published and stays, but {base_url} could not be looked at:"
+            f" nothing is known to be wrong\n{shown}"
+        )
+        self.base_url = base_url
+        self.sequence = sequence
+        self.problems = problems
 
 
 class IsolatedFailure(HotpathError):

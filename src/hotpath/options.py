@@ -8,9 +8,11 @@ import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from hotpath.errors import DeclarationError
+
+_Kind = TypeVar("_Kind")
 
 _NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 
@@ -105,3 +107,12 @@ def to_json(value: object) -> Any:
     if isinstance(value, str | int | float | None):
         return value
     return [to_json(part) for part in value] if isinstance(value, Sequence | AbstractSet) else str(value)
+
+
+def check_kind(name: str, given: _Kind | None, kind: type[_Kind], example: str) -> _Kind:
+    """An option that is an object of its own: the default one for ``None``. Raises ``DeclarationError`` for others."""
+    if given is None:
+        return kind()
+    if not isinstance(given, kind):
+        raise DeclarationError(f"{name}={given!r}: write {kind.__name__}({example})")
+    return given

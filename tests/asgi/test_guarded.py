@@ -86,6 +86,20 @@ def test_hot_is_served_and_cold_is_refused_before_any_of_the_app_runs(hot: Hotpa
     assert get(middleware, "/livez").status == 418
 
 
+@pytest.mark.parametrize("requested", [b"GET", b"HEAD"])
+def test_a_preflight_of_a_hot_page_is_let_in_where_the_page_is_200(
+    hot: Hotpath, rigged: Rigged, requested: bytes
+) -> None:
+    middleware = HotpathMiddleware(App(), hot=hot, guard=rigged.guard)
+    rigged.see(0.95)
+    asks = [(b"origin", b"https://example.org"), (b"access-control-request-method", requested)]
+    assert get(middleware, "/hot", method="OPTIONS", headers=asks).status == 418
+    assert get(middleware, "/cold", method="OPTIONS", headers=asks).status == 503
+    assert get(middleware, "/hot", method="OPTIONS").status == 503
+    asks[1] = (b"access-control-request-method", b"POST")
+    assert get(middleware, "/hot", method="OPTIONS", headers=asks).status == 503
+
+
 def test_requests_in_flight_are_counted_however_they_end(hot: Hotpath, rigged: Rigged) -> None:
     app = App()
     middleware = HotpathMiddleware(app, hot=hot, guard=rigged.guard)

@@ -175,7 +175,7 @@ def test_one_failed_item_keeps_its_last_good_bytes_and_is_retried(project: Path)
     mode(project, "good")
     retried = hotpath(project, "build", "myapp:hot", "--retry-failed", "--json")
     assert json.loads(retried.out)["failures"] == []
-    assert "1/1 items" in retried.err
+    assert "1/1 item" in retried.err
     # Again, as from cron: a success that publishes nothing, since a copy would claim to be newer than it is.
     again = hotpath(project, "build", "myapp:hot", "--retry-failed")
     assert (again.code, again.err) == (0, "")

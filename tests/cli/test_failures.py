@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hotpath.store.store import Store
 from tests.cli.test_commands import APP, hotpath
+from tests.ops.local import Answered, Asked, Server
 
 
 @pytest.fixture
@@ -128,8 +133,10 @@ def test_json_of_a_failed_and_of_a_wrong_build(project: Path) -> None:
     (project / "myapp.py").write_text(APP)
     wrong = hotpath(project, "build", "myapp:hot", "--json", "--check", "http://127.0.0.1:1")
     told = json.loads(wrong.out)
-    assert (told["kind"], told["generation"], told["rolled_back_to"]) == ("PublicAnswerWrong", 2, None)
-    assert told["problems"]
+    assert wrong.code == 69
+    assert "generation 2 is published and stays, but http://127.0.0.1:1 could not be looked at" in wrong.err
+    assert told["generation"] == 2
+    assert {unseen["found"] for unseen in told["check"]["unseen"]} == {"connection refused"}
 
 
 def test_a_quiet_good_night_prints_nothing(project: Path) -> None:
@@ -195,3 +202,124 @@ def test_a_function_of_each_that_ends_the_process_is_no_good_night(project: Path
     found = hotpath(project, "build", "myapp:hot")
     assert found.code == 1
     assert "each= could not be asked (SystemExit: 0)" in found.err
+
+
+def test_a_reason_that_is_no_utf_8_is_kept_and_shown_escaped(project: Path) -> None:
+    for _ in range(2):
+        hotpath(project, "build", "myapp:hot")
+    reason = os.fsdecode(b"wrong \xff \x1b[2J prices")
+    assert hotpath(project, "rollback", "myapp:hot", "--reason", reason).code == 0
+    found = hotpath(project, "status", "myapp:hot")
+    assert r"bad: wrong \udcff \x1b[2J prices" in found.out
+    assert "\x1b" not in hotpath(project, "status", "myapp:hot", "--json").out
+
+
+@pytest.mark.parametrize("route", ["/rankings/\udcff", "/rankings/\x1b[2J", "/rankings/%ff?a=\udcff", "\udcff"])
+@pytest.mark.parametrize("target", ["myapp:hot", "var/hot"])
+def test_explain_takes_text_that_is_no_utf_8_and_a_store(project: Path, target: str, route: str) -> None:
+    hotpath(project, "build", "myapp:hot")
+    found = hotpath(project, "explain", target, route)
+    assert found.code == 1
+    assert "not hot" in found.out
+    assert "\x1b" not in found.out
+    assert json.loads(hotpath(project, "explain", target, route, "--json").out)["hot"] is False
+    assert hotpath(project, "explain", target, "/rankings/kospi").code == 0
+
+
+@pytest.mark.parametrize("raised", ["each", "item"])
+def test_a_failure_with_a_path_that_is_no_utf_8_is_alerted_of(project: Path, people: People, raised: str) -> None:
+    hotpath(project, "build", "myapp:hot")
+    broken = 'def broken():\n    open(b"/nowhere/\\xff\\x1b[2J\\xc2\\x9b.csv")\n'
+    route = {
+        "each": 'hot.route("/x/{n}", each=broken)(lambda n: [n])\n',
+        "item": 'hot.route("/x", critical=True)(broken)\n',
+    }[raised]
+    (project / "myapp.py").write_text(APP + broken + route)
+    for arguments in ([], ["--json"], ["--quiet"]):
+        found = hotpath(project, "build", "myapp:hot", "--alert", *arguments)
+        assert found.code == 1
+        assert "/nowhere/" in found.err
+        assert not {"\x1b", "\x9b"} & set(found.err + found.out)
+    assert people.kinds == ["build.failed"]
+    assert "/nowhere/" in hotpath(project, "status", "myapp:hot").out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["status", "var/hot"], ["explain", "myapp:hot", "/a"], ["status", "var/hot", "--json"]]
+)
+def test_a_reader_that_has_gone_ends_it_as_sigpipe_does(project: Path, arguments: list[str]) -> None:
+    hotpath(project, "build", "myapp:hot")
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as stdout:
+        command = [sys.executable, "-m", "hotpath", *arguments]
+        done = subprocess.run(command, cwd=project, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_two_routes_with_one_file_are_both_named(project: Path) -> None:
+    two = 'hot.route("/a", file="same.json")(lambda: 1)\nhot.route("/b", file="same.json")(lambda: 2)\n'
+    (project / "myapp.py").write_text(APP + two)
+    found = hotpath(project, "build", "myapp:hot")
+    assert "/a of '/a'" in found.err
+    assert "/b of '/b'" in found.err
+
+
+def test_status_after_an_approval_says_no_more_that_it_is_quarantined(project: Path) -> None:
+    many = APP.replace('["kospi", "nyse"]', "list(map(str, range(40)))")
+    (project / "myapp.py").write_text(many)
+    for _ in range(3):
+        assert hotpath(project, "build", "myapp:hot").code == 0
+    (project / "myapp.py").write_text(many.replace("range(40)", "range(10)"))
+    assert hotpath(project, "build", "myapp:hot").code == 1
+    assert "last run: quarantined" in hotpath(project, "status", "myapp:hot").out
+    assert hotpath(project, "approve", "myapp:hot", "4", "--reason", "a holiday").code == 0
+    assert "quarantined" not in hotpath(project, "status", "myapp:hot").out
+    assert json.loads(hotpath(project, "status", "myapp:hot", "--json").out)["last_run"]["outcome"] == "approved"
+
+
+def test_a_stuck_build_is_named_after_two_nights(project: Path, people: People) -> None:
+    hotpath(project, "build", "myapp:hot")
+    with Store(project / "var/hot").locked():
+        assert hotpath(project, "build", "myapp:hot", "--alert").code == 75
+        assert people.kinds == []
+        long_ago = time.time() - 48 * 3600
+        os.utime(project / "var/hot/lock", (long_ago, long_ago))
+        found = hotpath(project, "build", "myapp:hot", "--alert")
+    assert found.code == 75
+    assert f"process {os.getpid()} (" in found.err
+    assert people.kinds == ["build.busy"]
+
+
+def test_what_a_public_server_says_is_escaped_and_a_refusal_has_its_own_exit_code(
+    project: Path, people: People
+) -> None:
+    hotpath(project, "build", "myapp:hot")
+    evil = "9\x1b]0;owned\x07\x9b2J\x7f"
+
+    def answer(asked: Asked) -> Answered:
+        if "mozilla" in asked.headers["user-agent"]:
+            return Answered(200, b"{}", headers={"X-Hotpath-Generation": evil, "Cache-Status": f"hotpath; {evil}"})
+        return Answered(302, headers={"Location": f"/login{evil}"})
+
+    with Server(answer) as one, Server(answer) as two:
+        for server in (one, two, one):
+            command = ("check", "myapp:hot", "--base-url", server.url, "--alert", "--wait", "0")
+            for arguments in ([], ["--json"]):
+                found = hotpath(project, *command, *arguments)
+                assert found.code == 69
+                assert not {"\x1b", "\x07", "\x9b", "\x7f"} & set(found.out + found.err)
+        assert people.kinds == ["check.unseen"] * 2, "one for each base URL"
+        found = hotpath(project, *command, "--user-agent", "mozilla")
+        assert found.code == 1
+        assert r"\x1b]0;owned\x07\x9b2J\x7f" in found.out
+        assert not {"\x1b", "\x07", "\x9b", "\x7f"} & set(found.out + found.err)
+        built = hotpath(project, "build", "myapp:hot", "--check", one.url, "--quiet")
+        assert built.code == 69
+        assert "serving generation 2" in hotpath(project, "status", "myapp:hot").out
+
+
+def test_the_time_of_a_build_is_that_of_the_whole_command(project: Path) -> None:
+    (project / "myapp.py").write_text("import time\ntime.sleep(0.6)\n" + APP)
+    found = hotpath(project, "build", "myapp:hot")
+    assert float(found.out.rpartition(" in ")[2].split()[0]) >= 0.6

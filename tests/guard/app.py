@@ -1,8 +1,9 @@
 """What the fault tests serve: an app that leaks, blocks and allocates on request, with or without the guard before it.
 
 ``HOTPATH_GUARD_TEST`` is a JSON object: ``store``, ``guard`` (options of ``MemoryGuard``, null for none), ``levels``
-and ``times`` of its thresholds, ``tree`` to take the kernel's files from, ``ballast_mib`` to hold from the start,
-``apart_seconds`` between two recycles, ``start_seconds`` that a worker takes to start.
+and ``times`` of its thresholds, ``tree`` to take the kernel's files from, with ``budget_mib`` as the limit,
+``ballast_mib`` to hold from the start, ``apart_seconds`` between two recycles, ``start_seconds`` that a worker takes
+to start.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def make_guard() -> MemoryGuard | None:
             options = {**options, name: kind(**options[name])}
     options = {**options, "thresholds": Thresholds(**numbers, **SETTINGS.get("times", {}))}
     if "tree" in SETTINGS:
-        return FakeGuard(MemoryReader(root=Path(SETTINGS["tree"])), **options)
+        budget = SETTINGS["budget_mib"] * MIB if "budget_mib" in SETTINGS else None
+        return FakeGuard(MemoryReader(root=Path(SETTINGS["tree"]), budget=budget), **options)
     return MemoryGuard(**options)
 
 
@@ -69,11 +71,31 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         await metrics(scope, receive, send)
         return
     query = {name: float(values[0]) for name, values in parse_qs(scope["query_string"].decode()).items()}
+    if scope["method"] == "POST" and not await receive_form(receive):
+        return
     done = WORK.get(scope["path"], cold)(query)
     body = json.dumps(await done if inspect.isawaitable(done) else done).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def receive_form(receive: Any) -> bool:
+    """Read a body as a framework does that parses it: pieces, the whole, what is made of it. Whether it was all."""
+    pieces = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return False
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body"):
+            break
+    whole = b"".join(pieces)
+    if len(whole) > MIB:
+        parsed = bytearray(whole)
+        await asyncio.sleep(1)
+        del parsed
+    return True
 
 
 def cold(_: dict[str, float]) -> object:

@@ -22,6 +22,7 @@ class Stream:
     per_second: float
     connections: int = 1
     method: str = "GET"
+    body: bytes = b""
 
 
 @dataclass
@@ -97,9 +98,10 @@ class Load:
 
 async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stream: Stream) -> tuple[int, dict[str, str]]:
     """One request and its whole answer."""
-    length = "Content-Length: 0\r\n" if stream.method == "POST" else ""
-    writer.write(f"{stream.method} {stream.target} HTTP/1.1\r\nHost: example.org\r\n{length}\r\n".encode())
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+    length = f"Content-Length: {len(stream.body)}\r\n" if stream.method == "POST" else ""
+    head = f"{stream.method} {stream.target} HTTP/1.1\r\nHost: example.org\r\n{length}\r\n"
+    writer.write(head.encode() + stream.body)
+    lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:] if line)}
     await reader.readexactly(int(headers.get("content-length", "0")))
-    return int(head[0].split(" ")[1]), headers
+    return int(lines[0].split(" ")[1]), headers

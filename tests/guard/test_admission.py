@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
-from hotpath.guard.admission import CLOSES_PER_SECOND, body_length, chances
+from hotpath.guard.admission import CLOSES_PER_SECOND, WAIT_SECONDS, chance_of_refusal
+from hotpath.guard.bodies import YOUNG_SECONDS, body_length
 from hotpath.guard.outlook import Outlook
 from hotpath.guard.states import State, Thresholds, drain
 from tests.guard.fakes import LIMIT, MIB, Rigged, http
@@ -34,38 +40,73 @@ def test_all_is_let_in_while_nothing_is_wrong() -> None:
         assert not rigged.guard.admission.shed
 
 
-def test_shed_refuses_writes_first_and_reads_near_brake() -> None:
-    for share, reads, writes in (
-        (0.80, (0.0, 0.0), (0.0, 0.99)),
-        (0.84, (0.0, 0.0), (0.9, 0.9)),
-        (0.89, (0.7, 0.7), (1, 1)),
+def test_shed_goes_on_with_reads_and_small_writes_of_routes_that_do_not_grow() -> None:
+    """Until BRAKE by level, whatever the chance and the growth."""
+    for share in (0.80, 0.84, 0.89):
+        rigged = at(share, reserve="1MiB", priority={"/export/*": 3})
+        rigged.chance = 0.0
+        rigged.guard.admission.costs.note("GET /report/{}", 50 * MIB, rigged.clock())
+        assert rigged.guard.state is State.SHED
+        assert status(rigged) == status(rigged, "/login", "POST", BODY) == 200
+        assert status(rigged, "/report/7") == 503, "it was seen to grow"
+        assert status(rigged, "/up", "POST", (b"content-length", b"100000")) == 503
+        assert status(rigged, "/up", "POST", (b"transfer-encoding", b"chunked")) == 503
+        assert status(rigged, "/export/7") == 503, "a read that its owner says matters least"
+
+
+def test_a_route_that_grows_is_refused_more_often_the_less_is_left() -> None:
+    for share, chance, expected in (
+        (0.80, 0.6, 503),
+        (0.80, 0.7, 200),
+        (0.84, 0.9, 503),
+        (0.84, 0.99, 200),
+        (0.86, 0.999, 503),
     ):
         rigged = at(share, reserve="1MiB")
-        assert rigged.guard.state is State.SHED
-        for method, (low, high) in (("GET", reads), ("POST", writes)):
-            rigged.chance = max(0.0, low - 0.05)
-            refused_low = status(rigged, "/cold", method)
-            rigged.chance = min(0.999, high + 0.25)
-            refused_high = status(rigged, "/cold", method)
-            assert refused_low == (503 if low else 503 if method == "POST" else 200), (share, method)
-            assert refused_high == (503 if high == 1 else 200), (share, method)
+        rigged.guard.admission.costs.note("GET /report/{}", 5 * MIB, rigged.clock())
+        rigged.chance = chance
+        assert status(rigged, "/report/7") == expected, (share, chance)
 
 
-def test_chances_rise_with_the_share_and_as_time_runs_out() -> None:
-    def asked(share: float, seconds: float = 1e9) -> tuple[float, float]:
-        found = chances(Outlook(0.0, share, 0, 0.0, seconds, 0), Thresholds())
-        return found.p2, found.p3
+def test_brake_for_its_growth_alone_goes_on_with_others_and_by_level_with_nobody() -> None:
+    rigged = at(0.3, reserve="1MiB")
+    for step in range(4):
+        rigged.see(0.3 + 0.12 * step)
+    rigged.see(0.80)
+    assert (rigged.guard.state, rigged.guard.position.reason) == (State.BRAKE, "exhaustion")
+    assert status(rigged) == status(rigged, "/login", "POST", BODY) == 200
+    for field in ((b"content-length", b"100000"), (b"transfer-encoding", b"chunked")):
+        assert status(rigged, "/up", "POST", field) == 503
+    rigged.see(0.91)
+    assert [status(rigged), status(rigged, "/login", "POST", BODY)] == [503, 503]
+    rigged.see(0.85)
+    assert status(rigged) == 503, "it stays so until the state is left"
+
+
+def test_the_reserve_for_a_dear_route_shuts_no_other_out() -> None:
+    """BRAKE begins early for it, with a quarter of the limit left."""
+    rigged = at(0.6)
+    rigged.guard.admission.costs.note("GET /report", 300 * MIB, rigged.clock())
+    rigged.see(0.76)
+    assert (rigged.guard.state, rigged.guard.position.reason) == (State.BRAKE, "headroom")
+    assert [status(rigged, "/report"), status(rigged)] == [503, 200]
+    rigged.see(0.955)
+    assert status(rigged) == 503
+
+
+def test_the_chance_rises_with_the_share_and_as_time_runs_out() -> None:
+    def asked(share: float, seconds: float = 1e9) -> float:
+        return chance_of_refusal(Outlook(0.0, share, 0, 0.0, seconds, 0), Thresholds())
 
     shares = [asked(share / 1000) for share in range(700, 1001)]
     assert shares == sorted(shares)
-    assert asked(0.72) == (0.0, 0.0)
-    assert asked(0.85) == pytest.approx((0.0, 1.0))
-    assert asked(0.90) == (1.0, 1.0)
+    assert asked(0.72) == 0.0
+    assert asked(0.85) == pytest.approx(1.0)
     times = [asked(0.75, 8 - tenth / 10) for tenth in range(80)]
     assert times == sorted(times)
-    assert times[0][1] < 0.3
-    assert times[-1] == (1.0, 1.0)
-    assert asked(0.5, 1.0) == (0.0, 0.0), "below the first watermark no growth refuses"
+    assert times[0] < 0.3
+    assert times[-1] == 1.0
+    assert asked(0.5, 1.0) == 0.0, "below the first watermark no growth refuses"
 
 
 def closings(rigged: Rigged, count: int, *headers: tuple[bytes, bytes]) -> list[bool]:
@@ -134,29 +175,97 @@ def test_readiness_says_503_when_it_should_leave_and_cannot() -> None:
 
 def test_bodies_that_would_not_fit() -> None:
     rigged = at(0.3)
-    for size, expected in ((300, 200), (400, 503), (501, 413)):
+    # A quarter of 692 MiB is for bodies, and three times their length is reckoned with.
+    for size, expected in ((57, 200), (58, 503), (501, 413)):
         assert status(rigged, "/up", "PUT", (b"content-length", b"%d" % (size * MIB))) == expected
     assert status(rigged, "/up", "PUT", (b"content-length", b"many")) == 200, "the server's to refuse"
 
 
-def test_a_dear_route_is_reserved_for() -> None:
+def serve(rigged: Rigged, scope: dict[str, Any], *, meanwhile: Callable[[], object] = lambda: None) -> int:
+    """The status of a request that was let in, from an app that answers 200; ``meanwhile`` is called while it waits."""
+    sent: list[dict[str, Any]] = []
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async def main() -> None:
+        waiting = asyncio.ensure_future(rigged.guard.admission.app_for(scope, app)(scope, None, send))
+        await asyncio.sleep(0.01)
+        meanwhile()
+        await waiting
+
+    asyncio.run(main())
+    return int(sent[0]["status"])
+
+
+def dear(rigged: Rigged, count: int) -> list[dict[str, Any]]:
+    """So many requests at once of a route that takes 300 MiB, all let in."""
+    rigged.guard.admission.costs.note("GET /report/{}", 300 * MIB, rigged.clock())
+    rigged.see(0.3, seconds=0)
+    scopes = [http(f"/report/{number}") for number in range(count)]
+    assert [rigged.guard.admission.enter(scope) for scope in scopes] == [None] * count
+    return scopes
+
+
+def test_what_fits_by_itself_waits_a_moment_for_what_came_before() -> None:
     rigged = at(0.3)
-    first = http("/report/7")
-    assert rigged.guard.admission.enter(first) is None
-    rigged.see(0.6)
-    rigged.guard.admission.leave(first)
-    rigged.see(0.3)
-    assert rigged.guard.admission.open is None
-    # 300 MiB each of the 692 that are left.
-    scopes = [http(f"/report/{number}") for number in range(3)]
-    assert [rigged.guard.admission.enter(scope) is None for scope in scopes] == [True, True, False]
-    assert status(rigged, "/cold") == 200, "another route"
+    scopes = dear(rigged, 3)
+    began = time.monotonic()
+    assert serve(rigged, scopes[0]) == 200
+    assert time.monotonic() - began < WAIT_SECONDS / 2
+    assert serve(rigged, scopes[2]) == 200
+    assert time.monotonic() - began >= WAIT_SECONDS, "300 MiB each of the 692 that are left"
+    assert status(rigged) == 200, "another route"
+
+
+def test_what_waits_is_let_go_as_soon_as_those_before_are_seen_to_idle() -> None:
+    rigged = at(0.3)
+    scopes = dear(rigged, 3)
+    began = time.monotonic()
+    assert serve(rigged, scopes[2], meanwhile=lambda: rigged.clock.advance(YOUNG_SECONDS)) == 200
+    assert time.monotonic() - began < WAIT_SECONDS
+
+
+def test_what_waits_is_refused_once_it_does_not_fit_any_more() -> None:
+    rigged = at(0.3)
+    scopes = dear(rigged, 3)
+
+    def take() -> None:
+        rigged.see(0.75)
+
+    assert serve(rigged, scopes[2], meanwhile=take) == 503
     assert rigged.guard.admission.shed == {("P2", "cost"): 1}
-    for scope in scopes:
+
+
+def test_what_is_reserved_lasts_as_long_as_the_request_is_seen_to_grow() -> None:
+    rigged = at(0.3)
+    dear(rigged, 2)
+    for step in range(1, 5):
+        rigged.clock.advance(0.5)
+        rigged.see(0.3 + step / 100, seconds=0)
+    assert serve(rigged, http("/cold")) == 200
+    late = http("/report/9")
+    assert rigged.guard.admission.enter(late) is None
+    began = time.monotonic()
+    assert serve(rigged, late) == 200
+    assert time.monotonic() - began >= WAIT_SECONDS
+    rigged.clock.advance(YOUNG_SECONDS)
+    assert serve(rigged, http("/report/10")) == 200
+
+
+def test_a_dear_route_is_refused_where_it_does_not_fit_and_forgotten_in_time() -> None:
+    rigged = at(0.3)
+    for scope in dear(rigged, 1):
         rigged.guard.admission.leave(scope)
-    assert status(rigged, "/report/9") == 200
+    assert rigged.guard.admission.open is None
+    rigged.see(0.72, samples=3)
+    assert status(rigged, "/report/9") == 503
+    assert status(rigged) == 200
     rigged.clock.advance(2 * 3600)
-    rigged.see(0.3)
+    rigged.see(0.3, samples=20)
     assert rigged.guard.admission.open is not None, "two hours later it is forgotten"
 
 
@@ -208,16 +317,6 @@ def test_a_stream_is_not_blamed_for_what_the_process_grows_by_while_it_is_open()
     assert cost == pytest.approx(73 * MIB, rel=0.05), "and shares with no request that does take something"
 
 
-def test_what_was_reserved_for_a_stream_is_not_kept_for_hours() -> None:
-    rigged = at(0.3)
-    admission = rigged.guard.admission
-    admission.costs.note("GET /events", 300 * MIB, rigged.clock())
-    streams = [http("/events") for _ in range(3)]
-    assert [admission.enter(stream) is None for stream in streams] == [True, True, False]
-    rigged.see(0.3, samples=61)
-    assert admission.enter(streams[2]) is None
-
-
 def test_streams_are_no_reason_to_refuse_while_blind() -> None:
     rigged = at(0.3, thresholds=Thresholds(blind_in_flight=2))
     streams = [http("/events") for _ in range(5)]
@@ -267,6 +366,14 @@ def test_a_handshake_is_refused_while_shedding() -> None:
         refusal = rigged.guard.admission.enter(scope)
         assert refusal is not None
         assert refusal.status == 503
+
+
+def test_a_preflight_of_a_hot_page_is_let_in_under_brake() -> None:
+    """Its GET is answered there too; the middleware knows which paths are hot."""
+    rigged = at(0.95)
+    preflight = http("/hot/1", "OPTIONS", (b"access-control-request-method", b"GET"))
+    assert rigged.guard.admission.enter(preflight, is_hot=True) is None
+    assert status(rigged, "/cold", "OPTIONS") == 503
 
 
 def test_a_priority_function_that_raises_costs_no_request(caplog: pytest.LogCaptureFixture) -> None:

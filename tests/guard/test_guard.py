@@ -394,6 +394,16 @@ def test_the_thread_samples_and_ends(tmp_path: Path) -> None:
     assert "hotpath-guard" not in [thread.name for thread in threading.enumerate()]
 
 
+def test_use_above_the_limit_is_brake_however_far_above() -> None:
+    """``limit=`` without a control group: nothing but the guard keeps to it."""
+    rigged = Rigged()
+    rigged.see(0.5)
+    for share in (1.1, 2.1, 5.0, 20.0):
+        rigged.see(share, samples=4)
+        assert state_of(rigged.guard) is State.BRAKE
+    assert rigged.guard.problem is None
+
+
 def test_a_guard_thread_that_hangs_is_seen_from_the_loop() -> None:
     rigged = Rigged()
     rigged.see(0.3)

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from hotpath.errors import DeclarationError, UnreadableMemory
-from hotpath.guard.memory import CHILDREN_SECONDS, LOOK_SECONDS, MemoryReader, MemoryReading, check_budget
+from hotpath.guard.memory import CHILDREN_SECONDS, LOOK_SECONDS, MemoryReader, MemoryReading
 from hotpath.testing import FakeClock
 from tests.guard.trees import HUGE, MIB, PAGE, Tree, meminfo
 
@@ -373,16 +373,6 @@ def test_a_limit_on_a_login_session_makes_its_group_count(tree: Tree) -> None:
     assert (read(tree).limit, read(tree).usage) == (7000 * MIB, 6000 * MIB)
 
 
-def test_a_budget_is_not_about_other_programs_in_a_group_without_a_limit(tree: Tree) -> None:
-    tree.joined("/app")
-    tree.group("/app", usage=3000 * MIB)
-    assert alone(tree).source != "process", "without a budget the machine is what bounds the group"
-    crowded = alone(tree, budget=1000 * MIB)
-    assert (crowded.source, crowded.limit, crowded.usage) == ("process", 1000 * MIB, 57 * MIB)
-    workers = alone(tree, budget=1600 * MIB)
-    assert (workers.source[:6], workers.limit, workers.usage) == ("cgroup", 1600 * MIB, 3000 * MIB)
-
-
 def test_a_group_that_outgrows_its_budget_later_still_counts(tree: Tree) -> None:
     tree.joined("/app")
     tree.group("/app", usage=500 * MIB)
@@ -620,13 +610,13 @@ def test_a_budget_of_nothing_fails_at_construction(tree: Tree, budget: int) -> N
         reader(tree, budget=budget)
 
 
-def test_a_budget_above_the_machine_or_below_the_process_is_told_of() -> None:
-    check_budget(1500 * MIB, host_total=TOTAL, resident=50 * MIB)
-    check_budget(TOTAL, host_total=TOTAL, resident=50 * MIB)
+def test_a_budget_above_the_machine_or_below_the_process_is_an_error(tree: Tree) -> None:
+    for budget in (1500 * MIB, TOTAL):
+        reader(tree, budget=budget).check_budget()
     with pytest.raises(DeclarationError, match=r"more than this machine has, 8\.0 GiB; write less"):
-        check_budget(TOTAL + 1, host_total=TOTAL, resident=50 * MIB)
+        reader(tree, budget=TOTAL + 1).check_budget()
     with pytest.raises(DeclarationError, match=r"less than this process holds already, 50\.0 MiB.*well above"):
-        check_budget(50 * MIB, host_total=TOTAL, resident=50 * MIB)
+        reader(tree, budget=50 * MIB).check_budget()
 
 
 def test_an_unlimited_version_1_group_looks_like_one(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from hotpath.guard.refusal import MAX_RETRY_SECONDS, Refusals, wants_problem
-from tests.guard.fakes import http
+from hotpath.errors import DeclarationError
+from hotpath.guard.refusal import MAX_RETRY_SECONDS, Refusals, check_fields, wants_problem
+from tests.guard.fakes import Rigged, http
 
 
 def sent(scope: dict[str, Any], *, status: int = 503, wait: float = 15.0, chance: float = 0.0) -> list[dict[str, Any]]:
@@ -103,3 +104,32 @@ def test_two_answers_share_no_list() -> None:
 
     asyncio.run(first.send(http(), send))
     assert b"set-cookie" not in dict(sent(http())[0]["headers"])
+
+
+def test_refusals_carry_the_fields_that_were_asked_for() -> None:
+    """Without those of CORS a script in a browser sees a network error, and no Retry-After."""
+    origin = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "Retry-After"}
+    rigged = Rigged(refusal_headers=origin)
+    for share in (0.3, 0.95):
+        rigged.see(share)
+        refusal = rigged.guard.admission.enter(http("/cold", "POST", (b"content-length", b"99000000000")))
+        assert refusal is not None
+        fields = dict(refusal.headers)
+        assert fields[b"access-control-allow-origin"] == b"*"
+        assert fields[b"access-control-expose-headers"] == b"Retry-After"
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({"a b": "c"}, "'a b' is no field name"),
+        ({"Retry-After": "1"}, "'Retry-After' is no field name, or one"),
+        ({"a": "b\r\nc: d"}, "one line of Latin-1"),
+        ({"a": "b\n"}, "one line of Latin-1"),
+        ({"a": "\u20ac"}, "one line of Latin-1"),
+        ({"a": 1}, "one line of Latin-1"),
+    ],
+)
+def test_fields_that_cannot_be_sent_are_refused(headers: dict[str, Any], said: str) -> None:
+    with pytest.raises(DeclarationError, match=said):
+        check_fields(headers)

@@ -132,7 +132,7 @@ def test_a_state_is_left_to_the_highest_one_that_is_not_calm() -> None:
     assert states(run([0.30] * 20, position=braking, start=1)) == [State.NORMAL, State.BRAKE, State.NORMAL]
 
 
-def test_coming_back_within_a_minute_doubles_the_time_to_leave_up_to_two_minutes() -> None:
+def test_coming_back_within_a_minute_doubles_the_time_to_leave_up_to_half_a_minute() -> None:
     held: list[float] = []
     position, at = Position(), 0.0
     for _ in range(6):
@@ -144,10 +144,24 @@ def test_coming_back_within_a_minute_doubles_the_time_to_leave_up_to_two_minutes
             position = step(position, Signal(at, 0.1), DEFAULTS, may_leave=False)
         held.append(at - entered - 1)  # calm from the second sample on
         at += 5
-    assert held == [15, 30, 60, 120, 120, 120]
+    assert held == [15, 30, 30, 30, 30, 30]
     at += 61
     position = step(position, Signal(at, 0.95), DEFAULTS, may_leave=False)
     assert seconds_to_leave(position, at, DEFAULTS) == 15, "after more than a minute it starts again"
+
+
+def test_coming_back_for_another_reason_is_no_return() -> None:
+    position, at = Position(), 0.0
+    signals = (Signal(0, 0.95), Signal(0, 0.3, inf, is_tight=True), Signal(0, 0.75, 1.0))
+    for signal, reason in zip(signals, ("usage", "headroom", "exhaustion"), strict=True):
+        position = step(position, replace(signal, at=at), DEFAULTS, may_leave=False)
+        assert (position.state, position.reason) == (State.BRAKE, reason)
+        entered = at
+        while position.state is not State.NORMAL:
+            at += 1
+            position = step(position, Signal(at, 0.1), DEFAULTS, may_leave=False)
+        assert at - entered == 16
+        at += 5
 
 
 def test_a_deadline_ends_in_drain_and_drain_in_nothing_else() -> None:

@@ -497,22 +497,89 @@ def test_a_file_that_was_cut_off_under_them_is_made_whole(world: World) -> None:
     assert [one.unique_bytes for one in worker.workers()] == [60 * MIB]
 
 
-def test_a_link_or_a_place_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(tmp_path / "target")
-    for name in ("link", "absent/slots", "."):
-        with pytest.raises(UnusableSlots) as caught:
-            WorkerSlots(tmp_path / name)
-        assert caught.value.path == tmp_path / name
-    assert not (tmp_path / "target").exists()
+def test_a_place_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnusableSlots) as caught:
+        WorkerSlots(tmp_path / "absent/slots")
+    assert caught.value.path == tmp_path / "absent/slots"
 
 
-@needs_root
-def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "slots"
-    path.touch()
+def of_another_user(path: Path) -> None:
+    path.touch(0o600)
     os.chown(path, 65534, 65534)
-    with pytest.raises(UnusableSlots, match="somebody else has made it"):
-        WorkerSlots(path)
+
+
+def linked(path: Path) -> None:
+    (path.parent / "mine").write_bytes(b"data of this user")
+    (path.parent / "mine").chmod(0o600)
+    path.hardlink_to(path.parent / "mine")
+
+
+def open_to_all(path: Path) -> None:
+    path.touch()
+    path.chmod(0o666)
+
+
+PLANTED = {
+    "a link": lambda path: path.symlink_to(path.parent / "target"),
+    "a link to nothing here": lambda path: path.symlink_to("/proc/self/mem"),
+    "a hard link to a file of ours": linked,
+    "a directory": lambda path: path.mkdir(),
+    "a FIFO": os.mkfifo,
+    "a file that others may write": open_to_all,
+    "a file of another user": of_another_user,
+}
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_what_is_planted_under_the_known_name_is_passed_over(tmp_path: Path, kind: str) -> None:
+    """Anybody can compute the name; the workers then meet beside it, and go one at a time as ever."""
+    if kind == "a file of another user" and os.geteuid() != 0:
+        pytest.skip("needs root")
+    world = World(tmp_path / "slots")
+    PLANTED[kind](world.path)
+    try:
+        first, second = world.start(100), world.start(200)
+        assert [one.pid for one in second.workers()] == [one.pid for one in first.workers()] == [100, 200]
+        assert first.path == second.path != world.path
+        for worker, size in ((first, 60), (second, 50)):
+            beat(worker, size)
+            worker.want_recycle(True)
+        world.clock.advance(SETTLE_SECONDS)
+        assert [second.try_recycle(), first.try_recycle(), second.try_recycle()] == [False, True, False]
+    finally:
+        for worker in world.opened:
+            worker.let_go()
+    assert not (tmp_path / "target").exists()
+    if kind.startswith("a hard"):
+        assert (tmp_path / "mine").read_bytes() == b"data of this user"
+
+
+def test_two_that_made_a_name_at_the_same_moment_meet_at_one(world: World) -> None:
+    world.path.mkdir()
+    names = iter(("b", "a"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("hotpath.guard.worker_slots.secrets.token_hex", lambda _: next(names))
+        first = world.start(100)
+        assert first.path.stem.endswith("-b")
+        hidden = first.path.rename(first.path.with_name("hidden"))  # the other looks before it is there
+        second = world.start(200)
+        hidden.rename(first.path)
+    assert second.path.stem.endswith("-a")
+    beat(first, 60)
+    beat(second, 50)
+    assert first.path == second.path
+    assert {one.pid for one in first.workers()} == {one.pid for one in second.workers()} == {100, 200}
+    assert [path.name for path in world.path.parent.glob("slots-*")] == [second.path.name]
+
+
+def test_they_go_back_to_the_known_name_once_it_is_free(world: World) -> None:
+    world.path.mkdir()
+    first, second = world.start(100), world.start(200)
+    world.path.rmdir()
+    beat(first, 60)
+    beat(second, 50)
+    assert first.path == second.path == world.path
+    assert {one.pid for one in second.workers()} == {100, 200}
 
 
 @needs_root

@@ -295,3 +295,40 @@ def test_long_details_are_cut() -> None:
     assert "item 29" in text
     assert "item 30" not in text
     assert "and 470 more" in text
+
+
+def test_a_mail_is_seven_bit_whatever_its_texts_are() -> None:
+    box = Mailbox()
+    told = Message("größe.example.org", FAILED, "build.failed", "値 " * 60, NOW, ("/데이터: " + "é" * 2000, "a\tb"))
+    with mail_server(box) as port:
+        assert mail(port).send(told) is None
+    (envelope,) = box.mails
+    assert isinstance(envelope.content, bytes)
+    assert envelope.content.isascii()
+    assert max(map(len, envelope.content.splitlines())) <= 998, "RFC 5322 §2.1.1"
+    got = message_from_bytes(envelope.content, policy=default)
+    # The standard library loses the spaces at which it folds an encoded subject; the text has it whole.
+    assert got["subject"].replace(" ", "") == told.subject.replace(" ", "")
+    assert told.subject.strip() in got.get_content()
+    assert "é" * 2000 in got.get_content()
+
+
+@pytest.mark.parametrize("field", ["to", "sender"])
+def test_an_address_that_needs_smtputf8_is_refused_when_it_is_declared(field: str) -> None:
+    address = "jürgen@example.org"
+    options: dict[str, Any] = {field: (address,) if field == "to" else address}
+    with pytest.raises(DeclarationError, match="is no mail address"):
+        mail(25, **options)
+
+
+@pytest.mark.parametrize("name", ["web-1", "größe"])
+def test_a_silent_resolver_and_any_host_name_keep_no_mail_back(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def silent(*_: object) -> str:
+        raise AssertionError("a look-up of the own name")
+
+    monkeypatch.setattr(socket, "getfqdn", silent)
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    box = Mailbox()
+    with mail_server(box) as port:
+        assert mail(port).send(MESSAGE) is None
+    assert len(box.mails) == 1

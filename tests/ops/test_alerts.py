@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -105,7 +106,58 @@ def test_kinds_are_told_apart_and_resolved_by_area(store: Store, clock: FakeCloc
     assert [kind for _, kind in pigeon.sent] == ["build.failed", "build.quarantined", "check.wrong"]
     alerts.resolved(store, "build", "fine")
     assert pigeon.sent[3:] == [("resolved", "build.failed"), ("resolved", "build.quarantined")]
-    assert list(read_open(store)) == ["check.wrong"]
+    assert list(read_open(store)) == [("check.wrong", "")]
+
+
+def test_what_failures_are_about_keeps_them_apart(store: Store, clock: FakeClock) -> None:
+    pigeon = Pigeon()
+    alerts = Alerts([pigeon], clock=clock)
+    one, two = "https://one.example.org", "https://two.example.org"
+    for base in (one, two, one, two):
+        alerts.wrong(store, "check.wrong", "bad", about=base)
+    assert len(pigeon.sent) == 2
+    alerts.resolved(store, "check", "fine", about=two)
+    assert pigeon.sent[2:] == [("resolved", "check.wrong")]
+    assert list(read_open(store)) == [("check.wrong", one)]
+    alerts.wrong(store, "check.store", "unreadable")
+    alerts.resolved(store, "check", "fine", about=two)
+    assert list(read_open(store)) == [("check.wrong", one)], "what is about no site is over too"
+
+
+def test_text_that_is_no_utf_8_and_controls_are_escaped_in_alerts(store: Store) -> None:
+    class Letters(Pigeon):
+        def send(self, message: Message) -> str | None:
+            texts.append(message.text)
+            return super().send(message)
+
+    texts: list[str] = []
+    Alerts([Letters()]).wrong(store, *WRONG, ["/data/\udcff.csv \x1b[2J \u202egnp\x7f\x9b"])
+    assert "/data/\\udcff.csv \\x1b[2J \\u202egnp\\x7f\\x9b" in texts[0]
+    texts[0].encode()
+
+
+def test_a_stuck_build_is_an_alert_after_two_nights_that_names_the_holder(store: Store, clock: FakeClock) -> None:
+    pigeon = Pigeon()
+    alerts = Alerts([pigeon], clock=clock)
+    with store.locked(), pytest.raises(StoreBusy) as busy, store.locked():
+        pass
+    clock.now = time.time() + 1
+    with store.locked():
+        assert alerts.failed(store, busy.value) == []
+        clock.now += 24 * 3600
+        assert alerts.failed(store, busy.value) == [], "a build may take a while"
+        clock.now += 24 * 3600
+        (warning,) = alerts.failed(store, busy.value)
+        assert f"process {os.getpid()} (" in warning
+        assert "pytest" in warning
+        assert "has held the lock of" in warning
+        assert "(2 d)" in warning
+        assert pigeon.sent == [("failed", "build.busy")]
+        alerts.failed(store, busy.value)
+        assert len(pigeon.sent) == 1
+    assert alerts.failed(store, busy.value) == [], "it is free meanwhile"
+    alerts.succeeded(store, "published")
+    assert pigeon.sent[1:] == [("resolved", "build.busy")]
 
 
 def test_a_way_that_fails_is_a_warning_and_is_tried_again(store: Store, clock: FakeClock) -> None:
@@ -245,7 +297,7 @@ def test_a_torn_line_loses_only_itself(store: Store, clock: FakeClock) -> None:
     alerts.wrong(store, "build.failed", "bad")
     alerts.wrong(store, "check.wrong", "bad")
     assert len(pigeon.sent) == 2
-    assert sorted(read_open(store)) == ["build.failed", "check.wrong"]
+    assert sorted(read_open(store)) == [("build.failed", ""), ("check.wrong", "")]
 
 
 def test_a_store_that_cannot_be_written_does_not_keep_an_alert_back(tmp_path: Path) -> None:

@@ -98,13 +98,11 @@ def test_right_answers_are_right() -> None:
 @pytest.mark.parametrize(
     ("answer", "what", "found"),
     [
-        (Reply(0, {}, b"", 0.0, problem="connection refused"), ["GET: status"], "connection refused"),
         (heard(status=503), ["GET: status"], "503"),
         (heard(payload(note="other")), ["content"], "bytes, sha256"),
         (heard(payload(rows=2)), ["content", "rows"], "bytes"),
         (heard(payload(pe=None)), ["content", "rows"], "bytes"),
         (heard(b"<html>"), ["content", "rows"], "6 bytes"),
-        (heard(x_hotpath_generation=""), ["generation"], "none"),
         (heard(x_hotpath_generation="43"), ["generation"], "43"),
         (heard(x_hotpath_generation="many"), ["generation"], "many"),
         (heard(GZIPPED, content_encoding="gzip"), ["GET: coding"], "gzip"),
@@ -167,8 +165,38 @@ def test_the_same_failure_of_all_three_is_one() -> None:
 def test_a_redirect_says_where_it_leads_and_a_404_who_answered() -> None:
     (failure,) = verdict(*[heard(status=301, location="https://www.example.org/r/a")] * 3).failures
     assert "leads to https://www.example.org/r/a" in str(failure)
-    (failure,) = verdict(*[heard(status=404, x_hotpath_generation="")] * 3).failures
-    assert "the app answered" in str(failure)
+    (unseen,) = verdict(*[heard(status=404, x_hotpath_generation="", cache_status="")] * 3).unseen
+    assert "the app answered" in str(unseen)
+
+
+@pytest.mark.parametrize("status", [302, 401, 403, 404, 429, 500, 502, 503])
+def test_a_refusal_is_wrong_only_where_hotpath_itself_says_it(status: int) -> None:
+    somebody = heard(b"no", status, x_hotpath_generation="", cache_status="", server="a firewall")
+    found = verdict(*[somebody] * 3)
+    assert found.failures == ()
+    assert [(unseen.what, unseen.found) for unseen in found.unseen] == [("GET: status", str(status))]
+    cases: tuple[dict[str, Any], ...] = (
+        {"x_hotpath_generation": ""},
+        {"cache_status": ""},
+        {"cache_status": "cdn; fwd=miss, Hotpath; hit"},
+    )
+    for fields in cases:
+        found = verdict(*[heard(b"no", status, **fields)] * 3)
+        assert (wrong(found), found.unseen) == (["GET: status"], ())
+
+
+def test_no_answer_at_all_is_not_seen() -> None:
+    found = verdict(*[Reply(0, {}, b"", 0.0, problem="connection refused")] * 3)
+    assert found.failures == ()
+    assert [unseen.found for unseen in found.unseen] == ["connection refused"]
+
+
+def test_one_of_the_three_answers_may_be_refused() -> None:
+    limited = heard(b"", 429, x_hotpath_generation="", cache_status="")
+    found = verdict(head=limited)
+    assert (found.failures, [unseen.what for unseen in found.unseen]) == ((), ["HEAD: status"])
+    found = verdict(heard(payload(note="other")), head=limited)
+    assert (wrong(found), [unseen.what for unseen in found.unseen]) == (["content"], ["HEAD: status"])
 
 
 def test_slow_is_wrong_only_when_asked() -> None:
@@ -180,7 +208,20 @@ def test_no_generation_is_right_where_none_is_said() -> None:
     silent: dict[str, Any] = {"x_hotpath_generation": ""}
     answers = heard(**silent), heard(GZIPPED, content_encoding="gzip", **silent), heard(b"", **silent)
     assert verdict(*answers, beside=published(says_generation=False)) == Comparison((), ())
-    assert wrong(verdict(*answers)) == ["generation"]
+    assert verdict(*answers) == Comparison((), ()), "a server in front took it away: the bytes are those"
+    other = heard(payload(note="other"), **silent)
+    (failure,) = [failure for failure in verdict(other, *answers[1:]).failures if failure.what == "content"]
+    assert "the app may have answered" in str(failure.why)
+
+
+def test_without_the_header_the_bytes_say_which_generation_it_is() -> None:
+    by_bytes = old_copy(generation="")
+    beside = published(older=(41, 40))
+    assert verdict(**by_bytes, beside=beside, edge=True).failures == ()
+    (failure,) = verdict(**by_bytes, beside=beside).failures
+    assert (failure.what, failure.found) == ("generation", "41 (by its bytes)")
+    (failure,) = verdict(**old_copy(age=None, generation=""), beside=beside).failures
+    assert "does not follow the store" in str(failure.why)
 
 
 # A copy that a cache stored before the current generation was published.

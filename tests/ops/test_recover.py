@@ -276,7 +276,7 @@ def test_a_public_answer_that_is_wrong_stops_it_and_the_next_run_looks_again(two
         options = RecoveryOptions(base_url=s.url, check=AT_ONCE)
         found = recover(two.hot, options)
         assert found.failed is not None
-        assert "1 of 12 pages are WRONG" in found.failed.text
+        assert "could not look at 1 of 12 pages" in found.failed.text
         assert "expected 200, found 503" in found.failed.text
         wrong[0] = False
         assert recover(two.hot, options).finished

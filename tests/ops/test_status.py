@@ -24,7 +24,7 @@ def test_it_counts_what_is_past_its_lifetime(tmp_path: Path) -> None:
     clock.advance(3601)
     found = status(hot.store)
     assert found.generations[0].stale == 1
-    assert "1 items past their lifetime" in "\n".join(lines(found))
+    assert "1 item past their lifetime" in "\n".join(lines(found))
 
 
 def test_a_clock_that_went_back_gives_no_negative_age(tmp_path: Path) -> None:

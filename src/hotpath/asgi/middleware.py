@@ -138,18 +138,20 @@ class HotpathMiddleware:
                 await self.app(scope, receive, send)
                 outcome = answer
                 return
-            admission = guard.admission
-            refusal = None if admission.let_in(scope) else self._enter(guard, scope, answer is UNREADABLE)
-            if refusal is not None:
-                await refusal.send(scope, send)
-                outcome = "shed"
-                return
+            app, admission = self.app, guard.admission
+            if not admission.let_in(scope):
+                refusal = self._enter(guard, scope, answer is UNREADABLE)
+                if refusal is not None:
+                    await refusal.send(scope, send)
+                    outcome = "shed"
+                    return
+                app = admission.app_for(scope, app)
             try:
                 if guard.hard_limit is None:
-                    await self.app(scope, receive, send)
+                    await app(scope, receive, send)
                     outcome = answer
                 else:
-                    outcome = answer if await self._call_with_limit(guard, scope, receive, send) else "shed"
+                    outcome = answer if await self._call_with_limit(guard, app, scope, receive, send) else "shed"
             finally:
                 admission.leave(scope)
         finally:
@@ -169,9 +171,24 @@ class HotpathMiddleware:
         """Let a request on to the app (``None``), or say how to refuse it."""
         if not guard.is_started:
             self._start_guard(guard)
-        return guard.admission.enter(scope, is_hot=is_hot)
+        return guard.admission.enter(scope, is_hot=is_hot or self._is_preflight_of_hot(scope))
 
-    async def _call_with_limit(self, guard: MemoryGuard, scope: Scope, receive: Receive, send: Send) -> bool:
+    def _is_preflight_of_hot(self, scope: Scope) -> bool:
+        """Whether a browser asks leave to fetch a hot page (Fetch Standard, CORS-preflight request)."""
+        if scope.get("method") != "OPTIONS":
+            return False
+        try:
+            fields = scope["headers"][:MAX_HEAD_LINES]
+            methods = [value for name, value in fields if name == b"access-control-request-method"]
+            answer = self._resolve(scope, methods[0].decode("latin-1")) if methods else _FAILED
+        except Exception:
+            self._report()
+            return False
+        return bool(answer.status) or (isinstance(answer, Pending) and answer.key is not None)
+
+    async def _call_with_limit(
+        self, guard: MemoryGuard, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+    ) -> bool:
         """The app under a hard limit: 503 for a request that memory ran out for, also where a framework says 500."""
         begun = refused = False
 
@@ -189,7 +206,7 @@ class HotpathMiddleware:
             await send(message)
 
         try:
-            await self.app(scope, receive, watch)
+            await app(scope, receive, watch)
         except BaseException as error:
             if type(error) is MemoryError:
                 # Before anything else: with not a byte left the next line fails, and CPython's handling of that too.
@@ -210,24 +227,12 @@ class HotpathMiddleware:
                 await self._start()
             if self._bypass is not None and self._bypass(scope):
                 return BYPASSED
-            raw_path = scope.get("raw_path")
-            if not raw_path:
-                if len(scope["path"]) > MAX_TARGET_BYTES:
-                    return TOO_LONG  # before it is encoded
-                raw_path = quote(scope["path"], safe="/!$&'()*+,;=:@").encode("ascii")
-            hosts = self.hot.reading.hosts
-            if hosts is not None and not hosts.accept(split_absolute(raw_path)[0], scope["headers"][:MAX_HEAD_LINES]):
-                return OTHER_HOST
-            root_path = scope.get("root_path")
-            if root_path:
-                raw_path = strip_root_path(raw_path, quote(root_path).encode("ascii"))
-            method, headers = scope["method"], scope["headers"]
-            answer = resolve(self._loader.snapshot, method, raw_path, scope.get("query_string") or b"", headers)
+            answer = self._resolve(scope, scope["method"])
             if isinstance(answer, Pending):
                 if answer.key is None:
                     return _FAILED
                 page = await run_in_thread(self._reader.load_page, answer.key)
-                answer = resolve_page(page, method, headers) if page is not None else UNREADABLE
+                answer = resolve_page(page, scope["method"], scope["headers"]) if page is not None else UNREADABLE
             if self._is_leaving and isinstance(answer, Answer) and str(scope.get("http_version", "")).startswith("1"):
                 answer.uses += 1  # of the copy nobody counts them
                 kind = Serve if isinstance(answer, Serve) else type(answer)
@@ -237,6 +242,21 @@ class HotpathMiddleware:
             # Whatever is wrong in hotpath must never cost a request that the app could answer.
             self._report()
             return _FAILED
+
+    def _resolve(self, scope: Scope, method: str) -> Answer | Pending | Miss:
+        """What a request with ``method`` would get, also below a mount point or where the server gives no raw path."""
+        raw_path = scope.get("raw_path")
+        if not raw_path:
+            if len(scope["path"]) > MAX_TARGET_BYTES:
+                return TOO_LONG  # before it is encoded
+            raw_path = quote(scope["path"], safe="/!$&'()*+,;=:@").encode("ascii")
+        hosts = self.hot.reading.hosts
+        if hosts is not None and not hosts.accept(split_absolute(raw_path)[0], scope["headers"][:MAX_HEAD_LINES]):
+            return OTHER_HOST
+        root_path = scope.get("root_path")
+        if root_path:
+            raw_path = strip_root_path(raw_path, quote(root_path).encode("ascii"))
+        return resolve(self._loader.snapshot, method, raw_path, scope.get("query_string") or b"", scope["headers"])
 
     async def _start(self) -> None:
         """The first load, in a thread: at lifespan start-up, or with the first request where no lifespan runs."""

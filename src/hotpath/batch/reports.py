@@ -16,6 +16,7 @@ import orjson
 from hotpath.errors import StoreError, UnsafePath
 from hotpath.store.directories import is_made, make
 from hotpath.store.store import Store
+from hotpath.text import json_bytes
 
 # Thirty nights for the baseline, and a month more for a person who asks what changed since. An hourly build
 # keeps the newest run of each day too. Refused runs are counted apart: a job that always fails removes no baseline.
@@ -54,7 +55,7 @@ def write_run(store: Store, record: Mapping[str, Any]) -> Path:
     while path.exists():  # two runs in one second
         number += 1
         path = directory / f"{name}-{number}{ending}"
-    line = orjson.dumps({"format": FORMAT, **record}, default=dict, option=orjson.OPT_APPEND_NEWLINE)
+    line = json_bytes({"format": FORMAT, **record}, default=dict, option=orjson.OPT_APPEND_NEWLINE)
     disk.write_new(path, line)
     disk.sync_file(path)
     for old in _worn_out(_paths(store)):

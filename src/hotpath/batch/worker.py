@@ -28,6 +28,7 @@ from hotpath.options import human_bytes
 from hotpath.pages.payload import Built
 from hotpath.pages.routes import PlannedItem
 from hotpath.process.fork import keep_descendants, limit_memory, status_bytes
+from hotpath.text import json_bytes
 
 Task = Callable[[PlannedItem], Built]
 
@@ -180,7 +181,7 @@ def _serve(ends: Ends, planned: Sequence[PlannedItem], task: Task, memory_bytes:
         lengths = {coding: len(data) for coding, data in page.items()}
         has_codings = built.encoded is not None
         result = Result(index, lengths, has_codings, built.metrics, *error, seconds, peak_bytes, is_spent, is_last)
-        facts = orjson.dumps(result)
+        facts = json_bytes(result)
         os.lseek(ends.pages, 0, os.SEEK_SET)
         _write(ends.pages, page.values())
         _write(ends.results, (_HEAD.pack(len(facts)), facts))

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import click
 
 from hotpath.batch.run import Report, nothing_to_retry
 from hotpath.batch.run import build as run_batch
-from hotpath.cli.output import JSON, TARGET, alerts_if, batch_options, limits_of, print_json, say, show, warn
+from hotpath.cli.output import (
+    JSON,
+    TARGET,
+    ReaderGone,
+    alerts_if,
+    batch_options,
+    limits_of,
+    print_json,
+    say,
+    show,
+    warn,
+)
+from hotpath.cli.output import USER_AGENT as USER_AGENT_HELP
 from hotpath.cli.progress import progress_for
 from hotpath.cli.targets import load, load_validator
-from hotpath.errors import HotpathError, TargetError
-from hotpath.ops.check import public_base
+from hotpath.errors import HotpathError, PublicUnseen, TargetError
+from hotpath.ops.check import CheckOptions, public_base
+from hotpath.ops.http import USER_AGENT
 from hotpath.ops.night import Night, run_night
 from hotpath.options import human_bytes
 from hotpath.store.import_directory import import_directory
 from hotpath.store.publish import Published
 from hotpath.store.store import Store
+from hotpath.text import counted
 
 
 @click.command(epilog="Example: hotpath build myapp:hot --check https://example.org --alert")
@@ -27,6 +42,7 @@ from hotpath.store.store import Store
 @click.option(
     "--check", "check_url", metavar="URL", help="Ask the public site afterwards; roll back where it is wrong."
 )
+@click.option("--user-agent", default=USER_AGENT, show_default=True, help=f"{USER_AGENT_HELP} With --check.")
 @click.option("--alert", is_flag=True, help="Send an alert when it fails, as HOTPATH_ALERT_… says.")
 @click.option("--quiet", is_flag=True, help="Print only what is wrong, for cron.")
 @JSON
@@ -38,13 +54,16 @@ def build(
     max_failures: float,
     retry_failed: bool,
     check_url: str | None,
+    user_agent: str,
     alert: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Run the batch of TARGET and publish a new generation."""
+    started = time.monotonic()
     alerts = alerts_if(alert)
     limits = limits_of(memory, timeout, workers)
+    options = CheckOptions(user_agent=user_agent)
     if check_url is not None:
         check_url = public_base(check_url, "--check")
     try:
@@ -62,19 +81,23 @@ def build(
     if idle is not None:
         show({"generation": None, "reason": idle}, [] if quiet else [idle], as_json)
         return
-    night = run_night(hot, run, alerts=alerts, check_url=check_url, warn=lambda text: warn([text]))
+    night = run_night(hot, run, alerts=alerts, check_url=check_url, options=options, warn=lambda text: warn([text]))
     warn(night.warnings)
-    _say_night(night, hot.store.root, quiet, as_json)
+    _say_night(night, hot.store.root, time.monotonic() - started, quiet, as_json)
+    if night.check is not None and night.check.unseen:
+        raise PublicUnseen(night.check.base_url, night.check.generation, [str(page) for page in night.check.unseen])
 
 
-def _say_night(night: Night, root: Path, quiet: bool, as_json: bool) -> None:
+def _say_night(night: Night, root: Path, seconds: float, quiet: bool, as_json: bool) -> None:
     report = night.report
     try:
         if as_json:
             print_json(night)
             return
         if not quiet:
-            _say_published(report.published, root, f" in {report.seconds:.1f} s")
+            _say_published(report.published, root, f" in {seconds:.1f} s")
+    except ReaderGone:  # what was done is done, and nobody asks
+        return
     except OSError as error:  # the exit code 1 would say that nothing was published
         warn([f"generation {report.published.generation} is published, but stdout does not take it: {error.strerror}"])
     warn(report.warnings)
@@ -109,7 +132,7 @@ def import_(store: Path, directory: Path, prefix: str, strip_suffix: str, valida
 def _say_published(published: Published, root: Path, duration: str) -> None:
     unchanged = f", {published.unchanged} unchanged" if published.unchanged else ""
     say(
-        f"published generation {published.generation} to {root}: {published.items} items{unchanged},"
+        f"published generation {published.generation} to {root}: {counted(published.items, 'item')}{unchanged},"
         f" {human_bytes(published.bytes)}{duration}"
     )
     warn(published.warnings)

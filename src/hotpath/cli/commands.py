@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from contextlib import suppress
 
 from hotpath.errors import HotpathError
 
@@ -16,7 +16,7 @@ except ImportError as error:
 
 from hotpath.cli.build import build, import_
 from hotpath.cli.look import audit, check, explain, status
-from hotpath.cli.output import print_error
+from hotpath.cli.output import ReaderGone, complain, print_error
 from hotpath.cli.repair import approve, pin, prune, recover, rollback, unpin, verify
 from hotpath.cli.run import alert, demo, warm
 from hotpath.process.signals import describe, exit_code_of, interruptible
@@ -47,12 +47,15 @@ class _Group(click.Group):
             print_error(context, error)
             raise SystemExit(error.exit_code) from None
         except KeyboardInterrupt as interrupt:
-            with suppress(OSError):  # of a terminal that was closed
-                click.echo(f"hotpath: {describe(interrupt)}; 'hotpath status' says what is served", err=True)
+            complain(f"hotpath: {describe(interrupt)}; 'hotpath status' says what is served")
             raise SystemExit(exit_code_of(interrupt)) from None
+        except ReaderGone:
+            # As a tool that SIGPIPE ends; what is left in the buffer must not raise at the interpreter's end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise SystemExit(128 + signal.SIGPIPE) from None
         except OSError as error:
             place = f"{error.filename}: " if error.filename is not None else ""
-            click.echo(f"hotpath: {place}{error.strerror or error}", err=True)
+            complain(f"hotpath: {place}{error.strerror or error}")
             raise SystemExit(1) from None
 
 
@@ -78,7 +81,8 @@ def main() -> None:
 
     TARGET is module:attribute, the Hotpath object of your app (myapp.hot:hot). STORE is the path of its store.
 
-    Exit codes: 0 done; 1 what was built or checked is bad, nothing was published; 2 usage; 75 busy, try again.
+    Exit codes: 0 done; 1 what was built or checked is bad, nothing was published; 2 usage; 69 the public site could
+    not be looked at, what was published stays; 75 busy, try again.
     """
 
 

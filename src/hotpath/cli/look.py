@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from hotpath.audit import report as audit_report
-from hotpath.cli.output import BASE_URL, EDGE, JSON, STORE, TARGET, alerts_if, show, warn
-from hotpath.cli.targets import load, load_site_or_store
+from hotpath.cli.output import BASE_URL, EDGE, JSON, STORE, USER_AGENT, alerts_if, show, warn
+from hotpath.cli.targets import load_site_or_store
 from hotpath.errors import HotpathError
 from hotpath.ops import check as public_check
 from hotpath.ops import status as store_status
+from hotpath.ops.http import USER_AGENT as DEFAULT_USER_AGENT
 from hotpath.options import parse_seconds
 from hotpath.site import Hotpath
 
@@ -28,15 +29,20 @@ def status(target: str, as_json: bool) -> None:
 
 
 @click.command(epilog="Example: hotpath explain myapp:hot /rankings/kospi --accept-encoding gzip")
-@TARGET
+@STORE
 @click.argument("url")
 @click.option("--accept-encoding", help="As a browser would send it: 'gzip, br'.")
 @JSON
 def explain(target: str, url: str, accept_encoding: str | None, as_json: bool) -> None:
-    """Show the file and headers a GET of URL gets, or why it is not hot."""
+    """Show the file and headers a GET of URL gets, or why it is not hot.
+
+    Of a STORE only what is published is known, not what the site declares.
+    """
     from hotpath.ops import explain as explanation  # loads the read side, which no other command needs
 
-    answer = explanation.explain(load(target), url, accept_encoding)
+    site = load_site_or_store(target)
+    hot = site if isinstance(site, Hotpath) else Hotpath(site.root)
+    answer = explanation.explain(hot, url, accept_encoding)
     show(answer, explanation.lines(answer), as_json)
     if not answer.hot:
         raise SystemExit(1)
@@ -59,6 +65,7 @@ def explain(target: str, url: str, accept_encoding: str | None, as_json: bool) -
 @click.option(
     "--concurrency", default=public_check.DEFAULT_CONCURRENCY, show_default=True, help="How many to ask at once."
 )
+@click.option("--user-agent", default=DEFAULT_USER_AGENT, show_default=True, help=USER_AGENT)
 @click.option("--alert", is_flag=True, help="Send an alert when it is wrong or right again, as HOTPATH_ALERT_… says.")
 @JSON
 def check(
@@ -71,10 +78,14 @@ def check(
     timeout: str,
     max_latency: float | None,
     concurrency: int,
+    user_agent: str,
     alert: bool,
     as_json: bool,
 ) -> None:
-    """Compare what the public site answers with what is published."""
+    """Compare what the public site answers with what is published.
+
+    Ends with 1 where an answer is wrong, with 69 where the site could not be looked at.
+    """
     site = load_site_or_store(target)
     options = public_check.CheckOptions(
         sample=sample,
@@ -84,6 +95,7 @@ def check(
         wait_seconds=parse_seconds(wait, "--wait", least=0),
         concurrency=concurrency,
         max_seconds=max_latency,
+        user_agent=user_agent,
     )
     alerts, store = alerts_if(alert), site.store if isinstance(site, Hotpath) else site
     try:
@@ -93,12 +105,13 @@ def check(
         raise
     lines = public_check.lines(report)
     if report.is_right:
-        warn(alerts.resolved(store, "check", lines[-1]))
+        warn(alerts.resolved(store, "check", f"{report.base_url}: {lines[-1]}", about=report.base_url))
     else:
-        warn(alerts.wrong(store, "check.wrong", f"{base_url}: {lines[-1]}", lines))
+        kind = "check.wrong" if report.failures else "check.unseen"
+        warn(alerts.wrong(store, kind, f"{report.base_url}: {lines[-1]}", lines, about=report.base_url))
     show(report, lines, as_json)
     if not report.is_right:
-        raise SystemExit(1)
+        raise SystemExit(report.exit_code)
 
 
 @click.command(epilog="Example: hotpath audit src/ --sarif audit.sarif")

@@ -16,6 +16,7 @@ from hotpath.errors import BuildFailed, DeclarationError, HotpathError, Implausi
 from hotpath.ops.alerts.alerts import Alerts
 from hotpath.ops.alerts.environment import alerts_from_environment
 from hotpath.options import parse_bytes, parse_seconds, to_json
+from hotpath.text import printable
 
 # In the context that all commands share: whether --json was given, and whether an object was printed.
 _WANTED, _PRINTED = "hotpath.json.wanted", "hotpath.json.printed"
@@ -40,6 +41,7 @@ STORE = click.argument("target", metavar="TARGET|STORE")
 
 # Help of options that several commands have.
 BASE_URL = "What stands before the path of every page: https://example.org"
+USER_AGENT = "Sent as User-Agent; what a firewall or a limit has to let pass."
 EDGE = "A cache stands in front: its copies may be older."
 
 _BATCH = (
@@ -79,22 +81,40 @@ def alerts_if(wanted: bool) -> Alerts:
     return alerts
 
 
+class ReaderGone(BrokenPipeError):
+    """Whoever reads stdout has closed it: ``| head``."""
+
+
 def say(*lines: str) -> None:
-    """Lines on stdout."""
+    """Lines on stdout, without what a terminal would obey. Raises ``ReaderGone``."""
     for line in lines:
-        click.echo(line)
+        _print(printable(_as_called(line)))
+
+
+def _print(text: str) -> None:
+    try:
+        click.echo(text)
+    except BrokenPipeError as error:
+        raise ReaderGone(*error.args) from None
+
+
+def complain(line: str) -> None:
+    """A line on stderr; where nobody reads it any more, the exit code says it."""
+    with suppress(OSError):
+        click.echo(printable(_as_called(line)), err=True)
+
+
+def _as_called(line: str) -> str:
+    """The line with the commands in it as this user writes them, where that is not ``hotpath …``: Django's."""
+    context = click.get_current_context(silent=True)
+    called = context.find_root().obj if context is not None else None
+    return str(called(line)) if callable(called) else line
 
 
 def warn(warnings: Iterable[str]) -> None:
     """Warnings on stderr."""
     for warning in warnings:
-        _complain(f"warning: {warning}")
-
-
-def _complain(line: str) -> None:
-    """On stderr; where nobody reads it any more, the exit code says it."""
-    with suppress(OSError):
-        click.echo(line, err=True)
+        complain(f"warning: {warning}")
 
 
 def show(value: object, lines: Iterable[str], as_json: bool) -> None:
@@ -108,7 +128,12 @@ def show(value: object, lines: Iterable[str], as_json: bool) -> None:
 def print_json(value: object) -> None:
     """One object on stdout; a dataclass by the names of its fields, or as its ``as_dict`` says."""
     click.get_current_context().meta[_PRINTED] = True
-    click.echo(json.dumps(value, default=_plain))
+    _print(_as_json(value))
+
+
+def _as_json(value: object) -> str:
+    """ASCII without controls; ``json`` itself leaves DEL as it is."""
+    return json.dumps(value, default=_plain).replace("\x7f", "\\u007f")
 
 
 def _plain(value: Any) -> object:
@@ -117,9 +142,9 @@ def _plain(value: Any) -> object:
 
 def print_error(context: click.Context, error: HotpathError) -> None:
     """One line on stderr; with ``--json`` the facts on stdout too, where the command has printed no object."""
-    _complain(f"hotpath: {error}")
+    complain(f"hotpath: {error}")
     if context.meta.get(_WANTED) and not context.meta.get(_PRINTED):
-        click.echo(json.dumps(_facts(error)))
+        _print(_as_json(_facts(error)))
 
 
 def _facts(error: HotpathError) -> dict[str, object]:

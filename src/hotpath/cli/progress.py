@@ -9,6 +9,7 @@ from typing import TextIO
 
 from hotpath.batch.run import Done, Progress
 from hotpath.options import human_bytes
+from hotpath.text import counted, printable
 
 # Seconds between plain lines: a log of a nightly run stays readable, and a run that hangs is still seen.
 PLAIN_SECONDS = 5.0
@@ -25,8 +26,7 @@ def progress_for(stream: TextIO | None = None, *, quiet: bool = False) -> Progre
 
 def _failure(done: Done) -> str:
     text = f"FAILED {done.error}" + ("; its last good bytes stay" if done.carried else "")
-    printed = [ascii(line)[1:-1] if not line.isprintable() else line for line in done.output.splitlines()]
-    return "\n".join([text, *(f"    {line}" for line in printed[-SHOWN_LINES:])])
+    return printable("\n".join([text, *(f"    {line}" for line in done.output.splitlines()[-SHOWN_LINES:])]))
 
 
 class PlainLines:
@@ -43,7 +43,7 @@ class PlainLines:
 
     def start(self, total: int) -> None:
         self._total = total
-        self._print(f"building {total} items")
+        self._print(f"building {counted(total, 'item')}")
 
     def done(self, done: Done) -> None:
         self._done += 1
@@ -54,7 +54,7 @@ class PlainLines:
         self._show(done)
 
     def finish(self) -> None:
-        self._print(f"{self._done}/{self._total} items, {self._counts()}")
+        self._print(f"{self._done}/{counted(self._total, 'item')}, {self._counts()}")
 
     def _counts(self) -> str:
         carried = f" ({self._carried} carried forward)" if self._carried else ""

@@ -8,7 +8,7 @@ from contextlib import suppress
 import click
 
 from hotpath.batch.run import build as run_batch
-from hotpath.cli.output import BASE_URL, EDGE, JSON, STORE, TARGET, batch_options, limits_of, say, show, warn
+from hotpath.cli.output import BASE_URL, EDGE, JSON, STORE, TARGET, batch_options, complain, limits_of, say, show, warn
 from hotpath.cli.progress import progress_for
 from hotpath.cli.targets import load, load_store
 from hotpath.errors import NothingPublished
@@ -89,7 +89,7 @@ def _say_step(entry: Entry, store: str) -> None:
         if entry.state == BEGIN:
             say(recovery.heading(entry.recovery, entry.time, store))
         elif entry.state == DOING:
-            click.echo(f"  … {entry.step}: {entry.text}", err=True)
+            complain(f"  … {entry.step}: {entry.text}")
         elif entry.state != END:
             say(recovery.line(entry))
 
@@ -111,7 +111,7 @@ def verify(target: str, repair: bool, as_json: bool) -> None:
         return
     if not as_json:
         again = "hotpath build TARGET makes all of it anew"
-        click.echo(again if repair else f"hotpath verify {target} --repair repairs what it can", err=True)
+        complain(again if repair else f"hotpath verify {target} --repair repairs what it can")
     raise SystemExit(1)
 
 

@@ -14,7 +14,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from typing import TypeVar
 
 from hotpath.caching.lru import registered
 from hotpath.errors import DeclarationError, HotpathError, UnreadableMemory
@@ -26,12 +25,13 @@ from hotpath.guard.memory import MemoryReader
 from hotpath.guard.outlook import Growth, MemoryReading, Outlook, implausible, look_ahead, next_sample_seconds
 from hotpath.guard.priorities import READINESS, Chooser, Priorities, Priority, check_readiness
 from hotpath.guard.recycling import Hindrance, Leave, Recycle, Recycling
+from hotpath.guard.refusal import check_fields
 from hotpath.guard.sampling import Sampling
 from hotpath.guard.states import Blank, Position, Signal, State, Thresholds, drain, step, take_in
 from hotpath.guard.systemd import notify, watchdog_seconds
 from hotpath.guard.trimming import Shrink, Trimmer
 from hotpath.log import Once, logger
-from hotpath.options import human_bytes, parse_bytes
+from hotpath.options import check_kind, human_bytes, parse_bytes
 from hotpath.process import after_fork
 from hotpath.types import Scope, Send
 
@@ -46,8 +46,6 @@ STALLED_SECONDS = 5.0
 UNIQUE_SECONDS = 10.0
 UNIQUE_REST_SECONDS = 60.0
 
-_Options = TypeVar("_Options")
-
 
 class MemoryGuard:
     """Give it to the middleware: ``HotpathMiddleware(app, hot=hot, guard=MemoryGuard(limit="1500MiB"))``.
@@ -57,10 +55,11 @@ class MemoryGuard:
     lowest counts. ``thresholds`` are the numbers of the state table; ``reserve`` is what BRAKE keeps for hot pages.
 
     ``priority`` says what matters, as patterns or a function (``priorities.Priorities``); ``readiness`` are the paths
-    that answer 503 once the process should get no traffic. ``leave`` says whether something starts a process again
-    that ends: True, False, or ``"auto"``: look; ``recycle`` says how it leaves and how often. ``sampling`` says how
-    often memory is read. ``hard_limit`` sets ``RLIMIT_DATA``. ``alarm`` is called, in a thread of its own, with what
-    needs a person.
+    that answer 503 once the process should get no traffic. ``refusal_headers`` are fields of every refusal, such as
+    those of CORS, without which a script in a browser cannot read its status. ``leave`` says whether something starts
+    a process again that ends: True, False, or ``"auto"``: look; ``recycle`` says how it leaves and how often.
+    ``sampling`` says how often memory is read. ``hard_limit`` sets ``RLIMIT_DATA``. ``alarm`` is called, in a thread of
+    its own, with what needs a person.
 
     Raises ``DeclarationError`` for what cannot work.
     """
@@ -77,6 +76,7 @@ class MemoryGuard:
         reserve: int | str = "48MiB",
         priority: Mapping[str, Priority | int] | Chooser | None = None,
         readiness: Collection[str] = READINESS,
+        refusal_headers: Mapping[str, str] | None = None,
         leave: Leave = "auto",
         alarm: Callable[[Alarm], object] | None = None,
         hard_limit: bool = False,
@@ -86,9 +86,9 @@ class MemoryGuard:
         check_readiness(readiness)
         if hard_limit and sys.platform != "linux":
             raise DeclarationError("hard_limit=True needs Linux, where RLIMIT_DATA bounds all that a process allocates")
-        self.thresholds = _given("thresholds", thresholds, Thresholds, "shed=Level(.80, .72, 8, 15)")
-        sampling = _given("sampling", sampling, Sampling, "most_interval=0.5")
-        options = _given("recycle", recycle, Recycle, "drain_seconds=10")
+        self.thresholds = check_kind("thresholds", thresholds, Thresholds, "shed=Level(.80, .72, 8, 15)")
+        sampling = check_kind("sampling", sampling, Sampling, "most_interval=0.5")
+        options = check_kind("recycle", recycle, Recycle, "drain_seconds=10")
         budget = None if limit is None else parse_bytes(limit, "limit")
         self._floor = parse_bytes(sampling.floor, "floor")
         self._fastest_growth = parse_bytes(sampling.fastest_growth, "fastest_growth")
@@ -104,7 +104,12 @@ class MemoryGuard:
         self._has_hard_limit = hard_limit
         self.alarms = Alarms(alarm)
         self.admission = Admission(
-            Priorities(priority), self.thresholds, readiness=readiness, clock=self.clock, chance=self.chance
+            Priorities(priority),
+            self.thresholds,
+            readiness=readiness,
+            fields=check_fields(refusal_headers),
+            clock=self.clock,
+            chance=self.chance,
         )
         # What shrinks beside the caches of ``hotpath.caching``, which are found by themselves.
         self.shrinks: list[Shrink] = []
@@ -132,6 +137,7 @@ class MemoryGuard:
         self._marks = Marks()
         self.alarms = self.alarms.fresh()
         self._unchanged: MemoryReading | None = None
+        self._basis = ""
         self._unique_at = float("-inf")
         self._once = Once()
         self._lock = threading.Lock()
@@ -264,6 +270,10 @@ class MemoryGuard:
             return None, 0, repr(error)
         if self._unchanged is None or self._unchanged.usage != reading.usage:
             self._unchanged = reading
+        if reading is not None and self.reader.basis != self._basis:
+            self._basis = self.reader.basis
+            level = logging.WARNING if self.reader.is_shared else logging.INFO
+            logger.log(level, "hotpath: memory guard: of %s it counts %s", human_bytes(reading.limit), self._basis)
         problem = implausible(reading, self._unchanged)
         return (None, 0, problem) if problem is not None else (reading, mapped, None)
 
@@ -418,8 +428,9 @@ class MemoryGuard:
         if self.problem is not None or self.reading is None or self.outlook is None:
             return self.problem or "nothing was read yet"
         reading, outlook = self.reading, self.outlook
+        own = "" if reading.source == "process" else f", {human_bytes(reading.resident)} of it by this process"
         return (
-            f"{human_bytes(reading.unreclaimable)} of {human_bytes(reading.limit)} in use ({outlook.share:.0%}),"
+            f"{human_bytes(reading.unreclaimable)} of {human_bytes(reading.limit)} in use ({outlook.share:.0%}){own},"
             f" {human_bytes(max(0, outlook.headroom))} left, {human_bytes(max(0, outlook.growth))}/s,"
             f" {self.admission.in_flight} in flight"
         )
@@ -436,11 +447,3 @@ class MemoryGuard:
         if self.hard_limit is not None:
             self.hard_limit.close()
         self._set_unstarted()
-
-
-def _given(name: str, given: _Options | None, kind: type[_Options], example: str) -> _Options:
-    if given is None:
-        return kind()
-    if not isinstance(given, kind):
-        raise DeclarationError(f"{name}={given!r}: write {kind.__name__}({example})")
-    return given

@@ -28,10 +28,11 @@ from hotpath.guard.cgroups import (
     parse_stat,
 )
 from hotpath.guard.outlook import MemoryReading
+from hotpath.guard.strangers import Crowd, find_crowd
 from hotpath.options import human_bytes
 from hotpath.process import after_fork
 
-__all__ = ["MemoryReader", "MemoryReading", "check_budget", "children_bytes"]
+__all__ = ["MemoryReader", "MemoryReading", "children_bytes"]
 
 # Limits and the own group are looked at again after this time. With samples at most 1 s apart, a change is then seen
 # within a second whatever their interval is.
@@ -40,19 +41,13 @@ LOOK_SECONDS = 0.5
 # Finding all children costs a walk through /proc and a walk through the memory of each.
 CHILDREN_SECONDS = 10.0
 
+# Other programs in the own group, a shell or a script, are no matter until they hold so much of the budget.
+STRANGERS_SHARE = 0.1
+STRANGERS_SECONDS = 10.0
 
-def check_budget(budget: int, *, host_total: int, resident: int) -> None:
-    """Raise ``DeclarationError`` for a budget that cannot work, all in bytes: above the machine, below what is used."""
-    if budget > host_total:
-        raise DeclarationError(
-            f"limit={budget} ({human_bytes(budget)}) is more than this machine has, {human_bytes(host_total)}; "
-            "write less than that, or leave limit out: then the control group's limit or the machine's memory counts"
-        )
-    if budget <= resident:
-        raise DeclarationError(
-            f"limit={budget} ({human_bytes(budget)}) is less than this process holds already, "
-            f"{human_bytes(resident)}: everything would be refused from the start; write a limit well above that"
-        )
+# A count of more than so many times the machine's memory is none. Memory and swap together, which version 1 counts,
+# and containers that are shown less than there is, stay far below.
+_MACHINES = 16
 
 
 def children_bytes() -> int:
@@ -74,8 +69,9 @@ class MemoryReader:
     below this one hold. ``read`` is for one thread at a time, the other methods for any. A forked child goes on with
     its own files. Memory that was swapped out is not in ``usage``, but where version 1 limits memory and swap together.
 
-    Where no group counts this process, or only one without any limit in which other programs are too (a login session,
-    or a group that holds more than twice ``budget`` from the start), the process and those below it are counted.
+    Where no group counts this process, the process and those below it are counted. So they are against ``budget``
+    where other programs are in the group (a login session, or a tenth of ``budget`` that is held by processes which
+    this one's server has not started); a limit of the group then counts by itself. ``basis`` says which and why.
     """
 
     def __init__(
@@ -86,11 +82,15 @@ class MemoryReader:
         clock: Callable[[], float] = time.monotonic,
         page_size: int | None = None,
         children: Callable[[], int] = children_bytes,
+        crowd: Callable[[Path, Path, int], Crowd | None] = find_crowd,
     ) -> None:
         if budget is not None and budget <= 0:
             raise DeclarationError(f"budget={budget} is no positive number of bytes")
         self._budget = NO_LIMIT if budget is None else budget
-        self._is_shared: bool | None = None
+        self._shared_with: str | None = None
+        self._find_crowd = crowd
+        self._crowd_at = float("-inf")
+        self.basis = ""
         self._root = root
         self._clock = clock
         self._page_size = page_size or os.sysconf("SC_PAGE_SIZE")
@@ -115,6 +115,11 @@ class MemoryReader:
         except UnreadableMemory:
             self.close()
             raise
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other programs are in the own group, so that ``budget`` is not about all that it holds."""
+        return self._shared_with is not None
 
     def unique_bytes(self) -> int:
         """What this process holds, with its share of what it shares (PSS); USS elsewhere than on Linux. In bytes.
@@ -143,13 +148,23 @@ class MemoryReader:
 
     def check_budget(self) -> None:
         """Raise ``DeclarationError`` for a budget that cannot work: above the machine, below what is used."""
-        if self._budget == NO_LIMIT:
+        budget = self._budget
+        if budget == NO_LIMIT:
             return
         try:
             total, resident = self.host_total(), self.read().resident
         except UnreadableMemory:
             return  # said when it is sampled: BLIND, with an alarm
-        check_budget(self._budget, host_total=total, resident=resident)
+        if budget > total:
+            raise DeclarationError(
+                f"limit={budget} ({human_bytes(budget)}) is more than this machine has, {human_bytes(total)}; write"
+                " less than that, or leave limit out: then the control group's limit or the machine's memory counts"
+            )
+        if budget <= resident:
+            raise DeclarationError(
+                f"limit={budget} ({human_bytes(budget)}) is less than this process holds already,"
+                f" {human_bytes(resident)}: everything would be refused from the start; write a limit well above that"
+            )
 
     def oom_kills(self) -> int | None:
         """How many processes of the own group the kernel has killed for memory; ``None`` where that is not known."""
@@ -186,22 +201,44 @@ class MemoryReader:
             self._look()
             self._look_at = now + LOOK_SECONDS
         groups = self._groups
-        if not groups.groups or (self._holds_others(total) and min(self._limits) >= total):
+        bounds: list[tuple[int, int, int, str]] = []
+        if groups.groups:
+            self._look_for_strangers(now, total)
+        if groups.groups and (self._shared_with is None or min(self._limits) < total):
+            bounds.append((*self._nearest(total), f"cgroup{groups.groups[0].version}"))
+        if not bounds or (self._shared_with is not None and self._budget < total):
             usage = resident + self._read_children(now)
-            limit, unreclaimable, source = min(self._budget, total), usage, "process"
-        else:
-            limit, usage, unreclaimable = self._nearest(total)
-            source = f"cgroup{groups.groups[0].version}"
+            bounds.append((min(self._budget, total), usage, usage, "process"))
+        limit, usage, unreclaimable, source = min(bounds, key=lambda bound: bound[0] - bound[2])
+        self._say_basis()
         return MemoryReading(now, limit, usage, unreclaimable, available, resident, anonymous, source)
 
-    def _holds_others(self, total: int) -> bool:
-        """Whether other programs are in the own group, which ``budget`` is not about; as the first reading found it."""
-        if self._is_shared is None:
-            self._is_shared = self._groups.is_login
-            if not self._is_shared and self._budget < total:
-                limit, _, unreclaimable = self._nearest(total)
-                self._is_shared = limit == self._budget and unreclaimable > 2 * limit
-        return self._is_shared
+    def _look_for_strangers(self, now: float, total: int) -> None:
+        """Whether other programs are in the own group, which ``budget`` is not about. Once seen, it stays so."""
+        if self._shared_with is not None or now < self._crowd_at:
+            return
+        self._crowd_at = now + STRANGERS_SECONDS
+        if self._groups.is_login:
+            self._shared_with = "it is a login session's"
+        elif self._budget < total:
+            _, _, unreclaimable = self._nearest(total)
+            crowd = self._find_crowd(self._root, self._groups.groups[0].directory, self._page_size)
+            if crowd is not None and crowd.strangers:
+                others = unreclaimable - crowd.family_bytes
+                if others > STRANGERS_SHARE * self._budget:
+                    self._shared_with = f"{crowd.names} in it hold about {human_bytes(others)}"
+
+    def _say_basis(self) -> None:
+        if not self._groups.groups:
+            self.basis = "this process and those below it: no control group counts them"
+            return
+        group = self._groups.groups[0].directory
+        if self._shared_with is None:
+            self.basis = f"the control group {group}"
+        else:
+            self.basis = f"this process and those below it, not the control group {group}: {self._shared_with}"
+            if min(self._limits) < NO_LIMIT:
+                self.basis += f"; the group's own limit, {human_bytes(min(self._limits))}, counts beside"
 
     def _look(self) -> None:
         """Find the own group again if it is another one, and read all limits again."""
@@ -212,7 +249,7 @@ class MemoryReader:
                 self._groups = NO_GROUPS
                 self._groups = find_groups(self._root, membership, self._membership.path)
                 self._seen = membership
-                self._is_shared = None
+                self._shared_with, self._crowd_at = None, float("-inf")
         self._limits = tuple(parse_limit(group.limit.read(), group.limit.path) for group in self._groups.groups)
 
     def _nearest(self, total: int) -> tuple[int, int, int]:
@@ -228,8 +265,11 @@ class MemoryReader:
                 usage = parse_count(group.usage.read(), group.usage.path)
                 if usage == 0:
                     raise UnreadableMemory(group.usage.path, "0 bytes are used, and yet this process lives")
+                if usage > _MACHINES * total:
+                    raise UnreadableMemory(group.usage.path, f"{usage} bytes are used of {total} that there are")
                 stat = parse_stat(group.stat.read(), group.version, group.stat.path)
-                bound = min(limit, total, self._budget, stat.inherited_limit) if group is own else limit
+                budget = self._budget if self._shared_with is None else NO_LIMIT
+                bound = min(limit, total, budget, stat.inherited_limit) if group is own else limit
                 bounds.append((bound, usage, stat.unreclaimable(usage)))
         return min(bounds, key=lambda numbers: numbers[0] - numbers[2])
 

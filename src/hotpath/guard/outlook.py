@@ -95,6 +95,8 @@ class Outlook:
     growth: float
     seconds_left: float
     reserve: int
+    least_reserve: int = 0
+    """The part of ``reserve`` that no request has a say in."""
 
     @property
     def signal(self) -> Signal:
@@ -110,11 +112,9 @@ def look_ahead(reading: MemoryReading, *, floor: int, growth: float, reserve: in
     headroom = min(reading.left, reading.available) - floor
     # Growth of less than a byte a second is none: a process at rest has no end in sight.
     seconds = inf if growth <= 1 else max(0.0, headroom / growth)
-    wanted = max(
-        min(reserve, int(reading.limit * RESERVE_SHARE)),
-        min(2 * largest_request, int(reading.limit * REQUEST_RESERVE_SHARE)),
-    )
-    return Outlook(reading.at, reading.unreclaimable / reading.limit, headroom, growth, seconds, wanted)
+    least = min(reserve, int(reading.limit * RESERVE_SHARE))
+    wanted = max(least, min(2 * largest_request, int(reading.limit * REQUEST_RESERVE_SHARE)))
+    return Outlook(reading.at, reading.unreclaimable / reading.limit, headroom, growth, seconds, wanted, least)
 
 
 def next_sample_seconds(headroom: int, fastest_growth: float, *, least: float, most: float) -> float:
@@ -139,9 +139,6 @@ def implausible(now: MemoryReading, unchanged: MemoryReading | None) -> str | No
         return "a count is negative"
     if now.unreclaimable > now.usage + _SLACK_BYTES:
         return "more is unreclaimable than is used"
-    # Not ``usage``: where only a budget limits the group, its page cache may be as large as the machine.
-    if now.unreclaimable > 2 * now.limit + _SLACK_BYTES:
-        return "twice the limit is used"
     # Not ``resident``: a file that is mapped, and in the page cache already, makes it grow and the group's usage not.
     if unchanged is not None and unchanged.usage == now.usage:
         moved = abs(now.anonymous - unchanged.anonymous)

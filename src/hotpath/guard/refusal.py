@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import ceil
@@ -12,12 +13,17 @@ from typing import Final
 
 import orjson
 
+from hotpath.errors import DeclarationError
 from hotpath.types import Header, Scope, Send
 
 # Clients that were refused together must not come back together.
 SPREAD: Final = 16
 # A Retry-After of an hour would be obeyed.
 MAX_RETRY_SECONDS: Final = 300
+
+_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_VALUE: Final = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
+_OWN: Final = frozenset(("content-type", "content-length", "cache-control", "retry-after", "connection"))
 
 _JSON: Final = b"application/json"
 _PROBLEM: Final = b"application/problem+json"
@@ -71,11 +77,11 @@ class Refusal:
 class Refusals:
     """All answers for one expected wait, by status and media type; ``pick`` chooses among waits of 1 to 2 times it."""
 
-    def __init__(self, wait_seconds: float) -> None:
+    def __init__(self, wait_seconds: float, fields: Collection[Header] = ()) -> None:
         wait = min(max(1.0, wait_seconds), MAX_RETRY_SECONDS)
         waits = sorted({ceil(wait * (1 + number / (SPREAD - 1))) for number in range(SPREAD)})
         self._made: Mapping[tuple[int, bool, bool], tuple[Refusal, ...]] = {
-            (status, is_problem, closes): tuple(_make(status, is_problem, closes, seconds) for seconds in waits)
+            (status, is_problem, closes): tuple(_make(status, is_problem, closes, seconds, fields) for seconds in waits)
             for status in _TITLES
             for is_problem in (False, True)
             for closes in (False, True)
@@ -92,12 +98,25 @@ def wants_problem(headers: Collection[Header]) -> bool:
     return any(name == b"accept" and _PROBLEM in value for name, value in headers)
 
 
-def _make(status: int, is_problem: bool, closes: bool, seconds: int) -> Refusal:
+def check_fields(headers: Mapping[str, str] | None) -> tuple[Header, ...]:
+    """The fields of every refusal. Raises ``DeclarationError`` for what is no field, or one of the guard's own."""
+    fields = []
+    for name, value in (headers or {}).items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() in _OWN:
+            raise DeclarationError(f"refusal_headers: {name!r} is no field name, or one that a refusal sets itself")
+        if not isinstance(value, str) or not _VALUE.fullmatch(value):
+            raise DeclarationError(f"refusal_headers={{{name!r}: {value!r}}}: write one line of Latin-1 text")
+        fields.append((name.lower().encode("ascii"), value.encode("latin-1")))
+    return tuple(fields)
+
+
+def _make(status: int, is_problem: bool, closes: bool, seconds: int, fields: Collection[Header]) -> Refusal:
     body = _BODIES[status, is_problem]
     headers: list[Header] = [
         (b"content-type", _PROBLEM if is_problem else _JSON),
         (b"content-length", b"%d" % len(body)),
         (b"cache-control", b"no-store"),
+        *fields,
     ]
     if status == 503:
         headers.append((b"retry-after", b"%d" % seconds))

@@ -56,11 +56,12 @@ class Level:
 class Thresholds:
     """All numbers of the table. Raises ``DeclarationError`` where they are out of order.
 
-    Coming back into a state within ``return_seconds`` of leaving it doubles its dwell time, up to
-    ``max_dwell_seconds``. BRAKE ends in DRAIN after ``brake_seconds``, SHED after ``shed_seconds``, or after
-    ``trimmed_seconds`` where trimming gives memory back again and again and it is not enough. Below the share
-    ``exhaustion_from`` no time to exhaustion refuses anything, it only trims: growth there is as often a file that is
-    written, or a cache that fills, as a leak. In BLIND at most ``blind_in_flight`` cold requests run.
+    Coming back into a state within ``return_seconds`` of leaving it, for the same reason, doubles its dwell time, up
+    to ``max_dwell_seconds``: one client that comes back with the same load must not keep others out for minutes.
+    BRAKE ends in DRAIN after ``brake_seconds``, SHED after ``shed_seconds``, or after ``trimmed_seconds`` where
+    trimming gives memory back again and again and it is not enough. Below the share ``exhaustion_from`` no time to
+    exhaustion refuses anything, it only trims: growth there is as often a file that is written, or a cache that fills,
+    as a leak. In BLIND at most ``blind_in_flight`` cold requests run.
     """
 
     trim: Level = Level(0.70, 0.62, 60.0, 10.0)
@@ -70,7 +71,7 @@ class Thresholds:
     shed_seconds: float = 120.0
     trimmed_seconds: float = 600.0
     return_seconds: float = 60.0
-    max_dwell_seconds: float = 120.0
+    max_dwell_seconds: float = 30.0
     exhaustion_from: float = 0.70
     bad_readings: int = 3
     good_readings: int = 3
@@ -159,6 +160,7 @@ class Position:
     calm_since: tuple[float | None, float | None, float | None] = (-inf, -inf, -inf)
     dwell_seconds: tuple[float, float, float] | None = None
     left_at: tuple[float, float, float] = (-inf, -inf, -inf)
+    entered_for: tuple[str, str, str] = ("", "", "")
     shedding_since: float | None = None
     trims_asked: tuple[bool, ...] = ()
     bad: int = 0
@@ -311,7 +313,7 @@ def step(case: Case, *, may_leave: bool = True) -> Position:
     """Where a sample leads. ``may_leave`` says that DRAIN is open now."""
     for row in _BY_SOURCE[case.position.state]:
         if (may_leave or row.target is not State.DRAIN) and row.holds(case, row.target):
-            return _enter(case.position, row.target, row.reason, case.signal.at, case.thresholds)
+            return _enter(case.position, row, case.signal.at, case.thresholds)
     # Once overdue it stays so until the state is left: a moment of calm is no recovery.
     return replace(case.position, overdue=True) if case.is_due else case.position
 
@@ -340,14 +342,16 @@ def take_in(position: Position, signal: Signal | Blank, thresholds: Thresholds, 
     return Case(seen, signal, thresholds, trim_helps)
 
 
-def _enter(position: Position, target: State, reason: str, at: float, thresholds: Thresholds) -> Position:
+def _enter(position: Position, row: Row, at: float, thresholds: Thresholds) -> Position:
+    target, reason = row.target, row.reason
     base = tuple(level.dwell_seconds for level in thresholds.levels)
-    dwells, left = list(position.dwell_seconds or base), list(position.left_at)
+    dwells, left, causes = list(position.dwell_seconds or base), list(position.left_at), list(position.entered_for)
     if position.state in _SEEING and target in _SEEING:
         for state in _LEVELS:
             index = state - 1
             if position.state < state <= target:
-                again = at - left[index] < thresholds.return_seconds
+                again = at - left[index] < thresholds.return_seconds and causes[index] == reason
+                causes[index] = reason
                 dwells[index] = min(2 * dwells[index], thresholds.max_dwell_seconds) if again else base[index]
             elif target < state <= position.state:
                 left[index] = at
@@ -359,6 +363,7 @@ def _enter(position: Position, target: State, reason: str, at: float, thresholds
         reason=reason,
         dwell_seconds=(dwells[0], dwells[1], dwells[2]),
         left_at=(left[0], left[1], left[2]),
+        entered_for=(causes[0], causes[1], causes[2]),
         shedding_since=(at if position.shedding_since is None else position.shedding_since) if sheds else None,
         overdue=position.overdue and sheds,
         bad=0 if target is State.BLIND else position.bad,

@@ -8,9 +8,11 @@ at a time leave to be started afresh.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import mmap
 import os
+import secrets
 import stat
 import struct
 import threading
@@ -137,7 +139,9 @@ class Worker:
 class WorkerSlots:
     """This process's view of the page that all workers of a service share.
 
-    ``path`` comes from ``slots_path``; ``clock`` has to be one for all processes, as the monotonic clock is.
+    ``path`` comes from ``slots_path``. Where something is that is not a file of this user alone, which anybody may have
+    put there, the workers meet at a random name beside it. ``clock`` has to be one for all processes, as the monotonic
+    clock is.
     ``hold_seconds`` is how long the one whose turn it is keeps the others at most.
     Raises ``UnusableSlots`` where the page cannot be made or is somebody else's. Methods may be called from any
     thread; a forked child takes a slot of its own.
@@ -152,7 +156,7 @@ class WorkerSlots:
         process_start: Callable[[int], int | None] = process_start,
         own_pid: Callable[[], int] = os.getpid,
     ) -> None:
-        self.path = path
+        self.path = self._known = path
         self._hold_seconds = hold_seconds
         self._clock = clock
         self._own_pid = own_pid
@@ -266,13 +270,18 @@ class WorkerSlots:
 
     def _open(self) -> mmap.mmap:
         self.let_go()
+        before, self.path = self.path, self._place()
+        if before not in (self.path, self._known):
+            with contextlib.suppress(OSError):
+                before.unlink()  # a random name that all have left, since they meet at another one
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            # Not waiting: opening a FIFO would, for good.
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             descriptor = os.open(self.path, flags, 0o600)
             try:
                 facts = os.fstat(descriptor)
-                if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid():
-                    raise UnusableSlots(self.path, "is not a file of this user; somebody else has made it")
+                if not _is_ours(facts):
+                    raise UnusableSlots(self.path, "is not a file of this user alone; somebody else has made it")
                 # Written, not only made longer: on a full file system this fails, and a page that has no place would
                 # end the process at its first use.
                 if facts.st_size < PAGE_BYTES:
@@ -309,7 +318,19 @@ class WorkerSlots:
             return False
         except OSError:
             return True  # nobody else gets there either
-        return (facts.st_dev, facts.st_ino) == self._file and facts.st_size >= PAGE_BYTES
+        is_same = (facts.st_dev, facts.st_ino) == self._file and facts.st_size >= PAGE_BYTES
+        return is_same and (self.path == self._known or self._place() == self.path)
+
+    def _place(self) -> Path:
+        """Where the workers meet: the name that all of them know, or else the first of their own names beside it.
+
+        Two that make one at the same moment meet at the first of both with their next look.
+        """
+        if _is_free_or_ours(self._known):
+            return self._known
+        pattern = f"{glob.escape(self._known.stem)}-*{self._known.suffix}"
+        ours = sorted(path for path in self._known.parent.glob(pattern) if _is_free_or_ours(path))
+        return ours[0] if ours else self._known.with_stem(f"{self._known.stem}-{secrets.token_hex(8)}")
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[mmap.mmap]:
@@ -379,6 +400,19 @@ class WorkerSlots:
     def _grants(self, page: mmap.mmap) -> list[tuple[float, int]]:
         values = _GRANTS.read(page, 0) or ()
         return list(zip(values[:_GRANT_COUNT], values[_GRANT_COUNT:], strict=True))
+
+
+def _is_ours(facts: os.stat_result) -> bool:
+    """A file that only this user can have made, and nobody else can open; not one of another name, linked here."""
+    is_private = facts.st_uid == os.geteuid() and not facts.st_mode & 0o077
+    return stat.S_ISREG(facts.st_mode) and is_private and facts.st_nlink == 1
+
+
+def _is_free_or_ours(path: Path) -> bool:
+    try:
+        return _is_ours(path.lstat())
+    except OSError:
+        return True
 
 
 def _base(slot: int) -> int:

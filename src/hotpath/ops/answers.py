@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -22,6 +22,8 @@ from hotpath.store.manifest import Item
 SLACK_SECONDS = 10
 
 EXTRA_BYTES = 1024 * 1024
+
+_NO_GENERATION = "it has no X-Hotpath-Generation: the app may have answered, or a server in front takes it away"
 
 _CACHES = ("cf-cache-status", "cdn-cache", "x-cache-status", "x-cache")
 _DIRECTIVE = re.compile(r"([a-z-]+)\s*=\s*\"?(\d+)")
@@ -43,7 +45,8 @@ class Expected:
 
     ``at`` is when ``generation`` became the one to serve, ``now`` when the answers came (seconds since the epoch).
     ``bad`` are the generations that a rollback marked; ``digest_in`` gives the SHA-256 that a key had in another
-    generation, where that is still there. ``says_generation`` is whether an answer has to say which it is of.
+    generation, where that is still there. ``older`` are the other generations that are still there, the newest first.
+    ``says_generation`` is whether the site says the generation in its answers; a server in front may take it away.
     """
 
     generation: int
@@ -52,6 +55,7 @@ class Expected:
     bad: Mapping[int, str]
     digest_in: Callable[[int, str], bytes | None]
     says_generation: bool
+    older: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +75,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """``failures`` are wrong, ``notes`` are worth knowing."""
+    """``failures`` are wrong, ``notes`` are worth knowing.
+
+    ``unseen`` are answers that say nothing of what was published: none at all, or another status than 200 from somebody
+    else than hotpath (a firewall, a limit, a login, the app).
+    """
 
     failures: tuple[Failure, ...]
     notes: tuple[str, ...] = ()
+    unseen: tuple[Failure, ...] = ()
 
 
 def compare(
@@ -92,10 +101,11 @@ def compare(
     With ``edge``, an older generation is right as long as a cache may keep what it stored before the current one.
     """
     failures: list[Failure] = []
+    unseen: list[Failure] = []
     notes: list[str] = []
     for what, reply in (("GET", identity), ("GET with gzip", gzipped), ("HEAD", head)):
         if what == "GET" or reply.status != identity.status:  # the same of all three is one failure
-            failures += _unanswered(page, what, reply)
+            (failures if is_of_hotpath(reply) else unseen).extend(_unanswered(page, what, reply))
         if max_seconds is not None and reply.status and reply.seconds > max_seconds:
             failures.append(Failure(page.url, f"{what}: time", f"at most {max_seconds:g} s", f"{reply.seconds:.2f} s"))
     if identity.status == 200:
@@ -105,7 +115,18 @@ def compare(
     if identity.status == head.status == 200:
         _compare_head(page, identity, head, failures)
     # The same words of two answers are one failure.
-    return Comparison(tuple(dict.fromkeys(failures)), tuple(dict.fromkeys(notes)))
+    return Comparison(tuple(dict.fromkeys(failures)), tuple(dict.fromkeys(notes)), tuple(dict.fromkeys(unseen)))
+
+
+def is_of_hotpath(reply: Reply) -> bool:
+    """Whether an answer has the fields that hotpath alone sends."""
+    members = reply.headers.get("cache-status", "").split(",")
+    return reply.generation is not None or any(_is_own(member) for member in members)
+
+
+def is_refused(reply: Reply) -> bool:
+    """Whether somebody other than hotpath answered with another status than 200, or nobody did."""
+    return reply.status != 200 and not is_of_hotpath(reply)
 
 
 def edge_status(headers: Mapping[str, str]) -> str | None:
@@ -152,8 +173,12 @@ def _unanswered(page: Page, what: str, reply: Reply) -> list[Failure]:
     why = None
     if location := reply.headers.get("location"):
         why = f"redirects are not followed; it leads to {location}: give the base URL that answers itself"
-    elif reply.generation is None and reply.status == 404:
+    elif is_of_hotpath(reply):
+        why = "hotpath itself answered"
+    elif reply.status == 404:
         why = "the app answered, not hotpath: it does not serve this generation, or under another path"
+    elif reply.status in (401, 403, 429, 503):
+        why = "a firewall or a limit, perhaps; let it pass the user agent of the check (--user-agent)"
     return [Failure(page.url, f"{what}: status", "200", str(reply.status), why)]
 
 
@@ -177,13 +202,15 @@ def _compare_get(
         return
     if other is not None:
         failures.append(other)
-        if digest == published.digest_in(_number(reply.generation) or 0, page.item.key):
+        number = _number(reply.generation) if reply.generation else _number(other.found.partition(" ")[0])
+        if digest == published.digest_in(number or 0, page.item.key):
             return  # the bytes of that generation: one failure says it
     identity = page.item.identity
     if digest != identity.sha256:
         expected = f"{identity.length} bytes, sha256 {identity.sha256.hex()[:16]}…"
         size = f"{len(body)} bytes{'' if reply.is_whole else ' and more'}"
-        failures.append(Failure(page.url, "content", expected, f"{size}, sha256 {digest.hex()[:16]}…"))
+        why = _NO_GENERATION if reply.generation is None and published.says_generation else None
+        failures.append(Failure(page.url, "content", expected, f"{size}, sha256 {digest.hex()[:16]}…", why))
     failures += _wrong_rows(page, body)
     if (left := _time_left(reply)) is not None and left < 0:
         notes.append(f"{page.url}: {-left} s past its lifetime; it is served all the same")
@@ -216,11 +243,11 @@ def _other_generation(page: Page, reply: Reply, digest: bytes, published: Expect
     """What is to say of an answer that is not of the current generation; text where that is all right."""
     said = reply.generation
     expected = str(published.generation)
-    if said == expected or (said is None and not published.says_generation):
-        return None
     if said is None:
-        why = "the app answered and not hotpath, or a cache takes X-Hotpath-Generation away"
-        return Failure(page.url, "generation", expected, "none", why)
+        # A server in front need not pass it on; the bytes say it too.
+        said = _generation_of(digest, page, published)
+    if said is None or said == expected:
+        return None
     number = _number(said)
     age, lifetime = reply.age, lifetime_seconds(page.item)
     is_copy_from_before = age is not None and published.now - age <= published.at + SLACK_SECONDS
@@ -241,7 +268,15 @@ def _other_generation(page: Page, reply: Reply, digest: bytes, published: Expect
         )
     else:
         why = "a copy at the edge whose bytes are neither those of its generation nor of the current one"
-    return Failure(page.url, "generation", expected, said, why)
+    by_bytes = "" if reply.generation else " (by its bytes)"
+    return Failure(page.url, "generation", expected, f"{said}{by_bytes}", why)
+
+
+def _generation_of(digest: bytes, page: Page, published: Expected) -> str | None:
+    """The generation that has these bytes, the current one first; ``None`` where none has."""
+    if digest == page.item.identity.sha256:
+        return str(published.generation)
+    return next((str(old) for old in published.older if published.digest_in(old, page.item.key) == digest), None)
 
 
 def _wrong_rows(page: Page, body: bytes) -> list[Failure]:
@@ -283,12 +318,16 @@ def _compare_head(page: Page, identity: Reply, head: Reply, failures: list[Failu
         failures.append(Failure(page.url, "HEAD: ETag", theirs, mine, "RFC 9110 §9.3.2"))
 
 
+def _is_own(member: str) -> bool:
+    return member.strip().partition(";")[0].strip().lower() == "hotpath"
+
+
 def _number(generation: str | None) -> int | None:
     return int(generation) if generation and generation.isascii() and generation.isdigit() else None
 
 
 def _time_left(reply: Reply) -> int | None:
     for member in reply.headers.get("cache-status", "").split(","):
-        if member.strip().startswith("hotpath;") and (ttl := _TTL.search(member)):
+        if _is_own(member) and (ttl := _TTL.search(member)):
             return int(ttl[1]) - (reply.age or 0)
     return None

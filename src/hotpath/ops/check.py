@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from email.utils import parsedate_to_datetime
 
-from hotpath.errors import DeclarationError, HotpathError
-from hotpath.ops.answers import Comparison, Expected, Failure, Page, compare, edge_status, most_bytes
+from hotpath.errors import DeclarationError, HotpathError, PublicUnseen
+from hotpath.ops.answers import Comparison, Expected, Failure, Page, compare, edge_status, is_refused, most_bytes
 from hotpath.ops.crawler import percentile
-from hotpath.ops.http import Client, Reply, parse_url, request_target
+from hotpath.ops.http import USER_AGENT, Client, Reply, parse_url, request_target
 from hotpath.site import Hotpath
 from hotpath.store.manifest import Manifest
 from hotpath.store.store import Store
@@ -30,6 +31,9 @@ DEFAULT_TIMEOUT_SECONDS = 5.0
 # A crawler's politeness: enough to be done in seconds, too little to be a load.
 DEFAULT_CONCURRENCY = 4
 
+# Longest Retry-After that is waited for; a server that wants more time is not asked again.
+MAX_RETRY_AFTER_SECONDS = 60.0
+
 # Pages without any answer, counted from the first, after which the others are not asked.
 GIVE_UP_AFTER = 8
 
@@ -39,7 +43,8 @@ class CheckOptions:
     """How much is asked, and how. ``sample`` pages are asked for beside the critical ones, all with ``everything``.
 
     ``edge`` says that a cache stands in front, whose copies may be older. A wrong answer is asked for again for
-    ``wait_seconds``. With ``max_seconds`` a slower answer is wrong. Raises ``DeclarationError``.
+    ``wait_seconds``; a ``Retry-After`` is kept to, up to a minute. With ``max_seconds`` a slower answer is wrong.
+    ``user_agent`` is what a firewall has to let pass. Raises ``DeclarationError``.
     """
 
     sample: int = DEFAULT_SAMPLE
@@ -49,6 +54,7 @@ class CheckOptions:
     wait_seconds: float = DEFAULT_WAIT_SECONDS
     concurrency: int = DEFAULT_CONCURRENCY
     max_seconds: float | None = None
+    user_agent: str = USER_AGENT
 
     def __post_init__(self) -> None:
         if self.sample < 0:
@@ -59,6 +65,8 @@ class CheckOptions:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise DeclarationError(f"{name}={value:g}: write a number of seconds above 0")
+        if not self.user_agent.strip() or any(not " " <= character <= "~" for character in self.user_agent):
+            raise DeclarationError("user_agent: write what a request field may hold, printable ASCII")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,8 @@ class CheckReport:
 
     ``asked`` of ``pages`` were asked for, ``critical`` of them are critical; ``answered`` got an answer below 500;
     ``asked_again`` answers were right only when they were asked for again. ``seconds`` are the times of all
-    answers, ``edge`` counts what a cache said of them.
+    answers, ``edge`` counts what a cache said of them. ``failures`` are wrong; ``unseen`` are answers that say nothing
+    of what was published, so that nothing is known of these pages.
     """
 
     base_url: str
@@ -78,6 +87,7 @@ class CheckReport:
     critical: int
     asked_again: int
     failures: tuple[Failure, ...]
+    unseen: tuple[Failure, ...]
     notes: tuple[str, ...]
     seconds: tuple[float, ...] = field(repr=False)
     slowest: str | None
@@ -85,7 +95,13 @@ class CheckReport:
 
     @property
     def is_right(self) -> bool:
-        return not self.failures
+        """Whether every page was looked at, and is what was published."""
+        return not self.failures and not self.unseen
+
+    @property
+    def exit_code(self) -> int:
+        """For the command: 1 where an answer is wrong, 69 where the site could not be looked at."""
+        return 1 if self.failures else PublicUnseen.exit_code if self.unseen else 0
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``. Times are in milliseconds."""
@@ -116,7 +132,7 @@ def public_base(base_url: str, name: str = "--base-url") -> str:
         raise DeclarationError(
             f"{name}: write what stands before the path of every page, https://example.org; no user, no query"
         )
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
 
 
 def check(
@@ -138,17 +154,37 @@ def check(
     store = site.store if isinstance(site, Hotpath) else site
     until = monotonic() + options.wait_seconds
     first_wrong = None
+    has_waited = False
     while True:
         plan = _plan(site, store, base_url, options)
         asked = _ask_all(plan.pages, base_url, options)
         wrong = _wrong(plan, asked, store, options)
         first_wrong = len(wrong) if first_wrong is None else max(first_wrong, len(wrong))
         while wrong and monotonic() < until and plan.generation == store.chosen_sequence():
-            sleep(PAUSE_SECONDS)
+            pause = max((_retry_after(reply) for url in wrong for reply in asked[url].all), default=0.0)
+            if pause > MAX_RETRY_AFTER_SECONDS or (has_waited and monotonic() + pause > until):
+                until = monotonic()
+                break
+            if monotonic() + pause > until:  # once: a server that always wants more time ends the check
+                has_waited, until = True, monotonic() + pause + PAUSE_SECONDS
+            sleep(max(PAUSE_SECONDS, pause))
             asked |= _ask_all([page for page in plan.pages if page.url in wrong], base_url, options)
             wrong = _wrong(plan, asked, store, options)
         if not wrong or monotonic() >= until:
             return _report(plan, asked, store, base_url, options, first_wrong - len(wrong))
+
+
+def _retry_after(reply: Reply) -> float:
+    """Seconds that a refusal asks for (RFC 9110 §10.2.3); 0 where it asks for none."""
+    value = reply.headers.get("retry-after", "").strip()
+    if reply.status not in (429, 503) or not value:
+        return 0.0
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,15 +254,21 @@ def _ask_all(pages: Sequence[Page], base_url: str, options: CheckOptions) -> dic
     clients: list[Client] = []
     answered = threading.Event()
     silent = Counter[str]()
+    refused = threading.Event()
 
     def ask(page: Page) -> tuple[str, _Asked]:
+        if refused.is_set():
+            held = Reply(0, {}, b"", 0.0, problem="not asked: the server said Retry-After")
+            return page.url, _Asked(held, held, held)
         if not answered.is_set() and silent["pages"] >= GIVE_UP_AFTER:
             given_up = Reply(0, {}, b"", 0.0, problem=f"not asked: {GIVE_UP_AFTER} pages before got no answer")
             return page.url, _Asked(given_up, given_up, given_up)
         if not hasattr(local, "client"):
             local.client = Client(base_url, timeout_seconds=options.timeout_seconds, shown=base_url)
             clients.append(local.client)
-        answers = _ask(local.client, page)
+        answers = _ask(local.client, page, options.user_agent)
+        if any(_retry_after(reply) and is_refused(reply) for reply in answers.all):
+            refused.set()
         if any(reply.status for reply in answers.all):
             answered.set()
         else:
@@ -241,14 +283,14 @@ def _ask_all(pages: Sequence[Page], base_url: str, options: CheckOptions) -> dic
             client.close()
 
 
-def _ask(client: Client, page: Page) -> _Asked:
+def _ask(client: Client, page: Page, user_agent: str) -> _Asked:
     target, most = request_target(page.url), most_bytes(page.item)
 
     def reply(method: str, accept: str) -> Reply:
-        return client.get(target, {"Accept-Encoding": accept}, method=method, max_bytes=most)
+        return client.get(target, {"Accept-Encoding": accept, "User-Agent": user_agent}, method=method, max_bytes=most)
 
     identity = reply("GET", "identity")
-    if not identity.status:
+    if is_refused(identity):
         return _Asked(identity, identity, identity)
     return _Asked(identity, reply("GET", "gzip"), reply("HEAD", "identity"))
 
@@ -260,7 +302,8 @@ def _comparisons(
     if says is None:
         says = any(reply.generation is not None for replies in asked.values() for reply in replies.all)
     digests = _Digests(store)
-    published = Expected(plan.generation, plan.at, store.clock(), plan.bad, digests, says)
+    older = [sequence for sequence in reversed(store.sequences()) if sequence != plan.generation]
+    published = Expected(plan.generation, plan.at, store.clock(), plan.bad, digests, says, older)
     return [
         (
             page,
@@ -279,7 +322,8 @@ def _comparisons(
 
 
 def _wrong(plan: _Plan, asked: Mapping[str, _Asked], store: Store, options: CheckOptions) -> set[str]:
-    return {page.url for page, comparison in _comparisons(plan, asked, store, options) if comparison.failures}
+    compared = _comparisons(plan, asked, store, options)
+    return {page.url for page, comparison in compared if comparison.failures or comparison.unseen}
 
 
 def _report(
@@ -288,7 +332,7 @@ def _report(
     compared = _comparisons(plan, asked, store, options)
     notes = [note for _, comparison in compared for note in comparison.notes]
     answers = [(answer, url) for url, replies in asked.items() for answer in replies.all if answer.status]
-    if answers and all(answer.generation is None for answer, _ in answers):
+    if any(answer.status == 200 for answer, _ in answers) and all(answer.generation is None for answer, _ in answers):
         notes.append(
             "no answer says its generation (generation_header=False, or a cache takes it away); the bytes were compared"
         )
@@ -301,6 +345,7 @@ def _report(
         critical=plan.critical,
         asked_again=again,
         failures=tuple(failure for _, comparison in compared for failure in comparison.failures),
+        unseen=tuple(unseen for _, comparison in compared for unseen in comparison.unseen),
         notes=tuple(notes),
         seconds=tuple(answer.seconds for answer, _ in answers),
         slowest=max(answers, key=lambda pair: pair[0].seconds)[1] if answers else None,
@@ -341,23 +386,34 @@ def lines(report: CheckReport, most: int = 20) -> list[str]:
         )
     if report.edge:
         lines.append("  edge: " + ", ".join(f"{status} {count}" for status, count in sorted(report.edge.items())))
-    alike: dict[Failure, list[str]] = {}
-    for failure in report.failures:
-        alike.setdefault(replace(failure, url=""), []).append(failure.url)
-    for failure, urls in list(alike.items())[:most]:
-        more = f" and {len(urls) - 1} more" if len(urls) > 1 else ""
-        lines += [
-            f"WRONG {urls[0]}{more}: {failure.what}",
-            f"      expected {failure.expected}",
-            f"      found    {failure.found}" + (f"; {failure.why}" if failure.why else ""),
-        ]
-    if len(alike) > most:
-        lines.append(f"… and {len(alike) - most} more kinds (--json has all)")
+    lines += _kinds("WRONG", report.failures, most) + _kinds("NOT SEEN", report.unseen, most)
     lines += [f"note: {note}" for note in report.notes[:most]]
     if len(report.notes) > most:
         lines.append(f"… and {len(report.notes) - most} more notes")
     if report.asked_again:
         lines.append(f"{report.asked_again} were right only when asked again")
-    wrong = len({failure.url for failure in report.failures})
-    lines.append(f"{wrong} of {report.asked} pages are WRONG" if wrong else "every answer is what was published")
+    wrong, unseen = (len({failure.url for failure in some}) for some in (report.failures, report.unseen))
+    if unseen:
+        lines.append(f"could not look at {unseen} of {report.asked} pages: nothing is known of them")
+    if wrong:
+        lines.append(f"{wrong} of {report.asked} pages are WRONG")
+    if not wrong and not unseen:
+        lines.append("every answer is what was published")
+    return lines
+
+
+def _kinds(word: str, failures: Sequence[Failure], most: int) -> list[str]:
+    alike: dict[Failure, list[str]] = {}
+    for failure in failures:
+        alike.setdefault(replace(failure, url=""), []).append(failure.url)
+    lines = []
+    for failure, urls in list(alike.items())[:most]:
+        more = f" and {len(urls) - 1} more" if len(urls) > 1 else ""
+        lines += [
+            f"{word} {urls[0]}{more}: {failure.what}",
+            f"      expected {failure.expected}",
+            f"      found    {failure.found}" + (f"; {failure.why}" if failure.why else ""),
+        ]
+    if len(alike) > most:
+        lines.append(f"… and {len(alike) - most} more kinds (--json has all)")
     return lines

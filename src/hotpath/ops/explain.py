@@ -32,8 +32,8 @@ def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Expla
     parts = urlsplit(url)
     if parts.path[:1] not in ("", "/") or not url:
         return Explanation(url, False, f"a path begins with a slash; write '/{url}'")
-    raw_path = (parts.path or "/").encode("utf-8")
-    query = parts.query.encode("utf-8")
+    raw_path = (parts.path or "/").encode("utf-8", "surrogateescape")
+    query = parts.query.encode("utf-8", "surrogateescape")
     reader = reader_of(hot)
     for _ in hot.directories:
         reader.refresh()  # a file has to be seen twice before it counts
@@ -94,6 +94,8 @@ def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
         reasons.append(
             f"{declared!r} is declared and has no such item: is the value in each=, was the batch run since?"
         )
+    elif not hot.routes and not hot.directories:
+        reasons.append("nothing is known of what the site declares; name TARGET instead of STORE")
     else:
         known = ", ".join([repr(r.path.text) for r in hot.routes] + [repr(d.path.text) for d in hot.directories][:8])
         reasons.append(f"no declared route has this shape (declared: {known})")

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hotpath.batch.run import Report
-from hotpath.errors import PublicAnswerWrong, StoreError
+from hotpath.errors import PublicAnswerWrong, PublicUnseen, StoreError
 from hotpath.ops.alerts.alerts import Alerts
 from hotpath.ops.check import CheckOptions, CheckReport, check
 from hotpath.process.signals import uninterrupted
 from hotpath.site import Hotpath
+from hotpath.text import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +44,16 @@ def run_night(
     """``build``, then check ``check_url``; a generation that the public gets wrong is rolled back from at once.
 
     ``warn`` gets the alerts that did not get through, also where the night fails. Raises what ``build`` raises, and
-    ``PublicAnswerWrong``; each is alerted of first. A generation that is not served since another is pinned is alerted
-    of too.
+    ``PublicAnswerWrong``; each is alerted of first. A site that could not be looked at (refused by a firewall, silent)
+    is alerted of too, and what was published stays: ``check.unseen`` of the result has it. A generation
+    that is not served since another is pinned is alerted of too.
     """
     warnings: list[str] = []
     try:
         warnings += alerts.started()
         report = build()
         checked = check(hot, check_url, options) if check_url is not None else None
-        if checked is not None and not checked.is_right:
+        if checked is not None and checked.failures:
             _go_back(hot, report.published.generation, checked)
         serving = hot.store.chosen_sequence()
     # A machine without memory raises what is not ours, a supervisor sends SIGTERM: people have to hear of that too.
@@ -60,6 +62,8 @@ def run_night(
             warn(warning)
         raise
     warnings += _alert_of_what_was_published(hot, report, serving, alerts)
+    if checked is not None:
+        warnings += _alert_of_what_was_unseen(hot, checked, alerts)
     return Night(report, checked, tuple(warnings))
 
 
@@ -67,7 +71,7 @@ def _alert_of_what_was_published(hot: Hotpath, report: Report, serving: int, ale
     """Alerts of a pin that holds it back and of failed items, or that these are resolved. Returns warnings."""
     warnings: list[str] = []
     published = report.published.generation
-    summary = f"generation {published} is published: {report.published.items} items"
+    summary = f"generation {published} is published: {counted(report.published.items, 'item')}"
     if serving == published:
         warnings += alerts.resolved(hot.store, "pin", summary)
     else:
@@ -76,11 +80,21 @@ def _alert_of_what_was_published(hot: Hotpath, report: Report, serving: int, ale
         summary = kept
     if report.failures:
         details = [str(failure) for failure in report.failures]
-        kept = f"{len(report.failures)} items failed, {len(report.carried)} keep their last good bytes"
+        kept = f"{counted(len(report.failures), 'item')} failed, {len(report.carried)} keep their last good bytes"
         warnings += alerts.wrong(hot.store, "items.failed", kept, details)
     else:
         warnings += alerts.resolved(hot.store, "items", summary)
     return [*warnings, *alerts.succeeded(hot.store, summary)]
+
+
+def _alert_of_what_was_unseen(hot: Hotpath, checked: CheckReport, alerts: Alerts) -> list[str]:
+    """The same for a public site that could not be looked at, by its URL."""
+    base = checked.base_url
+    if not checked.unseen:
+        return alerts.resolved(hot.store, "public", f"{base} answers with what is published", about=base)
+    problems = [str(unseen) for unseen in checked.unseen]
+    summary = str(PublicUnseen(base, checked.generation, []))
+    return [summary, *alerts.wrong(hot.store, "public.unseen", summary, problems, about=base)]
 
 
 def _go_back(hot: Hotpath, sequence: int, report: CheckReport) -> None:
@@ -92,8 +106,6 @@ def _go_back(hot: Hotpath, sequence: int, report: CheckReport) -> None:
     target, kept = None, None
     if report.generation != sequence:
         kept = f"it is pinned, and {sequence} is published beside it"
-    elif not report.answered:
-        kept = "the site does not answer at all, which is no fault of the generation"
     else:
         try:
             with uninterrupted():

@@ -7,17 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from hotpath.batch.reports import PUBLISHED, last_run
+from hotpath.batch.reports import PUBLISHED, QUARANTINED, last_run
 from hotpath.errors import HotpathError, NothingPublished
 from hotpath.options import human_bytes, human_seconds
 from hotpath.site import Hotpath
 from hotpath.store.quarantine import problems_of
 from hotpath.store.store import Store
+from hotpath.text import counted
 
 T = TypeVar("T")
 
 # Facts of a run that a script asks for first; the whole report is in ``runs/``.
 _RUN_FACTS = ("sequence", "time", "outcome", "reason", "total", "failures", "warnings", "seconds", "peak_bytes")
+
+
+# The outcome of a run that was quarantined, and released by a person since.
+APPROVED = "approved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,8 @@ def _status(store: Store, directories: tuple[DirectoryStatus, ...] = (), *, has_
     current = _or_problem(lambda: store.pointer(store.current_path), problems)
     bad = _or_problem(store.bad, problems) or {}
     run = _or_problem(lambda: last_run(store), problems)
+    if run is not None and run.get("outcome") == QUARANTINED and run.get("sequence") in store.sequences():
+        run = {**run, "outcome": APPROVED, "reason": None}  # by a person since
     states = {
         sequence: [
             *(["serving"] if sequence == serving else []),
@@ -164,7 +171,7 @@ def lines(status: StoreStatus) -> list[str]:
     elif not status.is_hot:
         lines.append("serving nothing: every hot page goes to the app")
     lines += [
-        f"watching {watched.files} for {watched.path}: {watched.count} file{'s' * (watched.count != 1)}"
+        f"watching {watched.files} for {watched.path}: {counted(watched.count, 'file')}"
         for watched in status.directories
     ]
     if status.degraded:
@@ -183,7 +190,7 @@ def _generation_line(generation: GenerationStatus) -> str:
     if generation.problem:
         return f"  {generation.sequence:>6}  unreadable: {generation.problem}  {state}"
     if generation.stale and "serving" in generation.state:
-        state += f"  {generation.stale} items past their lifetime"
+        state += f"  {counted(generation.stale, 'item')} past their lifetime"
     age, size = human_seconds(generation.age_seconds or 0), human_bytes(generation.bytes or 0)
     return f"  {generation.sequence:>6}  {age:>8} old  {generation.items:>7} items  {size:>10}  {state}".rstrip()
 
@@ -191,9 +198,9 @@ def _generation_line(generation: GenerationStatus) -> str:
 def _run_lines(run: Mapping[str, Any]) -> list[str]:
     """The last batch, where it is not simply the generation that is served."""
     failures = run.get("failures", [])
-    if run.get("outcome") == PUBLISHED and not failures:
+    if run.get("outcome") in (PUBLISHED, APPROVED) and not failures:
         return []
-    lines = [f"last run: {run.get('outcome')}, {len(failures)} of {run.get('total')} items failed"]
+    lines = [f"last run: {run.get('outcome')}, {len(failures)} of {counted(run.get('total') or 0, 'item')} failed"]
     if reason := run.get("reason"):
         lines[0] += f"; {reason}"
     for failure in failures[:3]:

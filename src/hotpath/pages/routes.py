@@ -197,8 +197,10 @@ def plan(routes: Iterable[Route]) -> list[PlannedItem]:
                 other = known.get(name)
                 if other is not None:
                     raise DeclarationError(
-                        f"two items have the {what} {name!r}: {dict(other.arguments)} ({other.route.where})"
-                        f" and {dict(item.arguments)}; leave one out or make a parameter differ",
+                        f"two items have the {what} {name!r}: {other.key} of {other.route.path.text!r}"
+                        f" ({other.route.where}) with {dict(other.arguments)}, and {item.key} of"
+                        f" {item.route.path.text!r} with {dict(item.arguments)};"
+                        " leave one out or make a parameter differ",
                         where=route.where,
                     )
             for suffix in SUFFIXES.values():

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
+from pathlib import Path
 from time import monotonic, sleep
 
 LOCK_SECONDS = 1.0
@@ -30,6 +32,18 @@ def lock(descriptor: int, *, within_seconds: float | None = None) -> None:
             sleep(_LOOK_SECONDS)
         else:
             return
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody has the lock of a file at this moment. Raises ``OSError``."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def unlock(descriptor: int) -> None:

@@ -13,6 +13,7 @@ from hotpath.store.directories import is_made, make
 from hotpath.store.history import read_history
 from hotpath.store.prune import tidy
 from hotpath.store.store import Store
+from hotpath.text import json_bytes
 
 # A job that fails every night must not fill the disk with its candidates.
 KEEP_QUARANTINED = 3
@@ -24,7 +25,7 @@ def quarantine(store: Store, stage: Path, sequence: int, problems: Sequence[str]
     if not is_made(store.quarantine_path):
         make(disk, store.quarantine_path)
     report = {"sequence": sequence, "time": int(store.clock()), "problems": list(problems)}
-    disk.write_new(stage / "report.json", orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
+    disk.write_new(stage / "report.json", json_bytes(report, option=orjson.OPT_INDENT_2) + b"\n")
     disk.sync_tree(stage)
     target = store.quarantine_path / str(sequence)
     disk.rename(stage, target)

@@ -25,6 +25,7 @@ from hotpath.store.disk import Disk, is_file_at, stat_signature
 from hotpath.store.manifest import Head, Manifest, decode, decode_head
 from hotpath.store.os_errors import explain
 from hotpath.store.pointer import REPAIR, Pointer
+from hotpath.text import json_bytes
 
 # Five nights back: a bad Friday is still undone on Tuesday.
 DEFAULT_KEEP = 5
@@ -374,7 +375,7 @@ class Store:
 
     def mark_bad(self, marks: dict[int, str]) -> None:
         """Replace the marks: each generation with the reason it must never be served. The lock must be held."""
-        lines = [orjson.dumps({"sequence": n, "reason": reason}) for n, reason in sorted(marks.items())]
+        lines = [json_bytes({"sequence": n, "reason": reason}) for n, reason in sorted(marks.items())]
         self._replace(self.bad_path, b"".join(line + b"\n" for line in lines))
 
     def _replace(self, path: Path, data: bytes) -> None:
@@ -402,7 +403,7 @@ class Store:
 
     def append_history(self, record: dict[str, object]) -> None:
         """One more line of ``history.jsonl``, with the time. The lock must be held."""
-        self.disk.append(self.history_path, orjson.dumps({"time": int(self.clock()), **record}) + b"\n")
+        self.disk.append(self.history_path, json_bytes({"time": int(self.clock()), **record}) + b"\n")
 
     def _repair_link(self) -> None:
         try:

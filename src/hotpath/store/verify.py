@@ -12,6 +12,7 @@ from hotpath.options import to_json
 from hotpath.store.damage import Damage
 from hotpath.store.manifest import Manifest
 from hotpath.store.store import Store
+from hotpath.text import counted
 
 
 @dataclass(slots=True)
@@ -62,7 +63,7 @@ def verify(store: Store) -> Verification:
 
 def lines(result: Verification) -> list[str]:
     """The result as a person reads it."""
-    text = [f"{result.generations} generations, {result.files} files read"]
+    text = [f"{counted(result.generations, 'generation')}, {counted(result.files, 'file')} read"]
     text += [f"repaired: {line}" for line in result.repaired]
     text += [f"DAMAGED: {problem}" for problem in (*result.problems, *map(str, result.damages))]
     text += [f"meanwhile: {line}" for line in result.fallen_back]

@@ -14,11 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from hotpath.errors import DeclarationError, StoreError, Unreachable
+from hotpath.errors import DeclarationError, StoreBusy, StoreError, Unreachable
 from hotpath.ops.alerts import sent as state
 from hotpath.ops.alerts.message import FAILED, REMINDER, RESOLVED, TEST, Message, details_of, kind_of
 from hotpath.ops.alerts.ping import FAIL, START, SUCCESS, Ping
+from hotpath.ops.alerts.stuck import stuck
 from hotpath.store.store import Store
+from hotpath.text import printable
 
 # Once a day, beside the nightly failure itself: enough not to be forgotten, too little to be filtered away.
 REMIND_SECONDS = 24 * 3600
@@ -109,10 +111,15 @@ class Alerts:
         return [*self._ping_warnings(SUCCESS, summary), *self.resolved(store, area, summary)]
 
     def failed(self, store: Store | None, error: BaseException, area: str = "build") -> list[str]:
-        """Send that a run failed, unless it only met another run. Returns warnings.
+        """Send that a run failed, unless it only met another run that is not stuck. Returns warnings.
 
         Without a ``store`` it is not known what was sent before, so it is sent each time.
         """
+        if isinstance(error, StoreBusy) and store is not None:
+            problem = stuck(store, self._clock())
+            if problem is None:
+                return []
+            return [problem, *self._ping_warnings(FAIL, problem), *self.wrong(store, f"{area}.busy", problem)]
         kind = kind_of(error, area)
         if kind is None:
             return []
@@ -123,10 +130,13 @@ class Alerts:
             return warnings + _warnings(self._deliver([(way, message) for way in self.ways]))
         return [*warnings, *self.wrong(store, kind, summary, details_of(error))]
 
-    def wrong(self, store: Store, kind: str, summary: str, details: Sequence[str] = ()) -> list[str]:
+    def wrong(
+        self, store: Store, kind: str, summary: str, details: Sequence[str] = (), *, about: str = ""
+    ) -> list[str]:
         """Send a failure by each way that has sent none of this ``kind`` for a while. Returns warnings.
 
-        ``kind`` is ``area.name``; ``resolved`` takes the area.
+        ``kind`` is ``area.name``; ``resolved`` takes the area. Failures ``about`` different things (a base URL each)
+        are different failures.
         """
         if not self.ways:
             return []
@@ -135,31 +145,37 @@ class Alerts:
             now = int(self._clock())
             due = []
             for way in self.ways:
-                sent = known.get(kind, {}).get(way.name)
+                sent = known.get((kind, about), {}).get(way.name)
                 if sent is None:
-                    due.append((way, self._message(FAILED, kind, summary, details)))
+                    due.append((way, self._message(FAILED, kind, summary, details, about=about)))
                 elif now - sent.last >= self.remind_seconds - min(self.remind_seconds // 10, EARLY_SECONDS):
-                    due.append((way, self._message(REMINDER, kind, summary, details, now - sent.first)))
+                    due.append((way, self._message(REMINDER, kind, summary, details, now - sent.first, about)))
             return warnings + self._send(store, due)
 
-    def resolved(self, store: Store, area: str, summary: str) -> list[str]:
-        """Send that it is over by each way that has sent a failure of ``area``. Returns warnings."""
+    def resolved(self, store: Store, area: str, summary: str, *, about: str = "") -> list[str]:
+        """Send that it is over by each way that has sent a failure of ``area``, ``about`` the same or nothing.
+
+        Returns warnings.
+        """
         if not self.ways:
             return []
         with state.held(store):
             known, warnings = self._open(store)
             now = int(self._clock())
             due = [
-                (way, self._message(RESOLVED, kind, summary, (), now - ways[way.name].first))
-                for kind, ways in known.items()
-                if kind.startswith(f"{area}.")
+                (way, self._message(RESOLVED, kind, summary, (), now - ways[way.name].first, subject))
+                for (kind, subject), ways in known.items()
+                if kind.startswith(f"{area}.") and subject in ("", about)
                 for way in self.ways
                 if way.name in ways
             ]
             return warnings + self._send(store, due)
 
-    def _message(self, event: str, kind: str, summary: str, details: Sequence[str] = (), seconds: int = 0) -> Message:
-        return Message(self.site, event, kind, summary, int(self._clock()), tuple(details), seconds)
+    def _message(
+        self, event: str, kind: str, summary: str, details: Sequence[str] = (), seconds: int = 0, about: str = ""
+    ) -> Message:
+        shown = tuple(printable(detail) for detail in details)
+        return Message(self.site, event, kind, printable(summary), int(self._clock()), shown, seconds, about)
 
     def _open(self, store: Store) -> tuple[state.Open, list[str]]:
         try:
@@ -173,7 +189,7 @@ class Alerts:
         delivered = self._deliver(due)
         warnings = _warnings(delivered)
         records = [
-            (message.event, message.kind, way.name)
+            (message.event, message.kind, message.about, way.name)
             for (way, message), delivery in zip(due, delivered, strict=True)
             if delivery.problem is None
         ]
@@ -211,7 +227,7 @@ class Alerts:
         """Ping; what is wrong with it."""
         assert self.ping is not None
         try:
-            self.ping.send(signal, text)
+            self.ping.send(signal, printable(text))
         except Unreachable as error:
             return error.problem
         return None

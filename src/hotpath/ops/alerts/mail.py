@@ -85,7 +85,8 @@ class Mail:
     def _deliver(self, message: Message, clients: list[smtplib.SMTP]) -> Mapping[str, tuple[int, bytes]]:
         # The host name is given since smtplib would look it up, which a silent resolver makes slow. The time limit is
         # that of ``send``; the one here only ends the thread that was left behind, a little later.
-        name, timeout = socket.gethostname(), self.timeout_seconds + 1
+        name = "".join(character if character.isascii() else "-" for character in socket.gethostname())
+        timeout = self.timeout_seconds + 1
         with smtplib.SMTP(self.host, self.port, local_hostname=name, timeout=timeout) as client:
             clients.append(client)
             if self.tls:

@@ -28,7 +28,8 @@ MAX_DETAILS = 30
 class Message:
     """One alert. ``site`` says whose it is, ``kind`` names the failure (``build.quarantined``).
 
-    ``seconds`` is how long it has lasted, 0 for a new one; ``time`` is seconds since the epoch.
+    ``about`` is what failed where there are several such things, a base URL. ``seconds`` is how long it has lasted, 0
+    for a new one; ``time`` is seconds since the epoch.
     """
 
     site: str
@@ -38,6 +39,7 @@ class Message:
     time: int
     details: tuple[str, ...] = ()
     seconds: int = 0
+    about: str = ""
 
     @property
     def subject(self) -> str:
@@ -62,6 +64,7 @@ class Message:
             "site": self.site,
             "event": self.event,
             "kind": self.kind,
+            "about": self.about,
             "summary": self.summary,
             "details": list(self.details[:MAX_DETAILS]),
             "seconds": self.seconds,

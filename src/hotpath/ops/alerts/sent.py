@@ -30,8 +30,8 @@ class Sent:
     last: int
 
 
-# By kind of failure, then by way.
-Open = Mapping[str, Mapping[str, Sent]]
+# By kind of failure and what it is about, then by way.
+Open = Mapping[tuple[str, str], Mapping[str, Sent]]
 
 
 def alerts_path(store: Store) -> Path:
@@ -44,26 +44,28 @@ def read_open(store: Store) -> Open:
         lines = store.disk.read(alerts_path(store)).splitlines()
     except FileNotFoundError:
         return {}
-    open_alerts: dict[str, dict[str, Sent]] = {}
+    open_alerts: dict[tuple[str, str], dict[str, Sent]] = {}
     for line in lines:
         try:
             record = orjson.loads(line)
             at, event, kind, way = record["time"], record["event"], record["kind"], record["way"]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
+            about = record.get("about", "")
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
             continue  # torn by a kill or a full disk
-        ways = open_alerts.setdefault(kind, {})
+        ways = open_alerts.setdefault((kind, about), {})
         if event == RESOLVED:
             ways.pop(way, None)
         elif event in (FAILED, REMINDER):
             ways[way] = Sent(ways[way].first if way in ways else at, at)
-    return {kind: ways for kind, ways in open_alerts.items() if ways}
+    return {failure: ways for failure, ways in open_alerts.items() if ways}
 
 
-def append(store: Store, records: Sequence[tuple[str, str, str]], now: int) -> None:
-    """Note deliveries: (event, kind, way) each. Raises ``OSError`` or ``StoreError``."""
+def append(store: Store, records: Sequence[tuple[str, str, str, str]], now: int) -> None:
+    """Note deliveries: (event, kind, about, way) each. Raises ``OSError`` or ``StoreError``."""
     path = alerts_path(store)
     data = b"".join(
-        orjson.dumps({"time": now, "event": event, "kind": kind, "way": way}) + b"\n" for event, kind, way in records
+        orjson.dumps({"time": now, "event": event, "kind": kind, "about": about, "way": way}) + b"\n"
+        for event, kind, about, way in records
     )
     store.disk.append(path, data)
     store.disk.sync_file(path)

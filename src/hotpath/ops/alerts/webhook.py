@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import orjson
-
 from hotpath.ops.alerts.message import Message
 from hotpath.ops.http import parse_url, post
 from hotpath.ops.secret import Secret, shown
+from hotpath.text import json_bytes
 
 TIMEOUT_SECONDS = 10.0
 
@@ -31,7 +30,7 @@ class Webhook:
         """Deliver. Raises ``Unreachable``."""
         post(
             self.url.reveal(),
-            orjson.dumps(message.as_dict()),
+            json_bytes(message.as_dict()),
             {"Content-Type": "application/json"},
             timeout_seconds=self.timeout_seconds,
             shown=shown(self.url.reveal()),

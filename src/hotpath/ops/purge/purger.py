@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from hotpath.errors import DeclarationError, Unreachable
 from hotpath.ops.http import Client, Reply
 from hotpath.ops.secret import Secret, scrubbed
+from hotpath.text import counted
 
 TIMEOUT_SECONDS = 10.0
 
@@ -33,7 +34,7 @@ class Purged:
     first_left: str | None = None
 
     def __str__(self) -> str:
-        text = f"{self.provider}: {self.urls} URLs purged"
+        text = f"{self.provider}: {counted(self.urls, 'URL')} purged"
         return f"{text}, then {self.problem} (at {self.first_left})" if self.problem else text
 
 

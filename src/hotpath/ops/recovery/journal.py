@@ -17,6 +17,7 @@ import orjson
 from hotpath.errors import StoreBusy
 from hotpath.process.fork import LOCK_DESCRIPTORS
 from hotpath.store.store import Store
+from hotpath.text import json_bytes
 
 BEGIN, DOING, DONE, SKIPPED, FAILED, END = "begin", "doing", "done", "skipped", "failed", "end"
 
@@ -65,7 +66,7 @@ class Journal:
         """Write one line, and have it on the disk before anything goes on. Raises ``StoreError``."""
         disk = self._store.disk
         with self._store.explained():
-            disk.append(self.path, orjson.dumps(asdict(entry)) + b"\n")
+            disk.append(self.path, json_bytes(asdict(entry)) + b"\n")
             disk.sync_file(self.path)
             disk.sync_directory(self._store.root)
 

@@ -13,6 +13,7 @@ from hotpath.ops.recovery.incident import Incident, RecoveryOptions, Stopped
 from hotpath.ops.warm import warm
 from hotpath.store.repair import repair
 from hotpath.store.verify import verify
+from hotpath.text import counted
 
 # Without a critical route, the number of pages asked for to warm the caches.
 WARM_PAGES = 20
@@ -54,7 +55,7 @@ class Step:
 def _verify(incident: Incident) -> Look:
     """Read everything, repair what needs no guess; what stays damaged is for the next step."""
     report = verify(incident.store)
-    read = f"{report.generations} generations, {report.files} files read"
+    read = f"{counted(report.generations, 'generation')}, {counted(report.files, 'file')} read"
     wrong = [*report.problems, *map(str, report.damages)]
     if not wrong:
         return Look(f"{read}: every file is what was published")
@@ -144,7 +145,7 @@ def _build(incident: Incident) -> Look:
             raise Stopped(f"{error}{first}", "fix what failed, then run this again") from None
         return Done(f"generation {incident.built} is built")
 
-    return Look(f"run the batch, {len(incident.hot.plan())} items", apply)
+    return Look(f"run the batch, {counted(len(incident.hot.plan()), 'item')}", apply)
 
 
 def _validate(incident: Incident) -> Look:
@@ -193,7 +194,7 @@ def _purge(incident: Incident) -> Look:
     if not urls:
         return Look(f"no URL has other bytes in generation {serving} than before")
     if incident.facts.get(("purge", "to")) == serving:
-        return Look(f"{len(urls)} URLs were purged in this recovery")
+        return Look(f"{counted(len(urls), 'URL')} purged in this recovery")
 
     def apply() -> Done:
         results = []
@@ -204,8 +205,8 @@ def _purge(incident: Incident) -> Look:
                 raise Stopped(str(results[-1]), next_step)
         return Done(", ".join(map(str, results)), {"to": serving})
 
-    what = "are to be purged" if everything else f"have other bytes in generation {serving} than before"
-    return Look(f"{len(urls)} URLs {what}", apply)
+    why = "" if everything else f": other bytes in generation {serving} than before"
+    return Look(f"purge {counted(len(urls), 'URL')}{why}", apply)
 
 
 def _purges_everything(incident: Incident) -> bool:
@@ -237,9 +238,9 @@ def _warm(incident: Incident) -> Look:
                 "start the site (or its front), see that --base-url is right, then run this again;"
                 f" 'hotpath status {incident.target}' says what it would serve",
             )
-        return Done(f"{len(pages)} pages answered 200", {"to": serving})
+        return Done(f"{counted(len(pages), 'page')} answered 200", {"to": serving})
 
-    return Look(f"ask for {len(keys)} pages", apply)
+    return Look(f"ask for {counted(len(keys), 'page')}", apply)
 
 
 def _check(incident: Incident) -> Look:
@@ -249,7 +250,7 @@ def _check(incident: Incident) -> Look:
     report = check(incident.hot, options.base_url, options.check)
     if not report.is_right:
         raise Stopped(
-            f"{check_lines(report)[-1]}, the first {report.failures[0]}",
+            f"{check_lines(report)[-1]}, the first {(report.failures or report.unseen)[0]}",
             f"'hotpath check {incident.target} --base-url {options.base_url}' names all; fix that, run again",
         )
     pages = f"{report.asked} of {report.pages} pages asked for"

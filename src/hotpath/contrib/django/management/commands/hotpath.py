@@ -3,13 +3,48 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from copy import copy
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+if TYPE_CHECKING:
+    import click
+
 TARGET = "hotpath.contrib.django:hot"
+
+
+# A command of ours in a sentence, with what stands for its site there.
+_CALLED = re.compile(
+    r"(?<!manage\.py )\bhotpath (build|status|explain|check|recover|verify|rollback|pin|unpin|approve|prune)"
+    r"( (?:TARGET\|STORE|TARGET|STORE|var/hot|myapp:hot|" + re.escape(TARGET) + r"))?(?![\w/])"
+)
+
+
+def as_called(text: str) -> str:
+    """``text`` with the commands in it as they are written in a Django project."""
+    return _CALLED.sub(r"python manage.py hotpath \1", text)
+
+
+def _has_target(command: click.Command) -> bool:
+    """Whether it works on a site; some work on something else."""
+    return any(parameter.name == "target" for parameter in command.params)
+
+
+def _of_this_project(command: click.Command) -> click.Command:
+    """The command without its TARGET, which is this project."""
+    if not _has_target(command) or command.callback is None:
+        return command
+    own = copy(command)
+    own.params = [parameter for parameter in command.params if parameter.name != "target"]
+    own.callback = partial(command.callback, target=TARGET)
+    own.help = as_called((command.help or "").replace("of TARGET ", ""))
+    own.epilog = as_called(command.epilog or "")
+    return own
 
 
 class Command(BaseCommand):
@@ -42,13 +77,13 @@ class Command(BaseCommand):
         from hotpath.contrib.django.checks import check_settings
 
         command = main.commands.get(arguments[0]) if arguments else None
-        # Some work on something else than a site: no target is put in.
-        if command is not None and command.params and any(parameter.name == "target" for parameter in command.params):
-            arguments = [arguments[0], TARGET, *arguments[1:]]
+        if command is not None and _has_target(command):
             for message in check_settings():
                 self.stderr.write(f"warning: {message.msg} {message.hint}")
         try:
-            main.main(arguments or ["--help"], prog_name="manage.py hotpath", standalone_mode=True)
+            group = copy(main)
+            group.commands = {name: _of_this_project(command) for name, command in main.commands.items()}
+            group.main(arguments or ["--help"], prog_name="manage.py hotpath", standalone_mode=True, obj=as_called)
         except SystemExit as ended:
             if leave:
                 sys.exit(ended.code)
