@@ -243,3 +243,26 @@ def test_a_relative_store_stays_where_it_was_declared(tmp_path: Path, monkeypatc
     hot = Hotpath("var/hot")
     monkeypatch.chdir("/")
     assert hot.store.root == tmp_path / "var" / "hot"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"hosts": "example.org"}, r"write hosts=\('example.org',\)"),
+        ({"hosts": ()}, "would answer nobody"),
+        ({"hosts": ("https://example.org",)}, "without scheme and port"),
+        ({"hosts": ("example.org:443",)}, "without scheme and port"),
+        ({"hosts": ("*",)}, "hosts holds"),
+        ({"hosts": ("a.*.org",)}, "without scheme"),
+        ({"hosts": ("münchen.de",)}, "punycode"),
+        ({"headers": {"ETag": "x"}}, "hotpath makes it"),
+        ({"headers": {"Set-Cookie": "x"}}, "public"),
+        ({"ignore_query": "ref"}, r"write ignore_query=\('ref',\)"),
+        ({"ignore_query": ("*",)}, "ignore_query holds"),
+        ({"ignore_query": ("",)}, "ignore_query holds"),
+        ({"ignore_query": (1,)}, "ignore_query holds 1"),
+    ],
+)
+def test_wrong_options_of_a_whole_site(tmp_path: Path, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(DeclarationError, match=told):
+        Hotpath(tmp_path, **options)

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from hotpath.errors import DeclarationError
 from hotpath.options import parse_bytes, parse_seconds, parse_whole_seconds
-from hotpath.pages.keys import Template, parse_file_template, parse_path_template
+from hotpath.pages.hosts import Hosts
+from hotpath.pages.keys import TRACKING, Ignored, Template, parse_file_template, parse_path_template
 from hotpath.pages.policy import (
     DEFAULT_CACHE_CONTROL,
     DEFAULT_CDN_CACHE_CONTROL,
@@ -46,12 +47,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How a process reads: look at the store every ``refresh_seconds``, keep at most ``max_body_bytes`` of bodies."""
+    """How a process reads: look at the store every ``refresh_seconds``, keep at most ``max_body_bytes`` of bodies.
+
+    ``ignored`` are parameters that choose no page, ``headers`` fields of all pages, ``hosts`` those that are answered.
+    """
 
     refresh_seconds: float
     max_body_bytes: int
     generation_header: bool
     redirect_slashes: bool
+    ignored: Ignored = TRACKING
+    headers: tuple[tuple[str, str], ...] = ()
+    hosts: Hosts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,11 @@ class Hotpath:
     batch (a page past it is still served, and says so). ``redirect_slashes`` answers ``/a/`` with a 308 to the hot
     page ``/a`` and the other way round. ``generation_header`` switches ``X-Hotpath-Generation``.
 
+    Hot pages are answered before the app and its middleware, so what those check or add is declared here: ``headers``
+    are fields of every page (a route's own win), and ``hosts`` are the names whose requests are answered, as
+    ``"example.org"`` or ``"*.example.org"``; any other goes to the app. ``ignore_query`` names parameters of links that
+    never choose a page, beside the well-known ones of advertising; ``"ref_*"`` stands for all that begin so.
+
     Raises ``DeclarationError`` for options that cannot work.
     """
 
@@ -106,6 +118,9 @@ class Hotpath:
         cdn_cache_control: str | None = DEFAULT_CDN_CACHE_CONTROL,
         redirect_slashes: bool = False,
         generation_header: bool = True,
+        headers: Mapping[str, str] | None = None,
+        hosts: Iterable[str] | None = None,
+        ignore_query: Iterable[str] = (),
     ) -> None:
         if not isinstance(refresh, int | float) or not 0.01 <= refresh <= 3600:
             raise DeclarationError(
@@ -118,7 +133,13 @@ class Hotpath:
         self._cache_control = _required(check_field_value(cache_control, "cache_control"))
         self._cdn_cache_control = check_field_value(cdn_cache_control, "cdn_cache_control")
         self.reading = ReadOptions(
-            float(refresh), parse_bytes(max_body_bytes, "max_body_bytes"), generation_header, redirect_slashes
+            float(refresh),
+            parse_bytes(max_body_bytes, "max_body_bytes"),
+            generation_header,
+            redirect_slashes,
+            Ignored.of(_names(ignore_query, "ignore_query")),
+            check_headers(headers),
+            None if hosts is None else Hosts.parse(_names(hosts, "hosts")),
         )
 
     def __repr__(self) -> str:
@@ -292,7 +313,11 @@ def _reusable(each: Each | None) -> Each | None:
 def _names(names: Iterable[str], option: str) -> tuple[str, ...]:
     if isinstance(names, str):
         raise DeclarationError(f"{option}={names!r} is text; write {option}=({names!r},)")
-    return tuple(names)
+    listed = tuple(names)
+    for name in listed:
+        if not isinstance(name, str) or not name.strip("*"):
+            raise DeclarationError(f"{option} holds {name!r}; write names")
+    return listed
 
 
 def _directory(root: str | os.PathLike[str]) -> str:

@@ -7,11 +7,16 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
+from django.core.handlers.asgi import ASGIHandler
 from fastapi import Depends, FastAPI, Query, Request
 from pydantic import BaseModel
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from hotpath.asgi.middleware import HotpathMiddleware
 from hotpath.batch.run import build
@@ -128,3 +133,84 @@ def test_rows_of_a_database_are_named_with_their_place(hot: Hotpath) -> None:
 def test_keep_that_is_no_number(tmp_path: Path) -> None:
     with pytest.raises(DeclarationError, match="keep='5': write how many generations stay"):
         Hotpath(tmp_path, keep="5")  # type: ignore[arg-type]
+
+
+class SecurityHeadersMiddleware:
+    """Stands for the many that add CSP, HSTS and the like."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("middleware", "declared", "bypass", "advice"),
+    [
+        (TrustedHostMiddleware, {}, None, "hosts="),
+        (TrustedHostMiddleware, {"headers": {"X-A": "b"}}, None, "hosts="),
+        (TrustedHostMiddleware, {"hosts": ("a.org",)}, None, None),
+        (HTTPSRedirectMiddleware, {}, None, "bypass="),
+        (HTTPSRedirectMiddleware, {}, bool, None),
+        (HTTPSRedirectMiddleware, {"headers": {"Strict-Transport-Security": "max-age=1"}}, None, None),
+        (SecurityHeadersMiddleware, {}, None, "headers="),
+        (SecurityHeadersMiddleware, {"headers": {"X-A": "b"}}, None, None),
+        (GZipMiddleware, {}, None, None),
+    ],
+)
+@pytest.mark.parametrize("place", ["registered", "around", "below"])
+def test_a_middleware_that_hot_pages_never_meet_is_named_once(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    middleware: Any,
+    declared: dict[str, Any],
+    bypass: Any,
+    advice: str | None,
+    place: str,
+) -> None:
+    api = FastAPI()
+    app: Any = api
+    if place == "around":
+        app = middleware(api)
+    else:
+        api.add_middleware(middleware)
+    hot = Hotpath(tmp_path / "hot", **declared)
+    with caplog.at_level(logging.WARNING, "hotpath"):
+        for _ in range(2):
+            if place == "below":
+                HotpathMiddleware(api.build_middleware_stack(), hot=hot, bypass=bypass)
+            else:
+                HotpathMiddleware(app, hot=hot, bypass=bypass)
+    assert len(caplog.messages) == (advice is not None)
+    assert all(middleware.__name__ in message and advice in message for message in caplog.messages if advice)
+
+
+@pytest.mark.parametrize(
+    ("settings", "declared", "bypass", "advice"),
+    [
+        ({"ALLOWED_HOSTS": ["a.org", ".b.org"]}, {}, None, ["hosts=('a.org', '*.b.org')"]),
+        ({"ALLOWED_HOSTS": ["a.org"]}, {"hosts": ("a.org",)}, None, []),
+        ({"ALLOWED_HOSTS": ["*"]}, {}, None, []),
+        ({"SECURE_HSTS_SECONDS": 60}, {}, None, ["headers="]),
+        ({"SECURE_HSTS_SECONDS": 60}, {"headers": {"X-A": "b"}}, None, []),
+        ({"SECURE_SSL_REDIRECT": True}, {}, None, ["bypass="]),
+        ({"SECURE_SSL_REDIRECT": True}, {}, bool, []),
+    ],
+)
+def test_what_django_checks_is_named(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    declared: dict[str, Any],
+    bypass: Any,
+    advice: list[str],
+) -> None:
+    defaults = {"ALLOWED_HOSTS": [], "SECURE_HSTS_SECONDS": 0, "SECURE_SSL_REDIRECT": False}
+    monkeypatch.setattr("django.conf.settings", SimpleNamespace(**defaults | settings))
+    handler = ASGIHandler.__new__(ASGIHandler)  # its __init__ loads all that is installed
+    with caplog.at_level(logging.WARNING, "hotpath"):
+        HotpathMiddleware(handler, hot=Hotpath(tmp_path / "hot", **declared), bypass=bypass)
+    assert len(caplog.messages) == len(advice)
+    assert all(text in message for text, message in zip(advice, caplog.messages, strict=True))

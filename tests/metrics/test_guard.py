@@ -92,7 +92,7 @@ def test_each_cache_by_its_name(rigged: Rigged) -> None:
     assert cache.get(2) == b"x"
     assert cache.get(0) is None
     found = samples(scrape(MetricsApp()))
-    values = {name: found[name, (("cache", "scraped"),)] for name in CACHE_NAMES}
+    values = {name: found[name, (("cache", "scraped"), ("slot", "none"))] for name in CACHE_NAMES}
     assert values["hotpath_cache_entries"] == 2
     assert values["hotpath_cache_evictions_total"] == 1
     assert (values["hotpath_cache_hits_total"], values["hotpath_cache_misses_total"]) == (1, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from urllib.parse import quote
+from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
 import pytest
 from hypothesis import given
@@ -209,3 +209,42 @@ def test_a_key_has_the_shape_of_its_route() -> None:
     assert matches_path(template, "/r/caf%C3%A9")
     assert not matches_path(template, "/r/a/b")
     assert matches_path(template, "/r/a%2Fb")
+
+
+def plainly(raw: bytes, *, fold_case: bool) -> bytes | None:
+    """RFC 3986 §6.2.2 segment by segment, as slow as it is clear."""
+    segments = []
+    for segment in raw.split(b"/"):
+        decoded = unquote_to_bytes(segment)
+        if decoded in (b".", b".."):
+            return None
+        if fold_case:
+            decoded = decoded.decode("utf-8", "surrogateescape").lower().encode("utf-8", "surrogateescape")
+        segments.append(quote_from_bytes(decoded, "!$&'()*+,;=:@"))
+    return "/".join(segments).encode("ascii")
+
+
+PATH_PIECES = st.sampled_from(
+    [b"/", b"//", b".", b"..", b"%2e", b"%2F", b"%2f", b"%41", b"a", b"B", b"+", b"%2B", b"%C3%89", b"\xc3\x89",
+     b"\xce\xa3", b"%FF", b"\xff", b"%25", b"\"", b"~", b"%7e", b":", b"%3A", b"%CE%A3", b"s", b"[", b"#"]
+)  # fmt: skip
+
+
+@given(st.lists(PATH_PIECES, max_size=12).map(lambda pieces: b"/" + b"".join(pieces)), st.booleans())
+def test_the_canonical_form_is_the_plain_reading_of_the_rfc(raw: bytes, fold_case: bool) -> None:
+    assert canonical_path(raw, fold_case=fold_case) == plainly(raw, fold_case=fold_case)
+
+
+def test_a_path_or_query_of_more_than_8_kib_is_never_hot() -> None:
+    assert canonical_path(b"/" + b"a" * 8191) is not None
+    assert canonical_path(b"/" + b"a" * 8192) is None
+    assert canonical_query(b"&" * 8192) == b""
+    assert canonical_query(b"&" * 8193) is None
+    with pytest.raises(DeclarationError, match="more than 8,192 bytes"):
+        make_key(parse_path_template("/" + "a" * 8192), (), {})
+
+
+def test_more_values_than_a_key_can_have_are_a_miss() -> None:
+    names = frozenset(("n",))
+    assert canonical_query(b"n=1&" * 64, names) is not None
+    assert canonical_query(b"n=1&" * 65, names) is None

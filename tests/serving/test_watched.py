@@ -335,3 +335,52 @@ def test_a_file_goes_and_the_page_of_the_generation_is_back(tmp_path: Path) -> N
     for _ in range(3):
         reader_of(site.hot).refresh()
     assert get(site.hot, "/indices/kospi").body == b'"built"'
+
+
+def linked(tmp_path: Path) -> WatchedDirectory:
+    """Folders below the one that is declared: one of its own, and links of every kind beside it."""
+    (tmp_path / "data" / "real").mkdir(parents=True)
+    (tmp_path / "data" / "real" / "a.json").write_bytes(b"[1]")
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "a.json").write_bytes(b'"secret"')
+    (tmp_path / "data-2").mkdir()
+    (tmp_path / "data-2" / "a.json").write_bytes(b'"a name that begins so"')
+    (tmp_path / "a.json").write_bytes(b'"above"')
+    for name, target in {
+        "inside": "real", "outside": str(tmp_path / "secrets"), "dots": "../secrets", "dots-2": "real/../../secrets",
+        "chain": "outside", "above": "..", "beside": "../data-2", "loop": "loop", "self": ".", "back": "../data/real",
+    }.items():  # fmt: skip
+        (tmp_path / "data" / name).symlink_to(target)
+    hot = Hotpath(tmp_path / "hot")
+    hot.directory("/i/{a}/{b}", tmp_path / "data" / "{a}" / "{b}.json")
+    return WatchedDirectory(hot.directories[0], max_body_bytes=MAX_BYTES)
+
+
+def test_a_linked_folder_leads_nowhere_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    watched = linked(tmp_path)
+    for seconds in range(0, 20, 5):
+        watched.poll(NOW + seconds)
+    assert set(watched.pages) == {b"/i/real/a", b"/i/inside/a", b"/i/back/a"}
+    assert "a linked folder leads out" in caplog.text
+
+
+def test_a_folder_that_becomes_a_link_keeps_its_last_good_bytes(tmp_path: Path) -> None:
+    watched = linked(tmp_path)
+    watched.poll(NOW)
+    (tmp_path / "data" / "real" / "a.json").unlink()
+    (tmp_path / "data" / "real").rmdir()
+    (tmp_path / "data" / "real").symlink_to("../secrets")
+    for seconds in range(5, 20, 5):
+        watched.poll(NOW + seconds)
+    assert watched.pages[b"/i/real/a"].bodies["identity"] == b"[1]"
+
+
+def test_the_declared_directory_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "v2" / "x").mkdir(parents=True)
+    (tmp_path / "v2" / "x" / "a.json").write_bytes(b"[2]")
+    (tmp_path / "current").symlink_to("v2")
+    hot = Hotpath(tmp_path / "hot")
+    hot.directory("/i/{a}/{b}", tmp_path / "current" / "{a}" / "{b}.json")
+    watched = WatchedDirectory(hot.directories[0], max_body_bytes=MAX_BYTES)
+    watched.poll(NOW)
+    assert watched.pages[b"/i/x/a"].bodies["identity"] == b"[2]"

@@ -10,16 +10,28 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from hotpath.asgi.access_log import Observer, Result, Watch, result_of
-from hotpath.asgi.frameworks import held_back
+from hotpath.asgi.frameworks import held_back, passed_by
 from hotpath.asgi.threads import run_in_thread
 from hotpath.errors import DeclarationError
 from hotpath.guard.guard import MemoryGuard
 from hotpath.guard.refusal import Refusal
 from hotpath.log import logger
 from hotpath.options import is_plain
-from hotpath.pages.keys import strip_root_path
+from hotpath.pages.keys import MAX_TARGET_BYTES, split_absolute, strip_root_path
 from hotpath.serving.reader import reader_of
-from hotpath.serving.resolver import BYPASSED, PENDING, PENDING_STATUS, UNREADABLE, Miss, Pending, resolve, resolve_page
+from hotpath.serving.resolver import (
+    BYPASSED,
+    MAX_HEAD_LINES,
+    OTHER_HOST,
+    PENDING,
+    PENDING_STATUS,
+    TOO_LONG,
+    UNREADABLE,
+    Miss,
+    Pending,
+    resolve,
+    resolve_page,
+)
 from hotpath.serving.snapshot import Answer, Serve
 from hotpath.site import Hotpath
 from hotpath.types import ASGIApp, Message, Receive, Scope, Send
@@ -71,9 +83,9 @@ class HotpathMiddleware:
         self._guard = guard
         self._observe = observe
         # Off while the process leaves too: the long way then closes connections.
-        self._is_straight = bypass is None and observe is None
+        self._is_straight = bypass is None and observe is None and hot.reading.hosts is None
         self._is_leaving = False
-        for problem in held_back(app, hot.routes):
+        for problem in (*held_back(app, hot.routes), *passed_by(app, hot.reading, has_bypass=bypass is not None)):
             self._reader.once.warn(problem)
         if guard is not None:
             guard.on_leaving.append(self._close_connections)
@@ -166,7 +178,8 @@ class HotpathMiddleware:
         if scope.get("method") != "OPTIONS":
             return False
         try:
-            methods = [value for name, value in scope["headers"] if name == b"access-control-request-method"]
+            fields = scope["headers"][:MAX_HEAD_LINES]
+            methods = [value for name, value in fields if name == b"access-control-request-method"]
             answer = self._resolve(scope, methods[0].decode("latin-1")) if methods else _FAILED
         except Exception:
             self._report()
@@ -232,7 +245,14 @@ class HotpathMiddleware:
 
     def _resolve(self, scope: Scope, method: str) -> Answer | Pending | Miss:
         """What a request with ``method`` would get, also below a mount point or where the server gives no raw path."""
-        raw_path = scope.get("raw_path") or quote(scope["path"], safe="/!$&'()*+,;=:@").encode("ascii")
+        raw_path = scope.get("raw_path")
+        if not raw_path:
+            if len(scope["path"]) > MAX_TARGET_BYTES:
+                return TOO_LONG  # before it is encoded
+            raw_path = quote(scope["path"], safe="/!$&'()*+,;=:@").encode("ascii")
+        hosts = self.hot.reading.hosts
+        if hosts is not None and not hosts.accept(split_absolute(raw_path)[0], scope["headers"][:MAX_HEAD_LINES]):
+            return OTHER_HOST
         root_path = scope.get("root_path")
         if root_path:
             raw_path = strip_root_path(raw_path, quote(root_path).encode("ascii"))

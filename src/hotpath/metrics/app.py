@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+from typing import ClassVar
+
 import anyio
 import anyio.to_thread
 from prometheus_client import CollectorRegistry
@@ -9,6 +12,7 @@ from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hotpath.errors import DeclarationError
 from hotpath.guard.guard import MemoryGuard
 from hotpath.metrics.caches import CacheCollector
 from hotpath.metrics.guard import GuardCollector
@@ -18,11 +22,15 @@ from hotpath.types import Receive, Scope, Send
 
 
 class MetricsApp:
-    """Mount it where Prometheus looks: ``app.mount("/metrics", MetricsApp(guard=guard, hot=hot))``.
+    """Put it where Prometheus looks: ``app.add_route("/metrics", MetricsApp(guard=guard, hot=hot))``.
 
-    The bounded caches of the process are told of too. It has a registry of its own; give ``registry`` to have your own
-    metrics on the same page. The path is P0, so it answers in every state of the guard.
+    Not with ``app.mount``: Starlette answers ``/metrics`` with a 307 to ``/metrics/`` then. The bounded caches of the
+    process are in it too. It has a registry of its own; give ``registry`` to have your own metrics on the same page.
+    The path is P0, so it answers in every state of the guard. Raises ``DeclarationError`` for a registry that another
+    ``MetricsApp`` has: each metric would be there twice, which Prometheus refuses.
     """
+
+    _registries: ClassVar[weakref.WeakSet[CollectorRegistry]] = weakref.WeakSet()
 
     def __init__(
         self,
@@ -32,11 +40,17 @@ class MetricsApp:
         registry: CollectorRegistry | None = None,
     ) -> None:
         self.registry = registry or CollectorRegistry()
-        self.registry.register(CacheCollector())
+        if self.registry in self._registries:
+            raise DeclarationError(
+                "registry= has hotpath's metrics already; make one MetricsApp and use it in both places, or leave"
+                " registry= out"
+            )
+        self._registries.add(self.registry)
+        self.registry.register(CacheCollector(guard))
         if guard is not None:
             self.registry.register(GuardCollector(guard))
         if hot is not None:
-            self.registry.register(HotpathCollector(hot))
+            self.registry.register(HotpathCollector(hot, guard=guard))
         self._limiter: anyio.CapacityLimiter | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from hotpath.guard.guard import MemoryGuard
 from hotpath.guard.states import State
+from hotpath.metrics.slot import own_slot
 
 
 class GuardCollector(Collector):
@@ -111,8 +112,3 @@ def _filled(
     for labels, value in rows:
         family.add_metric(labels, float(value))
     return family
-
-
-def own_slot(guard: MemoryGuard) -> str:
-    """The label of this worker."""
-    return str(guard.recycling.slot) if guard.recycling.slot is not None else "none"

@@ -9,18 +9,24 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from hotpath.guard.guard import MemoryGuard
+from hotpath.metrics.slot import own_slot
 from hotpath.serving.reader import reader_of
 from hotpath.site import Hotpath
 
 
 class HotpathCollector(Collector):
-    """Give it to a registry: ``registry.register(HotpathCollector(hot))``.
+    """Give it to a registry: ``registry.register(HotpathCollector(hot, guard=guard))``.
 
+    ``guard`` says which worker it is: counters are of the worker that is scraped, and ``slot`` tells them apart.
     Everything is read from memory when it is scraped; nothing is counted a second time, and no disk is touched.
     """
 
-    def __init__(self, hot: Hotpath, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, hot: Hotpath, *, guard: MemoryGuard | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
         self._hot = hot
+        self._guard = guard
         self._clock = clock
 
     def collect(self) -> Iterator[Metric]:
@@ -42,10 +48,19 @@ class HotpathCollector(Collector):
         )
         yield _gauge("hotpath_body_bytes", "Bytes of memory that loaded pages account for.", loader.body_bytes)
         corrupt = CounterMetricFamily(
-            "hotpath_corrupt_items", "Items whose bytes on disk were not what was published, when they were read."
+            "hotpath_corrupt_items",
+            "Items whose bytes on disk were not what was published, when they were read.",
+            labels=["slot"],
         )
-        corrupt.add_metric([], loader.corrupt_items)
+        slot = own_slot(self._guard)
+        corrupt.add_metric([slot], loader.corrupt_items)
         yield corrupt
+        requests = CounterMetricFamily(
+            "hotpath_requests_hot", "Requests that a hot page answered.", labels=["slot", "route", "result"]
+        )
+        for (route, result), count in sorted(loader.answers.items()):
+            requests.add_metric([slot, route, result], count)
+        yield requests
 
 
 def _gauge(name: str, documentation: str, value: float) -> Metric:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from hotpath.pages.keys import canonical_path, matches_path
 from hotpath.serving.reader import reader_of
@@ -69,6 +71,11 @@ def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
     same = next((key for key in keys if key.lower() == canonical.lower() and key != canonical), None)
     if other in keys:
         reasons.append(f"{other.decode()} is hot, a slash at the end makes another key (redirect_slashes=True helps)")
+    elif (composed := _in_another_form(canonical, keys)) is not None:
+        reasons.append(
+            f"{composed.decode()} is hot, and the same text in another Unicode normal form (NFC and NFD, as file names"
+            " of macOS have it): link to that spelling, or build the other key too"
+        )
     elif same is not None:
         reasons.append(f"{same.decode()} is hot, keys differ by case (fold_case=True makes them one)")
     elif miss is OTHER_QUERY:
@@ -93,6 +100,18 @@ def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
         known = ", ".join([repr(r.path.text) for r in hot.routes] + [repr(d.path.text) for d in hot.directories][:8])
         reasons.append(f"no declared route has this shape (declared: {known})")
     return "; ".join(reasons)
+
+
+def _in_another_form(canonical: bytes, keys: Iterable[bytes]) -> bytes | None:
+    """The key that reads the same where both are composed (UAX #15)."""
+    if b"%" not in canonical:
+        return None
+    wanted = _composed(canonical)
+    return next((key for key in keys if key != canonical and b"%" in key and _composed(key) == wanted), None)
+
+
+def _composed(key: bytes) -> list[str]:
+    return [unicodedata.normalize("NFC", unquote_to_bytes(part).decode("utf-8", "replace")) for part in key.split(b"/")]
 
 
 def lines(explanation: Explanation) -> list[str]:

@@ -24,19 +24,55 @@ _SEGMENT_SAFE = "!$&'()*+,;=:@"
 # A target that holds one of these is never hot: malformed escapes, NUL and backslash in any spelling, control bytes.
 _NEVER_HOT = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00|%5[Cc]|[\\\x00-\x20\x7f]")
 
-_DOT_SEGMENTS = (b".", b"..")
+# Paths, and queries, that are longer are never hot. Servers differ in what they let through: 64 KiB, some any length.
+MAX_TARGET_BYTES = 8192
+
+# Parameters in a query beyond which no key can have them: a route has a handful.
+_MAX_PAIRS = 64
+
+_DOT_SEGMENT = re.compile(r"/\.{1,2}(?:/|\Z)")
+
+# What canonical_path has to look at: an escape, or a byte that has to be one.
+_TO_ENCODE = re.compile(rb"%[0-9A-Fa-f]{2}|[^/A-Za-z0-9_.~" + re.escape(_SEGMENT_SAFE.encode()) + rb"-]")
+
+# RFC 9112 §3.2.2: what a client sends to a proxy, and a server has to accept.
+_ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]+)", re.IGNORECASE)
 
 # A path that is canonical as it stands, as most are: nothing in it to encode, and no segment that begins with a dot.
 _CANONICAL = re.compile(rf"(?:/(?!\.)[A-Za-z0-9_.~{re.escape(_SEGMENT_SAFE)}-]+)+")
 
 # Parameters that advertising and mail tools append to every link; they never choose the content of a page.
-TRACKING_PARAMETERS = frozenset(
+TRACKING_PARAMETERS = tuple(
     """
-    gclid gclsrc dclid gbraid wbraid fbclid msclkid yclid twclid ttclid igshid mc_cid mc_eid srsltid li_fat_id
-    _ga _gl _hsenc _hsmi mkt_tok
+    utm_* gad_* gclid gclsrc dclid gbraid wbraid srsltid _ga _gl fbclid igsh igshid msclkid yclid ysclid ttclid twclid
+    li_fat_id epik ScCid rdt_cid qclid irclickid mc_cid mc_eid mkt_tok vero_id _hsenc _hsmi __hstc __hssc __hsfp
+    hsCtaTracking _kx _bta_tid _bta_c oly_anon_id oly_enc_id s_kwcid ef_id mtm_* pk_*
     """.split()
 )
-_TRACKING_PREFIX = "utm_"
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Query parameters that never choose a page: ``names`` as they are, and those that begin with a prefix."""
+
+    names: frozenset[str]
+    prefixes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, own: Iterable[str] = ()) -> Ignored:
+        """The tracking parameters and a site's ``own``; ``ref_*`` stands for all that begin with ``ref_``."""
+        names = [*TRACKING_PARAMETERS, *own]
+        return cls(
+            frozenset(name for name in names if not name.endswith("*")),
+            tuple(name[:-1] for name in names if name.endswith("*")),
+        )
+
+    def covers(self, name: str) -> bool:
+        """Whether the parameter is one of them."""
+        return name in self.names or name.startswith(self.prefixes)
+
+
+TRACKING = Ignored.of()
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _UNSAFE_IN_VALUE = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udfff]")
@@ -48,37 +84,68 @@ MAX_VALUE_BYTES = 200
 def canonical_path(raw: bytes, *, fold_case: bool = False) -> bytes | None:
     """The canonical form of a request path, or ``None`` when no hot page can have it.
 
-    ``raw`` is the path as it came on the wire. ``/a%2Fb`` stays apart from ``/a/b``; dot segments are not resolved
-    but refused, since no client that means well sends them (RFC 3986 §5.2.4 lets clients remove them).
+    ``raw`` is the path as it came on the wire, of ``MAX_TARGET_BYTES`` at most. ``/a%2Fb`` stays apart from ``/a/b``;
+    dot segments are not resolved but refused, since no client that means well sends them (RFC 3986 §5.2.4 lets clients
+    remove them).
     """
-    if not raw.startswith(b"/") or _NEVER_HOT.search(raw):
+    if len(raw) > MAX_TARGET_BYTES or not raw.startswith(b"/") or _NEVER_HOT.search(raw):
         return None
-    segments = []
-    for segment in raw.split(b"/"):
-        decoded = unquote_to_bytes(segment)
-        if decoded in _DOT_SEGMENTS:
-            return None
-        if fold_case:
-            decoded = decoded.decode("utf-8", "surrogateescape").lower().encode("utf-8", "surrogateescape")
-        segments.append(quote_from_bytes(decoded, _SEGMENT_SAFE))
-    return "/".join(segments).encode("ascii")
+    path = _TO_ENCODE.sub(_encode, raw).decode("ascii")
+    if _DOT_SEGMENT.search(path):
+        return None
+    if fold_case:
+        path = "/".join(map(_fold, path.split("/")))
+    return path.encode("ascii")
 
 
-def canonical_query(query: bytes, names: frozenset[str] = frozenset()) -> bytes | None:
+def _encode(found: re.Match[bytes]) -> bytes:
+    return _ENCODED[found.group()]
+
+
+# What each escape and each byte is in canonical form.
+_ENCODED = {bytes((byte,)): quote_from_bytes(bytes((byte,)), _SEGMENT_SAFE).encode("ascii") for byte in range(256)}
+_ENCODED |= {
+    f"%{first}{second}".encode("ascii"): _ENCODED[bytes((int(first + second, 16),))]
+    for first in "0123456789abcdefABCDEF"
+    for second in "0123456789abcdefABCDEF"
+}
+
+
+def _fold(segment: str) -> str:
+    if "%" not in segment:
+        return segment.lower()
+    text = unquote_to_bytes(segment).decode("utf-8", "surrogateescape").lower()
+    return quote_from_bytes(text.encode("utf-8", "surrogateescape"), _SEGMENT_SAFE)
+
+
+def split_absolute(target: bytes) -> tuple[bytes | None, bytes]:
+    """The authority of a target in absolute-form (RFC 9112 §3.2.2), or ``None``, and the path."""
+    if target.startswith(b"/"):
+        return None, target
+    found = _ABSOLUTE_FORM.match(target)
+    return (found.group(1), target[found.end() :] or b"/") if found else (None, target)
+
+
+def canonical_query(query: bytes, names: frozenset[str] = frozenset(), ignored: Ignored = TRACKING) -> bytes | None:
     """The part of a query string that belongs to the key: ``b""``, ``b"a=1&b=2"``, or ``None`` for a miss.
 
-    ``names`` are the parameters the route declares. Tracking parameters are dropped; any other makes the request one
-    that only the app can answer. ``a`` and ``a=`` are the same; repeated parameters are kept, in sorted order.
+    ``names`` are the parameters the route declares. Those that are ``ignored`` are dropped; any other makes the request
+    one that only the app can answer, and so do a query of more than ``MAX_TARGET_BYTES`` and very many parameters.
+    ``a`` and ``a=`` are the same; repeated parameters are kept, in sorted order.
     """
-    pairs = []
+    if len(query) > MAX_TARGET_BYTES:
+        return None
+    pairs: list[tuple[str, bytes]] = []
     for part in query.split(b"&"):
         if not part:
             continue
         name_bytes, _, value_bytes = part.replace(b"+", b" ").partition(b"=")
         name = unquote_to_bytes(name_bytes).decode("utf-8", "replace")
         if name in names:
+            if len(pairs) == _MAX_PAIRS:
+                return None
             pairs.append((name, unquote_to_bytes(value_bytes)))
-        elif name not in TRACKING_PARAMETERS and not name.startswith(_TRACKING_PREFIX):
+        elif not ignored.covers(name):
             return None
     return _encode_query(pairs)
 
@@ -95,6 +162,7 @@ def strip_root_path(path: bytes, root_path: bytes) -> bytes:
     Some servers put ``root_path`` into the path and some do not; a path that does not begin with it is left alone. The
     two are compared in canonical form, since a client may spell the mount point in its own way.
     """
+    path = split_absolute(path)[1]
     canonical = canonical_path(path)
     prefix = canonical_path(root_path.rstrip(b"/"))
     if canonical is None or prefix is None or not canonical.startswith(prefix):
@@ -210,6 +278,11 @@ def make_key(path: Template, query: Iterable[str], values: Mapping[str, str], *,
             raise DeclarationError(f"{path.text!r} with {dict(values)} gives {encoded!r}, which no client may send")
         canonical = folded.decode("ascii")
     encoded_query = _encode_query((name, values[name].encode()) for name in query if name in values).decode("ascii")
+    if max(len(canonical), len(encoded_query)) > MAX_TARGET_BYTES:
+        raise DeclarationError(
+            f"{path.text!r} gives a path or query of more than {MAX_TARGET_BYTES:,} bytes, which is never hot: "
+            f"{canonical[:60]}…"
+        )
     return f"{canonical}?{encoded_query}" if encoded_query else canonical
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from hotpath.errors import ItemError
+from hotpath.pages.policy import charset_of
 
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
@@ -34,7 +35,7 @@ def encode_payload(value: object, media_type: str) -> bytes:
     Raises ``ItemError`` with the place inside the payload for NaN, infinity, and types that JSON does not have.
     """
     if isinstance(value, bytes | bytearray | memoryview | str):
-        body = value.encode() if isinstance(value, str) else bytes(value)
+        body = _encode_text(value, media_type) if isinstance(value, str) else bytes(value)
         if not body:
             raise ItemError("the function returned nothing (empty text); an empty page is never published")
         if is_json(media_type):
@@ -63,6 +64,18 @@ def encode_payload(value: object, media_type: str) -> bytes:
         for path, problem in _unfit(value, "$"):
             raise ItemError(f"{path} {problem}", path=path)
     return body
+
+
+def _encode_text(text: str, media_type: str) -> bytes:
+    """In the charset that the media type names; UTF-8 where it names none, and for JSON."""
+    charset = None if is_json(media_type) else charset_of(media_type)
+    try:
+        return text.encode(charset or "utf-8")
+    except UnicodeEncodeError as error:
+        raise ItemError(
+            f"the text holds {error.object[error.start]!r}, which {charset or 'UTF-8'} does not have;"
+            + (" write charset=utf-8" if charset else " decode what it is made of with errors='replace'")
+        ) from None
 
 
 def is_json(media_type: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import mimetypes
 import re
 from collections.abc import Mapping
@@ -92,10 +93,37 @@ def _media_type(path: str, *, otherwise: str) -> str:
     return with_charset(guessed or otherwise)
 
 
+_PARAMETER = re.compile(r';[ \t]*([^\s;="]+)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^\s;"]*)')
+
+# Encodings that Python has and no browser.
+_NO_CHARSETS = frozenset(("idna", "punycode", "raw_unicode_escape", "undefined", "unicode_escape", "utf_8_sig"))
+
+
+def charset_of(media_type: str) -> str | None:
+    """The charset that a media type names; its parameters' names are case-insensitive (RFC 9110 §8.3.1)."""
+    for name, value in _PARAMETER.findall(media_type):
+        if name.lower() == "charset":
+            return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else str(value)
+    return None
+
+
 def with_charset(media_type: str) -> str:
-    """Text without a charset is UTF-8; everything else stays as it is."""
-    if media_type.startswith("text/") and "charset" not in media_type:
-        return f"{media_type}; charset=utf-8"
+    """Text without a charset is UTF-8; everything else stays as it is.
+
+    Raises ``DeclarationError`` for a charset that text cannot be encoded in, and for JSON in another than UTF-8.
+    """
+    charset = charset_of(media_type)
+    if charset is None:
+        return f"{media_type}; charset=utf-8" if media_type.lower().startswith("text/") else media_type
+    try:
+        "".encode(charset)
+        name = codecs.lookup(charset).name.replace("-", "_")
+    except (LookupError, ValueError):
+        name = "undefined"
+    if name in _NO_CHARSETS:
+        raise DeclarationError(f"media_type={media_type!r} names the charset {charset!r}, which is none; write utf-8")
+    if media_type.partition(";")[0].rstrip().lower().endswith("json") and name not in ("utf_8", "ascii"):
+        raise DeclarationError(f"media_type={media_type!r}: JSON is UTF-8 (RFC 8259 §8.1); leave the charset out")
     return media_type
 
 

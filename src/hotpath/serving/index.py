@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from hotpath.pages.policy import Policy
 from hotpath.store.manifest import Head, item_lines, key_of, route_of, stale_since_of
 
 # Lines between two pauses of a load.
@@ -53,6 +54,11 @@ class Index:
     def routes(self) -> frozenset[str]:
         """The routes that the generation was built with."""
         return frozenset(policy.route for policy in self.head.policies) if self.head else frozenset()
+
+    def policy_of(self, key: bytes) -> Policy | None:
+        """The policy of a key that a line of the manifest is there for."""
+        line = self.lines.get(key)
+        return self.head.policies[route_of(line)] if line and self.head else None
 
     def stale_items(self, now: float) -> int:
         """How many items are past their lifetime at ``now``."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from hotpath.errors import NothingPublished, StoreError
 from hotpath.log import Once
@@ -14,11 +15,13 @@ from hotpath.serving.index import Index
 from hotpath.serving.loading_thread import full_collections
 from hotpath.serving.page_cache import PageCache
 from hotpath.serving.page_source import RETRY_SECONDS, PageSource
-from hotpath.serving.snapshot import UNREAD, Page, Snapshot
+from hotpath.serving.snapshot import UNREAD, Page, Snapshot, static_headers
+from hotpath.serving.usage import Usage
 from hotpath.serving.watched import Overlay
 from hotpath.site import Directory, ReadOptions
 from hotpath.store.os_errors import explain
 from hotpath.store.store import Choice, Store
+from hotpath.types import Header
 
 # What stays of the bodies however short memory is.
 MIN_BODIES = 0.25
@@ -59,8 +62,9 @@ class Loader:
         self.pause = pause
         self._once = Once()
         self._lock = threading.RLock()
-        self._overlay = Overlay(directories, max_body_bytes=options.max_body_bytes)
-        self._cache = PageCache(options.max_body_bytes)
+        self._overlay = Overlay(directories, max_body_bytes=options.max_body_bytes, site_headers=options.headers)
+        self.usage = Usage()
+        self._cache = PageCache(options.max_body_bytes, self._retire)
         self._source = PageSource(store, Index(), self._once, generation_header=options.generation_header)
         self._signature: tuple[object, ...] | None = None
         # When the store is looked at again though nothing has changed, since something was wrong the last time.
@@ -87,6 +91,11 @@ class Loader:
     def corrupt_items(self) -> int:
         """Items whose bytes on disk were not what was published, when they were read."""
         return self._source.corrupt_items
+
+    @property
+    def answers(self) -> Mapping[tuple[str, str], int]:
+        """How often a hot page was answered, by its route and the result, since this process started."""
+        return self.usage.totals([*self.snapshot.pages.values()])
 
     @property
     def stale_items(self) -> int:
@@ -162,6 +171,10 @@ class Loader:
         self._lock = threading.RLock()
         self._signature = None
         self.snapshot = UNREAD
+        self.usage = Usage()
+
+    def _retire(self, page: Page) -> None:
+        self.usage.retire(page)
 
     def _retry(self, now: float) -> None:
         """Read again the pages that are older than they have to be, since reading failed transiently."""
@@ -204,6 +217,7 @@ class Loader:
             index,
             self._once,
             generation_header=self._options.generation_header,
+            site_headers=self._options.headers,
             detail=b"degraded" if choice.degraded else b"pinned" if choice.pinned else b"",
             corrupt_items=self._source.corrupt_items,
         )
@@ -236,7 +250,7 @@ class Loader:
 
     def _fill(self, now: float) -> None:
         """Load the pages that were in memory before, then the others in their order while there is room."""
-        before, self._cache = self._cache, PageCache(self._options.max_body_bytes)
+        before, self._cache = self._cache, PageCache(self._options.max_body_bytes, self._retire)
         source, cache = self._source, self._cache
         try:
             for count, key in enumerate(itertools.chain(before.keys(), [*source.index.lines]), start=1):
@@ -263,6 +277,7 @@ class Loader:
             self._cache.lay_over(key, page)
         folded = index.folded | {key for key, page in pages.items() if page.policy.fold_case}
         is_encoded = any(_PERCENT in key for key in index.lines)
+        before = self.snapshot.pages
         self.snapshot = Snapshot(
             generation=index.head.sequence if index.head else None,
             created=index.head.created if index.head else None,
@@ -271,5 +286,21 @@ class Loader:
             folded=folded,
             query_names=index.query_names,
             redirect_slashes=self._options.redirect_slashes,
+            ignored=self._options.ignored,
+            begin_redirect=functools.partial(_begin_redirect, self.usage, index, pages, self._options.headers),
             is_exact=not (folded or is_encoded or self._options.redirect_slashes),
         )
+        if before is not self._cache.pages:
+            for key, page in before.items():
+                if self._cache.pages.get(key) is not page:
+                    self._retire(page)
+
+
+def _begin_redirect(
+    usage: Usage, index: Index, overlay: Mapping[bytes, Page], site_headers: Sequence[tuple[str, str]], key: bytes
+) -> list[Header]:
+    policy = overlay[key].policy if key in overlay else index.policy_of(key)
+    if policy is None:
+        return []
+    usage.redirect(policy.route)
+    return static_headers(policy, site_headers)

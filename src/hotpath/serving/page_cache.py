@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from hotpath.serving.snapshot import Page
 
@@ -14,13 +15,15 @@ class PageCache:
     """The pages of one generation that are in memory; ``pages`` is read by requests, ``bytes`` is what they take.
 
     Second chance, an approximation of LRU that costs a request nothing but the counter it keeps anyway. Pages of
-    watched directories lie among the others and are neither counted nor let go of.
+    watched directories lie among the others and are neither counted nor let go of. ``retire`` is called with each page
+    that goes.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, retire: Callable[[Page], None]) -> None:
         self.pages: dict[bytes, Page] = {}
         self.bytes = 0
         self._max_bytes = max_bytes
+        self._retire = retire
         # The pages of the generation, with their uses when the hand of the clock last passed.
         self._uses: OrderedDict[bytes, int] = OrderedDict()
 
@@ -45,18 +48,25 @@ class PageCache:
 
     def replace(self, key: bytes, page: Page) -> None:
         """Put better bytes in the place of a page that is here."""
-        self.bytes += cost_of(page) - cost_of(self.pages[key])
+        old = self.pages[key]
+        self.bytes += cost_of(page) - cost_of(old)
         self.pages[key] = page
+        self._retire(old)
 
     def lay_over(self, key: bytes, page: Page) -> None:
         """Put the page of a directory in front of the generation's."""
+        old = self.pages.get(key)
         if self._uses.pop(key, None) is not None:
             self.bytes -= cost_of(self.pages[key])
         self.pages[key] = page
+        if old is not None and old is not page:
+            self._retire(old)
 
     def take_off(self, key: bytes) -> None:
         """Forget the page of a directory."""
-        self.pages.pop(key, None)
+        page = self.pages.pop(key, None)
+        if page is not None:
+            self._retire(page)
 
     def shrink(self, fraction: float) -> int:
         """Keep this share of the maximum at most, but one page. Returns the bytes that were let go of."""
@@ -71,7 +81,9 @@ class PageCache:
             if key == newest or uses != seen:
                 self._uses[key] = uses
             else:
-                self.bytes -= cost_of(self.pages.pop(key))
+                page = self.pages.pop(key)
+                self.bytes -= cost_of(page)
+                self._retire(page)
 
 
 def cost_of(page: Page) -> int:

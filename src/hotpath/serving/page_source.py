@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from hotpath.errors import Corrupt, StoreError
 from hotpath.log import Once
@@ -35,6 +35,7 @@ class PageSource:
         once: Once,
         *,
         generation_header: bool,
+        site_headers: Sequence[tuple[str, str]] = (),
         detail: bytes = b"",
         corrupt_items: int = 0,
     ) -> None:
@@ -44,6 +45,7 @@ class PageSource:
         self._store = store
         self._once = once
         self._generation_header = generation_header
+        self._site_headers = site_headers
         self._detail = detail
         self._freshness: dict[tuple[int, int], Freshness] = {}
         self._kept_freshness: set[Freshness] = set()  # of pages that were kept from a generation before
@@ -139,7 +141,15 @@ class PageSource:
         freshness = self._freshness.get((since, lifetime))
         if freshness is None:
             freshness = self._freshness[since, lifetime] = Freshness(since + lifetime, now, self._detail)
-        return make_page(item, sequence, freshness, bodies, generation_header=self._generation_header, now=now)
+        return make_page(
+            item,
+            sequence,
+            freshness,
+            bodies,
+            generation_header=self._generation_header,
+            now=now,
+            site_headers=self._site_headers,
+        )
 
     def _read_bodies(self, item: Item, sequence: int) -> dict[str, bytes] | None:
         """The verified bodies by coding. A bad coding is left out; without a good identity there are none."""

@@ -37,13 +37,16 @@ def accepted_codings(value: bytes) -> tuple[int, ...]:
     weights: dict[int, int] = {}
     others: int | None = None
     for member in value.lower().split(b","):
-        name, *parameters = (part.strip(b" \t") for part in member.split(b";"))
-        weight = _weight(parameters)
+        text, _, parameters = member.partition(b";")
+        name = text.strip(b" \t")
+        if name not in _BITS_BY_NAME and name != b"*":
+            continue
+        weight = _weight(parameters) if len(text) < len(member) else 1000
         if weight is None:
             continue
         if name == b"*":
             others = weight if others is None else min(others, weight)
-        elif name in _BITS_BY_NAME:
+        else:
             bit = _BITS_BY_NAME[name]
             weights[bit] = min(weights.get(bit, weight), weight)
     tiers: dict[int, int] = {}
@@ -57,14 +60,13 @@ def accepted_codings(value: bytes) -> tuple[int, ...]:
     return ordered
 
 
-def _weight(parameters: list[bytes]) -> int | None:
-    """A q-value in thousandths (§12.4.2); ``None`` for a malformed member."""
-    if not parameters:
-        return 1000
-    name, _, text = parameters[0].partition(b"=")
-    if len(parameters) > 1 or name.strip(b" \t") != b"q" or not _QVALUE.fullmatch(text.strip(b" \t")):
+def _weight(parameters: bytes) -> int | None:
+    """A q-value in thousandths (§12.4.2); ``None`` for a malformed one."""
+    name, _, text = parameters.partition(b"=")
+    digits = text.strip(b" \t")
+    if name.strip(b" \t") != b"q" or not _QVALUE.fullmatch(digits):
         return None
-    return round(float(text) * 1000)
+    return round(float(digits) * 1000)
 
 
 def if_none_match(value: bytes, etag: bytes) -> bool:

@@ -6,10 +6,11 @@ A snapshot is replaced as a whole, never changed, so one request never sees two 
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hotpath.pages.codings import is_compressible
+from hotpath.pages.keys import TRACKING, Ignored
 from hotpath.pages.policy import Policy
 from hotpath.serving.rfc9110 import CODING_BITS, format_http_date
 from hotpath.store.manifest import Item
@@ -129,7 +130,7 @@ Variants = tuple[Variant | None, ...]
 class Page:
     """One key whose bytes are in memory. ``digests`` are of its representations, the identity coding's first."""
 
-    __slots__ = ("digests", "file", "freshness", "generation", "key", "policy", "variants")
+    __slots__ = ("digests", "file", "freshness", "generation", "key", "parts", "policy", "refusals", "variants")
 
     def __init__(self, item: Item, generation: int | None, freshness: Freshness, variants: Variants) -> None:
         # Not the item itself: flat bytes and text are nothing to the garbage collector.
@@ -140,6 +141,9 @@ class Page:
         self.generation = generation
         self.freshness = freshness
         self.variants = variants
+        # Answers that are made for one request, and so have no counter that stays.
+        self.parts = 0
+        self.refusals = 0
 
     @property
     def bodies(self) -> dict[str, bytes]:
@@ -151,7 +155,12 @@ class Page:
     @property
     def uses(self) -> int:
         """How often an answer of this page was sent."""
-        return sum(variant.all_uses for variant in set(self.variants) if variant)
+        return sum(variant.all_uses for variant in set(self.variants) if variant) + self.parts
+
+    def results(self) -> dict[str, int]:
+        """How often it was answered with what, in the words of ``HotpathRequest.result``."""
+        unchanged = sum(v.not_modified.uses for v in set(self.variants) if v and v.not_modified)
+        return {"hit": self.uses - unchanged, "not_modified": unchanged, "refused": self.refusals}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +170,9 @@ class Snapshot:
     ``keys`` are all there are, ``pages`` those whose bytes are in memory. ``pages`` is a cache: the reader puts pages
     of this snapshot in and out of it. ``folded`` are the keys of routes with ``fold_case``; ``query_names`` names, for
     each path whose route declares some, the parameters that belong to the key.
+
+    ``ignored`` are the parameters that no key has. ``begin_redirect`` counts a
+    redirect to a key and gives the static fields of its page.
 
     ``is_exact`` says that a path without percent-encoding is a key as it stands or none: nothing is folded,
     redirected or encoded. ``is_loaded`` says that the store was looked at.
@@ -173,6 +185,8 @@ class Snapshot:
     folded: Container[bytes] = field(default=(), repr=False)
     query_names: Mapping[bytes, frozenset[str]] = field(default_factory=dict, repr=False)
     redirect_slashes: bool = False
+    ignored: Ignored = TRACKING
+    begin_redirect: Callable[[bytes], list[Header]] = field(default=lambda _: [], repr=False)
     is_exact: bool = True
     is_loaded: bool = True
 
@@ -197,12 +211,13 @@ def make_page(
     *,
     generation_header: bool,
     now: float,
+    site_headers: Sequence[tuple[str, str]] = (),
 ) -> Page:
     """A page with its answers, from verified bytes by content coding."""
     policy = item.policy
     # A clock that went back must not put Last-Modified after Date (RFC 9110 §8.8.2.1).
     last_modified = min(item.last_modified, int(now))
-    shared = _shared_headers(policy, generation if generation_header else None)
+    shared = _shared_headers(policy, site_headers, generation if generation_header else None)
     digest = etag_text(item.identity.sha256)
     variants = {}
     for coding, body in bodies.items():
@@ -224,16 +239,22 @@ def etag_text(sha256: bytes) -> bytes:
 
 
 def refuse(variant: Variant, page: Page, status: int, *extra: Header) -> Refuse:
-    """A refusal that a cache may not keep in place of the page."""
-    headers = [(b"content-length", b"0"), *extra, *(h for h in variant.shared_headers if h[0] in _REFUSAL_FIELDS)]
-    return Refuse(status, headers, b"", page.freshness)
+    """A refusal that a cache may not keep in place of the page; with its fields for browsers, as CORS and CSP."""
+    page.refusals += 1
+    fields = (header for header in variant.shared_headers if header[0] not in _OF_THE_REPRESENTATION)
+    return Refuse(status, [(b"content-length", b"0"), *extra, *fields], b"", page.freshness)
 
 
-_REFUSAL_FIELDS = frozenset((b"vary", b"x-hotpath-generation"))
+# Fields that say something about the bytes of a page (RFC 9110 §8, RFC 9530), or how long they may be kept.
+_OF_THE_REPRESENTATION = frozenset(
+    b"etag cache-control cdn-cache-control surrogate-control expires pragma age content-language content-location"
+    b" content-disposition content-md5 content-digest repr-digest digest link accept-ranges last-modified".split()
+)
 
 
 def partial(variant: Variant, page: Page, start: int, stop: int) -> Serve:
     """206 with one range (RFC 9110 §15.3.7): the 200's headers with the length of the part and where it lies."""
+    page.parts += 1
     total = len(variant.body)
     headers = [(b"content-length", b"%d" % (stop - start))]
     headers += variant.headers[1:]
@@ -241,13 +262,25 @@ def partial(variant: Variant, page: Page, start: int, stop: int) -> Serve:
     return Serve(206, headers, variant.body[start:stop], page.freshness)
 
 
-def _shared_headers(policy: Policy, generation: int | None) -> list[Header]:
+def static_headers(policy: Policy, site_headers: Sequence[tuple[str, str]]) -> list[Header]:
+    """The declared fields of a page: its route's own, and those of the site that the route does not replace."""
+    own = {name.lower() for name, _ in policy.headers}
+    fields = [*(field for field in site_headers if field[0].lower() not in own), *policy.headers]
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields]
+
+
+def redirect_headers(fields: Sequence[Header]) -> list[Header]:
+    """Those of a page's declared fields that a redirect to it has too."""
+    return [header for header in fields if header[0] not in _OF_THE_REPRESENTATION]
+
+
+def _shared_headers(policy: Policy, site_headers: Sequence[tuple[str, str]], generation: int | None) -> list[Header]:
     headers = [(b"cache-control", policy.cache_control.encode("latin-1"))]
     if policy.cdn_cache_control:
         headers.append((b"cdn-cache-control", policy.cdn_cache_control.encode("latin-1")))
     if is_compressible(policy.media_type):
         headers.append((b"vary", b"Accept-Encoding"))
-    headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in policy.headers]
+    headers += static_headers(policy, site_headers)
     if generation is not None:
         headers.append((b"x-hotpath-generation", b"%d" % generation))
     return headers

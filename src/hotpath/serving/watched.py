@@ -13,6 +13,9 @@ What is guaranteed, with a look every half second (``reader.DIRECTORY_REFRESH_SE
   anybody could tell. Bytes that are changed through mmap(2) change no time at once, so nothing is promised for them.
 - A file that two looks in a row do not find is a miss: the app is asked. Where a directory cannot be listed (too many
   open files, rights, a disk), nothing is missing: the last good bytes stay.
+- ``Last-Modified`` is when these bytes were written, copied or moved here, as the kernel's ctime says, and later than
+  that of the bytes before: an mtime that a program sets, as rsync -t does, makes no two versions look like one.
+- No link to a file is followed, and no linked folder that leads out of the directory before the first field.
 - At most ``MAX_FILES`` files of at most ``routes.MAX_BYTES`` each are looked at, and no more bytes of them kept in
   memory than ``max_body_bytes`` of the site: they are all held there, and a look at each costs some 6 µs.
 
@@ -36,6 +39,7 @@ from hotpath.pages.codings import available, encode_all
 from hotpath.pages.keys import make_key, parameter_text
 from hotpath.pages.payload import unfit_bytes
 from hotpath.pages.routes import MAX_BYTES
+from hotpath.serving.rfc9110 import IDENTITY
 from hotpath.serving.snapshot import Freshness, Page, make_page
 from hotpath.site import MAX_FILES, Directory
 from hotpath.store.disk import Disk
@@ -67,12 +71,20 @@ class _Seen:
 class WatchedDirectory:
     """The files of one ``hot.directory`` declaration, looked at by ``poll``."""
 
-    def __init__(self, directory: Directory, *, max_body_bytes: int, disk: Disk | None = None) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        *,
+        max_body_bytes: int,
+        site_headers: Sequence[tuple[str, str]] = (),
+        disk: Disk | None = None,
+    ) -> None:
         self.pages: Mapping[bytes, Page] = {}
         self._directory = directory
         self._policy = directory.policy
         self._pattern = directory.pattern
         self._max_body_bytes = max_body_bytes
+        self._site_headers = site_headers
         self._disk = disk or Disk()
         self._listed: set[str] = set()
         self._troubles: set[str] = set()
@@ -81,6 +93,8 @@ class WatchedDirectory:
         self._waiting: set[str] = set()  # files there was no room for
         self._missing: set[str] = set()
         self._once = Once(MAX_FILES)
+        # What stands before the first field is the site's own; what a field matches, another program may have made.
+        self._base = directory.files.text.partition("{")[0].rpartition("/")[0] or "/"
 
     def poll(self, now: float) -> bool:
         """Look at every file once; whether ``pages`` was replaced. ``now`` is seconds since the epoch."""
@@ -193,13 +207,19 @@ class WatchedDirectory:
             if found.st_size > MAX_BYTES:
                 self._warn(name, f"has {found.st_size:,} bytes, and a hot page at most {MAX_BYTES:,}")
                 return None
+            self._require_inside(name)
             data = self._disk.read(Path(name))
+            self._require_inside(name)
             if _signature(os.lstat(name)) != signature:
                 return None  # it was written to meanwhile
         except (OSError, UnsafePath) as error:
             self._warn(name, f"cannot be read: {error}")
             return None
         digest = hashlib.sha256(data).digest()
+        # A date is a validator only where it moves with the bytes (RFC 9110 §8.8.2.2): these wait for the next second.
+        # Not for a clock that was set back.
+        if page is not None and digest != page.digests[0] and 0 <= _date_of(page) - int(now) <= 1:
+            return None
         if seen.digest != digest:
             self._seen[name] = _Seen(signature, seen.since, digest)
             if now - found.st_mtime < SETTLED_SECONDS:
@@ -214,17 +234,36 @@ class WatchedDirectory:
         self._once.forget(name)
         if page is not None and page.digests[0] == digest:
             return None
-        return self._page(name, key.decode("ascii"), data, digest, int(found.st_mtime), now)
+        # When it was last written, copied or moved here: unlike the mtime that nobody can set back.
+        date = int(max(found.st_mtime, found.st_ctime))
+        if page is not None:
+            date = max(date, _date_of(page) + 1)
+        return self._page(name, key.decode("ascii"), data, digest, int(found.st_mtime), date, now)
 
-    def _page(self, name: str, key: str, data: bytes, digest: bytes, modified: int, now: float) -> Page:
+    def _require_inside(self, name: str) -> None:
+        """Raise ``UnsafePath`` where linked folders lead out of the directory that the declaration names."""
+        parent = Path(name).parent
+        if str(parent) == self._base:
+            return
+        base = os.path.realpath(self._base)
+        if os.path.commonpath((base, os.path.realpath(parent))) != base:
+            raise UnsafePath(
+                "a linked folder leads out of the directory",
+                path=parent,
+                fix="declare the folder it leads to with a hot.directory of its own",
+            )
+
+    def _page(self, name: str, key: str, data: bytes, digest: bytes, modified: int, date: int, now: float) -> Page:
         bodies = {"identity": data, **encode_all(data, self._policy.media_type, available())}
         representations = [Representation("identity", name, len(data), digest)]
         for coding, body in bodies.items():
             if coding != "identity":
                 representations.append(Representation(coding, "", len(body), hashlib.sha256(body).digest()))
-        item = Item(key, self._policy, tuple(representations), modified)
+        item = Item(key, self._policy, tuple(representations), date)
         freshness = Freshness(modified + self._policy.lifetime_seconds, now)
-        return make_page(item, None, freshness, bodies, generation_header=False, now=now)
+        return make_page(
+            item, None, freshness, bodies, generation_header=False, now=now, site_headers=self._site_headers
+        )
 
     def _warn(self, name: str, problem: str) -> None:
         """Once for a file until it is good again, not at every look."""
@@ -234,9 +273,12 @@ class WatchedDirectory:
 class Overlay:
     """The pages of all directories, in front of those of the generation that have the same keys."""
 
-    def __init__(self, declared: Sequence[Directory], *, max_body_bytes: int) -> None:
+    def __init__(
+        self, declared: Sequence[Directory], *, max_body_bytes: int, site_headers: Sequence[tuple[str, str]]
+    ) -> None:
         self._declared = declared
         self._max_body_bytes = max_body_bytes
+        self._site_headers = site_headers
         self._directories: list[WatchedDirectory] = []
         self._keys: AbstractSet[bytes] = frozenset()
         # Lines of the generation that something stands in front of: they are back when the file is gone.
@@ -245,7 +287,9 @@ class Overlay:
     def poll(self, now: float) -> bool:
         """Look at every file once, and at how old each page is; whether any page is another."""
         for declared in self._declared[len(self._directories) :]:
-            self._directories.append(WatchedDirectory(declared, max_body_bytes=self._max_body_bytes))
+            self._directories.append(
+                WatchedDirectory(declared, max_body_bytes=self._max_body_bytes, site_headers=self._site_headers)
+            )
         changed = [directory.poll(now) for directory in self._directories]
         for directory in self._directories:
             for page in directory.pages.values():
@@ -273,6 +317,12 @@ class Overlay:
             lines[key] = _IN_MEMORY
         self._keys = pages.keys()
         return pages, gone
+
+
+def _date_of(page: Page) -> int:
+    identity = page.variants[IDENTITY]
+    assert identity is not None  # every page has its identity coding
+    return identity.last_modified
 
 
 def _bytes_of(page: Page) -> int:

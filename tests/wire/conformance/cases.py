@@ -43,6 +43,13 @@ LINES: Mapping[int, str] = {
     30: "what is never shed",
     31: "WebSocket scopes pass through; a handshake is refused while shedding",
     32: "an exception in hotpath's own code costs no request",
+    33: "the cost of a head is linear and bounded; what is longer than that counts as absent or is a miss",
+    34: "preconditions are those of the same request without Range",
+    35: "a date is a validator only where it moves with the bytes, files of other programs too",
+    36: "text is encoded in the charset that its media type names",
+    37: "parameters of advertising clicks are dropped, and a site's own",
+    38: "redirect_slashes answers no empty segment; Location is a URI",
+    39: "fields of all pages and hosts that are answered are declared; what the app's middleware would do is told",
 }
 
 # The clock of the site below: published at PUBLISHED, asked an hour later.
@@ -674,7 +681,9 @@ def _paths(line: int = 18) -> list[Case]:
         ("bytes above ASCII", "/caf\xc3\xa9x"),
         ("an empty path", ""),
         ("a star", "*"),
-        ("a whole URL", "http://example.org/rows"),
+        ("a whole URL of another scheme", "ftp://example.org/rows"),
+        ("half a URL", "http:/rows"),
+        ("a whole URL of no page", "http://example.org/nothing"),
         ("a long path", "/" + "a" * 60_000),
         ("many segments", "/a" * 30_000),
         ("many escapes", "/" + "%61" * 20_000),
@@ -779,7 +788,6 @@ def _queries(line: int = 20) -> list[Case]:
     return [
         *(Case(line, "3986 3.4", holds, target, page=page) for holds, target, page in hits),
         *(Case(line, "3986 3.4", holds, target, status=APP) for holds, target in misses),
-        Case(line, "3986 3.4", "sixty thousand empty members", "/rows?" + "&" * 60_000),
         Case(line, "13.1.2", "304 of a page with a query", "/top?n=10", ("If-None-Match: {tag}",), 304),
         Case(line, "14.2", "a part of a page with a query", "/top?n=10&gclid=1", ("Range: bytes=0-1",), 206,
              body=(0, 2), page="/top?n=10"),
@@ -898,21 +906,20 @@ def _malformed() -> list[Case]:
     return [
         Case(7, "13.1.2", "64 KiB of tags without the right one", fields=("If-None-Match: " + '"x",' * (huge // 4),)),
         Case(7, "13.1.2", "64 KiB of tags and the right one",
-             fields=("If-None-Match: " + '"x",' * (huge // 4) + "{tag}",), status=304),
+             fields=("If-None-Match: " + '"x",' * (huge // 4) + "{tag}",)),
         Case(7, "13.1.2", "64 KiB of quotes", fields=("If-None-Match: " + '"' * huge,)),
         Case(7, "13.1.2", "64 KiB of commas", fields=("If-None-Match: " + "," * huge,)),
         Case(7, "13.1.2", "64 KiB of spaces", fields=("If-None-Match: " + " " * huge,)),
         Case(7, "13.1.2", "64 KiB of W/", fields=("If-None-Match: " + "W/" * (huge // 2),)),
         Case(7, "13.1.2", "one tag that is never closed", fields=('If-None-Match: "' + "a" * huge,)),
-        Case(8, "13.1.1", "64 KiB of tags without the right one", fields=("If-Match: " + '"x",' * (huge // 4),),
-             status=412),
+        Case(8, "13.1.1", "64 KiB of tags without the right one", fields=("If-Match: " + '"x",' * (huge // 4),)),
         Case(4, "12.5.3", "64 KiB of codings", fields=("Accept-Encoding: " + "x;q=0.1," * (huge // 8),)),
         Case(4, "12.5.3", "64 KiB of commas", fields=("Accept-Encoding: " + "," * huge,)),
         Case(4, "12.5.3", "64 KiB of digits in a q", fields=("Accept-Encoding: gzip;q=0." + "1" * huge,)),
         Case(4, "12.5.3", "bytes above ASCII", fields=("Accept-Encoding: \xff\xfe, gzip",), body="gzip"),
         Case(4, "12.5.3", "NUL and controls", fields=("Accept-Encoding: gz\x00ip, \x01",)),
         Case(15, "14.2", "64 KiB of ranges", fields=("Range: bytes=" + "0-," * (huge // 3),)),
-        Case(15, "14.2", "64 KiB of digits", fields=("Range: bytes=0-" + "1" * huge,), status=206, body=(0, -1)),
+        Case(15, "14.2", "64 KiB of digits", fields=("Range: bytes=0-" + "1" * huge,)),
         Case(15, "14.2", "64 KiB of dashes", fields=("Range: bytes=" + "-" * huge,)),
         Case(15, "14.2", "bytes above ASCII", fields=("Range: bytes=\xff-\xfe",)),
         Case(9, "13.1.3", "64 KiB of date", fields=("If-Modified-Since: " + "Fri, " * (huge // 5),)),
@@ -927,12 +934,128 @@ def _malformed() -> list[Case]:
     ]  # fmt: skip
 
 
+def _bounded(line: int = 33) -> list[Case]:
+    """What fits is read, one byte or line more is not; and what stopped a worker once."""
+    tags = '"x",' * 2000
+    fits = tags + " " * (8192 - len(tags) - 26) + "{tag}"
+    one_gzip = ("Accept-Encoding: gzip",)
+    return [
+        Case(line, "15.5.5", "a list of tags of 8 KiB", fields=("If-None-Match: " + fits,), status=304),
+        Case(line, "15.5.5", "64 lines", fields=('If-None-Match: "x"',) * 63 + ("If-None-Match: {tag}",), status=304),
+        Case(line, "15.5.5", "65 lines", fields=('If-None-Match: "x"',) * 64 + ("If-None-Match: {tag}",)),
+        Case(line, "15.5.5", "65 lines of If-Match", fields=('If-Match: "x"',) * 65),
+        Case(line, "15.5.5", "65 lines of a coding: none is named", fields=one_gzip * 65, body="identity"),
+        Case(line, "15.5.5", "64 lines of a coding", fields=one_gzip * 64, body="gzip"),
+        Case(line, "15.5.5", "a megabyte of commas", fields=("Accept-Encoding: " + "," * 1_000_000 + "gzip",),
+             body="identity"),
+        Case(line, "15.5.5", "many lines of Range", fields=("Range:a",) * 40_000),
+        Case(line, "13.1.5", "without its If-Range a range is not answered",
+             fields=("Range: bytes=0-3",) + ("If-Range: x",) * 65),
+        Case(line, "13.1.5", "nor with one far down", fields=("Range: bytes=0-3", *("X: y",) * 1000, "If-Range: x")),
+        Case(line, "15.5.5", "a field below a thousand lines", fields=(*("X: y",) * 1000, *one_gzip), body="identity"),
+        Case(line, "15.5.5", "a field in the first thousand lines", fields=(*("X: y",) * 900, *one_gzip), body="gzip"),
+        Case(line, "15.5.15", "60 KB of slashes", "/" * 60_000, status=APP),
+        Case(line, "15.5.15", "8 KiB of slashes", "/" * 8192, status=APP),
+        Case(line, "15.5.15", "a query of 8 KiB that is dropped", "/rows?" + "&" * 8192, page="/rows"),
+        Case(line, "15.5.15", "and of one byte more", "/rows?" + "&" * 8193, status=APP),
+        Case(line, "15.5.15", "a declared query of 60 KB", "/top?" + "n=1&" * 15_000, status=APP),
+        Case(line, "15.5.15", "a declared query of 8 KB", "/top?" + "n=1&" * 2_000, status=APP),
+        Case(line, "15.5.15", "a long path without its bytes", status=APP,
+             scope={"raw_path": None, "path": "/é" * 30_000}),
+        Case(line, "15.5.15", "a long path at a mount point", "/m" + "/a" * 30_000, status=APP,
+             scope={"root_path": "/m"}),
+    ]  # fmt: skip
+
+
+def _without_range(line: int = 34) -> list[Case]:
+    gzip, part, outside = "Accept-Encoding: gzip", "Range: bytes=0-9", "Range: bytes=99999999-"
+    return [
+        Case(line, "13.2.2", "the coded page is there", fields=(gzip, part, "If-None-Match: {tag-gzip}"), status=304),
+        Case(line, "13.2.2", "and the range outside", fields=(gzip, outside, "If-None-Match: {tag-gzip}"), status=304),
+        Case(line, "13.2.2", "by date", fields=(gzip, part, f"If-Modified-Since: {DATE}"), status=304,
+             expect={"etag": "{tag-gzip}"}),
+        Case(line, "13.2.2", "the identity is there, and gzip would come",
+             fields=(gzip, part, "If-None-Match: {tag}"), status=206, body=(0, 10)),
+        Case(line, "13.1.1", "If-Match of the coded page: no part of other bytes",
+             fields=(gzip, part, "If-Match: {tag-gzip}"), body="gzip"),
+        Case(line, "13.1.1", "nor a 416", fields=(gzip, outside, "If-Match: {tag-gzip}"), body="gzip"),
+        Case(line, "13.1.1", "both tags: a part", fields=(gzip, part, "If-Match: {tag-gzip}, {tag}"), status=206,
+             body=(0, 10)),
+        Case(line, "13.1.1", "star: a part", fields=(gzip, part, "If-Match: *"), status=206, body=(0, 10)),
+        Case(line, "13.1.1", "If-Match of the identity where gzip would come", fields=(gzip, part, "If-Match: {tag}"),
+             status=412),
+        Case(line, "13.1.4", "unmodified since: a part", fields=(gzip, part, f"If-Unmodified-Since: {DATE}"),
+             status=206, body=(0, 10)),
+        Case(line, "13.1.4", "modified since", fields=(gzip, part, f"If-Unmodified-Since: {EARLIER}"), status=412),
+        Case(line, "13.1.5", "If-Range of the identity: a part of it", fields=(gzip, part, "If-Range: {tag}"),
+             status=206, body=(0, 10)),
+        Case(line, "13.1.5", "If-Range of the coded page: all of it", fields=(gzip, part, "If-Range: {tag-gzip}"),
+             body="gzip"),
+        Case(line, "13.2.2", "HEAD", method="HEAD", fields=(gzip, outside, "If-None-Match: {tag-gzip}"), status=304),
+        Case(line, "12.5.3", "nothing is acceptable", fields=("Accept-Encoding: *;q=0", part), status=406),
+    ]  # fmt: skip
+
+
+def _tracking(line: int = 37) -> list[Case]:
+    names = (
+        "gad_source gad_campaignid gclid gbraid wbraid dclid fbclid msclkid yclid ysclid ttclid twclid li_fat_id"
+        " mc_cid mc_eid _ga _gl srsltid utm_source utm_id igsh igshid epik ScCid mkt_tok _hsenc __hstc _kx mtm_source"
+    ).split()
+    return [
+        *(Case(line, "3986 3.4", f"{name} is dropped", f"/rows?{name}=x", page="/rows") for name in names),
+        *(Case(line, "3986 3.4", f"{name} is dropped beside a key", f"/top?n=10&{name}=", page="/top?n=10")
+          for name in ("gad_source", "_gl")),
+        *(Case(line, "3986 3.4", f"{name} may choose a page", f"/rows?{name}=x", status=APP)
+          for name in ("gad", "gadx", "Gad_source", "ref", "source", "id", "ga")),
+        Case(line, "3986 3.4", "in another spelling", "/rows?%67ad_source=1", page="/rows"),
+        Case(line, "3986 3.4", "a site's own", "/rows?ref=x&partner_a=1&gad_source=1", page="/rows", site="ignoring"),
+        Case(line, "3986 3.4", "a site's own, and no other", "/rows?ref=x&refx=1", status=APP, site="ignoring"),
+        Case(line, "3986 3.4", "a site's own that a route declares", "/top?q=a%20b&n=10&ref=1",
+             page="/top?n=10&q=a%20b", site="ignoring"),
+    ]  # fmt: skip
+
+
+def _locations(line: int = 38) -> list[Case]:
+    to_slash: Mapping[str, str | None] = {"location": "./slash/"}
+    # Given as a server that lets them through does; many refuse them.
+    queries = (
+        (b'"<>"', "%22%3C%3E%22"), (b"\xe9", "%E9"), (b"%zz", "%25zz"), (b"%E9", "%E9"), (b"[a]", "%5Ba%5D"),
+        (b"a b\r\n", "a%20b%0D%0A"), (b"a/?:@", "a/?:@"), (b"#", "%23"), (b"{|}^`", "%7B%7C%7D%5E%60"),
+    )  # fmt: skip
+    return [
+        *(Case(line, "3986 4.2", f"{path} has an empty segment", path, status=APP, site="slashes")
+          for path in ("/rows//", "/slash//", "/a//b/", "//slash", "//rows/", "///", "/slash///")),
+        *(Case(line, "3986 3.4", f"{query!r} in a query", "/slash", status=308, site="slashes",
+               scope={"query_string": b"utm_a=" + query}, expect={"location": f"./slash/?utm_a={escaped}"})
+          for query, escaped in queries),
+        Case(line, "3986 4.2", "no query", "/slash", status=308, site="slashes", expect=to_slash),
+    ]  # fmt: skip
+
+
+def _absolute(line: int = 18) -> list[Case]:
+    """RFC 9112 §3.2.2: a server has to accept the absolute-form."""
+    own: Mapping[str, str | None] = {"etag": "{tag}"}
+    return [
+        Case(line, "9112 3.2.2", "absolute-form", "http://example.org/rows", page="/rows", expect=own),
+        Case(line, "9112 3.2.2", "absolute-form of https, in capitals", "HTTPS://example.org/rows", page="/rows"),
+        Case(line, "9112 3.2.2", "absolute-form with a port and a query", "http://a:80/top?n=10", page="/top?n=10"),
+        Case(line, "9112 3.2.2", "absolute-form of the root", "http://example.org", page="/"),
+        Case(line, "9112 3.2.2", "absolute-form, another spelling", "http://a/%72ows", page="/rows"),
+        Case(line, "9112 3.2.2", "absolute-form, HEAD", "http://a/rows", method="HEAD", page="/rows"),
+        Case(line, "9112 3.2.2", "absolute-form at a mount point", "http://a/m/rows", page="/rows",
+             scope={"root_path": "/m"}),
+        Case(line, "9112 3.2.2", "absolute-form of a key with a slash", "http://a/slash", status=308, site="slashes",
+             expect={"location": "./slash/"}),
+    ]  # fmt: skip
+
+
 CASES: tuple[Case, ...] = tuple(
     case
     for part in (
         _length, _tags, _dates, _codings, _vary, _if_none_match, _if_match, _if_modified_since, _if_unmodified_since,
         _if_range, _order, _range_scope, _valid_ranges, _refused_ranges, _repeated, _methods, _paths, _mounts, _queries,
-        _slashes, _unkeyed, _freshness, _status, _stale, _malformed,
+        _slashes, _unkeyed, _freshness, _status, _stale, _malformed, _bounded, _without_range, _tracking, _locations,
+        _absolute,
     )
     for case in part()
 )  # fmt: skip

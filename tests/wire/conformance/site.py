@@ -55,6 +55,7 @@ def make_site(
     redirect_slashes: bool = False,
     generation_header: bool = True,
     max_body_bytes: int = 64 * 1024 * 1024,
+    ignore_query: tuple[str, ...] = (),
 ) -> Site:
     """Publish ``pages`` at one time and read them at another. Nothing watches: ``refresh()`` looks again."""
     hot = Hotpath(
@@ -63,6 +64,7 @@ def make_site(
         max_body_bytes=max_body_bytes,
         redirect_slashes=redirect_slashes,
         generation_header=generation_header,
+        ignore_query=ignore_query,
     )
     hot.store.clock = FakeClock(published)
     publish(hot, pages)
@@ -95,6 +97,7 @@ def make_sites(root: Path) -> dict[str, Site]:
         "plain": make_site(root / "plain"),
         "quiet": make_site(root / "quiet", generation_header=False),
         "slashes": make_site(root / "slashes", redirect_slashes=True),
+        "ignoring": make_site(root / "ignoring", ignore_query=("ref", "partner_*", "n")),
         # Published by a machine whose clock is a second ahead of this one's.
         "behind": make_site(root / "behind", asked=PUBLISHED - 1),
     }

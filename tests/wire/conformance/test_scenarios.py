@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
+import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ from typing import Any
 import pytest
 
 from hotpath.asgi.middleware import HotpathMiddleware
-from hotpath.errors import HotpathError, NothingPublished
+from hotpath.batch.run import build
+from hotpath.errors import DeclarationError, HotpathError, ItemError, NothingPublished
 from hotpath.pages.codings import Coding
+from hotpath.pages.payload import encode_payload
 from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.testing import FakeClock, Response
@@ -467,3 +471,168 @@ def spoil(path: Path, damage: str) -> None:
             pass
         case _:
             raise AssertionError(damage)
+
+
+def age(path: Path, body: bytes, at: float) -> None:
+    """Other bytes under a time that is not theirs, as rsync -t and reproducible images give them."""
+    new = path.with_name("new")
+    new.write_bytes(body)
+    os.utime(new, (at, at))
+    new.replace(path)
+
+
+@pytest.mark.parametrize("later", [0, -1000, -(10**9)])
+def test_line_35_a_date_moves_with_the_bytes_of_a_watched_file(tmp_path: Path, later: int) -> None:
+    """RFC 9110 §8.8.2.2, §13.1.3, §13.1.5: another mtime, or the same, or an older one."""
+    path = tmp_path / "a.json"
+    age(path, b"[1, 2, 3]", PUBLISHED)
+    hot = Hotpath(tmp_path / "hot", refresh=3600)
+    hot.directory("/{name}", tmp_path / "{name}.json")
+    clock = reader_of(hot).loader.clock = FakeClock(ASKED)
+    reader_of(hot).start()
+    site = Site(hot, HotpathMiddleware(the_app, hot=hot), {})
+    first = get(site, "/a").header("last-modified")
+    assert first is not None
+    assert get(site, "/a", [(b"if-modified-since", first.encode())]).status == 304
+    age(path, b"[4, 5, 6]", PUBLISHED + later)
+    for _ in range(3):
+        clock.now += 0.5
+        reader_of(hot).refresh()
+    assert get(site, "/a", [(b"if-modified-since", first.encode())]).body == b"[4, 5, 6]"
+    assert get(site, "/a", [(b"range", b"bytes=3-"), (b"if-range", first.encode())]).status == 200
+    second = get(site, "/a").header("last-modified")
+    assert second is not None
+    assert get(site, "/a", [(b"range", b"bytes=3-"), (b"if-range", second.encode())]).status == 206
+    reader_of(hot).close()
+
+
+def test_line_35_a_restart_knows_the_bytes_that_came_meanwhile(tmp_path: Path) -> None:
+    """The dates of two processes: the second never saw the bytes before."""
+    path, dates = tmp_path / "a.json", []
+    for body in (b"[1]", b"[2]"):
+        age(path, body, at=1000)
+        hot = Hotpath(tmp_path / "hot", refresh=3600)
+        hot.directory("/{name}", tmp_path / "{name}.json")
+        reader_of(hot).start()
+        dates.append(get(Site(hot, HotpathMiddleware(the_app, hot=hot), {}), "/a").header("last-modified"))
+        reader_of(hot).close()
+        time.sleep(1.1)  # the kernel's time of change cannot be set
+    assert dates[0] != dates[1]
+
+
+@pytest.mark.parametrize(
+    ("media_type", "sent"),
+    [
+        ("text/html; charset=euc-kr", "text/html; charset=euc-kr"),
+        ("text/html;Charset=EUC-KR", "text/html;Charset=EUC-KR"),
+        ('text/html; charset="euc-kr"', 'text/html; charset="euc-kr"'),
+        ("text/html; x=y; CHARSET=shift_jis", "text/html; x=y; CHARSET=shift_jis"),
+        ("text/html; Charset=utf-8", "text/html; Charset=utf-8"),
+        ("application/xml; charset=euc-kr", "application/xml; charset=euc-kr"),
+        ("Text/HTML", "Text/HTML; charset=utf-8"),
+        ("text/html; x-charset=none", "text/html; x-charset=none; charset=utf-8"),
+        ("application/xml", "application/xml"),
+    ],
+)
+def test_line_36_text_is_in_the_charset_that_is_named(tmp_path: Path, media_type: str, sent: str) -> None:
+    """§8.3.1, §8.3.2."""
+    hot = Hotpath(tmp_path / "hot", refresh=3600)
+    text = "\u3042" if "jis" in media_type else "\uac00"
+    hot.route("/a", media_type=media_type)(lambda: text)
+    build(hot)
+    answer = get(Site(hot, HotpathMiddleware(the_app, hot=hot), {}), "/a")
+    assert answer.header("content-type") == sent
+    charset = sent.rpartition("harset=")[2].strip('"') if "harset=" in sent.replace("HARSET", "harset") else "utf-8"
+    assert answer.body.decode(charset.rpartition("=")[2]) == text
+    reader_of(hot).close()
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    ["text/html; charset=klingon", "text/html; charset=rot13", "text/html; charset=idna", "text/html; charset=",
+     "application/json; charset=euc-kr", "application/geo+json; Charset=utf-16"],
+)  # fmt: skip
+def test_line_36_a_charset_that_cannot_be_is_refused(tmp_path: Path, media_type: str) -> None:
+    """RFC 8259 §8.1 for JSON."""
+    with pytest.raises(DeclarationError, match="media_type="):
+        Hotpath(tmp_path / "hot").route("/a", media_type=media_type)(lambda: "x")
+
+
+def test_line_36_a_character_that_the_charset_lacks_is_no_page() -> None:
+    with pytest.raises(ItemError, match="latin-1 does not have; write charset=utf-8"):
+        encode_payload("\uac00", "text/html; charset=latin-1")
+
+
+def declared(root: Path, **options: Any) -> Site:
+    """A site with a route that has fields of its own, one that has none, and a watched file."""
+    (root / "f.json").write_bytes(b"[1]")
+    hot = Hotpath(root / "hot", refresh=3600, redirect_slashes=True, **options)
+    hot.route("/plain")(lambda: {"n": 1})
+    hot.route("/own", headers={"x-frame-options": "SAMEORIGIN", "Access-Control-Allow-Origin": "*",
+                               "Content-Language": "ko"})(lambda: {"n": 2})  # fmt: skip
+    hot.directory("/file/{name}", root / "{name}.json")
+    build(hot)
+    reader_of(hot).loader.clock = lambda: time.time() + 60
+    reader_of(hot).start()
+    return Site(hot, HotpathMiddleware(the_app, hot=hot), {})
+
+
+SITE_FIELDS = {"Strict-Transport-Security": "max-age=1", "X-Frame-Options": "DENY", "Content-Security-Policy": "x"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([], 200),
+        ([(b"range", b"bytes=0-1")], 206),
+        ([(b"if-none-match", b"*")], 304),
+        ([(b"accept-encoding", b"*;q=0")], 406),
+        ([(b"if-match", b'"x"')], 412),
+        ([(b"range", b"bytes=99-")], 416),
+        ([], 308),
+    ],
+)
+def test_line_39_declared_fields_are_on_every_answer(tmp_path: Path, headers: Headers, status: int) -> None:
+    """The route's own replace the site's; what is about the bytes is on no refusal and no redirect."""
+    site = declared(tmp_path, headers=SITE_FIELDS)
+    slash = "/" if status == 308 else ""
+    for path in ("/plain", "/own", "/file/f"):
+        answer = get(site, path + slash, headers)
+        assert answer.status == status, path
+        assert wire_faults("GET", answer) == []
+        assert answer.header("strict-transport-security") == "max-age=1"
+        assert answer.header("content-security-policy") == "x"
+        assert answer.header("x-frame-options") == ("SAMEORIGIN" if path == "/own" else "DENY")
+        assert answer.header("access-control-allow-origin") == ("*" if path == "/own" else None)
+        has_bytes = path == "/own" and status in (200, 206, 304)
+        assert answer.header("content-language") == ("ko" if has_bytes else None)
+    reader_of(site.hot).close()
+
+
+@pytest.mark.parametrize(
+    ("host", "is_answered"),
+    [
+        ("example.org", True),
+        ("EXAMPLE.org:8000", True),
+        ("a.b.example.net", True),
+        ("[::1]:80", True),
+        ("example.net", False),
+        ("badexample.net", False),
+        ("example.org.evil", False),
+        ("evil#example.org", False),
+        ("example.org:80:80", False),
+        ("", False),
+        (None, False),
+        ("x" * 10_000 + ".example.net", False),
+    ],
+)
+def test_line_39_only_declared_hosts_are_answered(tmp_path: Path, host: str | None, is_answered: bool) -> None:
+    site = declared(tmp_path, hosts=("example.org", "*.Example.net", "[::1]"))
+    fields = [] if host is None else [(b"host", host.encode())]
+    assert get(site, "/plain", fields).status == (200 if is_answered else APP)
+    two = [(b"host", b"example.org"), *fields]
+    assert get(site, "/plain", two).status == (200 if host is None else APP)
+    target = f"http://{host}/plain"
+    if host:
+        assert get(site, target, [(b"host", b"example.org")]).status == (200 if is_answered else APP)
+    reader_of(site.hot).close()
