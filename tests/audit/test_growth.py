@@ -93,6 +93,7 @@ MAKERS: dict[str, tuple[Callable[[], Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [0, 3, 100])
 @pytest.mark.parametrize("name", MAKERS)
 def test_every_kind_is_found_and_named(shop: Any, name: str, before: int) -> None:

@@ -106,15 +106,15 @@ def test_a_copy_is_refused_with_what_to_write(kind: Any, duplicate: Any) -> None
 
 
 def test_every_cache_is_found_by_its_name_as_long_as_it_lives() -> None:
-    cache: LRUCache[str, int] = LRUCache(10, name="prices")
+    cache: LRUCache[str, int] = LRUCache(10, name="found by its name")
     cache["a"] = 1
     cache["a"]
     cache.get("b")
-    assert stats()["prices"] == {"entries": 1, "bytes": 0, "hits": 1, "misses": 1, "evictions": 0}
+    assert stats()["found by its name"] == {"entries": 1, "bytes": 0, "hits": 1, "misses": 1, "evictions": 0}
     assert cache in registered()
     del cache
     gc.collect()
-    gone = stats()["prices"]
+    gone = stats()["found by its name"]
     assert (gone["entries"], gone["hits"], gone["misses"]) == (0, 1, 1), "counters never fall"
 
 

@@ -291,6 +291,7 @@ def test_a_stuck_build_is_named_after_two_nights(project: Path, people: People) 
     assert people.kinds == ["build.busy"]
 
 
+@pytest.mark.slow
 def test_what_a_public_server_says_is_escaped_and_a_refusal_has_its_own_exit_code(
     project: Path, people: People
 ) -> None:

@@ -145,6 +145,7 @@ def play(text: str, player: Player) -> list[str]:
     return played
 
 
+@pytest.mark.slow
 def test_the_tutorial_goes_as_it_says(player: Player) -> None:
     text = TUTORIAL.read_text("utf-8")
     played = play(text, player)

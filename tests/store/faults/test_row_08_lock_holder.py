@@ -84,6 +84,7 @@ def _is_dead(pid: str) -> bool:
         return True
 
 
+@pytest.mark.slow
 def test_stopped_it_is_busy_and_named(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     holder.send_signal(signal.SIGSTOP)
     for arguments in (

@@ -506,6 +506,7 @@ def test_line_35_a_date_moves_with_the_bytes_of_a_watched_file(tmp_path: Path, l
     reader_of(hot).close()
 
 
+@pytest.mark.slow
 def test_line_35_a_restart_knows_the_bytes_that_came_meanwhile(tmp_path: Path) -> None:
     """The dates of two processes: the second never saw the bytes before."""
     path, dates = tmp_path / "a.json", []

@@ -410,6 +410,7 @@ def test_a_hot_page_is_200_while_the_app_is_dead(dead: Site, target: str) -> Non
     assert answer.header("cache-control") == PUBLIC
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["/me", "/me?x=1", "/rankings/kospi?x=1", "/none", "/only/hotpath"])
 def test_anything_else_is_502_while_the_app_is_dead_and_not_public(dead: Site, target: str) -> None:
     answer = dead.ask(target)
@@ -417,6 +418,7 @@ def test_anything_else_is_502_while_the_app_is_dead_and_not_public(dead: Site, t
     assert_cold(answer)
 
 
+@pytest.mark.slow
 def test_the_app_is_asked_again_as_soon_as_it_is_back(site: Site) -> None:
     site.kill()
     assert [site.ask("/me").status for _ in range(5)] == [502] * 5
@@ -432,6 +434,7 @@ def test_check_finds_nothing_wrong_with_what_nginx_sends(site: Site) -> None:
     assert found.notes == ()
 
 
+@pytest.mark.slow
 def test_build_check_keeps_a_good_generation_and_nginx_serves_it(site: Site) -> None:
     before = site.store.chosen_sequence()
     built = site.build("--check", f"http://127.0.0.1:{site.front}")

@@ -83,6 +83,7 @@ def test_build_first_leaves_the_old_url_to_the_old_code(tmp_path: Path) -> None:
     assert both(old_code(tmp_path)) == ("200", "hot")
 
 
+@pytest.mark.slow
 def test_a_critical_page_without_a_cold_endpoint_keeps_readyz_at_503_until_it_is_built(tmp_path: Path) -> None:
     build(declared(tmp_path, OLD))
 
