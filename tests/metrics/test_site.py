@@ -110,7 +110,7 @@ def hot_requests(hot: Hotpath, guard: Any = None) -> dict[tuple[str, str], float
         (sample.labels["route"], sample.labels["result"]): sample.value
         for family in registry.collect()
         for sample in family.samples
-        if sample.name == "hotpath_requests_hot_total"
+        if sample.name == "hotpath_hot_requests_total"
     }
 
 

@@ -56,7 +56,7 @@ class HotpathCollector(Collector):
         corrupt.add_metric([slot], loader.corrupt_items)
         yield corrupt
         requests = CounterMetricFamily(
-            "hotpath_requests_hot", "Requests that a hot page answered.", labels=["slot", "route", "result"]
+            "hotpath_hot_requests", "Requests that a hot page answered.", labels=["slot", "route", "result"]
         )
         for (route, result), count in sorted(loader.answers.items()):
             requests.add_metric([slot, route, result], count)
