@@ -209,7 +209,7 @@ def test_as_the_readme_says_with_a_real_server(tmp_path: Path) -> None:
             assert ask(port, f"/stocks/{ticker}")[0] == 500
             metrics = ask(port, "/metrics")[2].decode()
             assert "hotpath_generation 1.0" in metrics
-            assert 'hotpath_cache_misses_total{cache="marketpulse.median_pe"} 1.0' in metrics
+            assert 'hotpath_cache_misses_total{cache="marketpulse.median_pe",slot="none"} 1.0' in metrics
             assert 'state="normal"} 1.0' in metrics
         finally:
             server.terminate()

@@ -327,7 +327,7 @@ def open_folder() -> Iterator[Path]:
 
 AS_NOBODY = """
 import os, sys
-import hotpath.cli.commands
+import hotpath.cli.commands, hotpath.ops.explain
 os.setgroups([])
 os.setuid(65534)
 hotpath.cli.commands.main(sys.argv[1:])
