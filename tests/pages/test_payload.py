@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import Enum
 
 import orjson
 import pytest
@@ -30,6 +31,32 @@ class Model(BaseModel):
     pe: float | None
 
 
+class Priced(BaseModel):
+    price: Decimal
+    tags: set[int]
+
+
+@dataclass(slots=True)
+class Slotted:
+    model: object
+    _hidden: float = math.nan
+
+
+@dataclass
+class Holding:
+    rows: list[object]
+    note: str | None = None
+
+
+class Limit(Enum):
+    OPEN = math.inf
+    ONE = 1
+
+
+class Share(float, Enum):
+    UNKNOWN = math.nan
+
+
 @pytest.mark.parametrize(
     ("value", "body"),
     [
@@ -37,6 +64,11 @@ class Model(BaseModel):
         ([Row("A", None)], b'[{"ticker":"A","pe":null}]'),
         (Model(ticker="A", pe=1.5), b'{"ticker":"A","pe":1.5}'),
         ({1: datetime(2026, 11, 23, tzinfo=UTC)}, b'{"1":"2026-11-23T00:00:00+00:00"}'),
+        # A model in a dataclass, with a null or the word beside it.
+        (Holding([Model(ticker="null", pe=1.5)]), b'{"rows":[{"ticker":"null","pe":1.5}],"note":null}'),
+        (Slotted(Priced(price=Decimal("1.5"), tags={1})), b'{"model":{"price":"1.5","tags":[1]}}'),
+        ([None, Slotted(Priced(price=Decimal("1.5"), tags={1}))], b'[null,{"model":{"price":"1.5","tags":[1]}}]'),
+        ({None: 1, True: 2, Limit.ONE: 3, 2.5: None}, b'{"null":1,"true":2,"1":3,"2.5":null}'),
         ('{"ready": true}', b'{"ready": true}'),
         (b"[1]", b"[1]"),
         (0, b"0"),
@@ -57,6 +89,20 @@ def test_text_goes_out_as_it_is() -> None:
         ({"items": [{"pe": 1.0}, {"pe": math.nan}]}, "$.items[1].pe", "nan"),
         ({"items": [{"pe": math.inf}]}, "$.items[0].pe", "inf"),
         ([Model(ticker="A", pe=math.nan)], "$[0].pe", "nan"),
+        ([Row("A", math.nan)], "$[0].pe", "nan"),
+        (Holding([Row("A", 1.0), Row("B", -math.inf)]), "$.rows[1].pe", "inf"),
+        (Holding([Model(ticker="A", pe=math.nan)]), "$.rows[0].pe", "nan"),
+        (Slotted([Slotted({"pe": math.nan})]), "$.model[0].model.pe", "nan"),
+        ([Limit.OPEN], "$[0]", "inf"),
+        ({"share": Share.UNKNOWN}, "$.share", "nan"),
+        ({math.nan: 1}, "$[nan]", "key nan"),
+        ({"by": {Limit.OPEN: 1}}, "$.by[<Limit.OPEN: inf>]", "key inf"),
+        ({1: "a", "1": "b"}, "$['1']", "one member"),
+        ({"x": {None: 1, "null": 2}}, "$.x.null", "one member"),
+        ({True: 1, "true": 2}, "$.true", "one member"),
+        ({Limit.ONE: 1, 1: 2}, "$[1]", "one member"),
+        ([{(1, 2): 3}], "$[0][(1, 2)]", "tuple"),
+        (Holding([Decimal(1)]), "$.rows[0]", "Decimal"),
         ({"a": Decimal("1.5")}, "$.a", r"Decimal.*float\(\)"),
         ({"a b": {1, 2}}, "$['a b']", "set.*sort"),
         ([object()], "$[0]", "object"),
