@@ -190,7 +190,7 @@ def _copy(source: Path, target: Path) -> None:
         if free < pages * page_bytes + RESERVE_BYTES:
             raise OSError(
                 f"a copy of {human_bytes(pages * page_bytes)} has no room in {target.parent.parent}, where"
-                f" {human_bytes(free)} are free"
+                f" {human_bytes(free)} are free and {human_bytes(RESERVE_BYTES)} of them are kept free for others"
             )
         target.touch(mode=0o600, exist_ok=False)
         with closing(sqlite3.connect(target)) as copy:
