@@ -25,7 +25,7 @@ GUARD = {"recycle": {"drain_seconds": 1.0}, "sampling": {"most_interval": 0.25}}
 def test_two_recycles_and_no_more(tmp_path: Path) -> None:
     with (
         memory_group(256 * MIB) as group,
-        served(tmp_path, group, guard=GUARD, workers=2, times=TIMES, apart_seconds=2, ballast_mib=90) as rig,
+        served(tmp_path, group, guard=GUARD, workers=2, times=TIMES, apart_seconds=2, ballast_mib=86) as rig,
     ):
         with Watch(rig) as watch, Load(rig.port, [Stream("hot", HOT[0], 30, 2), Stream("cold", "/cold", 10)]) as load:
             wait_until(lambda: rig.look()["suppressed"] is True, 120, "nobody gave up")
