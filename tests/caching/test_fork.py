@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from hotpath.caching.background import MAX_THREADS
-from hotpath.caching.lru import LRUCache, registered
+from hotpath.caching.lru import LRUCache
 from hotpath.caching.memoize import cached
+from hotpath.caching.registry import registered
 from hotpath.caching.ttl import TTLCache
 from hotpath.testing import FakeClock
 

@@ -112,6 +112,7 @@ def test_none_is_a_value() -> None:
 @pytest.mark.parametrize(
     "options",
     [
+        {"key": len, "typed": True},
         {"ttl": 0},
         {"ttl": float("nan")},
         {"ttl": 1e-320},
@@ -127,6 +128,22 @@ def test_what_cannot_work_is_refused_where_it_is_written(options: dict[str, Any]
         cached(**options)(lambda: 1)
     with pytest.raises(DeclarationError):
         cached(7)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("option", "instead"),
+    [
+        ("typed", "key=typedkey"),
+        ("maxsize", "max_entries="),
+        ("getsizeof", "sizer="),
+        ("lock", "safe for threads"),
+        ("cache", "write its bounds"),
+        ("seconds", "its options are ttl, max_entries"),
+    ],
+)
+def test_options_of_other_caches_are_refused_with_what_to_write(option: str, instead: str) -> None:
+    with pytest.raises(DeclarationError, match=rf"no {option}=: .*{instead}"):
+        cached(**{option: True})  # type: ignore[call-overload]
 
 
 def test_exceptions_are_not_kept_unless_asked() -> None:
@@ -311,6 +328,87 @@ def test_a_function_that_asks_for_itself_does_not_wait_for_itself() -> None:
     assert depth(50) == 50
     flight: SingleFlight[int] = SingleFlight()
     assert flight.call("a", lambda: flight.call("a", lambda: 7)) == 7
+
+
+@pytest.mark.parametrize("length", [2, 3])
+def test_calls_that_would_wait_for_each_other_raise(length: int) -> None:
+    barrier = threading.Barrier(length)
+    first = threading.local()
+
+    def make(place: int) -> Any:
+        @cached
+        def step(n: int) -> int:
+            if not getattr(first, "done", False):
+                first.done = True
+                barrier.wait(10)
+            return int(steps[(place + 1) % length](n))
+
+        return step
+
+    steps = [make(place) for place in range(length)]
+    outcomes: list[Any] = []
+
+    def work(place: int) -> None:
+        try:
+            outcomes.append(steps[place](1))
+        except RecursionError as error:
+            outcomes.append(type(error))
+
+    threads = [threading.Thread(target=work, args=(place,), daemon=True) for place in range(length)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert outcomes == [RecursionError] * length
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_tasks_that_would_wait_for_each_other_raise(backend: str) -> None:
+    outcomes: list[Any] = []
+
+    @cached
+    async def one(n: int) -> int:
+        await anyio.sleep(0.01)
+        return await two(n)
+
+    @cached
+    async def two(n: int) -> int:
+        await anyio.sleep(0.01)
+        return await one(n)
+
+    async def work(step: Any) -> None:
+        try:
+            outcomes.append(await step(1))
+        except RecursionError as error:
+            outcomes.append(type(error))
+
+    async def main() -> None:
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                group.start_soon(work, one)
+                group.start_soon(work, two)
+
+    anyio.run(main, backend=backend)
+    assert outcomes == [RecursionError] * 2
+
+
+def test_waiting_in_a_row_is_no_circle() -> None:
+    """One that waited for this thread's earlier call is not waiting for its later one."""
+
+    @cached(max_entries=1)
+    def slow(n: int) -> int:
+        time.sleep(0.001)
+        return other(n)
+
+    @cached(max_entries=1)
+    def other(n: int) -> int:
+        time.sleep(0.001)
+        return n
+
+    def work() -> int:
+        return sum(slow(n % 3) + other(n % 2) for n in range(60))
+
+    assert in_threads(8, work) == [work()] * 8
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

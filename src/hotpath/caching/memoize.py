@@ -11,17 +11,13 @@ import inspect
 import time
 import weakref
 from collections.abc import Callable, Hashable
-from contextlib import suppress
-from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast, overload
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from cachetools.keys import hashkey
-
-from hotpath.caching.background import run_in_task, run_in_thread
-from hotpath.caching.lru import DEFAULT_ENTRIES
-from hotpath.caching.policy import Entry, Failure, Policy
-from hotpath.caching.single_flight import AsyncSingleFlight, SingleFlight
+from hotpath.caching.lru import DEFAULT_ENTRIES, LRUCache
+from hotpath.caching.memo import CacheInfo, Memo
+from hotpath.caching.policy import Policy
 from hotpath.caching.sizing import Sizer
-from hotpath.caching.ttl import MIN_TTL, TTLCache
 from hotpath.errors import DeclarationError
 
 P = ParamSpec("P")
@@ -29,279 +25,145 @@ R = TypeVar("R")
 Q = ParamSpec("Q")
 S = TypeVar("S")
 
-_NOTHING: Any = object()
+# Where an instance, or a class, keeps the caches of its methods: among its own attributes, so that they go with it.
+_ATTRIBUTE = "_hotpath_caches"
+_RECEIVERS = ("self", "cls")
 
 
-class CacheInfo(NamedTuple):
-    """As ``functools.lru_cache`` has it, with bytes."""
+class _Methods:
+    """The cached methods of one owner. A copy of the owner, pickled or not, has an empty one of its own."""
 
-    hits: int
-    misses: int
-    maxsize: int | None
-    currsize: int
-    bytes: int
+    __slots__ = ("functions", "owner")
+
+    def __init__(self, owner: weakref.ref[Any] | None = None) -> None:
+        self.owner = owner
+        self.functions: dict[Cached[Any, Any], Any] = {}
+
+    def is_of(self, owner: object) -> bool:
+        """Whether these are of ``owner`` and not of the object that it is a copy of."""
+        return self.owner is not None and self.owner() is owner
+
+    def __reduce__(self) -> tuple[type[_Methods], tuple[()]]:
+        return _Methods, ()
 
 
-class Cached(Generic[P, R]):
-    """A function with its cache; made by ``cached``. Called as the function is."""
+class Cached(functools.partial[R], Generic[P, R]):
+    """A function in a class, with its cache; made by ``cached``. Called as the function is.
 
-    def __init__(self, function: Callable[P, R], policy: Policy) -> None:
-        self._function = function
-        self._policy = policy
-        self._name = policy.name or _qualified_name(function)
-        self._is_plain = policy.is_plain
-        self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(_call_of(function))
-        self.cache = policy.make_cache(self._name)
-        self._flight: SingleFlight[Any] = SingleFlight()
-        self._async_flight: AsyncSingleFlight[Any] = AsyncSingleFlight()
-        # Raised when something is forgotten: a call that began before may return what was true then, and is not kept.
-        self._epoch = 0
-        self._bound: dict[int, tuple[weakref.ref[Any], Cached[Any, Any]]] = {}
-        self.call = self._make_async_call() if self._is_async else self._make_call()
-        functools.update_wrapper(self, function)
+    Of an instance it is a bound method whose cache is the instance's. It is a ``partial``, which is what
+    ``inspect.iscoroutinefunction`` and frameworks look into.
+    """
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self.call(*args, **kwargs)  # type: ignore[no-any-return]
+    cache: LRUCache[Hashable, R]
+    cache_info: Callable[[], CacheInfo]
+    invalidate: Callable[P, bool]
 
-    # A hit runs one of these four closures: a lookup in the dictionary and nothing else.
+    def __new__(cls, function: Callable[P, R], policy: Policy) -> Cached[P, R]:
+        """As ``functools.partial``, around the function that looks into the cache."""
+        name, is_async = policy.name or _qualified_name(function), _is_async(function)
+        memo = Memo(function, policy, name, is_async=is_async)
 
-    def _make_call(self) -> Callable[..., Any]:
-        cache, clock, answer = self.cache, self._policy.clock, self._answer
-        data = cache._data
-        if self._policy.key is not None:
-            return lambda *args, **kwargs: answer(args, kwargs)
+        def method(owner: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return made.__get__(owner)(*args, **kwargs)
 
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if not kwargs:
-                try:
-                    value = data[args]
-                    cache._touch(args)
-                except (KeyError, TypeError):
-                    pass
-                else:
-                    cache.hits += 1
-                    return value
-            return answer(args, kwargs)
+        async def async_method(owner: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return await made.__get__(owner)(*args, **kwargs)  # type: ignore[misc]
 
-        def call_timed(*args: Any, **kwargs: Any) -> Any:
-            if not kwargs:
-                try:
-                    entry, _ = data[args]
-                    if clock() < entry.until:
-                        cache._touch(args)
-                        cache.hits += 1
-                        return entry.value
-                except (KeyError, TypeError):
-                    pass
-            return answer(args, kwargs)
+        call = memo.call(is_unary=_is_unary(function))
+        if next(iter(_parameters(function)), None) in _RECEIVERS:  # called by a property, or as Shop.price(shop)
+            call = async_method if is_async else method
+        made = super().__new__(cls, call)
+        functools.update_wrapper(made, function)
+        made.cache, made.cache_info, made.invalidate = memo.cache, memo.cache_info, memo.invalidate
+        made._memo, made._function, made._policy = memo, function, policy
+        made._name, made._is_async, made._is_unary = name, is_async, _is_unary(function, skipped=1)
+        made._memos = weakref.WeakValueDictionary()
+        return made
 
-        return call if self._is_plain else call_timed
+    if TYPE_CHECKING:
+        _memo: Memo
+        _function: Callable[..., Any]
+        _policy: Policy
+        _name: str
+        _is_async: bool
+        _is_unary: bool
+        _memos: weakref.WeakValueDictionary[int, Memo]
 
-    def _make_async_call(self) -> Callable[..., Any]:
-        cache, clock, answer = self.cache, self._policy.clock, self._answer_async
-        data = cache._data
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
-        async def call_keyed(*args: Any, **kwargs: Any) -> Any:
-            return await answer(args, kwargs)
-
-        if self._policy.key is not None:
-            return call_keyed
-
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            if not kwargs:
-                try:
-                    value = data[args]
-                    cache._touch(args)
-                except (KeyError, TypeError):
-                    pass
-                else:
-                    cache.hits += 1
-                    return value
-            return await answer(args, kwargs)
-
-        async def call_timed(*args: Any, **kwargs: Any) -> Any:
-            if not kwargs:
-                try:
-                    entry, _ = data[args]
-                    if clock() < entry.until:
-                        cache._touch(args)
-                        cache.hits += 1
-                        return entry.value
-                except (KeyError, TypeError):
-                    pass
-            return await answer(args, kwargs)
-
-        return call if self._is_plain else call_timed
-
-    # Calls that are no such hit
-
-    def _answer(self, args: Any, kwargs: Any) -> Any:
-        key = self._key(args, kwargs)
-        value, is_stale = self._look(key)
-        if is_stale and not self._flight.is_in_flight(key):
-            run_in_thread(lambda: self._refresh(key, args, kwargs))
-        if value is not _NOTHING:
-            return value
-        return self._flight.call(key, lambda: self._load(key, args, kwargs))
-
-    async def _answer_async(self, args: Any, kwargs: Any) -> Any:
-        key = self._key(args, kwargs)
-        value, is_stale = self._look(key)
-        if is_stale and not self._async_flight.is_in_flight(key):
-            run_in_task(lambda: self._refresh_async(key, args, kwargs))
-        if value is not _NOTHING:
-            return value
-        return await self._async_flight.call(key, lambda: self._load_async(key, args, kwargs))
-
-    def _look(self, key: Hashable) -> tuple[Any, bool]:
-        """The value that may be returned now, and whether it is stale: then it has to be made anew meanwhile."""
-        try:
-            held = self.cache.get(key, _NOTHING)
-        except TypeError as error:
-            raise DeclarationError(
-                f"{self._name} was called with something that cannot be a key ({error}): "
-                "write @cached(key=lambda …: …), which makes a hashable one from the arguments"
-            ) from error
-        if held is _NOTHING or self._is_plain:
-            return held, False
-        now = self._policy.clock()
-        if now < held.until:
-            return held.value, False
-        return (held.value, True) if now < held.stale else (_NOTHING, False)
+    def __reduce__(self) -> str:
+        return self._function.__qualname__
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Cached[P, R]: ...
     @overload
     def __get__(self: Cached[Concatenate[S, Q], R], instance: S, owner: type | None = None) -> Cached[Q, R]: ...
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """A method has a cache for each instance, which goes with it."""
+        """A method has a cache for each instance, and a class method one for each class, which goes with it."""
         if instance is None:
             return self
-        known = self._bound.get(id(instance))
-        if known is not None and known[0]() is instance:
-            return known[1]
-        number, bound = id(instance), self._bound
         try:
-            held = weakref.ref(instance, lambda _: bound.pop(number, None))
-        except TypeError:
-            raise DeclarationError(
-                f"{self._name}: a {type(instance).__name__} cannot be referred to weakly, so its cache would "
-                'keep it alive: write "__weakref__" among its __slots__'
-            ) from None
-        function = self._function
-
-        def method(*args: Any, **kwargs: Any) -> Any:
-            return function(held(), *args, **kwargs)  # type: ignore[arg-type]
-
-        async def async_method(*args: Any, **kwargs: Any) -> Any:
-            return await function(held(), *args, **kwargs)  # type: ignore[arg-type, misc]
-
-        made = Cached(functools.wraps(function)(async_method if self._is_async else method), self._policy)
-        return bound.setdefault(number, (held, made))[1]
-
-    def cache_info(self) -> CacheInfo:
-        """Hits, misses and sizes."""
-        cache = self.cache
-        return CacheInfo(cache.hits, cache.misses, cache.max_entries, len(cache), cache.bytes)
+            methods = instance.__dict__[_ATTRIBUTE]
+            if methods.is_of(instance):
+                return MethodType(methods.functions[self], instance)
+        except (AttributeError, KeyError):
+            pass
+        return MethodType(self._function_of(instance), instance)
 
     def cache_clear(self) -> None:
-        """Forget everything."""
-        self._epoch += 1
-        self.cache.clear()
-        for _, bound in list(self._bound.values()):
-            bound.cache_clear()
+        """Forget everything, of all instances too."""
+        self._memo.cache_clear()
+        for held in self._memos.valuerefs():
+            memo = held()
+            if memo is not None:
+                memo.cache_clear()
 
-    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Forget what was returned for these arguments; whether there was anything."""
-        self._epoch += 1
-        return self.cache.pop(self._key(args, kwargs), _NOTHING) is not _NOTHING
+    def _function_of(self, owner: Any) -> Any:
+        """The function, to be bound to ``owner``, that looks into a cache which ``owner`` keeps."""
+        methods = self._methods_of(owner)
+        held, inner, name = methods.owner, self._function, self._name
 
-    def _key(self, args: Any, kwargs: Any) -> Hashable:
-        return (self._policy.key or hashkey)(*args, **kwargs)
+        def current() -> Any:
+            owner = held()
+            if owner is None:
+                raise ReferenceError(f"{name}: the instance is gone")  # a value made anew, which nobody waits for
+            return owner
 
-    def _load(self, key: Hashable, args: Any, kwargs: Any) -> Any:
-        value = self._fresh(key)
-        if value is not _NOTHING:
-            return value
-        epoch = self._epoch
+        def bound(*args: Any, **kwargs: Any) -> Any:
+            return inner(current(), *args, **kwargs)
+
+        async def async_bound(*args: Any, **kwargs: Any) -> Any:
+            return await inner(current(), *args, **kwargs)
+
+        memo = Memo(async_bound if self._is_async else bound, self._policy, name, is_async=self._is_async)
+        call = memo.call(is_unary=self._is_unary)
+
+        def method(_: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return call(*args, **kwargs)
+
+        async def async_method(_: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return await call(*args, **kwargs)
+
+        self._memos[id(memo)] = memo
+        return methods.functions.setdefault(self, _as_function(async_method if self._is_async else method, memo, inner))
+
+    def _methods_of(self, owner: Any) -> Any:
+        namespace = getattr(owner, "__dict__", None)
+        methods = None if namespace is None else namespace.get(_ATTRIBUTE)
+        if methods is not None and methods.is_of(owner):
+            return methods
         try:
-            value = self._function(*args, **kwargs)
-        except Exception as error:
-            return self._failed(key, error)
-        if inspect.iscoroutine(value):
-            value.close()
-            raise DeclarationError(f"{self._name} returned a coroutine, which can be awaited once: write async def")
-        self._keep(key, value, epoch)
-        return value
-
-    async def _load_async(self, key: Hashable, args: Any, kwargs: Any) -> Any:
-        value = self._fresh(key)
-        if value is not _NOTHING:
-            return value
-        epoch = self._epoch
-        try:
-            value = await self._function(*args, **kwargs)  # type: ignore[misc]
-        except Exception as error:
-            return self._failed(key, error)
-        self._keep(key, value, epoch)
-        return value
-
-    def _held(self, key: Hashable) -> Any:
-        """What the cache holds of a key, without counting that as a use."""
-        held = self.cache._data.get(key, _NOTHING)
-        return held if held is _NOTHING or self._is_plain else held[0]
-
-    def _fresh(self, key: Hashable) -> Any:
-        """What came while this call waited for its turn. Raises a failure that is too fresh to try again."""
-        held = self._held(key)
-        if held is _NOTHING or self._is_plain:
-            return held
-        if self._policy.clock() >= held.fresh:
-            return _NOTHING
-        if isinstance(held.value, Failure):
-            raise held.value.error.with_traceback(None)  # each raise would add its frames, and keep them alive
-        return held.value
-
-    def _keep(self, key: Hashable, value: Any, epoch: int) -> None:
-        if epoch != self._epoch:
-            return
-        if self._is_plain:
-            self.cache[key] = value
-            return
-        policy = self._policy
-        fresh = policy.clock() + policy.fresh_seconds
-        stale, error = fresh + policy.stale_while_revalidate, fresh + policy.stale_if_error
-        self._hold(key, Entry(value, fresh, fresh, stale, error), policy.lifetime)
-
-    def _failed(self, key: Hashable, error: Exception) -> Any:
-        """The last good value, for ``failure_ttl`` seconds without another try; or the error."""
-        if self._is_plain:
-            raise error
-        policy = self._policy
-        held = self._held(key)
-        now = policy.clock()
-        until = now + policy.failure_ttl
-        if held is not _NOTHING and not isinstance(held.value, Failure) and now < held.error:
-            until = min(until, held.error)
-            self._hold(key, held._replace(until=until, fresh=until, stale=until), held.error - now)
-            return held.value
-        if isinstance(error, policy.cache_exceptions):
-            self._hold(key, Entry(Failure(error), now, until, now, now), policy.failure_ttl)
-        raise error
-
-    def _hold(self, key: Hashable, entry: Entry, lifetime: float) -> None:
-        if lifetime >= MIN_TTL:
-            cast(TTLCache[Hashable, Any], self.cache).set(key, entry, lifetime)
-
-    # A refresh that fails leaves the stale value until it is too old; then a caller gets the error.
-
-    def _refresh(self, key: Hashable, args: Any, kwargs: Any) -> None:
-        with suppress(Exception):
-            self._flight.call(key, lambda: self._load(key, args, kwargs))
-
-    async def _refresh_async(self, key: Hashable, args: Any, kwargs: Any) -> None:
-        with suppress(Exception):
-            await self._async_flight.call(key, lambda: self._load_async(key, args, kwargs))
+            made = _Methods(weakref.ref(owner))
+            if isinstance(owner, type):
+                type.__setattr__(owner, _ATTRIBUTE, made)
+            else:
+                owner.__dict__[_ATTRIBUTE] = made
+        except (AttributeError, TypeError):
+            raise DeclarationError(
+                f"{self._name}: a {type(owner).__name__} has no place for the cache of a method, which has to go"
+                ' with it: write "__dict__" and "__weakref__" among its __slots__'
+            ) from None
+        return made
 
 
 def _call_of(function: Callable[..., Any]) -> Any:
@@ -326,9 +188,27 @@ def _is_in_class(function: Callable[..., Any]) -> bool:
     return bool(outer) and not outer.endswith("<locals>")
 
 
-def _as_function(memo: Cached[Any, Any]) -> Any:
+def _is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(_call_of(function))
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    try:
+        return dict(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # some builtins have none
+        return {}
+
+
+def _is_unary(function: Callable[..., Any], *, skipped: int = 0) -> bool:
+    """Whether it takes one argument, by place or name, and no others."""
+    parameters = list(_parameters(function).values())[skipped:]
+    by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return len(parameters) == 1 and parameters[0].kind in by_place and parameters[0].default is inspect.Parameter.empty
+
+
+def _as_function(call: Any, memo: Memo, function: Callable[..., Any]) -> Any:
     """A plain function for callers: an object with ``__call__`` costs a hit half as much again."""
-    call: Any = functools.wraps(memo._function)(memo.call)
+    functools.update_wrapper(call, function)
     call.cache = memo.cache
     call.cache_info, call.cache_clear, call.invalidate = memo.cache_info, memo.cache_clear, memo.invalidate
     return call
@@ -360,17 +240,28 @@ def cached(function: Any = None, /, **options: Any) -> Any:
     ``cache_exceptions`` is raised again meanwhile. Bounds are those of ``LRUCache``. ``key`` makes the key from the
     arguments; the default is ``cachetools.keys.hashkey``. Raises ``DeclarationError``.
     """
+    if isinstance(function, classmethod | property):
+        kind = type(function).__name__
+        raise DeclarationError(f"cached around a {kind}: write @{kind} above @cached")
     if function is not None and not callable(function):
         raise DeclarationError(f"cached({function!r}): write @cached or @cached(ttl=60)")
-    policy = Policy(**options)
+    policy = Policy.of(options)
 
-    def decorate(function: Callable[..., Any]) -> Cached[Any, Any]:
+    def decorate(function: Callable[..., Any]) -> Any:
+        if isinstance(function, staticmethod):
+            return staticmethod(as_function(function.__func__))
+        return Cached(function, policy) if _is_in_class(function) else as_function(function)
+
+    def as_function(function: Callable[..., Any]) -> Any:
+        memo = Memo(function, policy, policy.name or _qualified_name(function), is_async=_is_async(function))
+        return _as_function(memo.call(is_unary=_is_unary(function)), memo, function)
+
+    def checked(function: Callable[..., Any]) -> Any:
         generators = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
         if any(is_generator(body) for is_generator in generators for body in (function, _call_of(function))):
             raise DeclarationError(
                 f"{_qualified_name(function)} is a generator, which is empty the second time: let it return a list"
             )
-        memo = Cached(function, policy)
-        return memo if _is_in_class(function) else _as_function(memo)
+        return decorate(function)
 
-    return decorate(function) if function is not None else decorate
+    return checked(function) if function is not None else checked

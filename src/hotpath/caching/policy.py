@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from hotpath.caching.lru import DEFAULT_ENTRIES, LRUCache
@@ -14,6 +14,17 @@ from hotpath.errors import DeclarationError
 
 # Seconds that a value without a ttl= is fresh, where exceptions are kept beside it: thirty years.
 FOREVER = 1e9
+
+# What to write for options of functools.lru_cache and cachetools.cached.
+_INSTEAD = {
+    "typed": "write key=typedkey, after: from cachetools.keys import typedkey",
+    "maxsize": "write max_entries=",
+    "getsizeof": "write sizer=lambda key, value: …, and max_bytes=",
+    "lock": "leave it out; a cache is safe for threads",
+    "condition": "leave it out; one of many callers makes the call",
+    "info": "leave it out; cache_info() is always there",
+    "cache": "write its bounds: max_entries=, max_bytes=, ttl=",
+}
 
 # An exception with a few frames.
 FAILURE_BYTES = 1024
@@ -55,6 +66,16 @@ class Policy:
     cache_exceptions: tuple[type[BaseException], ...] = ()
     name: str | None = None
     clock: Callable[[], float] = time.monotonic
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Policy:
+        """The options as ``cached`` got them; those of other libraries are refused with what to write instead."""
+        known = [option.name for option in fields(cls)]
+        for option in options:
+            if option not in known:
+                instead = _INSTEAD.get(option, f"its options are {', '.join(known)}")
+                raise DeclarationError(f"cached() has no {option}=: {instead}")
+        return cls(**options)
 
     def __post_init__(self) -> None:
         for option in ("stale_while_revalidate", "stale_if_error", "failure_ttl"):

@@ -41,6 +41,25 @@ class _Flight(Generic[E]):
         return self.value
 
 
+# What each thread or task waits for, in all caches together.
+_waits: dict[int, _Flight[Any]] = {}
+
+
+@contextmanager
+def _waiting(waiter: int, flight: _Flight[Any]) -> Iterator[None]:
+    """Around waiting for a call. Raises ``RecursionError`` where that call waits for one that ``waiter`` makes."""
+    _waits[waiter] = flight
+    try:
+        awaited: _Flight[Any] | None = flight
+        while awaited is not None and not awaited.landed.is_set():
+            if awaited.owner == waiter:
+                raise RecursionError("this call waits for another call, which waits for this one")
+            awaited = _waits.get(awaited.owner)
+        yield
+    finally:
+        _waits.pop(waiter, None)
+
+
 class _Flights(Generic[E]):
     """The calls in flight by key. A child of fork(2) begins without any: it has none of its parent's threads."""
 
@@ -51,6 +70,7 @@ class _Flights(Generic[E]):
     def restart_after_fork(self) -> None:
         """Forget the parent's calls."""
         self._by_key = {}
+        _waits.clear()
 
     @contextmanager
     def _leading(self, key: Hashable, flight: _Flight[E]) -> Iterator[None]:
@@ -73,7 +93,8 @@ class SingleFlight(_Flights[threading.Event], Generic[T]):
         """What ``function`` returns, or what the call that was in flight already returned.
 
         When that raises, one of its waiters makes a second call; what that raises is raised to the others too, so
-        that a crowd costs a failing backend two calls and no more. Raises ``TimeoutError`` after waiting.
+        that a crowd costs a failing backend two calls and no more. Raises ``TimeoutError`` after waiting, and
+        ``RecursionError`` where calls would wait for each other.
         """
         thread = threading.get_ident()
         has_seen_failure = False
@@ -87,7 +108,9 @@ class SingleFlight(_Flights[threading.Event], Generic[T]):
                 return value
             if flight.owner == thread:  # the function asks for itself
                 return function()
-            if not flight.landed.wait(timeout_seconds):
+            with _waiting(thread, flight):
+                has_landed = flight.landed.wait(timeout_seconds)
+            if not has_landed:
                 raise TimeoutError(f"the call for {key!r} that was in flight did not end in {timeout_seconds:g} s")
             outcome = flight.outcome()
             if outcome is not None:
@@ -117,7 +140,8 @@ class AsyncSingleFlight(_Flights[anyio.Event], Generic[T]):
                 return value
             if flight.owner == task:  # the function asks for itself
                 return await function()
-            await flight.landed.wait()
+            with _waiting(task, flight):
+                await flight.landed.wait()
             outcome = flight.outcome()
             if outcome is not None:
                 return outcome[0]  # type: ignore[no-any-return]

@@ -57,7 +57,7 @@ class TTLCache(LRUCache[K, V]):
         self._jitter = jitter
         self._clock = clock
         self._chance = chance
-        self._data: OrderedDict[K, Any]  # key → (value, the time at which it ends)
+        self._data: OrderedDict[K, Any]  # key → (value, the time at which it ends, the key)
         # Keys by the tick in which they end, and a heap of those ticks: eight bytes an entry. A key that was stored
         # again or taken out meanwhile is skipped.
         self._tick = ttl / TICKS
@@ -69,9 +69,9 @@ class TTLCache(LRUCache[K, V]):
     def __getitem__(self, key: K) -> V:
         now = self._clock()
         try:
-            value, ends = self._data[key]
+            value, ends, stored = self._data[key]
             if ends > now:
-                self._touch(key)
+                self._touch(stored)
                 self.hits += 1
                 if now > self._sweep_at:
                     self._sweep(now)
@@ -86,9 +86,9 @@ class TTLCache(LRUCache[K, V]):
         """The value, which counts as a use; ``default`` where there is none that has not expired."""
         now = self._clock()
         try:
-            value, ends = self._data[key]
+            value, ends, stored = self._data[key]
             if ends > now:
-                self._touch(key)
+                self._touch(stored)
                 self.hits += 1
                 if now > self._sweep_at:
                     self._sweep(now)
@@ -116,22 +116,28 @@ class TTLCache(LRUCache[K, V]):
         """Store with a lifetime of its own: a shorter one for a negative result, say."""
         if ttl is not None:
             check_ttl(ttl)
+        self._write(key, value, ttl=ttl)
+
+    def _write(self, key: K, value: V, *, only_new: bool = False, ttl: float | None = None) -> V:
         now = self._clock()
         self._sweep(now)
         lifetime = self.ttl if ttl is None else ttl
         if self._jitter:
             lifetime *= 1 - self._jitter * self._chance()
-        held = (value, now + lifetime)
+        ends = now + lifetime
+        weight = None if self.max_bytes is None else self._weigh(key, value)
         with self._lock:
-            if self.max_bytes is None:
-                super().__setitem__(key, held)  # type: ignore[assignment]  # the base holds what it is given
-            else:
-                self._store(key, value, held)
-            self._queue(key, now + lifetime)
+            held = self._data.get(key) if only_new else None
+            if held is not None and held[1] > now:
+                return held[0]  # type: ignore[no-any-return]
+            gone = self._put(key, (value, ends, key), weight)
+            self._queue(key, ends)
             if self._queued > 2 * len(self._data) + 64:
-                self._forget_queue()
-                for queued, (_, ends) in self._data.items():
-                    self._queue(queued, ends)
+                gone.append(self._forget_queue())
+                for _, queued_ends, queued in list(dict.values(self._data)):
+                    self._queue(queued, queued_ends)
+        del gone
+        return value
 
     def _queue(self, key: K, ends: float) -> None:
         tick = int(ends / self._tick)
@@ -142,43 +148,41 @@ class TTLCache(LRUCache[K, V]):
         keys.append(key)
         self._queued += 1
 
-    def _forget_queue(self) -> None:
-        self._ending.clear()
+    def _forget_queue(self) -> Any:
+        """Forget which entries end when, and return it, to be freed after the lock."""
+        gone = self._ending
+        self._ending = {}
         self._ticks.clear()
         self._queued = 0
+        return gone
 
     def __setitem__(self, key: K, value: V) -> None:
-        self.set(key, value)
+        self._write(key, value)
 
-    def _take(self, key: K) -> Any:
-        held = super()._take(key)
+    def _value(self, held: Any) -> V:
+        return held[0]  # type: ignore[no-any-return]
+
+    def _pop(self, key: K) -> Any:
+        held = super()._pop(key)
         return held if held is _MISSING else held[0] if held[1] > self._clock() else _MISSING
-
-    def _evict(self) -> tuple[K, V]:
-        key, held = super()._evict()
-        return key, held[0]  # type: ignore[index]
 
     def popitem(self) -> tuple[K, V]:
         """Take out the entry that was used least recently, of those that have not expired."""
         self.expire()
         return super().popitem()
 
-    def clear(self) -> None:
-        """Take everything out."""
-        with self._lock:
-            self._forget_queue()
-            super().clear()
+    def _clear(self) -> list[Any]:
+        return [self._forget_queue(), *super()._clear()]
 
     def expire(self, now: float | None = None) -> list[tuple[K, V]]:
         """Take out every entry that has expired by ``now``, and return them, as cachetools does."""
         now = self._clock() if now is None else now
+        gone = self._sweep(now, sys.maxsize)
         with self._lock:
-            gone = self._sweep(now, sys.maxsize)
-            for key in self._ending.get(int(now / self._tick), ()):
+            for key in list(self._ending.get(int(now / self._tick), ())):
                 held = self._data.get(key)
-                if held is not None and held[1] <= now:
-                    LRUCache._take(self, key)
-                    gone.append((key, held[0]))
+                if held is not None and held[1] <= now and (entry := self._take(key)) is not None:
+                    gone.append((entry[0], held[0]))
         return gone
 
     def _sweep(self, now: float, most: int = SWEEP_ENTRIES) -> list[tuple[K, V]]:
@@ -188,16 +192,21 @@ class TTLCache(LRUCache[K, V]):
         this = int(now / self._tick)
         if not self._ticks or self._ticks[0] >= this:
             return gone
+        looked_at: list[K] = []  # freed after the lock, as whatever leaves is
         with self._lock:
             while self._ticks and (tick := self._ticks[0]) < this and len(gone) < most:
                 keys = self._ending[tick]
                 while keys and len(gone) < most:
                     key = keys.pop()
+                    looked_at.append(key)
                     self._queued -= 1
                     held = self._data.get(key)
-                    if held is not None and int(held[1] / self._tick) <= tick:
-                        LRUCache._take(self, key)
-                        gone.append((key, held[0]))
+                    if (
+                        held is not None
+                        and int(held[1] / self._tick) <= tick
+                        and (entry := self._take(key)) is not None
+                    ):
+                        gone.append((entry[0], held[0]))
                 if not keys:
                     del self._ending[heapq.heappop(self._ticks)]
         return gone

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 
-from hotpath.caching.lru import registered
+from hotpath.caching.registry import registered
 from hotpath.errors import DeclarationError, HotpathError, UnreadableMemory
 from hotpath.guard.admission import Admission
 from hotpath.guard.alarms import Alarm, Alarms, Marks

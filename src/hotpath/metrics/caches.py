@@ -8,7 +8,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from hotpath.caching.lru import stats
+from hotpath.caching.registry import stats
 from hotpath.guard.guard import MemoryGuard
 from hotpath.metrics.slot import own_slot
 

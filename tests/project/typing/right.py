@@ -12,7 +12,7 @@ from hotpath import Hotpath, HotpathError, HotpathMiddleware, LRUCache, MemoryGu
 from hotpath.asgi.access_log import AccessLog, HotpathRequest, Observer
 from hotpath.asgi.health import HealthEndpoints
 from hotpath.batch.run import build
-from hotpath.caching.memoize import CacheInfo
+from hotpath.caching.memo import CacheInfo
 from hotpath.guard.alarms import Alarm
 from hotpath.metrics.app import MetricsApp
 from hotpath.metrics.site import HotpathCollector
