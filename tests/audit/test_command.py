@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import warnings
@@ -338,3 +339,79 @@ def test_the_standard_library_is_read_to_its_end() -> None:
     found = audit([root / name for name in ("asyncio", "email", "http", "json", "concurrent", "typing.py", "ast.py")])
     assert found.files > 70
     assert found.unread == ()
+
+
+def audited(path: Path) -> Any:
+    """In a process of its own, whose memory and time are bounded."""
+    code = (
+        "import json, resource, sys; resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30));"
+        " from pathlib import Path; from hotpath.audit.report import audit; report = audit([Path(sys.argv[1])]);"
+        " print(json.dumps([report.files, [[unread.path, unread.problem] for unread in report.unread]]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False, timeout=20)
+    assert done.returncode == 0, done.stderr[-500:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+@pytest.mark.parametrize("kind", ["fifo", "zero", "full", "socket", "link to a fifo"])
+def test_what_is_no_regular_file_is_skipped(tmp_path: Path, kind: str, *, is_named: bool) -> None:
+    write(tmp_path / "app.py")
+    odd = tmp_path / "x.py"
+    with socket.socket(socket.AF_UNIX) as server:
+        match kind:
+            case "fifo":
+                os.mkfifo(odd)
+            case "socket":
+                server.bind(os.path.relpath(odd))
+            case "link to a fifo":
+                os.mkfifo(tmp_path / "pipe")
+                odd.symlink_to("pipe")
+            case _:
+                odd.symlink_to(f"/dev/{kind}")
+        files, unread = audited(odd if is_named else tmp_path)
+    assert files == (0 if is_named else 1)
+    assert unread == [[odd.as_posix(), "not a regular file"]]
+
+
+def test_links_in_a_circle_and_links_to_nothing_are_skipped(tmp_path: Path) -> None:
+    write(tmp_path / "app.py")
+    (tmp_path / "a.py").symlink_to("b.py")
+    (tmp_path / "b.py").symlink_to("a.py")
+    (tmp_path / "gone.py").symlink_to("nowhere")
+    (tmp_path / "folder").symlink_to(tmp_path)
+    files, unread = audited(tmp_path)
+    assert files == 1
+    assert [(Path(path).name, problem.partition(":")[0]) for path, problem in unread] == [
+        ("a.py", "cannot be read"),
+        ("b.py", "cannot be read"),
+        ("gone.py", "cannot be read"),
+    ]
+
+
+def test_a_folder_that_may_not_be_read_is_reported_as_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``os.scandir`` refuses it, also where the tests run as root."""
+    write(tmp_path / "app.py")
+    closed = tmp_path / "closed"
+    write(closed / "b.py")
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    report = audit([tmp_path])
+    assert report.files == 1
+    assert [(unread.path, unread.problem) for unread in report.unread] == [
+        (closed.as_posix(), "cannot be read: Permission denied")
+    ]
+
+
+def test_a_name_that_is_no_utf_8_can_be_printed_and_written(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.py")
+    write(tmp_path / name)
+    result = run(tmp_path, "--sarif", tmp_path / "out.sarif")
+    assert result.exit_code == 1
+    assert "caf\\xe9.py:1" in result.output

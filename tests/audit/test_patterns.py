@@ -1134,3 +1134,112 @@ def test_a_file_that_runs_once_and_ends_is_a_note(path: str) -> None:
     code = "X = {}\ndef f(key):\n    X[key] = work(key)\n"
     assert [one.level for one in findings([read(code, path)])] == [Level.NOTE]
     assert [one.level for one in findings([read(code, "shop/views.py")])] == [Level.WARNING]
+
+
+# What was missed: each beside what looks like it and is bounded
+
+HEAD = """
+from collections import defaultdict
+from functools import cache, lru_cache
+import functools
+app = FastAPI()
+def handler(f): ...
+"""
+
+MISSED: list[tuple[str, str, list[str]]] = [
+    ("X = X + [x]", "X = []\ndef f(x):\n    global X\n    X = X + [x]", ["X"]),
+    ("X = [x] + X", "X = []\ndef f(x):\n    global X\n    X = [x] + X", ["X"]),
+    ("X = [*X, x]", "X = []\ndef f(x):\n    global X\n    X = [*X, x]", ["X"]),
+    ("X = {**X, k: v}", "X = {}\ndef f(k, v):\n    global X\n    X = {**X, k: make(v)}", ["X"]),
+    ("X = X | {k: v}", "X = {}\ndef f(k, v):\n    global X\n    X = X | {k: v}", ["X"]),
+    ("X = {*X, x}", "X = set()\ndef f(x):\n    global X\n    X = {*X, x}", ["X"]),
+    (
+        "cls.x = cls.x + [x]",
+        "class A:\n    x = []\n    @classmethod\n    def f(cls, y):\n        cls.x = cls.x + [y]",
+        ["x"],
+    ),
+    ("self.x", "class A:\n    x = []\n    def f(self, y):\n        self.x = self.x + [y]", []),
+    ("only the last are kept", "X = []\ndef f(x):\n    global X\n    X = (X + [x])[-10:]", []),
+    ("one takes out", "X = []\ndef f(x):\n    global X\n    X = X + [x]\ndef g():\n    X.clear()", []),
+    ("begun anew", "X = []\ndef f(x):\n    global X\n    X = X + [x]\ndef g():\n    global X\n    X = []", []),
+    ("another list", "X = []\nY = []\ndef f(x):\n    global X\n    X = Y + [x]", []),
+    ("a cache with a name", "memo = lru_cache(maxsize=None)\n@memo\ndef f(title): ...", ["f"]),
+    ("a cache under another name", "memo = functools.cache\n@memo\ndef f(title): ...", ["f"]),
+    ("a cache with a name and a maximum", "memo = lru_cache(maxsize=10)\n@memo\ndef f(title): ...", []),
+    ("one of two", "memo = lru_cache(None)\nmemo = lru_cache(10)\n@memo\ndef f(title): ...", []),
+    ("read in a handler", "X = defaultdict(list)\n@app.get('/a')\ndef f(user):\n    return X[user]", ["X"]),
+    ("read in part", "X = defaultdict(dict)\n@app.get('/a')\ndef f(user):\n    return X[user].get('a')", ["X"]),
+    ("read by get", "X = defaultdict(list)\n@app.get('/a')\ndef f(user):\n    return X.get(user)", []),
+    (
+        "read after a look",
+        "X = defaultdict(list)\n@app.get('/a')\ndef f(user):\n    if user in X:\n        return X[user]",
+        [],
+    ),
+    (
+        "read behind a look",
+        (
+            "X = defaultdict(list)\n"
+            "@app.get('/a')\n"
+            "def f(user):\n    if user not in X:\n        return 404\n    return X[user]"
+        ),
+        [],
+    ),
+    ("read in no handler", "X = defaultdict(list)\ndef f(user):\n    return X[user]", []),
+    ("a dict that is read", "X = {}\n@app.get('/a')\ndef f(user):\n    return X[user]", []),
+    ("by a constant", "X = defaultdict(list)\n@app.get('/a')\ndef f(user):\n    return X['all']", []),
+    ("app.state", "app.state.x = {}\n@app.get('/a')\ndef f(k: str):\n    app.state.x[k] = 1", ["x"]),
+    (
+        "app.state, set at start and reached by the request",
+        (
+            "async def lifespan(app):\n    app.state.x = []\n"
+            "@app.get('/a')\n"
+            "def f(request, k):\n    request.app.state.x.append(k)"
+        ),
+        ["x"],
+    ),
+    (
+        "app.state, one takes out",
+        "app.state.x = {}\ndef f(k):\n    app.state.x[k] = 1\ndef g(k):\n    app.state.x.pop(k)",
+        [],
+    ),
+    (
+        "app.state, begun anew",
+        "app.state.x = {}\ndef f(k):\n    app.state.x[k] = 1\ndef g():\n    app.state.x = {}",
+        [],
+    ),
+    (
+        "request.state",
+        "def f(request, k):\n    request.state.x = {}\ndef g(request, k):\n    request.state.x[k] = 1",
+        [],
+    ),
+    ("a state of its own", "class A:\n    def f(self, k):\n        self.state.x = {}\n        self.state.x[k] = 1", []),
+    (
+        "at start and later",
+        "X = set()\ndef register(item):\n    X.add(item)\nregister('a')\ndef visit(user):\n    register(user)",
+        ["X"],
+    ),
+    (
+        "at start only",
+        "X = set()\ndef register(item):\n    X.add(item)\nregister('a')\ndef setup(user):\n    register(user)",
+        [],
+    ),
+    (
+        "later with constants",
+        "X = set()\ndef register(item):\n    X.add(item)\ndef visit(user):\n    register('a')",
+        [],
+    ),
+]
+
+
+@pytest.mark.parametrize(("_", "code", "names"), MISSED, ids=ids(MISSED))
+def test_what_was_missed_is_found_and_what_looks_like_it_is_not(_: str, code: str, names: list[str]) -> None:
+    warnings = [finding for finding in audit(f"{HEAD}{code}\n") if finding.level is Level.WARNING]
+    assert [finding.name for finding in warnings] == names
+
+
+def test_the_state_of_an_application_is_followed_over_files() -> None:
+    made = read("def create(app):\n    app.state.x = {}\n", "main.py")
+    grows = read("def view(request, k):\n    request.app.state.x[k] = work(k)\n", "views.py")
+    takes = read("def job(app, k):\n    app.state.x.pop(k)\n", "jobs.py")
+    assert [(finding.path, finding.name) for finding in findings([made, grows])] == [("main.py", "x")]
+    assert findings([made, grows, takes]) == []

@@ -57,6 +57,7 @@ class _Program:
         self.decorators: set[str] = set()
         self.given_data: dict[str, set[int | str]] = {}
         self.cleared: set[str] = set()
+        self.called_later: set[tuple[str, str]] = set()
         for file in files:
             for name, callers in file.called.items():
                 self.called.setdefault(name, set()).update(callers)
@@ -64,6 +65,9 @@ class _Program:
             for name, places in file.given_data.items():
                 self.given_data.setdefault(name, set()).update(places)
             self.cleared |= file.cleared
+            for name, callers in file.called_later.items():
+                if not all(map(_starts, callers)):
+                    self.called_later.add((file.path, name))
 
     def bounds(self, name: str, arguments: tuple[int | str, ...] = ()) -> str | None:
         """What bounds the number of results or entries, by the calls of a function that can be seen.
@@ -181,7 +185,8 @@ def _bounded_by(held: Held, growth: Growth, program: _Program) -> str | None:
         return "entries are classes or functions of the code"
     if held.where == "closure":
         return None
-    if _starts(f"{growth.words} {held.target[1]}"):
+    is_later = (growth.path, growth.function) in program.called_later and not program.only_starts(growth.function)
+    if _starts(f"{growth.words} {held.target[1]}") and not is_later:
         return f"{growth.described}() sets something up, by its name"
     if _SAYS_ONCE.search(held.target[1]) or _SAYS_ONCE.search(growth.function):
         return _SAID

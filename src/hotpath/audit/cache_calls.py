@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from hotpath.audit.findings import Candidate, Finding, Level, Pattern
 from hotpath.audit.origins import CLASS_RECEIVERS, Origin, is_enumeration, of_parameter
-from hotpath.audit.scopes import Scope, argument, container_kind, dotted, is_infinite, terminal
+from hotpath.audit.scopes import Scope, argument, container_kind, dotted, is_infinite, lookup, terminal
 from hotpath.audit.walk import Walk
 
 _CACHETOOLS = frozenset(
@@ -34,7 +34,7 @@ def cache_candidates(path: str, lines: list[str], walk: Walk) -> list[Candidate]
         node = inner.node
         assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         for decorator in node.decorator_list:
-            cached = _cached(decorator, walk.imports)
+            cached = _cached(_decorator(decorator, outer), walk.imports)
             if cached is None:
                 continue
             decorators.update(id(part) for part in ast.walk(decorator))
@@ -61,6 +61,13 @@ def cache_candidates(path: str, lines: list[str], walk: Walk) -> list[Candidate]
                 covered = frozenset(range(call.lineno, (call.end_lineno or call.lineno) + 1))
                 candidates.append(Candidate(finding, covered))
     return candidates
+
+
+def _decorator(node: ast.expr, scope: Scope) -> ast.expr:
+    """What a decorator stands for that has a name of its own: ``memo = lru_cache(maxsize=None)``, then ``@memo``."""
+    where = lookup(scope, node.id) if isinstance(node, ast.Name) else None
+    values = where.bound.get(node.id, []) if where is not None and isinstance(node, ast.Name) else []
+    return values[0] if len(values) == 1 and isinstance(values[0], ast.expr) else node
 
 
 def _cached(node: ast.expr, imports: dict[str, str]) -> _Cached | None:

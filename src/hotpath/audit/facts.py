@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from hotpath.audit.expressions import mentions_time, tells_time
 from hotpath.audit.origins import Origin, is_imported, origin
-from hotpath.audit.scopes import Container, Scope, class_container, class_of, elsewhere, find, terminal
-from hotpath.audit.walk import Grow, Shrink, Walk
+from hotpath.audit.places import Grow, Shrink
+from hotpath.audit.scopes import Container, Scope, class_container, class_of, elsewhere, find, is_app_state, terminal
+from hotpath.audit.walk import Walk
 
 _LISTS = frozenset({"list", "deque"})
-_TIMES = frozenset("time monotonic now utcnow perf_counter time_ns monotonic_ns".split())
-_TIME_WORDS = re.compile(r"expir|deadline|timestamp|ttl|\bage\b|time|_at$|\bnow\b|stale", re.IGNORECASE)
 _ROUTES = frozenset("get post put delete patch head options route websocket api_route api_view websocket_route".split())
 _REQUESTS = frozenset({"Request", "HttpRequest", "WebSocket", "HTTPConnection", "ASGIRequest", "WSGIRequest"})
 _METACLASS_METHODS = frozenset({"__new__", "__init__", "__call__", "__prepare__"})
@@ -72,6 +72,7 @@ class Facts:
     decorators: set[str] = field(default_factory=set)
     given_data: dict[str, set[int | str]] = field(default_factory=dict)
     cleared: set[str] = field(default_factory=set)
+    called_later: dict[str, set[str]] = field(default_factory=dict)
 
 
 def facts(path: str, lines: list[str], walk: Walk) -> Facts:
@@ -82,6 +83,7 @@ def facts(path: str, lines: list[str], walk: Walk) -> Facts:
         decorators=walk.decorators,
         given_data=walk.given_data,
         cleared=walk.cleared,
+        called_later=_called_later(walk),
     )
     shrinks = _shrinks(result, walk)
     growths = _growths(result, walk)
@@ -111,7 +113,7 @@ def _shrinks(result: Facts, walk: Walk) -> dict[Container, list[Shrink]]:
     """The places that take out of each container of this file; those of other files' containers go to ``result``."""
     shrinks: dict[Container, list[Shrink]] = {}
     for shrink in walk.shrinks:
-        container = find(shrink.receiver, shrink.scope)
+        container = _container(shrink.receiver, shrink.scope, walk)
         if container is not None:
             shrinks.setdefault(container, []).append(shrink)
         elif (foreign := elsewhere(shrink.receiver, shrink.scope, walk.imports)) is not None:
@@ -130,7 +132,9 @@ def _growths(result: Facts, walk: Walk) -> dict[Container, list[Growth]]:
     """The places that add to each container of this file; those of other files' containers go to ``result``."""
     growths: dict[Container, list[Growth]] = {}
     for grow in walk.grows:
-        container = find(grow.receiver, grow.scope)
+        container = _container(grow.receiver, grow.scope, walk)
+        if grow.reads and not _adds_by_reading(grow, container):
+            continue
         if container is None:
             foreign = elsewhere(grow.receiver, grow.scope, walk.imports)
             kind = "dict" if grow.operation in ("item", "setdefault") else "list"
@@ -146,6 +150,41 @@ def _growths(result: Facts, walk: Walk) -> dict[Container, list[Growth]]:
                 growth = replace(growth, bounded_by=ends)
             growths.setdefault(container, []).append(growth)
     return growths
+
+
+def _container(receiver: ast.expr, scope: Scope, walk: Walk) -> Container | None:
+    if isinstance(receiver, ast.Attribute) and is_app_state(receiver):
+        return walk.states.get(receiver.attr)
+    return find(receiver, scope)
+
+
+def _adds_by_reading(grow: Grow, container: Container | None) -> bool:
+    """A ``defaultdict`` that a request handler reads, unless it asked before whether the key is there."""
+    function = grow.scope.enclosing_function
+    if container is None or container.kind != "defaultdict" or function is None or not _is_handler(function):
+        return False
+    keys, same = {ast.dump(key) for key in grow.keys}, ast.dump(grow.receiver)
+    return not any(
+        isinstance(test, ast.Compare)
+        and isinstance(test.ops[0], ast.In | ast.NotIn)
+        and isinstance(test.ops[0], ast.In) is holds
+        and ast.dump(test.left) in keys
+        and ast.dump(test.comparators[0]) == same
+        for test, holds in _known(grow)
+    )
+
+
+def _called_later(walk: Walk) -> dict[str, set[str]]:
+    """The functions of this file that are called by their name with data, and by whom."""
+    called: dict[str, set[str]] = {}
+    for scope, call in walk.plain_calls:
+        function = scope.enclosing_function
+        if function is None or not isinstance(call.func, ast.Name) or call.func.id not in walk.module.functions:
+            continue
+        given = [*call.args, *(keyword.value for keyword in call.keywords)]
+        if any(origin(value, scope, walk.imports) is Origin.DATA for value in given):
+            called.setdefault(call.func.id, set()).add(function.name)
+    return called
 
 
 def _outlives(container: Container, scope: Scope) -> bool:
@@ -222,7 +261,7 @@ def _growth(path: str, grow: Grow, kind: str, imports: dict[str, str]) -> Growth
         origin=worst,
         each_call=each_call,
         registers=_is_registration(grow),
-        stamped=_tells_time(grow.value),
+        stamped=tells_time(grow.value),
         in_handler=_is_handler(function),
         stores_self=_stores_self(grow, function),
         words=" ".join([function.name, *function.params]),
@@ -374,31 +413,11 @@ def _is_registration(grow: Grow) -> bool:
     return grow.value.id == function.receiver or grow.operation != "add"
 
 
-def _tells_time(node: ast.expr | None) -> bool:
-    """Whether a value has a time in it, as what expires does."""
-    if not isinstance(node, ast.Tuple | ast.Dict | ast.Call | ast.List | ast.BinOp):
-        return False
-    for part in ast.walk(node):
-        if isinstance(part, ast.Call) and terminal(part.func) in _TIMES:
-            return True
-        if isinstance(part, ast.Name) and re.search(r"expir|deadline|timestamp|^now$|^ttl$", part.id, re.IGNORECASE):
-            return True
-    return False
-
-
 def _is_expiry(shrink: Shrink) -> bool:
     """One entry is taken out because it is too old when it is asked for; whoever is not asked for stays."""
     if any(holds is None for _, holds in shrink.tests):
         return False
-    return any(_mentions_time(test) for test in shrink.tests)
-
-
-def _mentions_time(test: tuple[ast.expr, bool | None]) -> bool:
-    for part in ast.walk(test[0]):
-        name = terminal(part) if isinstance(part, ast.Name | ast.Attribute) else None
-        if name and _TIME_WORDS.search(name):
-            return True
-    return False
+    return any(mentions_time(test) for test in shrink.tests)
 
 
 def _callable_name(function: Scope) -> str:

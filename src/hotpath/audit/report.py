@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
+import stat
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,7 +46,7 @@ def audit(paths: Sequence[Path], *, tests: bool = False) -> Audit:
     there is no Python file at all.
     """
     with _undisturbed():
-        results = [_read(path) for path in _files(paths, tests)]
+        results = [path if isinstance(path, Unread) else _read(path) for path in _files(paths, tests)]
     files = [result for result in results if isinstance(result, File)]
     if not results:
         raise NothingToAudit(paths)
@@ -99,25 +101,32 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _files(paths: Iterable[Path], tests: bool) -> Iterator[Path]:
-    seen: set[Path] = set()
+def _files(paths: Iterable[Path], tests: bool) -> Iterator[Path | Unread]:
+    seen: set[str] = set()
     for path in paths:
-        for file in [path] if path.is_file() else _below(path, tests or path.resolve().name in _TESTS):
-            resolved = file.resolve()
-            if resolved not in seen:
-                seen.add(resolved)
+        below = path.is_dir() or not path.exists()
+        for file in _below(path, tests or path.absolute().name in _TESTS) if below else [path]:
+            real = file.path if isinstance(file, Unread) else os.path.realpath(file)  # resolve() raises on loops
+            if real not in seen:
+                seen.add(real)
                 yield file
 
 
-def _below(root: Path, tests: bool) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root):
+def _below(root: Path, tests: bool) -> Iterator[Path | Unread]:
+    closed: list[OSError] = []
+    for folder, folders, names in os.walk(root, onerror=closed.append):
         inside = sorted(name for name in folders if not name.startswith(".") and name not in _NEVER)
         folders[:] = [
-            name for name in inside if (tests or name not in _TESTS) and not Path(folder, name, "pyvenv.cfg").exists()
+            name
+            for name in inside
+            if (tests or name not in _TESTS) and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))  # noqa: PTH110, PTH118  Path.exists() raises where it may not look
         ]
         for name in sorted(names):
             if name.endswith(".py") and (tests or not _is_test(name)):
                 yield Path(folder, name)
+    for error in closed:
+        if not isinstance(error, FileNotFoundError):
+            yield Unread(_shown(error.filename), None, f"cannot be read: {error.strerror}")
 
 
 def _is_test(name: str) -> bool:
@@ -125,13 +134,25 @@ def _is_test(name: str) -> bool:
 
 
 def _read(path: Path) -> File | Unread:
-    shown = path.as_posix()
+    shown = _shown(path)
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            return Unread(shown, None, f"larger than {MAX_FILE_BYTES:,} bytes")
-        return read_source(shown, _module(path), path.read_bytes())
+        # Opening a pipe would wait for who writes into it, and reading a device may never end.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return Unread(shown, None, "not a regular file")
+            data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ENODEV):
+            return Unread(shown, None, "not a regular file")
         return Unread(shown, None, f"cannot be read: {error.strerror}")
+    if len(data) > MAX_FILE_BYTES:
+        return Unread(shown, None, f"larger than {MAX_FILE_BYTES:,} bytes")
+    return read_source(shown, _module(path), data)
+
+
+def _shown(path: str | PurePath) -> str:
+    """A path as text that can be printed: bytes of its name that are not UTF-8 are escaped."""
+    return PurePath(path).as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _module(path: PurePath) -> str:

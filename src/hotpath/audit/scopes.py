@@ -200,6 +200,15 @@ def class_container(owner: Scope, name: str, depth: int = 0) -> Container | None
     return None
 
 
+def is_app_state(node: ast.AST) -> bool:
+    """``app.state.x``, also of ``request.app``; ``request.state`` ends with the request."""
+    match node:
+        case ast.Attribute(value=ast.Attribute(value=owner, attr="state")):
+            return (terminal(owner) or "").lower().endswith(("app", "application"))
+        case _:
+            return False
+
+
 def elsewhere(node: ast.AST, scope: Scope, imports: dict[str, str]) -> tuple[str, str] | None:
     """(owner, name) of an imported name or of an attribute of an imported module or class."""
     if isinstance(node, ast.Name) and node.id in imports and _is_imported(node.id, scope):
@@ -207,7 +216,7 @@ def elsewhere(node: ast.AST, scope: Scope, imports: dict[str, str]) -> tuple[str
         return (owner.rpartition(".")[2], name) if owner else None
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in imports:
         return imports[node.value.id].rpartition(".")[2], node.attr
-    return None
+    return ("state", node.attr) if isinstance(node, ast.Attribute) and is_app_state(node) else None
 
 
 def _is_imported(name: str, scope: Scope) -> bool:

@@ -3,48 +3,28 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from hotpath.audit.scopes import Container, FunctionNode, Scope, container_kind, dotted, terminal
-
-GROWS = dict.fromkeys(("append", "appendleft", "insert"), "append") | dict.fromkeys(("extend", "extendleft"), "extend")
-GROWS |= {name: name for name in ("add", "update", "setdefault")}
-SHRINKS = frozenset(
-    "pop popitem popleft clear remove discard difference_update intersection_update symmetric_difference_update".split()
+from hotpath.audit.expressions import (
+    EVICTS,
+    GROWS,
+    HEAP,
+    SHRINKS,
+    UNHEAP,
+    added_to,
+    given,
+    is_constant,
+    is_empty_test,
+    is_own_type,
+    names,
 )
-_HEAP = {"heapq.heappush": "append", "bisect.insort": "append", "bisect.insort_left": "append"}
-_UNHEAP = {"heapq.heappop", "heapq.heapreplace", "heapq.heappushpop"}
-_EVICTS = ("prune", "evict", "expire", "purge", "sweep", "trim", "shrink", "clean", "limit_size", "clear", "reset")
+from hotpath.audit.origins import CLASS_RECEIVERS
+from hotpath.audit.places import Grow, Shrink, Tests
+from hotpath.audit.scopes import Container, FunctionNode, Scope, container_kind, dotted, is_app_state, terminal
+
 _CACHING = ("functools.", "cachetools.", "async_lru.", "math.", "asyncstdlib.")
 _LEAVES = (ast.Constant, ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
-
-# What encloses a statement: a condition and whether it holds there, or what a loop goes through and None.
-Tests = tuple[tuple[ast.expr, bool | None], ...]
-
-
-@dataclass(slots=True, eq=False)
-class Grow:
-    """One place that may add to something. ``keys`` decide whether a new entry is made; ``tests`` enclose it."""
-
-    scope: Scope
-    receiver: ast.expr
-    operation: str
-    keys: tuple[ast.expr, ...]
-    value: ast.expr | None
-    line: int
-    tests: Tests
-    nested: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Shrink:
-    """One place that takes something out, looks at how much there is, or puts a new container in its place."""
-
-    scope: Scope
-    receiver: ast.expr
-    line: int
-    tests: Tests
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +44,8 @@ class Walk:
     called: dict[str, set[str]] = field(default_factory=dict)  # by whom; "" while a module is imported
     decorators: set[str] = field(default_factory=set)
     given_data: dict[str, set[int | str]] = field(default_factory=dict)  # which arguments are more than constants
+    plain_calls: list[tuple[Scope, ast.Call]] = field(default_factory=list)  # of a function by its name
+    states: dict[str, Container] = field(default_factory=dict)  # app.state.x, by the name x
     cleared: set[str] = field(default_factory=set)  # functions whose cache_clear() is called
 
     def __post_init__(self) -> None:
@@ -151,7 +133,7 @@ class _Walker:
                         self.shrink(target.value, node.lineno, scope, tests)
             case ast.Return():
                 if node.value is not None:
-                    scope.returned.update(_names(node.value))
+                    scope.returned.update(names(node.value))
                     if isinstance(node.value, ast.Name):
                         scope.gives_back.add(node.value.id)
                     self.expression(node.value, scope, tests)
@@ -235,15 +217,16 @@ class _Walker:
 
     def assign(self, target: ast.expr, value: ast.expr, node: ast.stmt, scope: Scope, tests: Tests) -> None:
         match target:
-            case ast.Name(id=name):
-                self.name(name, value, node, scope)
+            case ast.Name():
+                self.name(target, value, node, scope, tests)
             case ast.Subscript(slice=ast.Slice()):
                 self.shrink(target.value, node.lineno, scope, tests)
             case ast.Subscript():
                 self.expression(target.slice, scope, tests)
                 self.grow(target.value, "item", (target.slice,), value, node.lineno, scope, tests)
             case ast.Attribute():
-                self.seen.shadows.append((scope, target))
+                if not self.added(target, value, node.lineno, scope, tests) and not self.state(target, value, node):
+                    self.seen.shadows.append((scope, target))
                 self.expression(target.value, scope, tests)
             case ast.Tuple(elts=parts) | ast.List(elts=parts):
                 for part in parts:
@@ -251,7 +234,36 @@ class _Walker:
             case ast.Starred():
                 self.assign(target.value, value, node, scope, tests)
 
-    def name(self, name: str, value: ast.expr, node: ast.stmt, scope: Scope) -> None:
+    def added(self, target: ast.Name | ast.Attribute, value: ast.expr, line: int, scope: Scope, tests: Tests) -> bool:
+        """``X = X + [item]``, ``X = [*X, item]``, ``X = {**X, key: item}``: X grows."""
+        function = scope.enclosing_function
+        owner = terminal(target.value) if isinstance(target, ast.Attribute) else None
+        if owner is not None and function is not None and owner == function.receiver and owner not in CLASS_RECEIVERS:
+            return False  # self.x = self.x + […] leaves the class as it is
+        addition = added_to(target, value)
+        if addition is not None:
+            self.grow(target, *addition, line, scope, tests)
+        return addition is not None
+
+    def state(self, target: ast.Attribute, value: ast.expr, node: ast.stmt) -> bool:
+        """``app.state.x = {}``: as much a global as a name of the module."""
+        kind = container_kind(value, self.seen.imports)
+        if not is_app_state(target) or kind is None:
+            return False
+        known = self.seen.states.get(target.attr)
+        if known is not None:
+            known.shrinks = True
+            return True
+        end = node.end_lineno or node.lineno
+        made = Container("state", target.attr, kind, "module", node.lineno, end, self.seen.module)
+        self.seen.states[target.attr] = made
+        self.seen.containers.append(made)
+        return True
+
+    def name(self, target: ast.Name, value: ast.expr, node: ast.stmt, scope: Scope, tests: Tests) -> None:
+        name = target.id
+        if name in scope.foreign and self.added(target, value, node.lineno, scope, tests):
+            return
         if name in scope.foreign:
             if isinstance(value, ast.Constant) and value.value is True:
                 scope.sets_flag = True
@@ -316,7 +328,7 @@ class _Walker:
                     break
             nested = True
             self.parts.add(id(here))
-        if isinstance(receiver, ast.Name | ast.Attribute) or _is_own_type(receiver):
+        if isinstance(receiver, ast.Name | ast.Attribute) or is_own_type(receiver):
             self.seen.grows.append(Grow(scope, receiver, operation, keys, value, line, tests, nested))
 
     def shrink(self, receiver: ast.expr, line: int, scope: Scope, tests: Tests) -> None:
@@ -348,6 +360,8 @@ class _Walker:
             elif kind is ast.Attribute and node.attr in SHRINKS:  # type: ignore[attr-defined]
                 # Also without a call: task.add_done_callback(TASKS.discard)
                 self.shrink(node.value, node.lineno, scope, tests)  # type: ignore[attr-defined]
+            elif kind is ast.Subscript and "defaultdict" in self.seen.imports:
+                self.read(node, scope, tests)  # type: ignore[arg-type]
             elif kind is ast.Compare:
                 self.compare(node, scope, tests)  # type: ignore[arg-type]
             elif kind is ast.comprehension:
@@ -355,13 +369,17 @@ class _Walker:
             elif kind is ast.NamedExpr:
                 scope.bind(node.target.id, node.value)  # type: ignore[attr-defined]
             elif kind in (ast.Yield, ast.YieldFrom) and node.value is not None:  # type: ignore[attr-defined]
-                scope.returned.update(_names(node.value))  # type: ignore[attr-defined]
+                scope.returned.update(names(node.value))  # type: ignore[attr-defined]
             for name in node._fields:
                 child = getattr(node, name)
                 if type(child) is list:
                     stack.extend(part for part in child if isinstance(part, ast.AST))
                 elif isinstance(child, ast.AST) and not isinstance(child, _LEAVES):
                     stack.append(child)
+
+    def read(self, node: ast.Subscript, scope: Scope, tests: Tests) -> None:
+        if scope.enclosing_function is not None and isinstance(node.value, ast.Name | ast.Attribute):
+            self.seen.grows.append(Grow(scope, node.value, "item", (node.slice,), None, node.lineno, tests, reads=True))
 
     def call(self, node: ast.Call, scope: Scope, tests: Tests) -> None:
         name = terminal(node.func)
@@ -373,9 +391,11 @@ class _Walker:
         self.seen.called.setdefault(name, set()).add(function.name if function else "")
         if function is not None:
             function.calls.add(name)
-            data = {place for place, value in _given(node) if not _is_constant(value)}
+            data = {place for place, value in given(node) if not is_constant(value)}
             if data:
                 self.seen.given_data.setdefault(name, set()).update(data)
+                if isinstance(node.func, ast.Name):
+                    self.seen.plain_calls.append((scope, node))
         if isinstance(node.func, ast.Attribute):
             receiver = node.func.value
             if name == "cache_clear":
@@ -391,9 +411,9 @@ class _Walker:
         self.caching(node, scope)
         if node.args and isinstance(node.args[0], ast.Name | ast.Attribute):
             whole = dotted(node.func, self.seen.imports) or ""
-            if whole in _HEAP and len(node.args) > 1:
-                self.grow(node.args[0], _HEAP[whole], (), node.args[1], node.lineno, scope, tests)
-            elif whole in _UNHEAP or any(word in name.lower() for word in _EVICTS):
+            if whole in HEAP and len(node.args) > 1:
+                self.grow(node.args[0], HEAP[whole], (), node.args[1], node.lineno, scope, tests)
+            elif whole in UNHEAP or any(word in name.lower() for word in EVICTS):
                 self.shrink(node.args[0], node.lineno, scope, ())
 
     def setattr(self, owner: ast.expr, name: ast.expr, scope: Scope) -> None:
@@ -408,7 +428,7 @@ class _Walker:
 
     def compare(self, node: ast.Compare, scope: Scope, tests: Tests) -> None:
         """``len(X) > N``: somebody looks at how large it is."""
-        if scope.enclosing_function is None or all(_is_empty_test(part) for part in node.comparators):
+        if scope.enclosing_function is None or all(is_empty_test(part) for part in node.comparators):
             return
         for side in (node.left, *node.comparators):
             match side:
@@ -416,30 +436,3 @@ class _Walker:
                     self.shrink(what, node.lineno, scope, ())
                 case _:
                     pass
-
-
-def _is_empty_test(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value in (0, 1)
-
-
-def _given(call: ast.Call) -> Iterator[tuple[int | str, ast.expr]]:
-    """The arguments by place or name; ``*`` where a call gives many at once."""
-    for place, value in enumerate(call.args):
-        yield ("*" if isinstance(value, ast.Starred) else place), value
-    for keyword in call.keywords:
-        yield keyword.arg or "*", keyword.value
-
-
-def _is_constant(node: ast.expr) -> bool:
-    name = terminal(node)
-    return isinstance(node, ast.Constant) or (name is not None and name.isupper())
-
-
-def _is_own_type(node: ast.expr) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "type"
-
-
-def _names(node: ast.expr) -> set[str]:
-    """The names that may be part of a value: not what is only called for it."""
-    called = {id(part.func) for part in ast.walk(node) if isinstance(part, ast.Call)}
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and id(part) not in called}
