@@ -93,6 +93,7 @@ class Admission:
     Whoever lets a request in by ``let_in`` or ``enter`` calls the app as ``app_for`` gives it, and then ``leave``.
     """
 
+    # Long by the comments beside its attributes.
     def __init__(
         self,
         priorities: Priorities,

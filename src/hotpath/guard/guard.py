@@ -68,6 +68,7 @@ class MemoryGuard:
     clock: Callable[[], float] = time.monotonic
     chance: Callable[[], float] = random.random
 
+    # Long, since it checks each option and makes each part once, in the order in which they need one another.
     def __init__(
         self,
         *,

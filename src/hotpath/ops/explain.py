@@ -55,6 +55,7 @@ def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Expla
     return Explanation(url, True, f"served from {source}", page.key, file, page.policy.route, answer.status, told)
 
 
+# One function, since the reasons are asked for in the order in which a request meets them.
 def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
     reader = reader_of(hot)
     if reader.snapshot.generation is None and not hot.directories:

@@ -173,6 +173,7 @@ def _require_batch_can_fill(route: Route, parameter: inspect.Parameter, given: t
         )
 
 
+# One function, since each item is compared with all before it.
 def plan(routes: Iterable[Route]) -> list[PlannedItem]:
     """All items of all routes. Raises ``DeclarationError`` before any function was run."""
     planned: dict[str, PlannedItem] = {}

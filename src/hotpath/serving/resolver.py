@@ -101,6 +101,7 @@ _TIERS_MAXIMUM_VALUE_BYTES = 256
 _tiers: dict[bytes, tuple[int, ...]] = {}
 
 
+# One function, since each call more would cost every request 60 ns.
 def resolve(
     snapshot: Snapshot, method: str, raw_path: bytes, query: bytes, headers: Sequence[Header]
 ) -> Answer | Pending | Miss:

@@ -190,6 +190,7 @@ class WatchedDirectory:
             self._warn(name, f"cannot be a hot page: {error}")
             return None
 
+    # One function, since a file is known only by what it is before and after the read.
     def _look(self, name: str, key: bytes, page: Page | None, now: float) -> Page | None:
         """The new page of a file, or ``None`` where what is served stays."""
         try:
