@@ -162,7 +162,7 @@ class HotpathMiddleware:
         assert self._observe is not None
         try:
             self._observe(watch.request(result_of(outcome)))
-        except Exception:
+        except Exception:  # a user's function; the request is answered already
             self.observer_errors += 1
             if self.observer_errors == 1:
                 logger.exception("observe= failed on a request, which is not harmed; later failures are counted")
@@ -181,7 +181,7 @@ class HotpathMiddleware:
             fields = scope["headers"][:MAX_HEAD_LINES]
             methods = [value for name, value in fields if name == b"access-control-request-method"]
             answer = self._resolve(scope, methods[0].decode("latin-1")) if methods else _FAILED
-        except Exception:
+        except Exception:  # a fault of ours makes it a cold request, not an error
             self._report()
             return False
         return bool(answer.status) or (isinstance(answer, Pending) and answer.key is not None)
@@ -275,7 +275,7 @@ class HotpathMiddleware:
             loop = None  # trio
         try:
             guard.start(str(self.hot.store.root), loop)
-        except Exception:
+        except Exception:  # without a guard the app still answers
             self._report()
 
     def _close_connections(self) -> None:

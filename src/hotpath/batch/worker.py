@@ -267,7 +267,7 @@ def _flush() -> bool:
         sys.stderr.flush()
         os.fstat(1)  # a file that the next item opens would get the number, and all that is printed
         os.fstat(2)
-    except Exception:
+    except Exception:  # the streams may be objects of the item's own
         return False
     return True
 
