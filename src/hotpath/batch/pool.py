@@ -52,6 +52,7 @@ from hotpath.process.fork import (
     own_bytes,
     status_bytes,
 )
+from hotpath.process.malloc import trim_malloc
 
 # Pages that are done before an earlier one wait for it; with more than this, others stay with their workers.
 AHEAD_BYTES = 16 * 1024 * 1024
@@ -225,6 +226,7 @@ class _Pool:
         pages = os.memfd_create("hotpath")
         with contextlib.suppress(OSError):  # the user's pipes may be many already
             fcntl.fcntl(output_writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        trim_malloc()  # a free heap that the worker could fill would be no part of what it is measured by
         for stream in (sys.stdout, sys.stderr):  # not printed twice; there may be none, or a full disk behind it
             with contextlib.suppress(AttributeError, OSError, ValueError):
                 stream.flush()

@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from hotpath.log import logger
-
-
-def trim_malloc() -> bool:
-    """Whether memory went back to the kernel. Does nothing, and never fails, where the C library is not glibc.
-
-    Takes milliseconds for a large heap, without the interpreter's lock, but with malloc's: other threads wait for it.
-    """
-    trim = _malloc_trim()
-    return trim is not None and trim(0) == 1
-
-
-@functools.cache
-def _malloc_trim() -> Callable[[int], int] | None:
-    try:
-        function = ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError, TypeError):
-        return None
-    function.argtypes = (ctypes.c_size_t,)
-    function.restype = ctypes.c_int
-    trim: Callable[[int], int] = function
-    return trim
+from hotpath.process.malloc import trim_malloc
 
 
 # What a cache keeps of its maximum, from the first trim to the third.

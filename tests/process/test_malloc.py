@@ -6,26 +6,17 @@ import ctypes
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 
-from hotpath.guard import trimming as malloc
-from hotpath.guard.trimming import trim_malloc
-
-
-@pytest.fixture(autouse=True)
-def _looked_up_again() -> Iterator[None]:
-    malloc._malloc_trim.cache_clear()
-    yield
-    malloc._malloc_trim.cache_clear()
+from hotpath.process.malloc import trim_malloc
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_what_is_left_between_living_blocks_goes_back() -> None:
     code = """
-from hotpath.guard.trimming import trim_malloc
+from hotpath.process.malloc import trim_malloc
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096
