@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from hotpath.log import logger
 from hotpath.process.malloc import trim_malloc
 
-
 # What a cache keeps of its maximum, from the first trim to the third.
 STEPS = (0.50, 0.25, 0.0)
 STEP_SECONDS = 5.0
