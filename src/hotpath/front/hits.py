@@ -33,7 +33,8 @@ class Hits:
         """The answer to a head that was understood, counted; ``None`` where it is not for hotpath, or not in memory."""
         snapshot: Snapshot = self._loader.snapshot
         target, query = head.target, b""
-        if target not in snapshot.pages:
+        # A GET of a key as it stands, whether it has a query or not, is a lookup; else path and query are apart.
+        if target not in snapshot.pages or head.method != "GET":
             if not is_target(target):
                 return None
             if _QUESTION_MARK in target:
