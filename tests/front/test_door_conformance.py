@@ -62,7 +62,7 @@ def is_beyond_the_door(case: Case) -> bool:
         or len(lines) > MAX_LINES - 2
         or sum(map(len, lines)) > MAX_HEAD_BYTES - 200
         or any(line.startswith(names) for line in lines)
-        or any(ord(character) < 32 for line in lines for character in line)
+        or any((ord(character) < 32 and character != "\t") for line in lines for character in line)
     )
 
 
@@ -80,4 +80,4 @@ def test_what_is_hot_is_answered_by_the_door_itself(sites: Mapping[str, Site]) -
                 left.append(case.id)
             if is_beyond_the_door(case):
                 expected.append(case.id)
-    assert left == expected
+    assert sorted(left) == sorted(expected)

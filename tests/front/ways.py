@@ -63,9 +63,10 @@ def front(app: Any, hot: Hotpath, **options: Any) -> Iterator[tuple[Door, FrontS
 
 
 @contextlib.contextmanager
-def behind_uvicorn(app: Any, http: Any = "httptools") -> Iterator[int]:
+def behind_uvicorn(app: Any, http: Any = "httptools", **options: Any) -> Iterator[int]:
     """uvicorn as it comes, or with another protocol."""
-    config = uvicorn.Config(app, http=http, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=2)
+    options = {"access_log": False, "log_config": None, "timeout_graceful_shutdown": 2, **options}
+    config = uvicorn.Config(app, http=http, ws="none", **options)
     server = uvicorn.Server(config)
 
     def stop() -> None:
@@ -75,8 +76,8 @@ def behind_uvicorn(app: Any, http: Any = "httptools") -> Iterator[int]:
         yield port_of(listener)
 
 
-def with_protocol(app: Any) -> contextlib.AbstractContextManager[int]:
-    return behind_uvicorn(app, HotpathProtocol)
+def with_protocol(app: Any, **options: Any) -> contextlib.AbstractContextManager[int]:
+    return behind_uvicorn(app, HotpathProtocol, **options)
 
 
 def talk(port: int, *parts: bytes, seconds: float = 5.0) -> bytes:

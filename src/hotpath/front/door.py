@@ -233,11 +233,11 @@ class Door:
                 return
             connection.head_since = None
             connection.closes = head.meaning.closes or self._is_stopping.is_set()
+            self.hits += 1
             if self._on_hit is None:
                 self._send(connection, head, answer)
             else:
                 self._send_observed(connection, head, answer, self._on_hit)
-            self.hits += 1
             if connection.output:
                 connection.data = data[head.end :]
                 self._poller.modify(connection.sock.fileno(), WRITE)

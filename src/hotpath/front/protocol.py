@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 from hotpath.asgi.middleware import HotpathMiddleware
 from hotpath.front.heads import Head
 from hotpath.front.hits import Hits, Opening
+from hotpath.log import logger
 from hotpath.serving.snapshot import Answer
 from hotpath.types import ASGIApp, Header
 
@@ -51,23 +52,27 @@ class Early:
         return opening + answer.body if head.method == "GET" else opening
 
 
-_early: weakref.WeakKeyDictionary[Config, Early] = weakref.WeakKeyDictionary()
+_early: weakref.WeakKeyDictionary[Config, Early | None] = weakref.WeakKeyDictionary()
 
 
 def early_of(config: Config) -> Early | None:
-    """What answers early in the server of ``config``; ``None`` where its app is not a ``HotpathMiddleware``."""
-    early = _early.get(config)
-    if early is None:
-        middleware = middleware_of(config.loaded_app)
-        if middleware is not None and not config.root_path:
-            early = _early[config] = Early(middleware)
-    return early
+    """What answers early in the server of ``config``; ``None``, and a line in the log, where nothing can."""
+    if config not in _early:
+        middleware = middleware_of(config.loaded_app) if not config.root_path else None
+        _early[config] = Early(middleware) if middleware is not None else None
+        if middleware is None:
+            logger.warning(
+                "HotpathProtocol answers nothing early: no HotpathMiddleware is the first to see a request here; write"
+                " app = HotpathMiddleware(app, hot=hot) around the whole app, and no --root-path"
+            )
+    return _early[config]
 
 
 def middleware_of(app: ASGIApp) -> HotpathMiddleware | None:
     """The ``HotpathMiddleware`` that is the first to see a request: behind nothing that could answer or change it.
 
-    A Starlette application has its layers once it has started.
+    A Starlette application has its layers once it has started. FastAPI's own layers trace requests, so a middleware
+    that is added to FastAPI is behind something; one that wraps the application is not.
     """
     from starlette.applications import Starlette
     from starlette.middleware.errors import ServerErrorMiddleware
