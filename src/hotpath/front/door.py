@@ -337,9 +337,9 @@ class Door:
             self._poller.unregister(descriptor)
         self._listeners = {}
         self._not_accepting.clear()
-        if now < self._quiet_at:
-            return True
         rest = self._connections.by_descriptor.values()
+        if rest and now < self._quiet_at:
+            return True
         return now < self._stop_at and any(connection.output or connection.data for connection in rest)
 
 
