@@ -1,6 +1,6 @@
 """A door and its server as one process, for tests that start servers by a command line.
 
-    python -m tests.front.serve --port 8000 tests.wire.servers.app:application tests.wire.servers.app:hot
+python -m tests.front.serve --port 8000 tests.wire.servers.app:application tests.wire.servers.app:hot
 """
 
 from __future__ import annotations

@@ -509,3 +509,22 @@ def test_a_connection_that_was_ended_is_seen_by_its_client(site: Site) -> None:
         door.stop(0.1)
         with pytest.raises((ConnectionEnded, OSError)):
             connection.ask(HOT)
+
+
+def test_a_fault_of_hotpath_costs_no_request(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("on purpose")
+
+    with front(site.app, site.hot) as (door, _, port):
+        monkeypatch.setattr("hotpath.front.hits.resolve", fail)
+        for _ in range(2):
+            assert talk(port, LAST).endswith(BODY), "by the middleware behind the door"
+        assert (door.hits, door.handed_over) == (0, 2)
+    assert caplog.text.count("hotpath failed on a request") == 2, "once by the door and once by the protocol"
+
+
+def test_a_door_that_never_began_can_be_stopped(site: Site) -> None:
+    with listen() as listener:
+        Door(site.hot, [listener], Desk()).stop(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,9 +14,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from hotpath.front.heads import MAX_HEAD_BYTES, MAX_LINES, Blocks, Meaning, is_half, parse_block
-from hotpath.front.hits import Hits, Opening
+from hotpath.front.hits import Hits
 from hotpath.pages.hosts import Hosts
 from tests.front.random_heads import heads
+from tests.front.ways import by_the_door
 from tests.wire.conformance.site import Site
 
 PLAIN = b" HTTP/1.1\r\nHost: example.org\r\n\r\n"
@@ -188,21 +188,6 @@ def reference(
     written, is_closed = transport.written, transport.is_closed
     protocol.connection_lost(None)
     return written, is_closed
-
-
-def by_the_door(hits: Hits, data: bytes) -> tuple[bytes, int, bool, int]:
-    """What the door sends for ``data``, how much of it was understood, whether it closes then, and how many heads."""
-    written, start = b"", 0
-    for count in itertools.count():
-        head = hits.blocks.read(data, start)
-        answer = hits.find(head) if head is not None else None
-        if head is None or answer is None:
-            return written, start, False, count
-        written += Opening().head(answer, head.meaning.closes) + (answer.body if head.method == "GET" else b"")
-        start = head.end
-        if head.meaning.closes:
-            return written, start, True, count + 1
-    raise AssertionError
 
 
 def plainly(data: bytes) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import uvloop
 
 from hotpath.errors import HotpathError
 from hotpath.front.server import FrontServer
@@ -25,9 +26,9 @@ BODY = PAGES["/rows"].body
 
 
 @contextlib.contextmanager
-def served(app: Any, **options: Any) -> Iterator[FrontServer]:
+def served(app: Any, loop_factory: Any = None, **options: Any) -> Iterator[FrontServer]:
     server = FrontServer(app, **{"drain_seconds": 2, **options})
-    with running(server.serve, server.is_ready.is_set, server.begin_shutdown):
+    with running(server.serve, server.is_ready.is_set, server.begin_shutdown, loop_factory):
         yield server
 
 
@@ -46,8 +47,9 @@ def wait_for(condition: Any, seconds: float = 5.0) -> None:
         time.sleep(0.01)
 
 
-def test_bytes_that_were_read_come_before_those_that_follow(site: Site) -> None:
-    with served(site.app) as server:
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_bytes_that_were_read_come_before_those_that_follow(site: Site, loop: Any) -> None:
+    with served(site.app, loop_factory=loop) as server:
         for place in range(1, len(LAST), 5):
             ours, theirs = socket.socketpair()
             ours.sendall(LAST[place:])

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
 
 from hotpath.front.door import Door
+from hotpath.front.hits import Hits, Opening
 from hotpath.front.protocol import HotpathProtocol
 from hotpath.front.server import FrontServer
 from hotpath.site import Hotpath
@@ -32,9 +35,19 @@ def port_of(listener: socket.socket) -> int:
 
 
 @contextlib.contextmanager
-def running(serve: Callable[[], Any], is_ready: Callable[[], bool], stop: Callable[[], None]) -> Iterator[None]:
+def running(
+    serve: Callable[[], Any],
+    is_ready: Callable[[], bool],
+    stop: Callable[[], None],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> Iterator[None]:
     """A server's coroutine on a loop of its own in a thread."""
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(serve())
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     for _ in range(int(START_SECONDS * 100)):
         if is_ready():
@@ -80,7 +93,22 @@ def with_protocol(app: Any, **options: Any) -> contextlib.AbstractContextManager
     return behind_uvicorn(app, HotpathProtocol, **options)
 
 
-def talk(port: int, *parts: bytes, seconds: float = 5.0) -> bytes:
+def by_the_door(hits: Hits, data: bytes) -> tuple[bytes, int, bool, int]:
+    """What a door sends for ``data``, how much of it was understood, whether it closes then, and how many heads."""
+    written, start = b"", 0
+    for count in itertools.count():
+        head = hits.blocks.read(data, start)
+        answer = hits.find(head) if head is not None else None
+        if head is None or answer is None:
+            return written, start, False, count
+        written += Opening().head(answer, head.meaning.closes) + (answer.body if head.method == "GET" else b"")
+        start = head.end
+        if head.meaning.closes:
+            return written, start, True, count + 1
+    raise AssertionError
+
+
+def talk(port: int, *parts: bytes, seconds: float = 5.0, pause: float = 0.0) -> bytes:
     """Everything that comes back on one connection, which the client ends for its part once it is silent.
 
     ``parts`` are sent one after the other; an answer is over when nothing has come for a moment or the server closes.
@@ -88,7 +116,9 @@ def talk(port: int, *parts: bytes, seconds: float = 5.0) -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=seconds) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for part in parts:
-            sock.sendall(part)
+            with contextlib.suppress(ConnectionError):  # the server has ended it, and said what it had to say
+                sock.sendall(part)
+            time.sleep(pause)
         return receive(sock, seconds)
 
 

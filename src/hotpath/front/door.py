@@ -114,7 +114,9 @@ class Door:
         self._is_stopping.set()
         with contextlib.suppress(OSError):
             self._waker.send(b".")
-        if self._thread.is_alive():
+        if self._thread.ident is None:
+            self._release()
+        else:
             self._thread.join(seconds + TICK_SECONDS + 1)
 
     def _run(self) -> None:
@@ -122,14 +124,18 @@ class Door:
             while self._turn():
                 pass
         finally:
-            for connection in self._connections.by_descriptor.values():
-                connection.close()
-            self._connections.by_descriptor.clear()
-            self._poller.close()
-            self._waker.close()
-            self._wakes.close()
-            if self._reserve is not None:
-                os.close(self._reserve)
+            self._release()
+
+    def _release(self) -> None:
+        for connection in self._connections.by_descriptor.values():
+            connection.close()
+        self._connections.by_descriptor.clear()
+        self._poller.close()
+        self._waker.close()
+        self._wakes.close()
+        if self._reserve is not None:
+            os.close(self._reserve)
+            self._reserve = None
 
     def _turn(self) -> bool:
         """Everything that is ready now; whether there is another turn."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hotpath.front.heads import Blocks, Head, is_target
+from hotpath.log import logger
 from hotpath.serving.reader import Reader, reader_of
 from hotpath.serving.resolver import resolve
 from hotpath.serving.snapshot import Answer, Snapshot, field_lines
@@ -27,6 +28,7 @@ class Hits:
     def __init__(self, hot: Hotpath) -> None:
         self.reader: Reader = reader_of(hot)
         self.blocks = Blocks(hot.reading.hosts)
+        self.internal_errors = 0
         self._loader = self.reader.loader
 
     def find(self, head: Head) -> Answer | None:
@@ -39,7 +41,14 @@ class Hits:
                 return None
             if _QUESTION_MARK in target:
                 target, _, query = target.partition(b"?")
-        answer = resolve(snapshot, head.method, target, query, head.meaning.fields)
+        try:
+            answer = resolve(snapshot, head.method, target, query, head.meaning.fields)
+        except Exception:
+            # Whatever is wrong in hotpath must never cost a request that the app could answer.
+            self.internal_errors += 1
+            if self.internal_errors == 1:
+                logger.exception("hotpath failed on a request, which went to the app; later failures are only counted")
+            return None
         if answer.status <= 0 or not isinstance(answer, Answer):
             return None
         answer.uses += 1
