@@ -149,6 +149,8 @@ def parse_wrk(output: str) -> tuple[float, int]:
     errors = re.search(r"Socket errors:.*|Non-2xx or 3xx responses:.*", output)
     if rate is None or total is None or errors is not None:
         raise Broken(errors.group() if errors else f"wrk said: {output.strip()[:200]}")
+    if total.group(1) == "0":
+        raise Broken("no request was answered")
     return float(rate.group(1)), int(total.group(1))
 
 

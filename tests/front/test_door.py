@@ -528,3 +528,32 @@ def test_a_fault_of_hotpath_costs_no_request(
 def test_a_door_that_never_began_can_be_stopped(site: Site) -> None:
     with listen() as listener:
         Door(site.hot, [listener], Desk()).stop(1)
+
+
+class Failing(SelectorPoller):
+    """Fails at what it is asked, a few times: the kernel's limits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.registers, self.polls = 3, 3
+
+    def register(self, fd: int, eventmask: int, /) -> None:
+        if threading.current_thread().name == "hotpath-door" and self.registers:
+            self.registers -= 1
+            raise OSError(28, "no watches left")
+        super().register(fd, eventmask)
+
+    def poll(self, timeout: float) -> list[tuple[int, int]]:
+        if self.polls:
+            self.polls -= 1
+            raise MemoryError
+        return super().poll(timeout)
+
+
+def test_a_door_that_fails_goes_on(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    with alone(site, make_poller=Failing) as (door, _, port):
+        answers = [talk(port, LAST) for _ in range(5)]
+        assert [answer.endswith(BODY) for answer in answers] == [False] * 3 + [True] * 2
+        assert door.hits == 2
+    assert caplog.text.count("the door failed, and goes on") == 1
+    assert caplog.text.count("a connection was refused") == 1

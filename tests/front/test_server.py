@@ -27,7 +27,7 @@ BODY = PAGES["/rows"].body
 
 @contextlib.contextmanager
 def served(app: Any, loop_factory: Any = None, **options: Any) -> Iterator[FrontServer]:
-    server = FrontServer(app, **{"drain_seconds": 2, **options})
+    server = FrontServer(app, ws="none", **{"drain_seconds": 2, **options})
     with running(server.serve, server.is_ready.is_set, server.begin_shutdown, loop_factory):
         yield server
 
@@ -66,7 +66,7 @@ def test_hot_pages_are_answered_there_too(site: Site) -> None:
 
 
 def test_connections_that_come_before_the_server_wait_for_it() -> None:
-    server = FrontServer(the_app, drain_seconds=2)
+    server = FrontServer(the_app, ws="none", drain_seconds=2)
     with give(server, LAST) as client, running(server.serve, server.is_ready.is_set, server.begin_shutdown):
         assert receive(client, 5).startswith(b"HTTP/1.1 418")
 
@@ -238,7 +238,7 @@ def test_an_app_that_does_not_start_is_said() -> None:
         await receive()
         await send({"type": "lifespan.startup.failed", "message": "no database"})
 
-    server = FrontServer(app)
+    server = FrontServer(app, ws="none")
     early, late = give(server, COLD), socket.socketpair()
     with pytest.raises(HotpathError, match="did not start"):
         asyncio.run(server.serve())

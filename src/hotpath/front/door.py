@@ -33,6 +33,9 @@ TICK_SECONDS: Final = 1.0
 # What a client had sent already when the door was stopped is still answered.
 LAST_READ_SECONDS: Final = 0.2
 
+# After a fault outside of any request, so that one that lasts takes no core.
+FAULT_SECONDS: Final = 0.01
+
 # accept(2): the descriptors of the process, of the machine, or its memory are used up.
 _NO_ROOM: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
@@ -121,8 +124,13 @@ class Door:
 
     def _run(self) -> None:
         try:
-            while self._turn():
-                pass
+            goes_on = True
+            while goes_on:
+                try:
+                    goes_on = self._turn()
+                except Exception:  # nobody else serves these connections
+                    self._log_fault("the door failed, and goes on; logged once")
+                    time.sleep(FAULT_SECONDS)
         finally:
             self._release()
 
@@ -188,8 +196,13 @@ class Door:
             if sock.family != socket.AF_UNIX:
                 with contextlib.suppress(OSError):  # gone already
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                self._poller.register(sock.fileno(), READ)
+            except OSError as error:  # epoll(7): max_user_watches
+                sock.close()
+                self._once.warn(f"a connection was refused: {error}")
+                continue
             self._connections.by_descriptor[sock.fileno()] = Connection(sock, now)
-            self._poller.register(sock.fileno(), READ)
 
     def _make_room(self, listener: socket.socket, error: OSError, now: float) -> bool:
         """Free a descriptor: the longest idle connection's, else the reserve; whether to accept again at once."""
