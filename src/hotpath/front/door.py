@@ -24,8 +24,8 @@ from hotpath.types import Header
 
 HandOver = Callable[[socket.socket, bytes], None]
 
-# What one recv takes: a head of the largest size that is understood.
-RECV_BYTES: Final = 16_384
+# What one recv takes: most heads, and no more, since it is kept for a client that sends many and reads no answer.
+RECV_BYTES: Final = 4096
 # Connections accepted before those that are there get their turn.
 ACCEPTS: Final = 64
 # Seconds between two looks at the clock: the Date, what is overdue, the beat of a door without clients.
