@@ -16,6 +16,8 @@ from hotpath.errors import DeclarationError
 from hotpath.types import Header, Scope
 
 PSEUDONYM: Final = b"hotpath"
+# Key of a scope: the target as the client wrote it, where the server keeps it.
+TARGET: Final = "hotpath.target"
 # A request that passed so many fronts goes in circles: two tiers are usual, ten are nobody's.
 MAX_FRONTS: Final = 10
 
@@ -77,8 +79,8 @@ class Body:
 
 
 class Trust:
-    """Peers whose ``X-Forwarded-*`` fields are believed: networks (``10.0.0.0/8``), addresses, and ``unix`` for those on
-    a Unix socket. Raises ``DeclarationError`` for anything else.
+    """Peers whose ``X-Forwarded-*`` fields are believed: networks (``10.0.0.0/8``), addresses, and ``unix`` for those
+    on a Unix socket. Raises ``DeclarationError`` for anything else.
     """
 
     def __init__(self, peers: Iterable[str] = ()) -> None:
@@ -108,17 +110,38 @@ class Trust:
         if known is None:
             if len(self._known) >= 1024:
                 self._known.clear()
-            known = self._known[peer] = any(_address(peer) in network for network in self._networks)
+            address = _address(peer)
+            known = address is not None and any(address in network for network in self._networks)
+            self._known[peer] = known
         return known
 
 
 def target_of(scope: Scope) -> bytes:
-    """The target as the client wrote it, from what ASGI keeps of it."""
+    """The target for the app: as the client wrote it where the server keeps that, else from what ASGI keeps of it.
+
+    Raises ``BadRequest`` for one with a fragment, which servers read in several ways.
+    """
+    written: bytes = scope.get(TARGET, b"")
+    if b"#" in written:
+        raise BadRequest(400, "the target has a fragment")
+    if written.startswith(b"/"):
+        return written
     raw: bytes | None = scope.get("raw_path")
     if raw is None:
         raw = quote(scope["path"], safe="/~!$&'()*+,;=:@").encode("ascii")
     query: bytes = scope.get("query_string") or b""
-    return b"%b?%b" % (raw, query) if query else raw
+    return b"%b?%b" % (raw or b"/", query) if query else raw or b"/"
+
+
+def authority_of(scope: Scope) -> bytes | None:
+    """The host that the target itself names, which counts in place of ``Host`` (RFC 9112 §3.2.2)."""
+    scheme, found, rest = scope.get(TARGET, b"").partition(b"://")
+    if not found or b"/" in scheme or b"?" in scheme:
+        return None
+    authority = re.split(rb"[/?]", rest, maxsplit=1)[0]
+    if not authority or b"@" in authority or scheme.lower() not in (b"http", b"https"):
+        raise BadRequest(400, "the target names no host")
+    return authority
 
 
 def body_of(headers: Iterable[Header], http_version: str = "1.1") -> Body:
@@ -173,10 +196,10 @@ def request_fields(scope: Scope, trust: Trust, default_host: bytes) -> list[Head
         raise BadRequest(508, "the request goes in circles: the app's address leads to the front again")
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         raise BadRequest(400, "not exactly one Host")
-    if not hosts:
-        fields.insert(0, (b"host", default_host))
+    host = authority_of(scope) or (hosts[0] if hosts else default_host)
+    if hosts != [host]:
+        fields = [(b"host", host), *(field for field in fields if field[0] != b"host")]
     fields.append((b"via", version.encode("latin-1") + b" " + PSEUDONYM))
-    host = hosts[0] if hosts else default_host
     scheme = {"ws": b"http", "wss": b"https"}.get(scope["scheme"]) or scope["scheme"].encode("latin-1")
     return fields + _forwarded(forwarded, peer, scheme, host)
 
