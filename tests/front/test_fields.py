@@ -16,7 +16,6 @@ from hotpath.front.fields import (
     BadRequest,
     Body,
     Trust,
-    authority_of,
     body_of,
     handshake_fields,
     head_bytes,
@@ -164,28 +163,40 @@ def test_a_circle_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scope", "target"),
+    ("scope", "target", "host"),
     [
-        ({"raw_path": b"/a%2F", "query_string": b"b=%zz"}, b"/a%2F?b=%zz"),
-        ({"raw_path": b"/a", TARGET: b"/a?"}, b"/a?"),
-        ({"raw_path": b"/a", TARGET: b"http://b/a"}, b"/a"),
-        ({"raw_path": b"", TARGET: b"http://b?c", "query_string": b"c"}, b"/?c"),
-        ({"raw_path": None, "path": "/é ü"}, b"/%C3%A9%20%C3%BC"),
-        ({"raw_path": b"*", TARGET: b"*"}, b"*"),
+        ({"raw_path": b"/a%2F", "query_string": b"b=%zz"}, b"/a%2F?b=%zz", None),
+        ({"raw_path": b"/a", TARGET: b"/a?"}, b"/a?", None),
+        ({"raw_path": b"/a", TARGET: b"http://b:8/a"}, b"/a", b"b:8"),
+        ({"raw_path": b"HTTPS://b/a", "query_string": b"c=http://d/"}, b"/a?c=http://d/", b"b"),
+        ({"raw_path": b"", TARGET: b"http://b?c"}, b"/?c", b"b"),
+        ({"raw_path": b"/", TARGET: b"/?u=http://evil/"}, b"/?u=http://evil/", None),
+        ({"raw_path": None, "path": "/é ü"}, b"/%C3%A9%20%C3%BC", None),
+        ({"raw_path": b"*", TARGET: b"*"}, b"*", None),
     ],
 )
-def test_targets(scope: dict[str, Any], target: bytes) -> None:
-    assert target_of(scope_of(**scope)) == target
+def test_targets(scope: dict[str, Any], target: bytes, host: bytes | None) -> None:
+    assert target_of(scope_of(**scope)) == (target, host)
+    expected = host or b"site.test"
+    fields = request_fields(scope_of(HOST), Trust(), b"default", host)
+    assert (fields[0], dict(fields)[b"x-forwarded-host"]) == ((b"host", expected), expected)
 
 
-def test_targets_that_read_in_two_ways() -> None:
-    for written in (b"/a#b", b"http://a/#"):
+@pytest.mark.parametrize(
+    "written",
+    [b"/a#b", b"http://a/#", b"http:///a", b"http://user@host/", b"ftp://host/", b"a", b"**", b"?a", b"host:80"],
+)
+def test_targets_that_read_in_two_ways(written: bytes) -> None:
+    for scope in (scope_of(**{TARGET: written}), scope_of(raw_path=written)):
         with pytest.raises(BadRequest):
-            target_of(scope_of(**{TARGET: written}))
-    for written in (b"http:///a", b"http://user@host/", b"ftp://host/"):
-        with pytest.raises(BadRequest):
-            authority_of(scope_of(**{TARGET: written}))
-    assert authority_of(scope_of(**{TARGET: b"/?u=http://evil/"})) is None
+            target_of(scope)
+
+
+@pytest.mark.parametrize("method", ["get", "CONNECT", "GET POST", "", "G\r\n", "GÉT"])
+def test_methods_that_are_none(method: str) -> None:
+    with pytest.raises(BadRequest) as refusal:
+        head_bytes(method, b"/", [HOST])
+    assert refusal.value.status == 501
 
 
 @pytest.mark.parametrize("value", [b"a\r\nb: c", b"a\nb", b"a\rb", b"a\0b"])

@@ -48,6 +48,8 @@ _FORWARDED_SPELLINGS: Final = frozenset(
 _HANDSHAKE: Final = frozenset(
     b"sec-websocket-" + name for name in (b"accept", b"extensions", b"key", b"protocol", b"version")
 )
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?@]+)((?:[/?].*)?)", re.IGNORECASE | re.DOTALL)
+_METHOD: Final = re.compile(r"[A-Z][A-Z-]*")
 _DIGITS: Final = re.compile(rb"[0-9]+")
 _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -116,32 +118,26 @@ class Trust:
         return known
 
 
-def target_of(scope: Scope) -> bytes:
-    """The target for the app: as the client wrote it where the server keeps that, else from what ASGI keeps of it.
+def target_of(scope: Scope) -> tuple[bytes, bytes | None]:
+    """The target for the app, and the host that it names itself, which counts in place of ``Host`` (RFC 9112 §3.2.2).
 
-    Raises ``BadRequest`` for one with a fragment, which servers read in several ways.
+    As the client wrote it where the server keeps that, else from what ASGI keeps of it. Raises ``BadRequest`` for one
+    that servers read in several ways.
     """
-    written: bytes = scope.get(TARGET, b"")
+    written: bytes | None = scope.get(TARGET)
+    if written is None:
+        written = scope.get("raw_path") or quote(scope["path"], safe="/~!$&'()*+,;=:@").encode("ascii")
+        if query := scope.get("query_string"):
+            written = b"%b?%b" % (written, query)
     if b"#" in written:
         raise BadRequest(400, "the target has a fragment")
-    if written.startswith(b"/"):
-        return written
-    raw: bytes | None = scope.get("raw_path")
-    if raw is None:
-        raw = quote(scope["path"], safe="/~!$&'()*+,;=:@").encode("ascii")
-    query: bytes = scope.get("query_string") or b""
-    return b"%b?%b" % (raw or b"/", query) if query else raw or b"/"
-
-
-def authority_of(scope: Scope) -> bytes | None:
-    """The host that the target itself names, which counts in place of ``Host`` (RFC 9112 §3.2.2)."""
-    scheme, found, rest = scope.get(TARGET, b"").partition(b"://")
-    if not found or b"/" in scheme or b"?" in scheme:
-        return None
-    authority = re.split(rb"[/?]", rest, maxsplit=1)[0]
-    if not authority or b"@" in authority or scheme.lower() not in (b"http", b"https"):
-        raise BadRequest(400, "the target names no host")
-    return authority
+    if written.startswith(b"/") or written == b"*":
+        return written, None
+    absolute = _ABSOLUTE.fullmatch(written)
+    if absolute is None:
+        raise BadRequest(400, "the target is no path and names no host")
+    authority, rest = absolute.groups()
+    return rest if rest.startswith(b"/") else b"/" + rest, authority
 
 
 def body_of(headers: Iterable[Header], http_version: str = "1.1") -> Body:
@@ -167,8 +163,11 @@ def body_of(headers: Iterable[Header], http_version: str = "1.1") -> Body:
     return Body(length=int(lengths[0]))
 
 
-def request_fields(scope: Scope, trust: Trust, default_host: bytes) -> list[Header]:
-    """The fields that the app gets, framing among them. Raises ``BadRequest`` without exactly one ``Host``."""
+def request_fields(scope: Scope, trust: Trust, default_host: bytes, authority: bytes | None = None) -> list[Header]:
+    """The fields that the app gets, but for ``Transfer-Encoding``. ``authority`` is the target's own.
+
+    Raises ``BadRequest`` without exactly one ``Host``.
+    """
     headers: list[Header] = scope["headers"]
     dropped = _dropped(headers)
     is_handshake = scope["type"] == "websocket"
@@ -190,13 +189,15 @@ def request_fields(scope: Scope, trust: Trust, default_host: bytes) -> list[Head
             hosts.append(value)
         elif name == b"via":
             fronts += value.count(PSEUDONYM)
+        elif name == b"content-length":
+            value = value.strip(b" \t")  # noqa: PLW2901 # some servers leave it there
         fields.append((name, value))
     version = str(scope.get("http_version", "1.1"))
     if fronts >= MAX_FRONTS:
         raise BadRequest(508, "the request goes in circles: the app's address leads to the front again")
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         raise BadRequest(400, "not exactly one Host")
-    host = authority_of(scope) or (hosts[0] if hosts else default_host)
+    host = authority or (hosts[0] if hosts else default_host)
     if hosts != [host]:
         fields = [(b"host", host), *(field for field in fields if field[0] != b"host")]
     fields.append((b"via", version.encode("latin-1") + b" " + PSEUDONYM))
@@ -227,6 +228,8 @@ def handshake_fields(headers: Iterable[Header]) -> list[Header]:
 
 def head_bytes(method: str, target: bytes, fields: Iterable[Header]) -> bytes:
     """A request's head. Raises ``BadRequest`` for what would read as another head."""
+    if not _METHOD.fullmatch(method) or method == "CONNECT":  # each of them is for another kind of server
+        raise BadRequest(501, f"{method} is not passed on")
     if not target or b" " in target:
         raise BadRequest(400, "the target is empty or has a space")
     lines = [b"%b %b HTTP/1.1" % (method.encode("ascii"), target)]

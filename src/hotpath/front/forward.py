@@ -173,14 +173,13 @@ class _Request:
     def __init__(self, scope: Scope, trust: Trust, authority: str) -> None:
         headers: list[Header] = scope["headers"]
         method: str = scope["method"]
-        if method == "CONNECT":
-            raise BadRequest(501, "CONNECT is for proxies")
         self.scope = scope
         self.body = body_of(headers, scope.get("http_version", "1.1"))
-        fields = request_fields(scope, trust, authority.encode("latin-1"))
+        target, host = target_of(scope)
+        fields = request_fields(scope, trust, authority.encode("latin-1"), host)
         if self.body.is_chunked:
             fields.append((b"transfer-encoding", b"chunked"))
-        self.head = head_bytes(method, target_of(scope), fields)
+        self.head = head_bytes(method, target, fields)
         self.is_head = method == "HEAD"
         self.is_repeatable = is_repeatable(method, has_body=not self.body.is_empty)
         self.expects_continue = not self.body.is_empty and any(
