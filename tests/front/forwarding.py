@@ -210,6 +210,11 @@ def free_port() -> int:
     raise AssertionError("no free port")
 
 
+def is_listening(address: Address) -> bool:
+    with socket.socket(socket.AF_UNIX if address.path else socket.AF_INET) as sock:
+        return sock.connect_ex(address.path or (address.host, address.port)) == 0
+
+
 class Process:
     """The app of ``forward_app`` on uvicorn in a process of its own, which can be killed and started again."""
 
@@ -233,12 +238,7 @@ class Process:
             [*command, "--log-level", "error"], cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
         )
         if is_awaited:
-            wait_until(self.is_up)
-
-    def is_up(self) -> bool:
-        address = self.address
-        with socket.socket(socket.AF_UNIX if address.path else socket.AF_INET) as sock:
-            return sock.connect_ex(address.path or (address.host, address.port)) == 0
+            wait_until(lambda: is_listening(address))
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)

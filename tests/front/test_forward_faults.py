@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from hotpath.front.upstream import Address
-from tests.front.forwarding import ROOT, SECONDS, Backend, Front, Process, free_port, running, wait_until
+from tests.front.forwarding import ROOT, SECONDS, Backend, Front, Process, free_port, is_listening, running, wait_until
 
 pytestmark = pytest.mark.slow
 MIB = 1 << 20
@@ -134,10 +134,10 @@ def test_large_bodies_leave_memory_where_it_was(process: Process, size: int) -> 
     command = [sys.executable, "-m", "tests.front.forward_main", str(process.address), str(port)]
     front = subprocess.Popen(command, cwd=ROOT, env={"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"})
     try:
-        wait_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        wait_until(lambda: is_listening(Address("127.0.0.1", port)))
         memory = psutil.Process(front.pid).memory_info
-        upload(port, MIB)
-        download(port, MIB)
+        for transfer in (upload, download):
+            assert [*transfer(port, 8 * MIB)]  # what is loaded and allocated once
         before, most = memory().rss, 0
         for transfer in (upload, download):
             for _ in transfer(port, size):

@@ -31,7 +31,7 @@ from hotpath.front.fields import (
     response_fields,
     target_of,
 )
-from hotpath.front.hold import MAX_SENDINGS, Hold, Unavailable, retry_after
+from hotpath.front.hold import MAX_SENDINGS, Hold, Unavailable, retry_after, retry_delay
 from hotpath.front.upstream import Address, Upstream
 from hotpath.guard.priorities import Priorities
 from hotpath.types import Header, Receive, Scope, Send
@@ -105,6 +105,7 @@ class Sockets:
                     if isinstance(problem, WSServerHandshakeError) or sendings >= MAX_SENDINGS or not stay.is_in:
                         raise
                     self._upstream.counters.retried += 1
+                    await asyncio.sleep(retry_delay(0))
                     continue
                 finally:
                     self._upstream.leave(place)
