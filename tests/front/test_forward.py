@@ -175,8 +175,8 @@ def test_a_client_that_expects_100_gets_it_when_the_app_wants_the_body(front: Fr
         sock.sendall(b"12345")
         assert echoed(Reply(read_all(sock)))["length"] == 5
     with socket.create_connection(("127.0.0.1", front.port), SECONDS) as sock:
-        sock.sendall(head % b"/refuse")
-        reply = Reply(read_all(sock))
+        sock.sendall(head.replace(b"Connection: close\r\n", b"") % b"/refuse")
+        reply = Reply(read_all(sock))  # until it is closed: what comes next could be the body or another request
     assert reply.status == 413
     assert b"100 Continue" not in reply.data
 
@@ -191,6 +191,29 @@ def test_a_client_that_goes_away_cancels_the_apps_request(front: Front) -> None:
             time.sleep(0.1)
         wait_until(lambda path=path: path in forward_app.left)  # type: ignore[misc] # bound now
         wait_until(lambda: front.upstream.in_flight == 0)
+
+
+def test_a_client_that_sends_no_more_of_its_body_loses_its_place() -> None:
+    app = Served(forward_app.app)
+    with running(Front(app.address, in_flight=1, stall_seconds=0.3), app) as (front, _):
+        head = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n123"
+        with socket.create_connection(("127.0.0.1", front.port), SECONDS) as sock:
+            sock.sendall(head)
+            wait_until(lambda: front.upstream.in_flight == 1)
+            assert front.get().status == 200
+            assert Reply(read_all(sock)).status == 408
+
+
+def test_a_client_that_reads_no_more_of_its_answer_loses_its_place() -> None:
+    app = Served(forward_app.app)
+    with (
+        running(Front(app.address, in_flight=1, stall_seconds=0.3), app) as (front, _),
+        socket.create_connection(("127.0.0.1", front.port), SECONDS) as sock,
+    ):
+        sock.sendall(b"GET /big?n=99000000 HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_until(lambda: front.upstream.in_flight == 1)
+        assert front.get().status == 200
+        assert len(read_all(sock)) < 99_000_000
 
 
 def test_connections_of_clients_are_kept(front: Front) -> None:

@@ -231,6 +231,15 @@ def test_a_full_line_refuses_at_once_and_the_least_important_first(nowhere: Addr
         assert front.upstream.counters.timed_out == 2
 
 
+def test_a_priority_that_fails_is_a_reads(nowhere: Address, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(scope: Any) -> int:
+        raise ValueError("broken")
+
+    with running(Front(nowhere, hold_seconds=0.3, priorities=broken)) as (front,):
+        assert [front.get().status for _ in range(2)] == [503, 503]
+    assert [record.getMessage() for record in caplog.records if "ValueError('broken')" in record.getMessage()] != []
+
+
 def test_an_app_that_is_back_is_not_overrun(nowhere: Address) -> None:
     lock, now, early = threading.Lock(), [0], list[int]()
 
