@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from hotpath.site import Hotpath
 from hotpath.store.quarantine import approve
 from hotpath.testing import FakeClock
 from tests.ops.conftest import SmallSite
-from tests.ops.local import closed_port, public_site
+from tests.ops.local import Answered, Asked, closed_port, public_site
 
 AT_ONCE = CheckOptions(wait_seconds=0)
 
@@ -222,6 +222,15 @@ def test_the_public_is_purged_warmed_and_checked(two: SmallSite) -> None:
         assert told(found, "check") == "12 of 12 pages asked for, every answer is generation 1"
         assert not recover(two.hot, options).changed
         assert len(edge.purged) == 2
+
+
+def test_a_firewall_lets_the_whole_recovery_pass_by_its_user_agent(two: SmallSite) -> None:
+    def firewall(asked: Asked, answer: Answered) -> Answered:
+        return answer if asked.headers["user-agent"] == "our check" else Answered(403)
+
+    with public_site(two.hot, firewall) as server:
+        let_pass = replace(AT_ONCE, user_agent="our check")
+        assert recover(two.hot, RecoveryOptions(rollback=True, base_url=server.url, check=let_pass)).finished
 
 
 def test_a_healthy_site_is_not_purged_unless_all_is_asked_for(two: SmallSite) -> None:

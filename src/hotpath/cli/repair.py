@@ -8,11 +8,25 @@ from contextlib import suppress
 import click
 
 from hotpath.batch.run import build as run_batch
-from hotpath.cli.output import BASE_URL, EDGE, JSON, STORE, TARGET, batch_options, complain, limits_of, say, show, warn
+from hotpath.cli.output import (
+    BASE_URL,
+    EDGE,
+    JSON,
+    STORE,
+    TARGET,
+    USER_AGENT,
+    batch_options,
+    complain,
+    limits_of,
+    say,
+    show,
+    warn,
+)
 from hotpath.cli.progress import progress_for
 from hotpath.cli.targets import load, load_store
 from hotpath.errors import NothingPublished
 from hotpath.ops.check import CheckOptions
+from hotpath.ops.http import USER_AGENT as DEFAULT_USER_AGENT
 from hotpath.ops.purge.environment import purgers_from_environment
 from hotpath.ops.recovery import recover as recovery
 from hotpath.ops.recovery.incident import RecoveryOptions
@@ -32,6 +46,7 @@ from hotpath.store.repair import repair as repair_store
 @click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 @click.option("--purge-all", is_flag=True, help="Purge every URL, not only those whose bytes changed in this recovery.")
 @batch_options
+@click.option("--user-agent", default=DEFAULT_USER_AGENT, show_default=True, help=USER_AGENT)
 @click.option("--new", is_flag=True, help="Begin another recovery, where this would continue the last one.")
 @JSON
 # Long since each of its options is a line.
@@ -47,6 +62,7 @@ def recover(
     timeout: str,
     workers: int,
     max_failures: float,
+    user_agent: str,
     new: bool,
     as_json: bool,
 ) -> None:
@@ -62,7 +78,7 @@ def recover(
         base_url=base_url,
         purgers=purgers_from_environment() if base_url else (),
         purge_all=purge_all,
-        check=CheckOptions(edge=edge),
+        check=CheckOptions(edge=edge, user_agent=user_agent),
     )
     if dry_run:
         plan = recovery.plan(hot, options, target=target, new=new)

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from hotpath.errors import DeclarationError, HotpathError, PublicUnseen
 from hotpath.ops.answers import Comparison, Expected, Failure, Page, compare, edge_status, is_refused, most_bytes
 from hotpath.ops.crawler import percentile
-from hotpath.ops.http import USER_AGENT, Client, Reply, parse_url, request_target
+from hotpath.ops.http import USER_AGENT, Client, Reply, check_user_agent, parse_url, request_target
 from hotpath.site import Hotpath
 from hotpath.store.manifest import Manifest
 from hotpath.store.store import Store
@@ -65,8 +65,7 @@ class CheckOptions:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise DeclarationError(f"{name}={value:g}: write a number of seconds above 0")
-        if not self.user_agent.strip() or any(not " " <= character <= "~" for character in self.user_agent):
-            raise DeclarationError("user_agent: write what a request field may hold, printable ASCII")
+        check_user_agent(self.user_agent)
 
 
 @dataclass(frozen=True, slots=True)

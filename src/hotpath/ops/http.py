@@ -28,6 +28,12 @@ MAX_ANSWER_BYTES = 64 * 1024
 T = TypeVar("T")
 
 
+def check_user_agent(user_agent: str) -> None:
+    """Raise ``DeclarationError`` for what no request field may hold."""
+    if not user_agent.strip() or any(not " " <= character <= "~" for character in user_agent):
+        raise DeclarationError("user_agent: write what a request field may hold, printable ASCII")
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One answer. Header names are in lower case, repeated lines joined with a comma.

@@ -231,7 +231,9 @@ def _warm(incident: Incident) -> Look:
     keys = [key for key, item in items.items() if item.policy.route in critical] or list(items)[:WARM_PAGES]
 
     def apply() -> Done:
-        pages = warm([f"{incident.options.base_url}{key}" for key in keys], deadline_seconds=WARM_SECONDS)
+        options = incident.options
+        urls = [f"{options.base_url}{key}" for key in keys]
+        pages = warm(urls, deadline_seconds=WARM_SECONDS, user_agent=options.check.user_agent)
         if cold := [page for page in pages if not page.is_warm]:
             raise Stopped(
                 f"{len(cold)} of {len(pages)} pages did not answer 200, the first {cold[0].url}: {cold[0].problem}",
