@@ -22,6 +22,10 @@ DEFAULT_CDN_CACHE_CONTROL = "public, max-age=300, stale-while-revalidate=600, st
 DEFAULT_LIFETIME = "26h"
 
 
+# The route of an imported page: no path that can be declared, as those begin with a slash.
+IMPORTED = "(imported)"
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What all items of one route have in common on the wire.
