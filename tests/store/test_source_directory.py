@@ -15,7 +15,6 @@ import pytest
 from hotpath.errors import HotpathError, ImportRefused
 from hotpath.pages.routes import MAX_BYTES
 from hotpath.store.import_directory import import_directory
-from hotpath.store.source_directory import is_left_behind
 from hotpath.store.store import Store
 
 
@@ -251,28 +250,3 @@ def test_a_path_that_is_too_long_for_the_kernel_is_read_step_by_step(tmp_path: P
     with pytest.raises(ImportRefused, match="4,095 are possible"):
         import_directory(store, source)
     shutil.rmtree(source)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("page.html~", "#page.html#", ".#page.html", "~$report.docx", "page.html.~1~"),
-        *(".page.html.swp", "page.swo", "page.html.bak", "PAGE.BAK", "page.orig", "page.rej", "page.html.old"),
-        *("page.tmp", "page.temp", "film.mp4.part", "film.mp4.crdownload", "page.html.filepart", "page.partial"),
-        *(".DS_Store", "._page.html", "__MACOSX", "Thumbs.db", "ehthumbs.db", "desktop.ini"),
-        *("page.bak.gz", "page.tmp.br", "page.html~.zst"),
-    ],
-)
-def test_what_others_leave_behind(name: str) -> None:
-    assert is_left_behind(name)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("page.html", "~", "~user", "tmp", "old", "bak", "film.swf", "c#", "#", "a.tmpl", "partial.html", "temp.json"),
-        *(".env", ".git", ".well-known", "thumbs.json", "a.partx", "sitemap.xml.gz", "page~1.html"),
-    ],
-)
-def test_what_only_looks_like_it(name: str) -> None:
-    assert not is_left_behind(name)

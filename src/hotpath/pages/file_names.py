@@ -1,6 +1,8 @@
-"""Lengths of file names: what a file system takes, known before anything is run or written."""
+"""What the name of a file says: whether a file system takes it, and whether anybody means to publish it."""
 
 from __future__ import annotations
+
+import re
 
 from hotpath.pages.codings import SUFFIXES
 
@@ -8,7 +10,16 @@ from hotpath.pages.codings import SUFFIXES
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 4095
 
+PRECOMPRESSED = tuple(suffix for suffix in SUFFIXES.values() if suffix)
+
 _SUFFIX_BYTES = max(map(len, SUFFIXES.values()))
+
+# What editors (vim, emacs), patch(1), downloads, uploads, office programs, macOS and Windows leave beside other files.
+_LEFT_BEHIND = re.compile(
+    r".+~|#.+#|\.#.+|~\$.+|.+\.(?:sw[nop]|bak|old|orig|rej|tmp|temp|part|partial|filepart|crdownload)"
+    r"|\._.+|\.ds_store|__macosx|(?:eh)?thumbs\.db|desktop\.ini",
+    re.IGNORECASE,
+)
 
 
 def length_problem(file: str, *, prefix_bytes: int = 0, max_name_bytes: int = MAX_NAME_BYTES) -> str | None:
@@ -30,3 +41,9 @@ def length_problem(file: str, *, prefix_bytes: int = 0, max_name_bytes: int = MA
             f" of a coding, {MAX_PATH_BYTES:,} are possible: {file[:40]!r}…"
         )
     return None
+
+
+def is_left_behind(name: str) -> bool:
+    """Whether a name is that of a backup, a half-written file or a desktop's notes, packed or not."""
+    packed = next((suffix for suffix in PRECOMPRESSED if name.endswith(suffix)), "")
+    return _LEFT_BEHIND.fullmatch(name.removesuffix(packed)) is not None

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from hotpath.errors import HotpathError, ImportRefused, ImportWouldDrop, ItemError
 from hotpath.options import parse_whole_seconds
-from hotpath.pages.file_names import length_problem
+from hotpath.pages.file_names import PRECOMPRESSED, length_problem
 from hotpath.pages.keys import canonical_path, parameter_text
 from hotpath.pages.media_types import has_ending
 from hotpath.pages.payload import unfit_bytes
@@ -26,7 +26,7 @@ from hotpath.pages.policy import (
 from hotpath.store.directories import longest_prefix_bytes
 from hotpath.store.manifest import Manifest
 from hotpath.store.publish import Published, Validator, staging
-from hotpath.store.source_directory import PRECOMPRESSED, read, reading_problem, walk
+from hotpath.store.source_directory import read, reading_problem, walk
 from hotpath.store.store import Store
 from hotpath.text import counted
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hotpath.errors import Corrupt, Implausible, IsolatedFailure, ItemError, StoreError
 from hotpath.pages.codings import SUFFIXES, Coding, available, encode_all
-from hotpath.pages.file_names import MAX_NAME_BYTES, length_problem
+from hotpath.pages.file_names import MAX_NAME_BYTES, PRECOMPRESSED, length_problem
 from hotpath.pages.policy import Policy
 from hotpath.process.fork import run_isolated
 from hotpath.process.signals import uninterrupted
@@ -29,8 +29,6 @@ from hotpath.store.store import Store
 
 # The preflight wants room for the last generation once more, a fifth of it for growth, and this much for the rest.
 RESERVE_BYTES = 1024 * 1024
-
-_CODED = tuple(suffix for suffix in SUFFIXES.values() if suffix)
 
 # A validator compares counts; it is stuck where it needs more than this.
 VALIDATION_SECONDS = 60.0
@@ -167,7 +165,7 @@ class Stage:
             raise ItemError(
                 f"the file {file!r} could leave the generation; write a relative name without '..'", key=key
             )
-        if file.endswith(_CODED):
+        if file.endswith(PRECOMPRESSED):
             self._codings_of[file.rpartition(".")[0]] = file
 
     def _enter(self, item: Item) -> None:

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from hotpath.errors import HotpathError
-from hotpath.pages.codings import SUFFIXES
+from hotpath.pages.file_names import is_left_behind
 from hotpath.pages.routes import MAX_BYTES
-
-PRECOMPRESSED = tuple(suffix for suffix in SUFFIXES.values() if suffix)
-
-# What editors (vim, emacs), patch(1), downloads, uploads, office programs, macOS and Windows leave beside other files.
-_LEFT_BEHIND = re.compile(
-    r".+~|#.+#|\.#.+|~\$.+|.+\.(?:sw[nop]|bak|old|orig|rej|tmp|temp|part|partial|filepart|crdownload)"
-    r"|\._.+|\.ds_store|__macosx|(?:eh)?thumbs\.db|desktop\.ini",
-    re.IGNORECASE,
-)
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -104,12 +94,6 @@ def open_below(directory: Path, name: str, flags: int) -> int:
             os.close(at)
         at = below
     return at
-
-
-def is_left_behind(name: str) -> bool:
-    """Whether a name is that of a backup, a half-written file or a desktop's notes, packed or not."""
-    packed = next((suffix for suffix in PRECOMPRESSED if name.endswith(suffix)), "")
-    return _LEFT_BEHIND.fullmatch(name.removesuffix(packed)) is not None
 
 
 def reading_problem(error: OSError) -> str:
