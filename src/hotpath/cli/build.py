@@ -116,7 +116,7 @@ def _say_night(night: Night, root: Path, seconds: float, quiet: bool, as_json: b
 @click.option("--prefix", default="/", show_default=True, help="The URL path the directory stands for.")
 @click.option("--strip-suffix", default="", help="Taken off the URLs, like .json.")
 @click.option("--keep-precompressed", is_flag=True, help="Publish a.js.gz beside a.js too, as a page of its own.")
-@click.option("--replace", is_flag=True, help="Drop the pages of a build, or more than half of all, without asking.")
+@click.option("--replace", is_flag=True, help="Also where pages of a build, or most pages, would go.")
 @click.option("--validate", metavar="TARGET", help="A function of (new, previous) manifests that returns problems.")
 @JSON
 def import_(
