@@ -247,6 +247,20 @@ def test_touching_a_file_changes_nothing(site: Site) -> None:
     assert site.watched.pages[b"/indices/kospi"] is page
 
 
+def test_backups_and_half_written_files_are_no_pages(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the template takes any ending; a template that names such an ending means it."""
+    site = Site(tmp_path)
+    site.hot.directory("/any/{name}", site.directory / "{name}")
+    site.hot.directory("/kept/{name}", site.directory / "{name}.bak")
+    for name in ("a.json", "a.json~", "#a.json#", "a.json.tmp", "a.json.bak"):
+        site.write(name, b"[1]", at=NOW - 60)
+    seen = [WatchedDirectory(directory, max_body_bytes=MAX_BYTES) for directory in site.hot.directories[1:]]
+    for watched in seen:
+        watched.poll(NOW)
+    assert [[*watched.pages] for watched in seen] == [[b"/any/a.json"], [b"/kept/a.json"]]
+    assert caplog.text.count("is a backup or a temporary file") == 4
+
+
 def test_links_and_devices_and_other_names_are_passed_over(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     secret = site.directory.parent / "secret.json"
     secret.write_bytes(b'"secret"')

@@ -29,12 +29,14 @@ from hotpath.errors import (
     StoreError,
 )
 from hotpath.options import check_between, human_seconds, to_json
+from hotpath.pages.policy import IMPORTED
 from hotpath.pages.routes import PlannedItem
 from hotpath.process.signals import uninterrupted
 from hotpath.site import Hotpath
 from hotpath.store.directories import VIEW_PREFIX
 from hotpath.store.manifest import Item
 from hotpath.store.publish import Published, Stage, staging
+from hotpath.text import counted
 
 # A page in twenty may keep yesterday's bytes; more is no longer an accident. One page always may.
 DEFAULT_MAX_FAILURES = 0.05
@@ -359,6 +361,13 @@ class _Build:
         """A warning: routes may be removed on purpose, but two ``Hotpath`` objects with one store are a mistake."""
         previous, declared = self.stage.previous, {route.path.text for route in self.hot.routes}
         gone = sorted({policy.route for policy in previous.head.policies} - declared) if previous else []
+        if previous and IMPORTED in gone:
+            pages = counted(len(previous.items), "page")
+            warning = (
+                f"generation {previous.sequence} was imported, and its {pages} are replaced by what is declared here;"
+                " where that is not meant, give imports a store of their own ('hotpath rollback' brings them back)"
+            )
+            return [warning]
         if not gone:
             return []
         named = ", ".join(map(repr, gone[:MAX_NAMED_ROUTES])) + " …" * (len(gone) > MAX_NAMED_ROUTES)

@@ -34,6 +34,9 @@ from hotpath.store.publish import Published
 from hotpath.store.store import Store
 from hotpath.text import counted
 
+# Skipped files that a line names; --json names all.
+MAX_NAMED_FILES = 20
+
 
 @click.command(epilog="Example: hotpath build myapp:hot --check https://example.org --alert")
 @TARGET
@@ -112,9 +115,20 @@ def _say_night(night: Night, root: Path, seconds: float, quiet: bool, as_json: b
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--prefix", default="/", show_default=True, help="The URL path the directory stands for.")
 @click.option("--strip-suffix", default="", help="Taken off the URLs, like .json.")
+@click.option("--keep-precompressed", is_flag=True, help="Publish a.js.gz beside a.js too, as a page of its own.")
+@click.option("--replace", is_flag=True, help="Also where pages of a build, or most pages, would go.")
 @click.option("--validate", metavar="TARGET", help="A function of (new, previous) manifests that returns problems.")
 @JSON
-def import_(store: Path, directory: Path, prefix: str, strip_suffix: str, validate: str | None, as_json: bool) -> None:
+def import_(
+    store: Path,
+    directory: Path,
+    prefix: str,
+    strip_suffix: str,
+    keep_precompressed: bool,
+    replace: bool,
+    validate: str | None,
+    as_json: bool,
+) -> None:
     """Publish the files of a DIRECTORY as a generation of STORE."""
     if ":" in str(store) and len(store.parts) == 1 and not store.exists():
         raise TargetError(
@@ -122,11 +136,27 @@ def import_(store: Path, directory: Path, prefix: str, strip_suffix: str, valida
             f"expected the path of a store, which no code builds; write {store.absolute()} if that is its name",
         )
     validator = load_validator(validate) if validate else None
-    published = import_directory(Store(store), directory, prefix=prefix, strip_suffix=strip_suffix, validate=validator)
+    imported = import_directory(
+        Store(store),
+        directory,
+        prefix=prefix,
+        strip_suffix=strip_suffix,
+        keep_precompressed=keep_precompressed,
+        replace=replace,
+        validate=validator,
+    )
     if as_json:
-        print_json(published)
-    else:
-        _say_published(published, store, "")
+        print_json(imported)
+        return
+    _say_published(imported, store, "")
+    _say_skipped("left by editors, transfers or desktops", imported.left_behind)
+    _say_skipped("copies that hotpath makes itself", imported.precompressed)
+
+
+def _say_skipped(what: str, names: tuple[str, ...]) -> None:
+    if names:
+        more = ", …" if len(names) > MAX_NAMED_FILES else ""
+        say(f"skipped {counted(len(names), 'file')}, {what}: {', '.join(names[:MAX_NAMED_FILES])}{more}")
 
 
 def _say_published(published: Published, root: Path, duration: str) -> None:

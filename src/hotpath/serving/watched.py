@@ -36,6 +36,7 @@ from pathlib import Path
 from hotpath.errors import DeclarationError, UnsafePath
 from hotpath.log import Once, logger
 from hotpath.pages.codings import available, encode_all
+from hotpath.pages.file_names import is_left_behind
 from hotpath.pages.keys import make_key, parameter_text
 from hotpath.pages.payload import unfit_bytes
 from hotpath.pages.routes import MAX_BYTES
@@ -178,6 +179,10 @@ class WatchedDirectory:
     def _key_of(self, name: str) -> str | None:
         values = self._directory.files.match(name)
         if values is None:
+            return None
+        last = name.rpartition("/")[2]
+        if is_left_behind(last) and not is_left_behind(self._directory.files.text.rpartition("/")[2]):
+            self._warn(name, "is a backup or a temporary file of an editor or a transfer, and is not served")
             return None
         try:
             return make_key(
