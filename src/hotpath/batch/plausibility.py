@@ -72,6 +72,15 @@ def deviations(candidate: Run, history: Sequence[Run], rules: Rules | None = Non
     accepted = window(candidate.at, history, rules)
     yield from missing(candidate, accepted, rules)
     for subject, metrics in candidate.subjects.items():
+        if metrics.get("error"):
+            yield Deviation(
+                subject,
+                "error",
+                "an error is in the place of the page",
+                "the members that it had the night before",
+                "only members of an error",
+                True,
+            )
         past = [(run.at, run.subjects[subject]) for run in accepted if subject in run.subjects]
         yield from deviations_of(subject, candidate.at, metrics, past, rules, asked=len(candidate.subjects))
 
