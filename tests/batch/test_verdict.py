@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hotpath.batch.reports import newest_runs
 from hotpath.batch.run import build
 from hotpath.errors import Implausible
 from hotpath.site import Hotpath
@@ -56,7 +57,7 @@ class Nights:
     [
         (100, 50, 100, 100, 100),
         (50, 100, 100, 100),
-        (100, 100, 50),
+        (100, 100, 50, 100),
         (100, 50, 100),
         (100, 50, 100, 100, 100, 100),
         (100, 50, *[100] * 13),
@@ -94,7 +95,8 @@ def test_a_site_that_grows_is_followed(tmp_path: Path) -> None:
 
 
 def test_a_site_that_halves_in_its_first_nights_and_stays_is_published(tmp_path: Path) -> None:
-    Nights(tmp_path).publish(100, 50, 50, 50, 50, 51)
+    Nights(tmp_path / "second").publish(100, 50, 50, 50, 50, 51)
+    Nights(tmp_path / "third").publish(100, 100, 50, 50, 50, 51)
 
 
 def test_a_site_that_halves_and_stays_is_approved_once(tmp_path: Path) -> None:
@@ -105,9 +107,23 @@ def test_a_site_that_halves_and_stays_is_approved_once(tmp_path: Path) -> None:
     nights.refuse(25)
 
 
-def test_the_second_quiet_saturday_is_no_alarm(tmp_path: Path) -> None:
+def test_the_second_quiet_saturday_is_published_with_a_warning_until_saturdays_are_known(tmp_path: Path) -> None:
     nights = Nights(tmp_path)
-    nights.publish(100, 70, 100, *[100] * 5, 70, *[100] * 6, 70, *[100] * 6, 70)
+    warned = []
+    for _ in range(6):
+        nights.publish(100, 70, *[100] * 5)
+        record = next(run for run in newest_runs(nights.hot.store) if run["sequence"] % 7 == 2)
+        warned.append([one["found"] for one in record["findings"] if one["metric"] == "rows"])
+    assert warned == [[], *[["70 as a week ago"] * 2] * 3, [], []]
+
+
+def test_a_bad_night_that_comes_again_a_week_later_is_not_published_without_a_word(tmp_path: Path) -> None:
+    nights = Nights(tmp_path)
+    nights.publish(100, 50, *[100] * 6)
+    nights.rows["a"] = 50
+    nights.clock.advance(DAY)
+    warnings = build(nights.hot).warnings
+    assert [line for line in warnings if "/a: fewer rows: " in line and line.endswith("found 50 as a week ago")]
 
 
 def test_an_approval_is_of_the_routes_that_were_out_of_line(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ _BAD_WORDS = frozenset({"error", "fail", "failed", "failure", "ko", "exception",
 def may_be_error(payload: object) -> bool:
     """Whether everything in ``payload`` (as JSON has it) is of an error, and something in it says that there was one.
 
-    Beside an error, members that hold nothing (``null``, empty) are passed over: ``{"error": null, "data": …}`` is a page, and
-    ``{"error": "timeout", "data": null}`` is none. A page may look so for ever, ``{"message": "hello"}``: see
+    Beside an error, members that hold nothing (``null``, empty) are passed over: ``{"error": null, "data": …}`` is a
+    page, and ``{"error": "timeout", "data": null}`` is none. A page may look so for ever, ``{"message": "hello"}``: see
     ``had_more``.
     """
     if not isinstance(payload, Mapping):

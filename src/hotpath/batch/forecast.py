@@ -33,19 +33,23 @@ MAD_TO_SIGMA = 1.4826
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """The value a number is expected at, its scatter (one sigma), and the nights both are taken from."""
+    """The value a number is expected at, its scatter (one sigma), and the nights both are taken from.
+
+    ``week_ago`` is what it was then, where that is the only hint at a habit of the weekday.
+    """
 
     centre: float
     spread: float
     basis: str
+    week_ago: float | None = None
 
 
 def expect_count(at: int, points: Sequence[Point], rules: Rules) -> Expectation:
     """A count at ``at`` (seconds since the epoch) from ``points``, the oldest first, at least one.
 
-    Up to ``robust_runs`` points it is the middle of the last three, moved on by the usual step. A trend carries growth,
-    at most ``share`` in five days; downward it is held to ``share`` in ``window_days``, or a table that loses a
-    little every night would never be missed.
+    Up to ``robust_runs`` points it is the middle of the last three or the last, moved on by the usual step. A trend
+    carries growth, at most ``share`` in five days; downward it is held to ``share`` in ``window_days``, or a
+    table that loses a little every night would never be missed.
     """
     past = f"the last {rules.window_days} days"
     values = [value for _, value in points]
@@ -59,7 +63,8 @@ def expect_count(at: int, points: Sequence[Point], rules: Rules) -> Expectation:
     levels = [value for _, value in levelled]
     same = same_weekday(at, levelled)
     steps = [after - before for before, after in pairwise(levels)]
-    last = _predictor(median(levels[-LEVEL_NIGHTS:]), steps, LAST_RUNS)
+    # What is lower than that since the last run was accepted so, and may stay: only a return shows that it was wrong.
+    last = _predictor(min(levels[-1], median(levels[-LEVEL_NIGHTS:])), steps, LAST_RUNS)
     centre = median(levels)
     trend = _predictor(centre, [value - centre for value in levels], past)
     if not is_known:
@@ -145,8 +150,8 @@ def _predictor(centre: float, misses: Sequence[float], basis: str) -> _Predictor
 
 
 def _or_weekday(usual: Expectation, same: Sequence[float]) -> Expectation:
-    """Of few the last one of the same weekday is right too: a first quiet Saturday is an alarm, the second not."""
-    return Expectation(min([usual.centre, *same[-1:]]), usual.spread, usual.basis)
+    """Of few the last one of the same weekday may be right too: a first quiet Saturday fails, a second warns."""
+    return replace(usual, week_ago=same[-1] if same else None)
 
 
 def _by_weekday(points: Sequence[Point]) -> dict[int, list[float]]:

@@ -200,8 +200,15 @@ def _fallen(question: _Question, share: float, floor: float) -> Deviation | None
     what = f"({usual.centre:,.0f} ± {tolerance:,.0f}, {usual.basis})"
     actual = f"{question.value:,.0f}"
     if question.value < least:
+        # A quiet Saturday after a quiet Saturday, or the same accident twice: a person has to look at it.
+        as_a_week_ago = usual.week_ago is not None and question.value >= usual.week_ago - tolerance
         return Deviation(
-            question.subject, question.name, f"fewer {question.name}", f"at least {least:,.0f} {what}", actual, True
+            question.subject,
+            question.name,
+            f"fewer {question.name}",
+            f"at least {least:,.0f} {what}",
+            actual + (" as a week ago" if as_a_week_ago else ""),
+            not as_a_week_ago,
         )
     if question.value > most + tolerance:
         return Deviation(
