@@ -209,7 +209,8 @@ def test_an_approval_is_of_the_run_that_was_quarantined(site: Site) -> None:
     with pytest.raises(BuildFailed):
         site.night()
     approve(site.hot.store, 4, "half of it was delisted")
-    (baseline,) = accepted_runs(site.hot.store, int(site.clock()), Rules())
+    baseline, *older = accepted_runs(site.hot.store, int(site.clock()), Rules())
+    assert [set(run.subjects["/p/0"]) & {"rows", "removed", "common:name"} for run in older] == [{"common:name"}] * 3
     assert baseline.subjects["/p/0"]["rows"] == 20
     assert len([key for key in baseline.subjects if key.startswith("/p/")]) == 20
 

@@ -230,6 +230,67 @@ def test_on_the_first_run_nothing_may_fail(hot: Hotpath) -> None:
         build(hot)
 
 
+def test_a_refused_first_run_names_what_publishes_it(hot: Hotpath) -> None:
+    pages(hot, 108).extend(range(6))
+    for max_failures in (0.05, 0.5):
+        with pytest.raises(
+            BuildFailed, match=r"max_failures says nothing here\); --partial publishes the 102 that could be built"
+        ):
+            build(hot, max_failures=max_failures)
+
+
+@pytest.mark.parametrize("options", [{}, {"max_failures": 0.0}])
+def test_a_partial_first_run_publishes_what_was_built_and_the_next_nights_go_on(
+    hot: Hotpath, options: dict[str, Any]
+) -> None:
+    broken = pages(hot, 108)
+    broken += range(6)
+    for night in (1, 2):
+        report = build(hot, partial=True, **options)
+        assert (report.published.generation, report.published.items) == (night, 102)
+        assert (len(report.failures), report.carried) == (6, ())
+    with pytest.raises(BuildFailed, match=r"more than may fail .* --partial leaves .* to the app: 6"):
+        build(hot)
+
+
+def test_a_partial_first_run_is_retried(hot: Hotpath) -> None:
+    broken = pages(hot, 10)
+    broken += [1, 2, 3]
+    build(hot, partial=True)
+    broken.clear()
+    report = build(hot, retry_failed=True)
+    assert (report.published.items, report.failures) == (10, ())
+
+
+def test_a_partial_run_counts_what_has_last_good_bytes(hot: Hotpath) -> None:
+    broken = pages(hot, 20)
+    build(hot)
+    broken += range(5)
+    with pytest.raises(BuildFailed, match="more than may fail"):
+        build(hot, partial=True)
+
+
+def test_new_items_that_fail_count_unless_the_run_is_partial(tmp_path: Path) -> None:
+    hot = Hotpath(tmp_path)
+    pages(hot, 20)
+    build(hot)
+    larger = Hotpath(tmp_path)
+    pages(larger, 40).extend(range(20, 40))
+    with pytest.raises(BuildFailed, match="to the app: 20"):
+        build(larger)
+    assert build(larger, partial=True).published.items == 20
+
+
+def test_a_partial_run_needs_something_that_was_built_and_every_critical_page(hot: Hotpath, tmp_path: Path) -> None:
+    pages(hot, 3).extend(range(3))
+    with pytest.raises(BuildFailed, match="nothing was built at all"):
+        build(hot, partial=True)
+    critical = Hotpath(tmp_path / "critical")
+    pages(critical, 3, critical=True).append(1)
+    with pytest.raises(BuildFailed, match="critical=True"):
+        build(critical, partial=True)
+
+
 def test_a_new_item_that_fails_is_left_to_the_app(tmp_path: Path) -> None:
     hot = Hotpath(tmp_path)
     pages(hot, 3)

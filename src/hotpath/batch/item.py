@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from hotpath.batch.error_payload import had_more, may_be_error
 from hotpath.batch.measure import measure
 from hotpath.errors import ItemError
 from hotpath.options import human_bytes
@@ -81,8 +82,9 @@ class ItemBuilder:
         expects = item.route.expects
         # As a client will read it: a tuple is a list there, a dataclass an object.
         payload = orjson.loads(body)
-        before = self._before(item) if expects.records is not None else None
-        return measure(
+        is_suspect = may_be_error(payload)
+        before = self._before(item) if is_suspect or expects.records is not None else None
+        metrics = measure(
             payload,
             records=expects.records,
             required=expects.required,
@@ -91,6 +93,7 @@ class ItemBuilder:
             min_rows=expects.min_rows,
             before=before,
         )
+        return {**metrics, "error": 1} if is_suspect and had_more(before) else metrics
 
     def _before(self, item: PlannedItem) -> object | None:
         item_before = self._previous.items.get(item.key) if self._previous else None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from hotpath.batch.failures import FailureGroups
 from hotpath.batch.item import ItemBuilder
 from hotpath.batch.packing import Packed, Packer
 from hotpath.batch.plausibility import PPM
@@ -122,6 +123,7 @@ class Report:
             "seconds": round(self.seconds, 3),
             "peak_bytes": self.peak_bytes,
             "failures": [failure_facts(error, self.carried) for error in self.failures],
+            "failure_groups": grouped_facts(self.failures),
             "warnings": list(self.warnings),
             "report": to_json(self.path),
         }
@@ -138,20 +140,31 @@ def failure_facts(error: ItemError, carried: Sequence[str]) -> dict[str, object]
     }
 
 
+def grouped_facts(errors: Sequence[ItemError]) -> list[dict[str, object]]:
+    """Failed items by their cause, as JSON has them: the first of each, and how many there are."""
+    return [
+        {"key": group.first.key, "problem": group.first.problem, "count": group.count}
+        for group in FailureGroups(errors).groups()
+    ]
+
+
 def build(
     hot: Hotpath,
     progress: Progress | None = None,
     *,
     limits: ItemLimits | None = None,
     max_failures: float = DEFAULT_MAX_FAILURES,
+    partial: bool = False,
     retry_failed: bool = False,
 ) -> Report:
     """Run every item of ``hot`` and publish the results as one generation.
 
     All items are run, also after one failed, so that one run names every failure. A failed item keeps its last good
     bytes and says since when they are stale. More than a share of ``max_failures`` (one is always allowed), an item of
-    a ``critical`` route, or any on the first run: nothing is published. ``retry_failed`` runs only what failed in the
-    last run and takes everything else over.
+    a ``critical`` route, or any on the first run: nothing is published. ``partial`` leaves items that failed and have
+    no last good bytes to the app, and does not count them: on the first run that is all of them, so ``max_failures``
+    says nothing there. Where nothing was built, nothing is published either. ``retry_failed`` runs only what failed in
+    the last run and takes everything else over.
 
     Raises ``DeclarationError`` before anything is run, ``BuildFailed`` when too much failed and ``Implausible`` when
     the results are not like those of the last thirty days (nothing is published then), ``NothingToRetry``,
@@ -169,7 +182,7 @@ def build(
         run.plan(planned)
         with _finishing(progress):
             run.build(only)
-            return run.publish(max_failures)
+            return run.publish(max_failures, partial=partial)
 
 
 @contextmanager
@@ -329,10 +342,10 @@ class _Build:
                     f" ({again.item.route.where})"
                 )
 
-    def publish(self, max_failures: float) -> Report:
+    def publish(self, max_failures: float, *, partial: bool) -> Report:
         """Check the results, then publish them."""
         record = self._record()
-        reason = self._too_many(max_failures)
+        reason = self._too_many(max_failures, partial)
         if reason:
             self._keep({**record, "outcome": FAILED, "reason": reason})
             raise BuildFailed(self.failures, len(self.planned), reason)
@@ -377,7 +390,7 @@ class _Build:
         )
         return [warning]
 
-    def _too_many(self, max_failures: float) -> str | None:
+    def _too_many(self, max_failures: float, partial: bool) -> str | None:
         """Why nothing is published, where too much failed."""
         failed, total = len(self.failures), len(self.planned)
         if not failed:
@@ -386,12 +399,18 @@ class _Build:
         hit = [error.key for error in self.failures if error.key in critical]
         if hit:
             return f"{hit[0]} belongs to a route that is critical=True"
-        if self.stage.previous is None:
-            return "this is the first run, so there are no last good bytes to keep"
         if failed == total:
             return "nothing was built at all"
-        if failed > max(1.0, max_failures * total) or not max_failures:
-            return f"that is more than may fail (max_failures={max_failures:g})"
+        lost = failed - len(self.carried)
+        if self.stage.previous is None and not partial:
+            return (
+                "this is the first run, so there are no last good bytes to keep (max_failures says nothing here);"
+                f" --partial publishes the {total - failed:,} that could be built, and the app answers for the others"
+            )
+        counts = len(self.carried) if partial else failed
+        if counts > max(1.0, max_failures * total) or (counts and not max_failures):
+            hint = f"; --partial leaves those without last good bytes to the app: {lost:,}" if lost > 0 else ""
+            return f"that is more than may fail (max_failures={max_failures:g}){'' if partial else hint}"
         return None
 
     def _record(self) -> dict[str, Any]:
@@ -418,6 +437,7 @@ class _Build:
                 failure_facts(error, self.carried) | {"output": self.outputs.get(error.key or "", "")}
                 for error in self.failures
             ],
+            "failure_groups": grouped_facts(self.failures),
             "warnings": list(self.warnings),
             "routes": routes,
             "items": self.facts,

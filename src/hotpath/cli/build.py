@@ -55,6 +55,7 @@ def build(
     timeout: str,
     workers: int,
     max_failures: float,
+    partial: bool,
     retry_failed: bool,
     check_url: str | None,
     user_agent: str,
@@ -77,7 +78,9 @@ def build(
 
     def run() -> Report:
         progress = progress_for(quiet=quiet)
-        return run_batch(hot, progress, limits=limits, max_failures=max_failures, retry_failed=retry_failed)
+        return run_batch(
+            hot, progress, limits=limits, max_failures=max_failures, partial=partial, retry_failed=retry_failed
+        )
 
     # Before anything says that a run begins: that there is nothing to do says nothing about the last night.
     idle = nothing_to_retry(hot) if retry_failed else None
@@ -105,9 +108,9 @@ def _say_night(night: Night, root: Path, seconds: float, quiet: bool, as_json: b
         warn([f"generation {report.published.generation} is published, but stdout does not take it: {error.strerror}"])
     warn(report.warnings)
     if report.failures:
-        warn(
-            [f"items that failed: {len(report.failures)}; those that keep their last good bytes: {len(report.carried)}"]
-        )
+        failed, carried = len(report.failures), len(report.carried)
+        kept = f"items that failed: {failed}; those that keep their last good bytes: {carried}"
+        warn([kept + (f"; those that the app answers for: {failed - carried}" if failed > carried else "")])
 
 
 @click.command("import", epilog="Example: hotpath import var/hot dist/ --strip-suffix .html")

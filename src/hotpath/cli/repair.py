@@ -63,6 +63,7 @@ def recover(
     workers: int,
     max_failures: float,
     user_agent: str,
+    partial: bool,
     new: bool,
     as_json: bool,
 ) -> None:
@@ -92,7 +93,9 @@ def recover(
         options,
         target=target,
         new=new,
-        run_batch=lambda site: run_batch(site, progress_for(), limits=limits, max_failures=max_failures),
+        run_batch=lambda site: run_batch(
+            site, progress_for(), limits=limits, max_failures=max_failures, partial=partial
+        ),
         report=lambda entry: None if as_json else _say_step(entry, str(hot.store.root)),
     )
     show(result, recovery.ending(result) if result.changed else recovery.lines(result), as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hotpath.batch.failures import FailureGroups
 from hotpath.errors import BuildFailed, Implausible, NothingToRetry, PublicAnswerWrong, StoreBusy, StoreError
 from hotpath.options import human_seconds
 
@@ -86,7 +87,7 @@ def kind_of(error: BaseException, area: str = "build") -> str | None:
 def details_of(error: BaseException) -> tuple[str, ...]:
     """What a person needs to know of a failure, a line for each item or rule."""
     if isinstance(error, BuildFailed):
-        return tuple(str(failure) for failure in error.failures)
+        return tuple(str(group) for group in FailureGroups(error.failures).groups())
     if isinstance(error, Implausible):
         return (*error.problems, f"see {error.path}")
     if isinstance(error, PublicAnswerWrong):
