@@ -152,9 +152,15 @@ def test_the_web_user_reads_everything_and_can_write_nothing(shared: Path, umask
     told = as_user(NOBODY, root, "answers", "unreadable", "written", "built")
     assert (told["answers"]["status"], told["answers"]["degraded"]) == (200, None)
     assert told["answers"]["body"].encode() == (root / "current" / "n.json").read_bytes()
-    # Who could open the lock could hold it, and keep every batch waiting.
-    assert (told["unreadable"], told["written"]) == ([str(root / "lock")], [])
-    assert told["built"].startswith(f"{root}: Permission denied; run as the user who owns the store")
+    # Who could open a lock could hold it, and keep every batch waiting; reports and journals hold what items print.
+    runs = sorted(map(str, (root / "runs").iterdir()))
+    private = [str(root / "alerts.jsonl"), str(root / "history.jsonl"), str(root / "lock"), *runs]
+    assert len(runs) == 2
+    assert (sorted(told["unreadable"]), told["written"]) == ([path for path in private if Path(path).exists()], [])
+    kept = {path.name: mode for path, mode in modes.items() if path.parent.name == "runs" or path.name == "lock"}
+    assert set(kept.values()) == {0o640, 0o600}
+    assert {mode for path, mode in modes.items() if path.is_file() and "generations" in path.parts} == {0o444}
+    assert told["built"].startswith(f"{runs[-1]}: Permission denied; run as the user who owns the store")
     assert f"chown -R {NOBODY} {root}" in told["built"]
     assert told["functions run"] == 0
     assert status(Store(root)).serving == 2
