@@ -167,6 +167,31 @@ def test_the_web_user_reads_everything_and_can_write_nothing(shared: Path, umask
 
 
 @needs_root
+def test_not_even_its_owner_edits_a_published_file_by_accident(shared: Path) -> None:
+    """An unchanged file of all generations is one file with many names: one edit would damage them all."""
+    root = shared / "hot"
+    root.mkdir()
+    os.chown(root, NOBODY, NOBODY)
+    for number in (1, 2):
+        told = as_user(NOBODY, root, "built", "edited")
+        assert (told["built"], told["edited"]) == (f"published {number}", [])
+    assert (root / "generations/1/files/n.json").stat().st_nlink == 2
+    assert (root / "generations/1/manifest.json").stat().st_uid == NOBODY
+
+
+@needs_root
+def test_status_tells_a_user_who_may_not_read_the_reports(shared: Path) -> None:
+    root = shared / "hot"
+    write_module(shared, root)
+    assert run(shared, "build", "nightly:hot")[0] == 0
+    (report,) = (root / "runs").iterdir()
+    lines = as_user(NOBODY, root, "seen")["seen"]
+    assert "serving generation 1" in lines
+    assert any(line.startswith(f"last run: {report}: Permission denied") for line in lines)
+    assert not any("DEGRADED" in line for line in lines)
+
+
+@needs_root
 def test_the_fix_that_is_named_works(shared: Path) -> None:
     root = publish_two(shared / "hot").root
     told = as_user(NOBODY, root, "built")["built"]
