@@ -125,9 +125,9 @@ def _status(store: Store, directories: tuple[DirectoryStatus, ...] = (), *, has_
     run = run_problem = None
     try:
         run = last_run(store)
-    except StoreError as error:
+    except (StoreError, OSError) as error:
         # Reports are for the operator: that somebody else may not read them says nothing against the store.
-        if isinstance(error.__cause__, PermissionError):
+        if isinstance(error, PermissionError) or isinstance(error.__cause__, PermissionError):
             run_problem = str(error)
         else:
             problems.append(str(error))
