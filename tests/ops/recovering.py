@@ -190,7 +190,7 @@ def everything(root: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in sorted(root.rglob("*"))
-        if path.is_file() and path.name != "lock"
+        if path.is_file() and path.suffix != ".lock" and path.name != "lock"
     }
 
 

@@ -239,8 +239,8 @@ def test_the_web_user_can_read_and_not_write_whatever_the_umask(store: Store, um
         mode = path.lstat().st_mode
         if not stat.S_ISLNK(mode):
             # Who could open the lock could hold it, and keep every batch waiting.
-            private = path.name == "lock"
-            assert stat.S_IMODE(mode) == (0o755 if stat.S_ISDIR(mode) else 0o600 if private else 0o644), path
+            private = {"lock": 0o600, "history.jsonl": 0o640}
+            assert stat.S_IMODE(mode) == (0o755 if stat.S_ISDIR(mode) else private.get(path.name, 0o444)), path
 
 
 @pytest.mark.parametrize("name", ["lock", ".new-CURRENT", "generations"])

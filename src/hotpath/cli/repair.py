@@ -206,7 +206,7 @@ def prune(target: str, keep: int | None, as_json: bool) -> None:
     pruned = prune_store(load_store(target), keep)
     lines = [f"removed {_numbers(pruned.removed)}"]
     if pruned.held:
-        lines.append(f"kept {_numbers(pruned.held)}: a server still reads from there")
+        lines.append(f"kept {_numbers(pruned.held)}: a server still reads from there, or another process has locked it")
     show({"removed": list(pruned.removed), "held": list(pruned.held)}, lines, as_json)
 
 

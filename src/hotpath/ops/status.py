@@ -8,14 +8,18 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from hotpath.batch.reports import PUBLISHED, QUARANTINED, last_run
-from hotpath.errors import HotpathError, NothingPublished
+from hotpath.errors import HotpathError, NothingPublished, StoreError
 from hotpath.options import human_bytes, human_seconds
 from hotpath.site import Hotpath
+from hotpath.store.damage import Damage, find_edited
 from hotpath.store.quarantine import problems_of
 from hotpath.store.store import Store
 from hotpath.text import counted
 
 T = TypeVar("T")
+
+# Damaged files that are named; ``verify`` names all.
+MAX_NAMED_DAMAGES = 5
 
 # Facts of a run that a script asks for first; the whole report is in ``runs/``.
 _RUN_FACTS = ("sequence", "time", "outcome", "reason", "total", "failures", "warnings", "seconds", "peak_bytes")
@@ -55,7 +59,8 @@ class StoreStatus:
     """The state of a store; ``degraded`` says why another generation than the wanted one is served.
 
     ``quarantined`` has the problems of each generation that failed validation, ``last_run`` the report of the last
-    batch, where there was one. ``directories`` are those of the site, where a site was given.
+    batch, where there was one, or ``last_run_problem`` why this user cannot read it. ``directories`` are those of the
+    site, where a site was given. ``damages`` are files of the served generation that were lost or edited in place.
     """
 
     root: str
@@ -65,6 +70,8 @@ class StoreStatus:
     quarantined: Mapping[int, Sequence[str]]
     last_run: Mapping[str, Any] | None
     directories: tuple[DirectoryStatus, ...] = ()
+    last_run_problem: str | None = None
+    damages: tuple[Damage, ...] = ()
 
     @property
     def is_hot(self) -> bool:
@@ -82,7 +89,9 @@ class StoreStatus:
                 {"generation": sequence, "problems": list(problems)} for sequence, problems in self.quarantined.items()
             ],
             "last_run": {name: self.last_run.get(name) for name in _RUN_FACTS} if self.last_run else None,
+            "last_run_problem": self.last_run_problem,
             "directories": [asdict(directory) for directory in self.directories],
+            "damages": [str(damage) for damage in self.damages],
         }
 
 
@@ -113,7 +122,15 @@ def _status(store: Store, directories: tuple[DirectoryStatus, ...] = (), *, has_
     pin = _or_problem(lambda: store.pointer(store.pin_path), problems)
     current = _or_problem(lambda: store.pointer(store.current_path), problems)
     bad = _or_problem(store.bad, problems) or {}
-    run = _or_problem(lambda: last_run(store), problems)
+    run = run_problem = None
+    try:
+        run = last_run(store)
+    except (StoreError, OSError) as error:
+        # Reports are for the operator: that somebody else may not read them says nothing against the store.
+        if isinstance(error, PermissionError) or isinstance(error.__cause__, PermissionError):
+            run_problem = str(error)
+        else:
+            problems.append(str(error))
     if run is not None and run.get("outcome") == QUARANTINED and run.get("sequence") in store.sequences():
         run = {**run, "outcome": APPROVED, "reason": None}  # by a person since
     states = {
@@ -129,7 +146,10 @@ def _status(store: Store, directories: tuple[DirectoryStatus, ...] = (), *, has_
     quarantined = {sequence: _why(store, sequence) for sequence in reversed(store.quarantined())}
     # A broken pointer may be behind a pin, where it does no harm yet.
     degraded = degraded or "; ".join(problems) or None
-    return StoreStatus(str(store.root), serving, degraded, generations, quarantined, run, directories)
+    damages = tuple(find_edited(store.disk, store.generation_path(serving), serving)) if serving is not None else ()
+    return StoreStatus(
+        str(store.root), serving, degraded, generations, quarantined, run, directories, run_problem, damages
+    )
 
 
 def _or_problem(read: Callable[[], T], problems: list[str]) -> T | None:
@@ -176,12 +196,19 @@ def lines(status: StoreStatus) -> list[str]:
     ]
     if status.degraded:
         lines.append(f"DEGRADED: {status.degraded}")
+    lines += [f"DAMAGED: {damage}" for damage in status.damages[:MAX_NAMED_DAMAGES]]
+    if len(status.damages) > MAX_NAMED_DAMAGES:
+        lines.append(f"DAMAGED: {len(status.damages) - MAX_NAMED_DAMAGES} more files; 'hotpath verify' names all")
+    elif status.damages:
+        lines.append("  'hotpath verify --repair' replaces what another generation has; build again for the rest")
     lines += map(_generation_line, status.generations)
     for sequence, problems in status.quarantined.items():
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         lines.append(f"  {sequence:>6}  in quarantine: {problems[0] if problems else 'no reason given'}{more}")
     if status.last_run is not None:
         lines += _run_lines(status.last_run)
+    if status.last_run_problem:
+        lines.append(f"last run: {status.last_run_problem}")
     return lines
 
 

@@ -19,6 +19,7 @@ from hotpath.serving.snapshot import UNREAD, Page, Snapshot, static_headers
 from hotpath.serving.usage import Usage
 from hotpath.serving.watched import Overlay
 from hotpath.site import Directory, ReadOptions
+from hotpath.store.locks import hold
 from hotpath.store.os_errors import explain
 from hotpath.store.store import Choice, Store
 from hotpath.types import Header
@@ -69,8 +70,9 @@ class Loader:
         self._signature: tuple[object, ...] | None = None
         # When the store is looked at again though nothing has changed, since something was wrong the last time.
         self._look_again_at = float("inf")
-        # Holds the lock that keeps the generation from being pruned.
+        # Of the manifest, with the lock that keeps the generation from being pruned where that could be had.
         self._descriptor: int | None = None
+        self._is_held = False
 
     @property
     def keys(self) -> list[bytes]:
@@ -81,6 +83,11 @@ class Loader:
     def built_routes(self) -> frozenset[str]:
         """The routes that the generation was built with; empty where none is loaded."""
         return self._source.index.routes
+
+    @property
+    def damaged(self) -> Mapping[bytes, str]:
+        """What is wrong with the bytes of the generation, for each key whose bytes could not be used when read."""
+        return self._source.damaged
 
     @property
     def body_bytes(self) -> int:
@@ -114,6 +121,8 @@ class Loader:
         with self._lock:
             now = self.clock()
             has_changed = False
+            if self._descriptor is not None and not self._is_held:
+                self._is_held = hold(self._store.disk, self._descriptor)
             signature = self._store.signature()
             if signature != self._signature or time.monotonic() >= self._look_again_at:
                 with full_collections.off():
@@ -205,7 +214,7 @@ class Loader:
             self._degrade(f"the lines of {choice.path} are not as a manifest has them ({error!r})")
             return False
         self.release()
-        self._descriptor = choice.descriptor
+        self._descriptor, self._is_held = choice.descriptor, choice.is_held
         self.degraded, self.pinned = choice.degraded, choice.pinned
         if choice.degraded:
             self._once.warn(f"serving generation {choice.sequence}, because {choice.degraded}")

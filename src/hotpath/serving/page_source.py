@@ -24,8 +24,8 @@ class PageSource:
     """Loads pages of the generation that ``index`` is of. Not safe for two threads at once.
 
     ``detail`` is what ``Cache-Status`` says about the whole generation. ``corrupt_items`` counts items whose bytes
-    were not what was published. ``retry_at`` has the keys whose reading failed for a reason that may pass, with the
-    time (``time.monotonic``) of the next attempt.
+    were not what was published; ``damaged`` says what is wrong, for each such key of this generation. ``retry_at`` has
+    the keys whose reading failed for a reason that may pass, with the time (``time.monotonic``) of the next attempt.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class PageSource:
         self.index = index
         self.corrupt_items = corrupt_items
         self.retry_at: dict[bytes, float] = {}
+        self.damaged: dict[bytes, str] = {}
         self._store = store
         self._once = once
         self._generation_header = generation_header
@@ -51,6 +52,7 @@ class PageSource:
         self._kept_freshness: set[Freshness] = set()  # of pages that were kept from a generation before
         self._older: dict[int, Manifest] = {}
         self._failed_transiently = False
+        self._problem = ""
 
     def load(self, key: bytes, now: float, old: Page | None = None) -> Page | None:
         """The page of a key; ``old`` is the one of the generation before, whose bytes are taken where they are equal.
@@ -58,6 +60,7 @@ class PageSource:
         ``None`` where no valid bytes exist; the key is removed from the index then, or noted in ``retry_at``.
         """
         self._failed_transiently = False
+        self.damaged.pop(key, None)
         page = self._load(key, now, old)
         if self._failed_transiently:
             self.retry_at[key] = time.monotonic() + RETRY_SECONDS
@@ -88,6 +91,7 @@ class PageSource:
             item = decode_item(head, self.index.lines[key], str(self._store.manifest_path(sequence)))
         except Corrupt as error:  # of a version that knows more: this page falls back, the others do not
             self._once.warn(str(error))
+            self.damaged[key] = str(error)
             self.corrupt_items += 1
             return self._fall_back(key.decode("ascii"), sequence, now, old)
         # A page that lacks a coding is read again: the file may be good now.
@@ -96,6 +100,7 @@ class PageSource:
         bodies = self._read_bodies(item, sequence)
         if bodies is not None:
             return self._make_page(item, sequence, head.created, bodies, now)
+        self.damaged[key] = self._problem
         self.corrupt_items += key not in self.retry_at
         return self._fall_back(item.key, sequence, now, old)
 
@@ -165,7 +170,8 @@ class PageSource:
             if problem is None:
                 bodies[representation.coding] = data
             else:
-                self._once.warn(f"{item.key}: {path} is not what was published ({problem})")
+                self._problem = f"{path} is not what was published ({problem})"
+                self._once.warn(f"{item.key}: {self._problem}")
                 if representation.coding == "identity":
                     return None
         return bodies

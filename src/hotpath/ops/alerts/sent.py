@@ -77,7 +77,8 @@ def held(store: Store) -> Iterator[None]:
     descriptor = None
     try:
         with suppress(OSError, StoreError):  # whoever notes the delivery says so
-            descriptor = store.disk.open_lock(alerts_path(store))
+            # Not the alerts themselves: whoever may read those could hold their lock.
+            descriptor = store.disk.open_lock(store.root / "alerts.lock")
             lock(descriptor, within_seconds=WAIT_SECONDS)
         yield
     finally:

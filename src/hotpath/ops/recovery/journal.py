@@ -5,7 +5,6 @@ Lines are added and never changed. The checklist that a person sees is read from
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -14,8 +13,7 @@ from typing import Any
 
 import orjson
 
-from hotpath.errors import StoreBusy
-from hotpath.process.fork import LOCK_DESCRIPTORS
+from hotpath.store.locks import give_back, take
 from hotpath.store.store import Store
 from hotpath.text import json_bytes
 
@@ -73,14 +71,11 @@ class Journal:
     @contextmanager
     def held(self) -> Iterator[None]:
         """One recovery at a time. Raises ``StoreBusy`` at once where another one runs."""
+        disk = self._store.disk
         with self._store.explained():
-            descriptor = self._store.disk.open_lock(self.path)
-        # The batch's workers are forked from here and must not keep it when this process is gone.
-        LOCK_DESCRIPTORS.add(descriptor)
+            # Not the journal itself: whoever may read that could hold its lock.
+            descriptor = take(disk, self._store.root / "recover.lock", self.path)
         try:
-            if not self._store.disk.try_lock(descriptor):
-                raise StoreBusy(path=self.path, pid=None)
             yield
         finally:
-            LOCK_DESCRIPTORS.discard(descriptor)
-            os.close(descriptor)
+            give_back(disk, descriptor)

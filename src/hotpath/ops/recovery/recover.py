@@ -20,6 +20,7 @@ from hotpath.ops.recovery.journal import BEGIN, DOING, DONE, END, FAILED, SKIPPE
 from hotpath.ops.recovery.steps import STEPS, Step
 from hotpath.process.fork import LOCK_DESCRIPTORS
 from hotpath.site import Hotpath
+from hotpath.store.locks import hold
 from hotpath.store.store import Store
 
 # Within this time another run belongs to the same bad night: it continues, and undoes or repeats nothing.
@@ -202,7 +203,7 @@ def _kept(store: Store, sequences: Iterable[int]) -> Iterator[None]:
         for sequence in sequences:
             with suppress(StoreError, OSError):  # one that cannot be read is purged by all of its successor's URLs
                 descriptors.append(store.disk.open_regular(store.manifest_path(sequence)))
-                store.disk.try_lock(descriptors[-1], shared=True)
+                hold(store.disk, descriptors[-1])
         LOCK_DESCRIPTORS.update(descriptors)
         yield
     finally:
