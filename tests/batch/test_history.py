@@ -17,8 +17,9 @@ import pytest
 from hotpath.batch import reports as runs
 from hotpath.batch import run as batch
 from hotpath.batch import verdict as judging
+from hotpath.batch.progress import Done
 from hotpath.batch.rules import Rules
-from hotpath.batch.run import Done, build
+from hotpath.batch.run import build
 from hotpath.batch.sqlite import sqlite_snapshot
 from hotpath.batch.verdict import accepted_runs
 from hotpath.errors import BuildFailed, DeclarationError, Implausible, NothingToRetry

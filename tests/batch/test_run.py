@@ -17,8 +17,9 @@ from typing import Any
 import orjson
 import pytest
 
+from hotpath.batch.progress import Done
 from hotpath.batch.reports import newest_runs
-from hotpath.batch.run import Done, build
+from hotpath.batch.run import build
 from hotpath.batch.sqlite import sqlite_snapshot
 from hotpath.errors import BuildFailed, DeclarationError, Implausible, StoreBusy, StoreError
 from hotpath.ops.status import status

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from hotpath.batch.failures import FailureGroups
 from hotpath.batch.item import ItemBuilder
 from hotpath.batch.packing import Packed, Packer
 from hotpath.batch.plausibility import PPM
 from hotpath.batch.pool import ItemLimits, Outcome, run_items
+from hotpath.batch.progress import Done, Progress, Silent
 from hotpath.batch.reports import FAILED, PUBLISHED, QUARANTINED, last_run, write_run
 from hotpath.batch.sqlite import one_view
 from hotpath.batch.time_limit import time_limit
@@ -65,39 +66,6 @@ MAX_NAMED_ROUTES = 3
 
 # Building a page twice to see whether it is the same is not worth more than this.
 TWICE_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """One item of a run, for a progress bar: ``length`` is its body in bytes, 0 where ``error`` says what went wrong.
-
-    ``carried`` says that the last good bytes stay in its place; ``peak_bytes`` is the most memory of the worker,
-    ``output`` the end of a failed item's output.
-    """
-
-    key: str
-    length: int
-    error: ItemError | None
-    carried: bool
-    peak_bytes: int
-    output: str = ""
-
-
-class Progress(Protocol):
-    """Gets every item as it is done; for a progress bar, lines in cron, or nothing."""
-
-    def start(self, total: int) -> None:
-        return None
-
-    def done(self, done: Done) -> None:
-        return None
-
-    def finish(self) -> None:
-        return None
-
-
-class Silent(Progress):
-    """No progress at all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TextIO
 
 from hotpath.batch.failures import FailureGroups
-from hotpath.batch.run import Done, Progress
+from hotpath.batch.progress import Done, Progress
 from hotpath.options import human_bytes
 from hotpath.text import counted, printable
 
