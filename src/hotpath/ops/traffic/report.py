@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -300,7 +301,7 @@ def _suggestion(route: RouteLine) -> str:
     """Lines of Python that declare this route; what the log shows of its parameters is filled in."""
     names = re.findall(r"\{([^}]*)\}", route.path)
     function = re.sub(r"\W+", "_", re.sub(r"\{[^}]*\}", "", route.path)).strip("_").lower() or "start"
-    if not function.isidentifier():
+    if not function.isidentifier() or keyword.iskeyword(function):
         function = f"page_{function}"
     matches = map(_named_pattern(route.path).fullmatch, route.examples)
     found = [{name: unquote(value) for name, value in match.groupdict().items()} for match in matches if match]

@@ -7,6 +7,7 @@ length and any nonsense needs no more memory.
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -177,7 +178,7 @@ def _named(segments: tuple[bytes, ...]) -> str:
             before = names[place - 1] if place else ""
             word = re.sub(r"\W+", "_", before).strip("_").lower()
             name = (word[:-1] if word.endswith("s") and not word.endswith("ss") else word) or "page"
-            if not name.isidentifier() or name in taken:
+            if not name.isidentifier() or keyword.iskeyword(name) or name in taken:
                 name = f"part{place + 1}"
             taken.add(name)
             text = "{" + name + "}" + text[2:]
