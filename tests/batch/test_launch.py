@@ -10,12 +10,14 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from hotpath.batch.reports import last_run
@@ -319,6 +321,76 @@ def test_what_no_fresh_interpreter_can_have_is_forked_with_a_warning(
     assert said[0].startswith("hotpath: this process has 2 threads, and a fresh interpreter cannot run the items: ")
     assert problem in said[0]
     assert said[0].endswith("; workers are forked, which may hang")
+
+
+def test_an_import_that_hangs_in_the_fresh_interpreter_ends(build: Build) -> None:
+    program = """
+    import hotpath.batch.pool
+    from hotpath.batch import build
+    from pages import hot
+
+    if __name__ == "__main__":
+        hotpath.batch.pool.START_SECONDS = 0.5
+        build(hot)
+    """
+    source = "import os, time\nif os.path.exists('hot/generations'): time.sleep(100)\n"
+    done = build(source + THREADS + HOW, program=program)
+    assert not is_fresh(done)
+    assert "cannot run the items: it was not imported within 0.5 s; workers are forked" in done.stderr
+
+
+def test_fresh_interpreters_end_with_the_batch(tmp_path: Path) -> None:
+    source = """
+    from hotpath import Hotpath
+    hot = Hotpath("hot")
+
+    @hot.route("/a")
+    def page():
+        import os, time
+        with open("pid.new", "w") as file:
+            file.write(str(os.getpid()))
+        os.rename("pid.new", "pid")
+        time.sleep(100)
+    """
+    (tmp_path / "pages.py").write_text(THREADS + textwrap.dedent(source))
+    batch = subprocess.Popen([sys.executable, "-m", "hotpath", "build", "pages:hot", "--quiet"], cwd=tmp_path)
+    try:
+        wait_until((tmp_path / "pid").exists)
+    finally:
+        batch.kill()
+        batch.wait(10)
+    worker = int((tmp_path / "pid").read_text())
+    wait_until(lambda: not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_hook_is_called_before_each_item_and_what_it_raises_is_the_items_failure(build: Build) -> None:
+    source = """
+    from hotpath.batch.hooks import before_each_item
+    calls = []
+
+    def hook():
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("no connection")
+
+    before_each_item(hook)
+    before_each_item(hook)
+
+    @hot.route("/{n}", each={"n": [1, 2, 3, 4]})
+    def page(n):
+        return [len(calls)]
+    """
+    build("@hot.route('/{n}', each={'n': [1, 2, 3, 4]})\ndef page(n):\n    return [0]\n")
+    done = build(source)
+    assert "FAILED /3: raised RuntimeError: no connection; its last good bytes stay" in done.stderr
+    assert done.pages == {"1": [1], "2": [2], "3": [0], "4": [4]}
 
 
 def test_a_connection_that_each_left_open_has_one_user(build: Build) -> None:
