@@ -106,7 +106,7 @@ class Hotpath:
     Raises ``DeclarationError`` for options that cannot work.
     """
 
-    # ``module:attribute`` where a fresh interpreter finds this object, once it is known.
+    # ``module:attribute`` where a fresh interpreter finds this object, once it is known; empty for nowhere.
     target: str | None = None
 
     def __init__(

@@ -299,6 +299,7 @@ def page(n, function):
     ("source", "program", "problem"),
     [
         ("", IN_A_FUNCTION, "no module has this Hotpath object; declare it at the top of a module, or run 'hotpath bu"),
+        (THREADS + HOW + "hot.target = ''\n", PROGRAM, "its Hotpath object has no target; workers are forked"),
         (
             THREADS,
             UNGUARDED.replace("\nif", HOW + "\nif"),
@@ -308,7 +309,7 @@ def page(n, function):
         ("import os\nif os.path.exists('hot/generations'): os._exit(3)\n" + THREADS + HOW, None, "it ended while it"),
         (THREADS + NO_TEXT, None, "what each= gives for /a cannot be sent to it ("),
     ],
-    ids=["in a function", "program", "import fails", "import ends", "parameters"],
+    ids=["in a function", "no target", "program", "import fails", "import ends", "parameters"],
 )
 def test_what_no_fresh_interpreter_can_have_is_forked_with_a_warning(
     build: Build, source: str, program: str | None, problem: str

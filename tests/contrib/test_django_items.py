@@ -132,3 +132,16 @@ def test_a_project_with_threads_has_fresh_interpreters(build: Build) -> None:
         return [sys.flags.safe_path, pool.submit(int, 7).result()]
     """
     assert build(THREADS + textwrap.dedent(source)) == {"1": [True, 7]}
+
+
+def test_in_a_test_run_workers_are_forked_since_only_it_knows_its_databases(build: Build) -> None:
+    source = """
+    import sys
+    from django.test.utils import setup_test_environment
+    setup_test_environment()
+
+    @hot.route("/{n}", each={"n": [1]})
+    def page(n):
+        return [sys.flags.safe_path]
+    """
+    assert build(THREADS + textwrap.dedent(source)) == {"1": [False]}

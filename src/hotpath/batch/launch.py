@@ -180,8 +180,10 @@ def _place_of(site: Hotpath | None, planned: Sequence[PlannedItem]) -> Place:
     advice = "declare it at the top of a module, or run 'hotpath build module:attribute'"
     if site is None:
         raise _NoPlaceError("its Hotpath object is not known here")
-    if site.target is not None:
+    if site.target:
         return Place(site.target)
+    if site.target is not None:
+        raise _NoPlaceError("its Hotpath object has no target")
     targets = [
         (name, attribute)
         for name, module in list(sys.modules.items())

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from django.conf import settings
+from django.core import mail
 from django.core.asgi import get_asgi_application as get_django_application
 from django.core.exceptions import ImproperlyConfigured
 from django.db import close_old_connections, connections, reset_queries
@@ -45,14 +46,12 @@ DEFAULT_DIRECTORY = "var/hot"
 class DjangoHotpath(Hotpath):
     """The hot pages of a Django project, declared in the ``hot.py`` of its apps."""
 
-    def __init__(self, root: str, **options: Any) -> None:
-        super().__init__(root, **options)
-        if getattr(settings, "SETTINGS_MODULE", None):  # settings.configure() happened in this process only
-            self.target = f"{__name__}.spawned:hot"
-
     def plan(self) -> list[PlannedItem]:
         """Every item the batch has to build. Raises ``DeclarationError``, also where a ``hot.py`` fails."""
         discover_or_say()
+        # Only this process has what settings.configure() says, and the databases of a test run.
+        is_importable = getattr(settings, "SETTINGS_MODULE", None) and not hasattr(mail, "outbox")
+        self.target = f"{__name__}.spawned:hot" if is_importable else ""
         planned = super().plan()
         # A connection that ``each=`` opened must not be shared by two processes, and with one the batch cannot fork.
         connections.close_all()
