@@ -42,6 +42,9 @@ class Done:
     pages: dict[str, Any]
 
 
+# As ever, which test_pool.py tries at length.
+FORKED = pytest.param("", marks=pytest.mark.slow)
+
 Build = Callable[..., Done]
 
 
@@ -94,7 +97,7 @@ def how():
 """
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_a_pool_of_threads_that_the_module_has_used_works_in_the_items(build: Build, workers: str) -> None:
     source = """
     @hot.route("/{n}", each={"n": list(range(4))})
@@ -139,6 +142,7 @@ def test_a_pool_of_processes_that_the_module_has_used_works_and_its_worker_is_ke
     assert len({pid for _, pid in done.pages.values()}) == 1
 
 
+@pytest.mark.slow
 def test_a_pool_of_processes_in_an_item_works_both_ways(build: Build) -> None:
     source = """
     from concurrent.futures import ProcessPoolExecutor
@@ -208,7 +212,7 @@ def good(n):
 """
 
 
-@pytest.mark.parametrize("before", ["", THREADS], ids=["forked", "fresh"])
+@pytest.mark.parametrize("before", [FORKED, THREADS], ids=["forked", "fresh"])
 def test_limits_and_reports_are_the_same_in_both(build: Build, before: str, tmp_path: Path) -> None:
     assert build(before + '@hot.route("/first")\ndef first():\n    return [1]\n').status == 0
     done = build(before + BAD, "--memory", "96MiB", "--max-failures", "1")
@@ -324,6 +328,7 @@ def test_what_no_fresh_interpreter_can_have_is_forked_with_a_warning(
     assert said[0].endswith("; workers are forked, which may hang")
 
 
+@pytest.mark.slow
 def test_an_import_that_hangs_in_the_fresh_interpreter_ends(build: Build) -> None:
     program = """
     import hotpath.batch.pool
@@ -340,6 +345,7 @@ def test_an_import_that_hangs_in_the_fresh_interpreter_ends(build: Build) -> Non
     assert "cannot run the items: it was not imported within 0.5 s; workers are forked" in done.stderr
 
 
+@pytest.mark.slow
 def test_fresh_interpreters_end_with_the_batch(tmp_path: Path) -> None:
     source = """
     from hotpath import Hotpath
@@ -371,6 +377,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_hook_is_called_before_each_item_and_what_it_raises_is_the_items_failure(build: Build) -> None:
     source = """
     from hotpath.batch.hooks import before_each_item
@@ -460,7 +467,7 @@ def page(n):
 """
 
 
-@pytest.mark.parametrize("before", ["", THREADS], ids=["forked", "fresh"])
+@pytest.mark.parametrize("before", ["", pytest.param(THREADS, marks=pytest.mark.slow)], ids=["forked", "fresh"])
 def test_two_workers_draw_other_numbers(build: Build, before: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # which are threads too
     done = build(before + GENERATORS, "--workers", "2")
@@ -470,6 +477,7 @@ def test_two_workers_draw_other_numbers(build: Build, before: str, monkeypatch: 
         assert len(set(column)) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", ["", THREADS], ids=["forked", "fresh"])
 def test_one_worker_draws_what_the_module_has_seeded(
     build: Build, before: str, monkeypatch: pytest.MonkeyPatch

@@ -83,7 +83,7 @@ def build(tmp_path: Path) -> Build:
     return run
 
 
-@pytest.mark.parametrize("before", ["", THREADS], ids=["forked", "fresh"])
+@pytest.mark.parametrize("before", ["", pytest.param(THREADS, marks=pytest.mark.slow)], ids=["forked", "fresh"])
 def test_a_server_that_closes_the_connection_costs_one_item(build: Build, before: str) -> None:
     source = """
     @hot.route("/{n}", each={"n": list(range(6))})
