@@ -52,3 +52,21 @@ def test_reasons(before: str, reason: str, tmp_path: str) -> None:
     )
     *port, said = done.stdout.splitlines()
     assert said.removeprefix("this process has ") == reason.format(*port)
+
+
+def test_threads_that_were_joined_are_no_reason_although_the_kernel_still_counts_them() -> None:
+    code = """
+    import threading
+    from hotpath.process.fresh import reason_not_to_fork
+    reasons = set()
+    for _ in range(200):
+        threads = [threading.Thread(target=int) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        reasons.add(reason_not_to_fork())
+    print(reasons)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout == "{None}\n"

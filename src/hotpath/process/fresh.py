@@ -8,10 +8,14 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
+
+# A thread that was joined is the kernel's for a moment more.
+ENDING_SECONDS = 0.02
 
 # Replaces the path before anything is imported: what the parent can import, the child can.
 _CODE = "import sys; sys.path[:] = eval(sys.argv[1]); from {module} import main; main({arguments})"
@@ -23,7 +27,9 @@ def reason_not_to_fork() -> str | None:
     A child has none of the other threads, but every lock that they held (native thread pools have such locks too). A
     connection has two users then, and what one of them reads the other misses.
     """
-    threads = psutil.Process().num_threads()
+    deadline = time.monotonic() + ENDING_SECONDS
+    while (threads := psutil.Process().num_threads()) > 1 and time.monotonic() < deadline:
+        time.sleep(0.001)
     if threads > 1:
         return f"this process has {threads} threads"
     peer = _connected_to()
