@@ -52,13 +52,13 @@ Build = Callable[..., Done]
 def build(tmp_path: Path) -> Build:
     """``hotpath build`` of a module ``pages`` with this source; or the program ``run.py``, where there is one."""
 
-    def run(source: str, *options: str, program: str | None = None) -> Done:
+    def run(source: str, *options: str, program: str | None = None, as_module: bool = False) -> Done:
         head = "from hotpath import Hotpath\nhot = Hotpath('hot')\n"
         (tmp_path / "pages.py").write_text(head + textwrap.dedent(source))
         command = ["-m", "hotpath", "build", "pages:hot", "--timeout", "5s", *options]
         if program is not None:
             (tmp_path / "run.py").write_text(textwrap.dedent(program))
-            command = ["run.py", *options]
+            command = ["-m", "run"] if as_module else ["run.py"]
         done = subprocess.run(
             [sys.executable, *command],
             cwd=tmp_path,
@@ -246,29 +246,38 @@ if __name__ == "__main__":
 """
 
 
+# Declared in the program itself, whose classes are parameters too.
+DECLARES = PROGRAM.replace(
+    "\nif",
+    HOW
+    + """
+class N(int):
+    pass
+
+@hot.route("/{n}", each={"n": [N(7)]})
+def page(n):
+    return [type(n) is N]
+
+if""",
+)
+
+
 @pytest.mark.parametrize(
-    ("source", "program"),
+    ("source", "program", "as_module"),
     [
-        (THREADS + HOW, PROGRAM),
+        (THREADS + HOW, PROGRAM, False),
         # Declared in a module that is not the one that makes the object.
-        ("", PROGRAM.replace("import sys\n", "import sys, more\n")),
-        # Declared in the program itself, whose classes are parameters too.
-        (
-            THREADS,
-            PROGRAM.replace(
-                "\nif",
-                HOW + "\nclass N(int): pass\n@hot.route('/{n}', each={'n': [N(7)]})\n"
-                "def page(n):\n    return [type(n) is N]\n\nif",
-            ),
-        ),
+        ("", PROGRAM.replace("import sys\n", "import sys, more\n"), False),
+        (THREADS, DECLARES, False),
+        (THREADS, DECLARES, True),
     ],
-    ids=["module", "other module", "program"],
+    ids=["module", "other module", "program", "python -m"],
 )
 def test_a_program_that_calls_build_has_fresh_interpreters_too(
-    build: Build, source: str, program: str, tmp_path: Path
+    build: Build, source: str, program: str, as_module: bool, tmp_path: Path
 ) -> None:
     (tmp_path / "more.py").write_text("from pages import hot\n" + THREADS + HOW)
-    done = build(source, program=program)
+    done = build(source, program=program, as_module=as_module)
     assert done.stderr == ""
     assert is_fresh(done)
     assert done.pages.get("7", [True]) == [True]
