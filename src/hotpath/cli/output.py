@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from hotpath.batch.pool import ItemLimits
+from hotpath.batch.limits import ItemLimits
 from hotpath.batch.run import DEFAULT_MAX_FAILURES, failure_facts, grouped_facts
 from hotpath.errors import BuildFailed, DeclarationError, HotpathError, Implausible, PublicAnswerWrong
 from hotpath.ops.alerts.alerts import Alerts
