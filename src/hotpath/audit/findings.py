@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Self
 
 
-class Level(StrEnum):
+class Severity(StrEnum):
     """How sure the audit is that a reviewer wants to see it; the words of SARIF."""
 
     WARNING = "warning"
@@ -73,7 +73,7 @@ class Finding:
     path: str
     line: int
     pattern: Pattern
-    level: Level = Level.WARNING
+    level: Severity = Severity.WARNING
     name: str
     why: str
     grows_at: str | None = None

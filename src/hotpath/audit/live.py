@@ -53,7 +53,7 @@ class Reading:
     containers: int
     grown: tuple[Grown, ...]
     seconds_apart: float | None
-    _seen: _Seen
+    _seen: _Columns
     _at: float
     _clock: Callable[[], float]
 
@@ -77,7 +77,7 @@ class Reading:
         return f"<Reading of {self.containers} containers, {len(self.grown)} have grown>"
 
 
-class _Seen:
+class _Columns:
     """Columns: where a container is, how large, and what it begins and ends with."""
 
     __slots__ = ("addresses", "firsts", "lasts", "sizes")
@@ -135,7 +135,7 @@ def growth(*, clock: Callable[[], float] = time.monotonic) -> Reading:
 
 
 def _read(before: Reading | None, top: int, clock: Callable[[], float]) -> Reading:
-    seen = _Seen()
+    seen = _Columns()
     earlier = {address: row for row, address in enumerate(before._seen.addresses)} if before else {}
     old = before._seen if before else seen
     largest: list[tuple[int, int, _Candidate]] = []

@@ -73,7 +73,7 @@ def chance_of_refusal(outlook: Outlook, thresholds: Thresholds) -> float:
 
 
 @dataclass(slots=True, eq=False)
-class _Flight:
+class _Admitted:
     """A request in the app: since when, what was in use before it, and what was reserved for it. Bytes, seconds.
 
     ``moved_at`` is when the process was last seen to grow by it; ``taken`` by how much in all.
@@ -128,13 +128,13 @@ class Admission:
         # BRAKE because memory is used up, not because it would be at the present growth.
         self._is_full = False
         self.bodies = Bodies()
-        self._reserved: dict[int, _Flight] = {}
+        self._reserved: dict[int, _Admitted] = {}
         # Those of dear routes that wait for others, with what they will need.
         self._waiting: dict[int, int] = {}
         # The ids of those that more than ``flights`` has to forget.
         self._noted: set[int] = set()
         # Those that ran at the last sample; the guard's thread's own.
-        self._seen: dict[int, _Flight] = {}
+        self._seen: dict[int, _Admitted] = {}
         self._streams = self._sockets = 0
         self._before = (0, 0)
         self._most_in_flight: int | None = None
@@ -288,7 +288,7 @@ class Admission:
         for key, scope in list(self.flights.items()):
             known = self._seen.get(key)
             # An id comes again with another scope.
-            seen[key] = known if known is not None and known.scope is scope else _Flight(scope, at, self._before)
+            seen[key] = known if known is not None and known.scope is scope else _Admitted(scope, at, self._before)
         self._seen = seen
         self._streams = sum(
             flight.scope["type"] == "http" and at - flight.at >= LASTING_SECONDS for flight in seen.values()
@@ -423,7 +423,7 @@ class Admission:
         return None
 
     def _reserve(self, scope: Scope, cost: int, at: float) -> None:
-        self._reserved[id(scope)] = _Flight(scope, at, (self.used, self.own), cost)
+        self._reserved[id(scope)] = _Admitted(scope, at, (self.used, self.own), cost)
         self._noted.add(id(scope))
 
     async def _wait_for_room(self, scope: Scope) -> bool:

@@ -50,7 +50,7 @@ FORGET_SECONDS = 3600.0
 _CRC = struct.Struct("<I")
 
 
-class _Part:
+class _Record:
     """Values at a fixed place, followed by their CRC.
 
     What is read while it is written is read again; what a dying process left half written, or what is damaged, counts
@@ -80,12 +80,12 @@ class _Part:
         page[base + self._offset : base + self.end] = bytes(self.end - self._offset)
 
 
-_OWNER = _Part("QQ", 0)  # pid, start time
-_BEAT = _Part("dQII", _OWNER.end)  # heartbeat, unique bytes, state, in flight
-_WISH = _Part("d", _BEAT.end)  # since when it wants to be recycled
-_HOLDER = _Part("QQd", 0)  # who has the token: pid, start time, since when
+_OWNER = _Record("QQ", 0)  # pid, start time
+_BEAT = _Record("dQII", _OWNER.end)  # heartbeat, unique bytes, state, in flight
+_WISH = _Record("d", _BEAT.end)  # since when it wants to be recycled
+_HOLDER = _Record("QQd", 0)  # who has the token: pid, start time, since when
 _GRANT_COUNT = 16
-_GRANTS = _Part(f"{_GRANT_COUNT}d{_GRANT_COUNT}I", _HOLDER.end)  # the last grants: when, to which slot
+_GRANTS = _Record(f"{_GRANT_COUNT}d{_GRANT_COUNT}I", _HOLDER.end)  # the last grants: when, to which slot
 
 
 def slots_path(key: str) -> Path:

@@ -31,7 +31,7 @@ _TTL = re.compile(r"\bttl=(-?\d+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class PublicPage:
     """A page to be asked for: its public URL, its item, and what its route holds a payload to, where that is known."""
 
     url: str
@@ -59,7 +59,7 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class Mismatch:
     """One thing that is wrong with one URL. ``why`` is what it probably means."""
 
     url: str
@@ -81,13 +81,13 @@ class Comparison:
     else than hotpath (a firewall, a limit, a login, the app).
     """
 
-    failures: tuple[Failure, ...]
+    failures: tuple[Mismatch, ...]
     notes: tuple[str, ...] = ()
-    unseen: tuple[Failure, ...] = ()
+    unseen: tuple[Mismatch, ...] = ()
 
 
 def compare(
-    page: Page,
+    page: PublicPage,
     identity: Reply,
     gzipped: Reply,
     head: Reply,
@@ -100,14 +100,14 @@ def compare(
 
     With ``edge``, an older generation is right as long as a cache may keep what it stored before the current one.
     """
-    failures: list[Failure] = []
-    unseen: list[Failure] = []
+    failures: list[Mismatch] = []
+    unseen: list[Mismatch] = []
     notes: list[str] = []
     for what, reply in (("GET", identity), ("GET with gzip", gzipped), ("HEAD", head)):
         if what == "GET" or reply.status != identity.status:  # the same of all three is one failure
             (failures if is_of_hotpath(reply) else unseen).extend(_unanswered(page, what, reply))
         if max_seconds is not None and reply.status and reply.seconds > max_seconds:
-            failures.append(Failure(page.url, f"{what}: time", f"at most {max_seconds:g} s", f"{reply.seconds:.2f} s"))
+            failures.append(Mismatch(page.url, f"{what}: time", f"at most {max_seconds:g} s", f"{reply.seconds:.2f} s"))
     if identity.status == 200:
         _compare_get(page, "GET", identity, published, edge, failures, notes)
     if gzipped.status == 200:
@@ -165,11 +165,11 @@ def unpacked(body: bytes, max_bytes: int) -> bytes | None:
     return data if decoder.eof or len(data) > max_bytes else None
 
 
-def _unanswered(page: Page, what: str, reply: Reply) -> list[Failure]:
+def _unanswered(page: PublicPage, what: str, reply: Reply) -> list[Mismatch]:
     if reply.status == 200:
         return []
     if not reply.status:
-        return [Failure(page.url, f"{what}: status", "200", reply.problem or "no answer")]
+        return [Mismatch(page.url, f"{what}: status", "200", reply.problem or "no answer")]
     why = None
     if location := reply.headers.get("location"):
         why = f"redirects are not followed; it leads to {location}: give the base URL that answers itself"
@@ -179,16 +179,16 @@ def _unanswered(page: Page, what: str, reply: Reply) -> list[Failure]:
         why = "the app answered, not hotpath: it does not serve this generation, or under another path"
     elif reply.status in (401, 403, 429, 503):
         why = "a firewall or a limit, perhaps; let it pass the user agent of the check (--user-agent)"
-    return [Failure(page.url, f"{what}: status", "200", str(reply.status), why)]
+    return [Mismatch(page.url, f"{what}: status", "200", str(reply.status), why)]
 
 
 def _compare_get(
-    page: Page,
+    page: PublicPage,
     what: str,
     reply: Reply,
     published: Expected,
     edge: bool,
-    failures: list[Failure],
+    failures: list[Mismatch],
     notes: list[str],
 ) -> None:
     """One GET that was answered with 200: coding, generation, bytes, rows."""
@@ -210,17 +210,17 @@ def _compare_get(
         expected = f"{identity.length} bytes, sha256 {identity.sha256.hex()[:16]}…"
         size = f"{len(body)} bytes{'' if reply.is_whole else ' and more'}"
         why = _NO_GENERATION if reply.generation is None and published.says_generation else None
-        failures.append(Failure(page.url, "content", expected, f"{size}, sha256 {digest.hex()[:16]}…", why))
+        failures.append(Mismatch(page.url, "content", expected, f"{size}, sha256 {digest.hex()[:16]}…", why))
     failures += _wrong_rows(page, body)
     if (left := _time_left(reply)) is not None and left < 0:
         notes.append(f"{page.url}: {-left} s past its lifetime; it is served all the same")
 
 
-def _decoded(page: Page, what: str, reply: Reply, failures: list[Failure], notes: list[str]) -> bytes | None:
+def _decoded(page: PublicPage, what: str, reply: Reply, failures: list[Mismatch], notes: list[str]) -> bytes | None:
     """The body without its coding; ``None`` where it cannot be decoded."""
 
     def wrong(expected: str, coding: str, why: str | None = None) -> None:
-        failures.append(Failure(page.url, f"{what}: coding", expected, coding, why))
+        failures.append(Mismatch(page.url, f"{what}: coding", expected, coding, why))
 
     coding = reply.headers.get("content-encoding", "identity").strip().lower() or "identity"
     if coding not in ("gzip", "identity"):
@@ -239,7 +239,9 @@ def _decoded(page: Page, what: str, reply: Reply, failures: list[Failure], notes
     return body
 
 
-def _other_generation(page: Page, reply: Reply, digest: bytes, published: Expected, edge: bool) -> Failure | str | None:
+def _other_generation(
+    page: PublicPage, reply: Reply, digest: bytes, published: Expected, edge: bool
+) -> Mismatch | str | None:
     """What is to say of an answer that is not of the current generation; text where that is all right."""
     said = reply.generation
     expected = str(published.generation)
@@ -269,17 +271,17 @@ def _other_generation(page: Page, reply: Reply, digest: bytes, published: Expect
     else:
         why = "a copy at the edge whose bytes are neither those of its generation nor of the current one"
     by_bytes = "" if reply.generation else " (by its bytes)"
-    return Failure(page.url, "generation", expected, f"{said}{by_bytes}", why)
+    return Mismatch(page.url, "generation", expected, f"{said}{by_bytes}", why)
 
 
-def _generation_of(digest: bytes, page: Page, published: Expected) -> str | None:
+def _generation_of(digest: bytes, page: PublicPage, published: Expected) -> str | None:
     """The generation that has these bytes, the current one first; ``None`` where none has."""
     if digest == page.item.identity.sha256:
         return str(published.generation)
     return next((str(old) for old in published.older if published.digest_in(old, page.item.key) == digest), None)
 
 
-def _wrong_rows(page: Page, body: bytes) -> list[Failure]:
+def _wrong_rows(page: PublicPage, body: bytes) -> list[Mismatch]:
     """Whether the rows of a payload are as many as were published, and no required field is null."""
     expects = page.expects
     if expects is None or expects.records is None or not is_json(page.item.policy.media_type):
@@ -298,24 +300,24 @@ def _wrong_rows(page: Page, body: bytes) -> list[Failure]:
             before=None,
         )["rows"]
     except orjson.JSONDecodeError as error:
-        return [Failure(page.url, "rows", expected, f"no JSON ({error})")]
+        return [Mismatch(page.url, "rows", expected, f"no JSON ({error})")]
     except ItemError as error:
-        return [Failure(page.url, "rows", expected, error.problem)]
+        return [Mismatch(page.url, "rows", expected, error.problem)]
     if wanted is not None and rows != wanted:
-        return [Failure(page.url, "rows", expected, f"{rows} rows")]
+        return [Mismatch(page.url, "rows", expected, f"{rows} rows")]
     return []
 
 
-def _compare_head(page: Page, identity: Reply, head: Reply, failures: list[Failure]) -> None:
+def _compare_head(page: PublicPage, identity: Reply, head: Reply, failures: list[Mismatch]) -> None:
     if head.generation != identity.generation:
         return  # a copy of another generation: said of the GET
     length, expected = head.headers.get("content-length", ""), str(len(identity.body))
     is_coded = "content-encoding" in head.headers or "content-encoding" in identity.headers
     if length not in ("", expected) and not is_coded:
-        failures.append(Failure(page.url, "HEAD: length", expected, length, "RFC 9110 §9.3.2"))
+        failures.append(Mismatch(page.url, "HEAD: length", expected, length, "RFC 9110 §9.3.2"))
     mine, theirs = head.headers.get("etag"), identity.headers.get("etag")
     if mine is not None and theirs is not None and mine != theirs:
-        failures.append(Failure(page.url, "HEAD: ETag", theirs, mine, "RFC 9110 §9.3.2"))
+        failures.append(Mismatch(page.url, "HEAD: ETag", theirs, mine, "RFC 9110 §9.3.2"))
 
 
 def _is_own(member: str) -> bool:

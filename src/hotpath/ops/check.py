@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from email.utils import parsedate_to_datetime
 
 from hotpath.errors import DeclarationError, HotpathError, PublicUnseen
-from hotpath.ops.answers import Comparison, Expected, Failure, Page, compare, edge_status, is_refused, most_bytes
+from hotpath.ops.answers import Comparison, Expected, Mismatch, PublicPage, compare, edge_status, is_refused, most_bytes
 from hotpath.ops.crawler import percentile
 from hotpath.ops.http import USER_AGENT, Client, Reply, parse_url, request_target
 from hotpath.site import Hotpath
@@ -86,8 +86,8 @@ class CheckReport:
     answered: int
     critical: int
     asked_again: int
-    failures: tuple[Failure, ...]
-    unseen: tuple[Failure, ...]
+    failures: tuple[Mismatch, ...]
+    unseen: tuple[Mismatch, ...]
     notes: tuple[str, ...]
     seconds: tuple[float, ...] = field(repr=False)
     slowest: str | None
@@ -193,7 +193,7 @@ class _Plan:
     at: float
     total: int
     critical: int
-    pages: Sequence[Page]
+    pages: Sequence[PublicPage]
     says_generation: bool | None
     bad: Mapping[int, str]
 
@@ -213,7 +213,7 @@ def _plan(site: Hotpath | Store, store: Store, base_url: str, options: CheckOpti
             keys.setdefault(item.policy.route, []).append(key)
     chosen = critical + _sampled(keys, options, seed=f"{generation} {store.clock()}")
     items = [manifest.items[key] for key in chosen]
-    pages = [Page(base_url + item.key, item, expects.get(item.policy.route)) for item in items]
+    pages = [PublicPage(base_url + item.key, item, expects.get(item.policy.route)) for item in items]
     says = None
     if isinstance(site, Hotpath) and chosen:
         from hotpath.ops.explain import explain  # loads the read side, which a check of a store alone does not need
@@ -248,7 +248,7 @@ def _sampled(keys: Mapping[str, Sequence[str]], options: CheckOptions, seed: str
     return chosen
 
 
-def _ask_all(pages: Sequence[Page], base_url: str, options: CheckOptions) -> dict[str, _Asked]:
+def _ask_all(pages: Sequence[PublicPage], base_url: str, options: CheckOptions) -> dict[str, _Asked]:
     """The answers by URL. A server that answers nothing at all is not asked for every page."""
     local = threading.local()
     clients: list[Client] = []
@@ -256,7 +256,7 @@ def _ask_all(pages: Sequence[Page], base_url: str, options: CheckOptions) -> dic
     silent = Counter[str]()
     refused = threading.Event()
 
-    def ask(page: Page) -> tuple[str, _Asked]:
+    def ask(page: PublicPage) -> tuple[str, _Asked]:
         if refused.is_set():
             held = Reply(0, {}, b"", 0.0, problem="not asked: the server said Retry-After")
             return page.url, _Asked(held, held, held)
@@ -283,7 +283,7 @@ def _ask_all(pages: Sequence[Page], base_url: str, options: CheckOptions) -> dic
             client.close()
 
 
-def _ask(client: Client, page: Page, user_agent: str) -> _Asked:
+def _ask(client: Client, page: PublicPage, user_agent: str) -> _Asked:
     target, most = request_target(page.url), most_bytes(page.item)
 
     def reply(method: str, accept: str) -> Reply:
@@ -297,7 +297,7 @@ def _ask(client: Client, page: Page, user_agent: str) -> _Asked:
 
 def _comparisons(
     plan: _Plan, asked: Mapping[str, _Asked], store: Store, options: CheckOptions
-) -> list[tuple[Page, Comparison]]:
+) -> list[tuple[PublicPage, Comparison]]:
     says = plan.says_generation
     if says is None:
         says = any(reply.generation is not None for replies in asked.values() for reply in replies.all)
@@ -402,8 +402,8 @@ def lines(report: CheckReport, most: int = 20) -> list[str]:
     return lines
 
 
-def _kinds(word: str, failures: Sequence[Failure], most: int) -> list[str]:
-    alike: dict[Failure, list[str]] = {}
+def _kinds(word: str, failures: Sequence[Mismatch], most: int) -> list[str]:
+    alike: dict[Mismatch, list[str]] = {}
     for failure in failures:
         alike.setdefault(replace(failure, url=""), []).append(failure.url)
     lines = []

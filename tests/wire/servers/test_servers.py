@@ -279,13 +279,13 @@ def test_a_websocket_passes_through(server: Server) -> None:
         key = base64.b64encode(os.urandom(16)).decode("ascii")
         fields = ("Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13")
         connection.send(request("GET", "/rows", *fields))
-        head = connection._until(b"\r\n\r\n")
+        head = connection.read_until(b"\r\n\r\n")
         assert b" 101 " in head.split(b"\r\n")[0] + b" ", head
         mask = b"\1\2\3\4"
         text = b"hello"
         connection.send(bytes([0x81, 0x80 | len(text)]) + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(text)))
-        opcode, length = connection._exactly(2)
-        assert (opcode, connection._exactly(length)) == (0x81, b"app: hello")
+        opcode, length = connection.read_exactly(2)
+        assert (opcode, connection.read_exactly(length)) == (0x81, b"app: hello")
 
 
 # What changes while it runs
