@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from email.utils import parsedate_to_datetime
 
 from hotpath.errors import DeclarationError, HotpathError, PublicUnseen
 from hotpath.ops.answers import Comparison, Expected, Mismatch, PublicPage, compare, edge_status, is_refused, most_bytes
@@ -161,7 +160,7 @@ def check(
         wrong = _wrong(plan, asked, store, options)
         first_wrong = len(wrong) if first_wrong is None else max(first_wrong, len(wrong))
         while wrong and monotonic() < until and plan.generation == store.chosen_sequence():
-            pause = max((_retry_after(reply) for url in wrong for reply in asked[url].all), default=0.0)
+            pause = max((reply.retry_after_seconds for url in wrong for reply in asked[url].all), default=0.0)
             if pause > MAX_RETRY_AFTER_SECONDS or (has_waited and monotonic() + pause > until):
                 until = monotonic()
                 break
@@ -172,19 +171,6 @@ def check(
             wrong = _wrong(plan, asked, store, options)
         if not wrong or monotonic() >= until:
             return _report(plan, asked, store, base_url, options, first_wrong - len(wrong))
-
-
-def _retry_after(reply: Reply) -> float:
-    """Seconds that a refusal asks for (RFC 9110 §10.2.3); 0 where it asks for none."""
-    value = reply.headers.get("retry-after", "").strip()
-    if reply.status not in (429, 503) or not value:
-        return 0.0
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +253,7 @@ def _ask_all(pages: Sequence[PublicPage], base_url: str, options: CheckOptions) 
             local.client = Client(base_url, timeout_seconds=options.timeout_seconds, shown=base_url)
             clients.append(local.client)
         answers = _ask(local.client, page, options.user_agent)
-        if any(_retry_after(reply) and is_refused(reply) for reply in answers.all):
+        if any(reply.retry_after_seconds and is_refused(reply) for reply in answers.all):
             refused.set()
         if any(reply.status for reply in answers.all):
             answered.set()
