@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from hotpath.errors import BuildFailed, Implausible, NothingToRetry, PublicAnswerWrong, StoreBusy, StoreError
 from hotpath.options import human_seconds
@@ -60,17 +60,7 @@ class Message:
 
     def as_dict(self) -> dict[str, object]:
         """As a webhook gets it."""
-        return {
-            "site": self.site,
-            "event": self.event,
-            "kind": self.kind,
-            "about": self.about,
-            "summary": self.summary,
-            "details": list(self.details[:MAX_DETAILS]),
-            "seconds": self.seconds,
-            "time": self.time,
-            "text": self.text,
-        }
+        return {**asdict(self), "details": self.details[:MAX_DETAILS], "text": self.text}
 
 
 def kind_of(error: BaseException, area: str = "build") -> str | None:

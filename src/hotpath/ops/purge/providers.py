@@ -174,7 +174,8 @@ class PurgeWebhook:
             Call(part, "POST", request_target(url), headers, orjson.dumps({"purge": list(part)}))
             for part in batches(urls, WEBHOOK_URLS_A_CALL)
         )
-        return run_calls(self.name, url, calls, _webhook_refusal, self.limits, [secret for secret in (self.url, self.token) if secret])
+        secrets = [secret for secret in (self.url, self.token) if secret is not None]
+        return run_calls(self.name, url, calls, _webhook_refusal, self.limits, secrets)
 
 
 def _webhook_refusal(reply: Reply) -> str | None:
