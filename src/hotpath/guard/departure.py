@@ -51,9 +51,7 @@ class Surroundings:
 
 def look_around(environ: Mapping[str, str] = os.environ) -> Surroundings:
     """Find out once the server runs, so not while the app is imported."""
-    # Not imported for it: in a process that multiprocessing started it is there.
-    processes = sys.modules.get("multiprocessing.process")
-    is_child = processes is not None and processes.parent_process() is not None
+    is_child = is_child_process()
     unit = environ.get("INVOCATION_ID") is not None
     # A terminal of a desktop session inherits INVOCATION_ID too; systemd.exec(5) says for whom it is.
     main = environ.get("SYSTEMD_EXEC_PID", "")
@@ -72,6 +70,12 @@ def look_around(environ: Mapping[str, str] = os.environ) -> Surroundings:
         respawns = server.config.workers > 1
         return Surroundings("uvicorn", is_worker=is_child and respawns, is_respawned=respawns, is_unit=unit)
     return Surroundings("unknown", is_worker=False, is_respawned=False, is_unit=unit)
+
+
+def is_child_process() -> bool:
+    """Whether multiprocessing started this process. Not imported for it: there it is imported already."""
+    processes = sys.modules.get("multiprocessing.process")
+    return processes is not None and processes.parent_process() is not None
 
 
 def uvicorn_server() -> Any:

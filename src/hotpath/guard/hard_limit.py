@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hotpath.errors import UnreadableMemory
@@ -96,19 +96,7 @@ class HardLimit:
 
 def is_memory_error(error: BaseException | None) -> bool:
     """Whether memory ran out at the bottom of it: frameworks wrap what a handler raises."""
-    seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        cause = waiting.pop()
-        if cause is None or id(cause) in seen:
-            continue
-        seen.add(id(cause))
-        if isinstance(cause, MemoryError):
-            return True
-        if isinstance(cause, BaseExceptionGroup):
-            waiting += cause.exceptions
-        waiting += (cause.__cause__, cause.__context__)
-    return False
+    return any(isinstance(cause, MemoryError) for cause in _causes(error))
 
 
 def is_thread_error(error: BaseException | None) -> bool:
@@ -117,10 +105,19 @@ def is_thread_error(error: BaseException | None) -> bool:
     Its stack counts when it is mapped, touched or not (8 MiB mostly), so forty that start between two samples have no
     room where there is some for all that they will ever touch.
     """
-    for _ in range(20):  # causes can go round in a circle
-        if error is None:
-            return False
-        if type(error) is RuntimeError and error.args == ("can't start new thread",):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(type(cause) is RuntimeError and cause.args == ("can't start new thread",) for cause in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception and all that it comes of, each once: causes can go round in a circle."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        cause = waiting.pop()
+        if cause is None or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        if isinstance(cause, BaseExceptionGroup):
+            waiting += cause.exceptions
+        waiting += (cause.__cause__, cause.__context__)

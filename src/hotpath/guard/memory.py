@@ -26,6 +26,7 @@ from hotpath.guard.cgroups import (
     parse_field,
     parse_limit,
     parse_stat,
+    read_once,
 )
 from hotpath.guard.outlook import MemoryReading
 from hotpath.guard.strangers import Crowd, find_crowd
@@ -129,22 +130,15 @@ class MemoryReader:
         if not self._has_procfs:
             with self._psutil():
                 return psutil.Process().memory_full_info().uss
-        rollup = KernelFile(self._root / "proc/self/smaps_rollup")
-        try:
-            return parse_field(rollup.read(), b"Pss:", rollup.path)
-        finally:
-            rollup.close()
+        rollup = self._root / "proc/self/smaps_rollup"
+        return parse_field(read_once(rollup), b"Pss:", rollup)
 
     def host_total(self) -> int:
         """The machine's memory in bytes. Raises ``UnreadableMemory``."""
         if not self._has_procfs:
             with self._psutil():
                 return psutil.virtual_memory().total
-        meminfo = KernelFile(self._meminfo.path)
-        try:
-            return _total(meminfo.read(), meminfo.path)
-        finally:
-            meminfo.close()
+        return _total(read_once(self._meminfo.path), self._meminfo.path)
 
     def check_budget(self) -> None:
         """Raise ``DeclarationError`` for a budget that cannot work: above the machine, below what is used."""
@@ -168,13 +162,11 @@ class MemoryReader:
 
     def oom_kills(self) -> int | None:
         """How many processes of the own group the kernel has killed for memory; ``None`` where that is not known."""
-        membership = KernelFile(self._membership.path)
+        membership = self._membership.path
         try:
-            return count_oom_kills(find_groups(self._root, membership.read(), membership.path))
+            return count_oom_kills(find_groups(self._root, read_once(membership), membership))
         except UnreadableMemory:
             return None
-        finally:
-            membership.close()
 
     def close(self) -> None:
         """Let go of all files; a later ``read`` opens them again."""

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from hotpath.guard.departure import is_child_process
+
 # More names in a line of the log help nobody.
 MAX_NAMED = 3
 
@@ -30,9 +32,7 @@ class Crowd:
 
 def has_parent() -> bool:
     """Whether the parent of this process has started it as a worker. Asked before the server runs."""
-    processes = sys.modules.get("multiprocessing.process")
-    is_child = processes is not None and processes.parent_process() is not None
-    return is_child or "gunicorn.arbiter" in sys.modules
+    return is_child_process() or "gunicorn.arbiter" in sys.modules
 
 
 def find_crowd(
@@ -85,28 +85,29 @@ def _is_twin(root: Path, pid: int, top: int, parents: dict[int, int]) -> bool:
 
 
 def _parent(root: Path, pid: int) -> int:
-    try:
-        return int((root / f"proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
+    return _second_number(_read(root, pid, "stat").rpartition(b")")[2])
 
 
 def _command(root: Path, pid: int) -> bytes:
+    return _read(root, pid, "cmdline")
+
+
+def _name(root: Path, pid: int) -> str:
+    return _read(root, pid, "comm").decode("utf-8", "backslashreplace").strip() or "a process"
+
+
+def _resident(root: Path, pid: int, page_size: int) -> int:
+    return _second_number(_read(root, pid, "statm")) * page_size
+
+
+def _read(root: Path, pid: int, name: str) -> bytes:
+    """A file of proc(5); empty where it cannot be read."""
     try:
-        return (root / f"proc/{pid}/cmdline").read_bytes()
+        return (root / f"proc/{pid}/{name}").read_bytes()
     except OSError:
         return b""
 
 
-def _name(root: Path, pid: int) -> str:
-    try:
-        return (root / f"proc/{pid}/comm").read_text("utf-8", "backslashreplace").strip()
-    except OSError:
-        return "a process"
-
-
-def _resident(root: Path, pid: int, page_size: int) -> int:
-    try:
-        return int((root / f"proc/{pid}/statm").read_bytes().split()[1]) * page_size
-    except (OSError, ValueError, IndexError):
-        return 0
+def _second_number(data: bytes) -> int:
+    fields = data.split()
+    return int(fields[1]) if len(fields) > 1 and fields[1].isdigit() else 0
