@@ -62,10 +62,10 @@ class Loader:
         self.pause = pause
         self._once = Once()
         self._lock = threading.RLock()
-        self._overlay = Overlay(directories, max_body_bytes=options.max_body_bytes, site_headers=options.headers)
+        self._overlay = Overlay(directories, options)
         self.usage = Usage()
         self._cache = PageCache(options.max_body_bytes, self._retire)
-        self._source = PageSource(store, Index(), self._once, generation_header=options.generation_header)
+        self._source = PageSource(store, Index(), self._once, options)
         self._signature: tuple[object, ...] | None = None
         # When the store is looked at again though nothing has changed, since something was wrong the last time.
         self._look_again_at = float("inf")
@@ -216,8 +216,7 @@ class Loader:
             self._store,
             index,
             self._once,
-            generation_header=self._options.generation_header,
-            site_headers=self._options.headers,
+            self._options,
             detail=b"degraded" if choice.degraded else b"pinned" if choice.pinned else b"",
             corrupt_items=self._source.corrupt_items,
         )

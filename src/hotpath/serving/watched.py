@@ -41,7 +41,7 @@ from hotpath.pages.payload import unfit_bytes
 from hotpath.pages.routes import MAX_BYTES
 from hotpath.serving.rfc9110 import IDENTITY
 from hotpath.serving.snapshot import Freshness, Page, make_page
-from hotpath.site import MAX_FILES, Directory
+from hotpath.site import MAX_FILES, Directory, ReadOptions
 from hotpath.store.disk import Disk
 from hotpath.store.manifest import Item, Representation
 
@@ -74,17 +74,15 @@ class WatchedDirectory:
     def __init__(
         self,
         directory: Directory,
+        options: ReadOptions,
         *,
-        max_body_bytes: int,
-        site_headers: Sequence[tuple[str, str]] = (),
         disk: Disk | None = None,
     ) -> None:
         self.pages: Mapping[bytes, Page] = {}
         self._directory = directory
         self._policy = directory.policy
         self._pattern = directory.pattern
-        self._max_body_bytes = max_body_bytes
-        self._site_headers = site_headers
+        self._options = options
         self._disk = disk or Disk()
         self._listed: set[str] = set()
         self._troubles: set[str] = set()
@@ -109,10 +107,11 @@ class WatchedDirectory:
             if page is None:
                 continue
             if room is None:
-                room = self._max_body_bytes - sum(map(_bytes_of, pages.values()))
+                room = self._options.max_body_bytes - sum(map(_bytes_of, pages.values()))
             left = room - _bytes_of(page) + (_bytes_of(served) if served else 0)
             if left < 0:
-                self._warn(name, f"has no room: the directory holds more than max_body_bytes={self._max_body_bytes:,}")
+                most = self._options.max_body_bytes
+                self._warn(name, f"has no room: the directory holds more than max_body_bytes={most:,}")
                 self._waiting.add(name)
                 continue
             room = left
@@ -262,9 +261,7 @@ class WatchedDirectory:
                 representations.append(Representation(coding, "", len(body), hashlib.sha256(body).digest()))
         item = Item(key, self._policy, tuple(representations), date)
         freshness = Freshness(modified + self._policy.lifetime_seconds, now)
-        return make_page(
-            item, None, freshness, bodies, generation_header=False, now=now, site_headers=self._site_headers
-        )
+        return make_page(item, None, freshness, bodies, now, self._options.headers, generation_header=False)
 
     def _warn(self, name: str, problem: str) -> None:
         """Once for a file until it is good again, not at every look."""
@@ -274,12 +271,9 @@ class WatchedDirectory:
 class Overlay:
     """The pages of all directories, in front of those of the generation that have the same keys."""
 
-    def __init__(
-        self, declared: Sequence[Directory], *, max_body_bytes: int, site_headers: Sequence[tuple[str, str]]
-    ) -> None:
+    def __init__(self, declared: Sequence[Directory], options: ReadOptions) -> None:
         self._declared = declared
-        self._max_body_bytes = max_body_bytes
-        self._site_headers = site_headers
+        self._options = options
         self._directories: list[WatchedDirectory] = []
         self._keys: AbstractSet[bytes] = frozenset()
         # Lines of the generation that something stands in front of: they are back when the file is gone.
@@ -288,9 +282,7 @@ class Overlay:
     def poll(self, now: float) -> bool:
         """Look at every file once, and at how old each page is; whether any page is another."""
         for declared in self._declared[len(self._directories) :]:
-            self._directories.append(
-                WatchedDirectory(declared, max_body_bytes=self._max_body_bytes, site_headers=self._site_headers)
-            )
+            self._directories.append(WatchedDirectory(declared, self._options))
         changed = [directory.poll(now) for directory in self._directories]
         for directory in self._directories:
             for page in directory.pages.values():
