@@ -10,7 +10,16 @@ from typing import Any
 import orjson
 import pytest
 
-from hotpath.ops.answers import Comparison, Expected, PublicPage, compare, edge_status, lifetime_seconds, unpacked
+from hotpath.ops.answers import (
+    Comparison,
+    Expected,
+    PublicPage,
+    Replies,
+    compare,
+    edge_status,
+    lifetime_seconds,
+    unpacked,
+)
 from hotpath.ops.http import Reply
 from hotpath.pages.policy import Policy
 from hotpath.pages.routes import Expectations
@@ -64,9 +73,11 @@ def verdict(
 ) -> Comparison:
     return compare(
         page,
-        identity or heard(),
-        gzipped or heard(GZIPPED, content_encoding="gzip"),
-        head or heard(b"", content_length=str(len(BODY))),
+        Replies(
+            identity or heard(),
+            gzipped or heard(GZIPPED, content_encoding="gzip"),
+            head or heard(b"", content_length=str(len(BODY))),
+        ),
         beside or published(),
         edge=edge,
         max_seconds=max_seconds,

@@ -11,7 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 
 from hotpath.errors import DeclarationError, HotpathError, PublicUnseen
-from hotpath.ops.answers import Comparison, Expected, Mismatch, PublicPage, compare, edge_status, is_refused, most_bytes
+from hotpath.ops.answers import (
+    Comparison,
+    Expected,
+    Mismatch,
+    PublicPage,
+    Replies,
+    compare,
+    edge_status,
+    is_refused,
+    most_bytes,
+)
 from hotpath.ops.crawler import percentile
 from hotpath.ops.http import USER_AGENT, Client, Reply, parse_url, request_target
 from hotpath.site import Hotpath
@@ -109,19 +119,6 @@ class CheckReport:
         shares = (("median", 0.5), ("p99", 0.99), ("slowest", 1.0)) if self.seconds else ()
         latency = {name: round(percentile(self.seconds, share) * 1e3, 1) for name, share in shares}
         return {"right": self.is_right, **facts, "latency_ms": latency or None}
-
-
-@dataclass(slots=True)
-class _Asked:
-    """The three answers of one page."""
-
-    identity: Reply
-    gzipped: Reply
-    head: Reply
-
-    @property
-    def all(self) -> tuple[Reply, Reply, Reply]:
-        return self.identity, self.gzipped, self.head
 
 
 def public_base(base_url: str, name: str = "--base-url") -> str:
@@ -234,7 +231,7 @@ def _sampled(keys: Mapping[str, Sequence[str]], options: CheckOptions, seed: str
     return chosen
 
 
-def _ask_all(pages: Sequence[PublicPage], base_url: str, options: CheckOptions) -> dict[str, _Asked]:
+def _ask_all(pages: Sequence[PublicPage], base_url: str, options: CheckOptions) -> dict[str, Replies]:
     """The answers by URL. A server that answers nothing at all is not asked for every page."""
     local = threading.local()
     clients: list[Client] = []
@@ -242,13 +239,13 @@ def _ask_all(pages: Sequence[PublicPage], base_url: str, options: CheckOptions) 
     silent = Counter[str]()
     refused = threading.Event()
 
-    def ask(page: PublicPage) -> tuple[str, _Asked]:
+    def ask(page: PublicPage) -> tuple[str, Replies]:
         if refused.is_set():
             held = Reply(0, {}, b"", 0.0, problem="not asked: the server said Retry-After")
-            return page.url, _Asked(held, held, held)
+            return page.url, Replies(held, held, held)
         if not answered.is_set() and silent["pages"] >= GIVE_UP_AFTER:
             given_up = Reply(0, {}, b"", 0.0, problem=f"not asked: {GIVE_UP_AFTER} pages before got no answer")
-            return page.url, _Asked(given_up, given_up, given_up)
+            return page.url, Replies(given_up, given_up, given_up)
         if not hasattr(local, "client"):
             local.client = Client(base_url, timeout_seconds=options.timeout_seconds, shown=base_url)
             clients.append(local.client)
@@ -269,7 +266,7 @@ def _ask_all(pages: Sequence[PublicPage], base_url: str, options: CheckOptions) 
             client.close()
 
 
-def _ask(client: Client, page: PublicPage, user_agent: str) -> _Asked:
+def _ask(client: Client, page: PublicPage, user_agent: str) -> Replies:
     target, most = request_target(page.url), most_bytes(page.item)
 
     def reply(method: str, accept: str) -> Reply:
@@ -277,12 +274,12 @@ def _ask(client: Client, page: PublicPage, user_agent: str) -> _Asked:
 
     identity = reply("GET", "identity")
     if is_refused(identity):
-        return _Asked(identity, identity, identity)
-    return _Asked(identity, reply("GET", "gzip"), reply("HEAD", "identity"))
+        return Replies(identity, identity, identity)
+    return Replies(identity, reply("GET", "gzip"), reply("HEAD", "identity"))
 
 
 def _comparisons(
-    plan: _Plan, asked: Mapping[str, _Asked], store: Store, options: CheckOptions
+    plan: _Plan, asked: Mapping[str, Replies], store: Store, options: CheckOptions
 ) -> list[tuple[PublicPage, Comparison]]:
     says = plan.says_generation
     if says is None:
@@ -291,29 +288,18 @@ def _comparisons(
     older = [sequence for sequence in reversed(store.sequences()) if sequence != plan.generation]
     published = Expected(plan.generation, plan.at, store.clock(), plan.bad, digests, says, older)
     return [
-        (
-            page,
-            compare(
-                page,
-                asked[page.url].identity,
-                asked[page.url].gzipped,
-                asked[page.url].head,
-                published,
-                edge=options.edge,
-                max_seconds=options.max_seconds,
-            ),
-        )
+        (page, compare(page, asked[page.url], published, edge=options.edge, max_seconds=options.max_seconds))
         for page in plan.pages
     ]
 
 
-def _wrong(plan: _Plan, asked: Mapping[str, _Asked], store: Store, options: CheckOptions) -> set[str]:
+def _wrong(plan: _Plan, asked: Mapping[str, Replies], store: Store, options: CheckOptions) -> set[str]:
     compared = _comparisons(plan, asked, store, options)
     return {page.url for page, comparison in compared if comparison.failures or comparison.unseen}
 
 
 def _report(
-    plan: _Plan, asked: Mapping[str, _Asked], store: Store, base_url: str, options: CheckOptions, again: int
+    plan: _Plan, asked: Mapping[str, Replies], store: Store, base_url: str, options: CheckOptions, again: int
 ) -> CheckReport:
     compared = _comparisons(plan, asked, store, options)
     notes = [note for _, comparison in compared for note in comparison.notes]
