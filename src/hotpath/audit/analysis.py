@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from hotpath.audit.facts import Facts, GrowthPoint, Held, Target
-from hotpath.audit.findings import CACHES, Candidate, Finding, Pattern, Severity
+from hotpath.audit.findings import CACHES, Candidate, Finding, Pattern, Severity, replacement
 from hotpath.audit.origins import Origin
-from hotpath.audit.replacements import replacement
 from hotpath.audit.source import File
 
 # Functions that by their names run while a program starts.
@@ -90,12 +89,11 @@ class _Program:
         if not callers:
             return name in self.decorators
         return steps > 0 and all(
-            not caller or caller == "<lambda>" or _starts(caller) or self._is_called_at_start(caller, steps)
+            caller in ("", "<lambda>")
+            or _starts(caller)
+            or (self.called.get(caller, set()) - {caller} and self.only_starts(caller, steps - 1))
             for caller in callers
         )
-
-    def _is_called_at_start(self, name: str, steps: int) -> bool:
-        return bool(self.called.get(name, set()) - {name}) and self.only_starts(name, steps - 1)
 
 
 def _starts(words: str) -> bool:
@@ -120,7 +118,8 @@ def analyze(files: list[File]) -> list[Candidate]:
             if held.shrinks or (shared and held.target in shrunk):
                 continue
             others = grown.get(held.target, []) if shared and times[held.target] == 1 else []
-            growths = [*held.growths, *(growth for growth in others if _suits(held, growth))]
+            is_list = held.kind in ("list", "deque")  # a place in another file shows how it adds, and so to what
+            growths = [*held.growths, *(growth for growth in others if growth.each_call == is_list)]
             if growths:
                 candidates += _of_container(held, growths, program)
     return candidates
@@ -143,11 +142,6 @@ def _seen_with_calls(candidate: Candidate, program: _Program) -> Candidate:
     if bounded_by is None:
         return candidate
     return replace(candidate, finding=replace(finding, level=Severity.NOTE, why=f"{finding.why}; {bounded_by}"))
-
-
-def _suits(held: Held, growth: GrowthPoint) -> bool:
-    """Whether a place in another file, which shows how it adds, adds to this kind of container."""
-    return growth.each_call == (held.kind in ("list", "deque"))
 
 
 def _of_container(held: Held, growths: list[GrowthPoint], program: _Program) -> Iterator[Candidate]:

@@ -9,8 +9,18 @@ from dataclasses import dataclass, field, replace
 
 from hotpath.audit.expressions import mentions_time, tells_time
 from hotpath.audit.origins import Origin, is_imported, origin
-from hotpath.audit.places import Grow, Shrink
-from hotpath.audit.scopes import Container, Scope, class_container, class_of, elsewhere, find, is_app_state, terminal
+from hotpath.audit.scopes import (
+    Container,
+    Grow,
+    Scope,
+    Shrink,
+    class_container,
+    class_of,
+    elsewhere,
+    find,
+    is_app_state,
+    terminal,
+)
 from hotpath.audit.walk import Walk
 
 _LISTS = frozenset({"list", "deque"})

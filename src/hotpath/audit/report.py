@@ -147,16 +147,12 @@ def _read(path: Path) -> File | Unread:
         return Unread(shown, None, f"cannot be read: {error.strerror}")
     if len(data) > MAX_FILE_BYTES:
         return Unread(shown, None, f"larger than {MAX_FILE_BYTES:,} bytes")
-    return read_source(shown, _module(path), data)
+    return read_source(shown, path.parent.name if path.stem == "__init__" else path.stem, data)
 
 
 def _shown(path: str | PurePath) -> str:
     """A path as text that can be printed: bytes of its name that are not UTF-8 are escaped."""
     return PurePath(path).as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _module(path: PurePath) -> str:
-    return path.parent.name if path.stem == "__init__" else path.stem
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from hotpath.guard.bodies import (
 )
 from hotpath.guard.metering import Metered
 from hotpath.guard.outlook import Outlook
-from hotpath.guard.priorities import Priorities, Priority, local_path
+from hotpath.guard.priorities import READS, Priorities, Priority, local_path
 from hotpath.guard.refusal import Refusal, Refusals
 from hotpath.guard.route_costs import RouteCosts, route_of
 from hotpath.guard.states import Position, State, Thresholds, seconds_to_leave
@@ -53,8 +53,6 @@ CLOSES_PER_SECOND: Final = 100
 # A request of a dear route waits so long for those that came just before it, to see whether they take what they may.
 WAIT_SECONDS: Final = YOUNG_SECONDS
 _LOOKS: Final = 20
-
-_READS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
 def chance_of_refusal(outlook: Outlook, thresholds: Thresholds) -> float:
@@ -338,7 +336,7 @@ class Admission:
             refused = self._decide_body(length, route, state, at)
         if refused is None and priority > Priority.P1:
             cost = self.costs.expected(route, at) if len(self.costs) else 0
-            is_least = priority is Priority.P3 and scope["method"] in _READS
+            is_least = priority is Priority.P3 and scope["method"] in READS
             refused = self._decide_state(state, is_first=has_large_body or cost > 0 or is_least)
             if refused is None and cost:
                 refused = self._decide_cost(scope, state, cost, at)

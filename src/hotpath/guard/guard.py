@@ -114,7 +114,9 @@ class MemoryGuard:
         )
         # What shrinks beside the caches of ``hotpath.caching``, which are found by themselves.
         self.shrinks: list[Shrink] = []
-        self.trimmer = Trimmer(self._resident, self._find_shrinks, self.clock)
+        self.trimmer = Trimmer(
+            self._resident, lambda: [*(cache.shrink for cache in registered()), *self.shrinks], self.clock
+        )
         self.on_leaving: list[Callable[[], None]] = []
         self.transitions: Counter[tuple[State, State, str]] = Counter()
         self._set_unstarted()
@@ -239,7 +241,9 @@ class MemoryGuard:
         self._publish(reading)
         if self.position.state is not before.state:
             self._entered(before, self.position)
-        self._watch_marks(at, is_read=reading is not None)
+        kind = self._marks.note(at, self.outlook.share if reading is not None and self.outlook is not None else None)
+        if kind is not None:
+            self.alarms.send(kind, f"memory: {self._situation()}")
         self._act(at, reading)
         return self.position
 
@@ -279,7 +283,6 @@ class MemoryGuard:
         return (None, 0, problem) if problem is not None else (reading, mapped, None)
 
     def _publish(self, reading: MemoryReading | None) -> None:
-        """Tell the admission, and the other workers."""
         position = self.position
         is_ready = position.state is not State.DRAIN and not (
             position.overdue and (self.recycling.obstacle is not None or self.recycling.is_suppressed)
@@ -410,14 +413,10 @@ class MemoryGuard:
         ).start()
 
     def _sign_of_life(self) -> None:
-        """What systemd waits for."""
         if not self._is_announced and is_serving():
             self._is_announced = notify("READY=1")
         if watchdog_seconds() is not None:
             notify("WATCHDOG=1")
-
-    def _find_shrinks(self) -> list[Shrink]:
-        return [*(cache.shrink for cache in registered()), *self.shrinks]
 
     def _resident(self) -> int:
         try:
@@ -435,12 +434,6 @@ class MemoryGuard:
             f" {human_bytes(max(0, outlook.headroom))} left, {human_bytes(max(0, outlook.growth))}/s,"
             f" {self.admission.in_flight} in flight"
         )
-
-    def _watch_marks(self, at: float, *, is_read: bool) -> None:
-        share = self.outlook.share if is_read and self.outlook is not None else None
-        kind = self._marks.note(at, share)
-        if kind is not None:
-            self.alarms.send(kind, f"memory: {self._situation()}")
 
     def restart_after_fork(self) -> None:
         """The thread, the slot and the requests are the parent's; the next request starts this one."""

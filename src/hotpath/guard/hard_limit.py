@@ -71,7 +71,10 @@ class HardLimit:
             self._near_since = now
         elif now - self._near_since >= NEAR_SECONDS:
             self.reserve_used = True
-        self._set(mapped + max(0, headroom - (0 if self.reserve_used else self._reserve)))
+        soft = mapped + max(0, headroom - (0 if self.reserve_used else self._reserve))
+        self._soft = self._bounded(soft)
+        self._opened = (self._bounded(soft + (LAST_BYTES if self.reserve_used else self._reserve)), self._hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (self._soft, self._hard))
 
     def open_reserve(self) -> None:
         """Somebody got a ``MemoryError``: make room for those who go on. Allocates nothing."""
@@ -84,11 +87,6 @@ class HardLimit:
         if self._statm is not None:
             os.close(self._statm)
             self._statm = None
-
-    def _set(self, soft: int) -> None:
-        self._soft = self._bounded(soft)
-        self._opened = (self._bounded(soft + (LAST_BYTES if self.reserve_used else self._reserve)), self._hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (self._soft, self._hard))
 
     def _bounded(self, soft: int) -> int:
         return soft if self._hard == resource.RLIM_INFINITY else min(soft, self._hard)
