@@ -39,20 +39,20 @@ def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Expla
         reader.refresh()  # a file has to be seen twice before it counts
     reader.refresh()
     headers = [(b"accept-encoding", accept_encoding.encode("latin-1", "replace"))] if accept_encoding else []
-    found = find_key(reader.snapshot, raw_path, query)
-    if isinstance(found, Miss):
-        return Explanation(url, False, _why_not(hot, raw_path, found))
-    page = reader.load_page(found) if isinstance(found, bytes) else None
-    answer = resolve_page(page, "GET", headers) if page is not None else found
+    key = find_key(reader.snapshot, raw_path, query)
+    if isinstance(key, Miss):
+        return Explanation(url, False, _why_not(hot, raw_path, key))
+    page = reader.load_page(key) if isinstance(key, bytes) else None
+    answer = resolve_page(page, "GET", headers) if page is not None else key
     if isinstance(answer, bytes):
         return Explanation(url, False, _why_not(hot, raw_path, UNREADABLE), key=answer.decode("ascii"))
     fields = answer.headers + answer.freshness.headers
-    told = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in fields)
+    shown = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in fields)
     if page is None:
-        return Explanation(url, True, "the page has another slash at its end", status=answer.status, headers=told)
+        return Explanation(url, True, "the page has another slash at its end", status=answer.status, headers=shown)
     file = str(hot.store.files_path(page.generation) / page.file) if page.generation else page.file
     source = f"generation {page.generation}" if page.generation else "a watched file"
-    return Explanation(url, True, f"served from {source}", page.key, file, page.policy.route, answer.status, told)
+    return Explanation(url, True, f"served from {source}", page.key, file, page.policy.route, answer.status, shown)
 
 
 # One function, since the reasons are asked for in the order in which a request meets them.

@@ -173,7 +173,7 @@ def resolve_page(page: Page, method: str, headers: Sequence[Header]) -> Answer:
     identity = variants[IDENTITY]
     assert identity is not None  # every item has its identity coding
     tiers = _accepted(fields[_ACCEPT_ENCODING]) if _ACCEPT_ENCODING in fields else (IDENTITY,)
-    variant = next((found for mask in tiers if (found := variants[mask]) is not None), None)
+    variant = next((variants[mask] for mask in tiers if variants[mask] is not None), None)
     if variant is None:
         return refuse(identity, page, 406)
     # Of what the same request without Range would get (§13.2.2, §14.2).
@@ -228,14 +228,14 @@ def find_key(snapshot: Snapshot, raw_path: bytes, query: bytes) -> bytes | Redir
     path = canonical_path(split_absolute(raw_path)[1])
     if path is None:
         return NEVER_HOT
-    found = _look_up(snapshot, snapshot.keys, path, query)
-    if isinstance(found, Miss) and snapshot.folded:
+    key = _look_up(snapshot, snapshot.keys, path, query)
+    if isinstance(key, Miss) and snapshot.folded:
         folded = canonical_path(path, fold_case=True)
         if folded is not None:
-            found = _look_up(snapshot, snapshot.folded, folded, query)
-    if isinstance(found, Miss) and snapshot.redirect_slashes:
-        return _redirect(snapshot, path, query) or found
-    return found
+            key = _look_up(snapshot, snapshot.folded, folded, query)
+    if isinstance(key, Miss) and snapshot.redirect_slashes:
+        return _redirect(snapshot, path, query) or key
+    return key
 
 
 def _look_up(snapshot: Snapshot, keys: Container[bytes], path: bytes, query: bytes) -> bytes | Miss:
@@ -269,8 +269,8 @@ def _redirect(snapshot: Snapshot, path: bytes, query: bytes) -> Redirect | None:
     return Redirect(308, [(b"content-length", b"0"), location, _REDIRECT_CACHE_CONTROL, *fields], b"", _REDIRECTED)
 
 
-def _escape(found: re.Match[bytes]) -> bytes:
-    return b"%%%02X" % found.group()[0]
+def _escape(match: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % match[0][0]
 
 
 def _accepted(value: bytes) -> tuple[int, ...]:

@@ -160,7 +160,7 @@ class WatchedDirectory:
             self._warn(self._pattern, f"matches {len(names):,} files, and only the first {MAX_FILES:,} are served")
         # The key of a name is made once: it costs more than the look.
         before, self._keys = self._keys, {}
-        found: dict[str, bytes] = {}
+        keys: dict[str, bytes] = {}
         first_names: dict[str, str] = {}
         for name in sorted(names)[:MAX_FILES]:
             key = self._keys[name] = before[name] if name in before else self._key_of(name)
@@ -171,8 +171,8 @@ class WatchedDirectory:
                 self._warn(name, f"has the key of {first} ({key}); rename one of them")
                 self._seen.pop(name, None)  # looked at anew when the other is gone
                 continue
-            found[name] = key.encode("ascii")
-        return found
+            keys[name] = key.encode("ascii")
+        return keys
 
     def _key_of(self, name: str) -> str | None:
         values = self._directory.files.match(name)
@@ -193,19 +193,19 @@ class WatchedDirectory:
     def _look(self, name: str, key: bytes, page: Page | None, now: float) -> Page | None:
         """The new page of a file, or ``None`` where what is served stays."""
         try:
-            found = os.lstat(name)  # no Path: of ten thousand looks that would be the half
-            signature = _signature(found)
+            stat = os.lstat(name)  # no Path: of ten thousand looks that would be the half
+            signature = _signature(stat)
             seen = self._seen.get(name)
             if seen is None or seen.signature != signature:
                 seen = _Seen(signature, now, None)
                 self._seen[name] = seen
                 self._waiting.discard(name)
-                if now - found.st_mtime < SETTLED_SECONDS:
+                if now - stat.st_mtime < SETTLED_SECONDS:
                     return None
             elif seen.is_judged:
                 return None  # nothing new
-            if found.st_size > MAX_BYTES:
-                self._warn(name, f"has {found.st_size:,} bytes, and a hot page at most {MAX_BYTES:,}")
+            if stat.st_size > MAX_BYTES:
+                self._warn(name, f"has {stat.st_size:,} bytes, and a hot page at most {MAX_BYTES:,}")
                 return None
             self._require_inside(name)
             data = self._disk.read(Path(name))
@@ -222,9 +222,9 @@ class WatchedDirectory:
             return None
         if seen.digest != digest:
             self._seen[name] = _Seen(signature, seen.since, digest)
-            if now - found.st_mtime < SETTLED_SECONDS:
+            if now - stat.st_mtime < SETTLED_SECONDS:
                 return None  # the second reading comes with the next look
-        elif 0 <= now - seen.since < UNCHANGED_SECONDS and now - found.st_mtime < SETTLED_SECONDS:
+        elif 0 <= now - seen.since < UNCHANGED_SECONDS and now - stat.st_mtime < SETTLED_SECONDS:
             return None  # looks that come faster than usual make nothing older
         self._seen[name] = _Seen(signature, seen.since, digest, is_judged=True)
         problem = unfit_bytes(data, self._policy.media_type)
@@ -235,10 +235,10 @@ class WatchedDirectory:
         if page is not None and page.digests[0] == digest:
             return None
         # When it was last written, copied or moved here: unlike the mtime that nobody can set back.
-        date = int(max(found.st_mtime, found.st_ctime))
+        date = int(max(stat.st_mtime, stat.st_ctime))
         if page is not None:
             date = max(date, _date_of(page) + 1)
-        return self._page(name, key.decode("ascii"), data, digest, int(found.st_mtime), date, now)
+        return self._page(name, key.decode("ascii"), data, digest, int(stat.st_mtime), date, now)
 
     def _require_inside(self, name: str) -> None:
         """Raise ``UnsafePath`` where linked folders lead out of the directory that the declaration names."""
@@ -322,6 +322,6 @@ def _bytes_of(page: Page) -> int:
     return sum(map(len, page.bodies.values()))
 
 
-def _signature(found: os.stat_result) -> tuple[int, int, int, int]:
+def _signature(stat: os.stat_result) -> tuple[int, int, int, int]:
     # The time of the last change too: unlike that of the last write nobody can set it back.
-    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+    return stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
