@@ -288,7 +288,7 @@ def encode(line: _Line) -> str:
 
 
 def _warn_if_silent() -> None:
-    """Logging is silent below WARNING until it is told otherwise, and nobody would know why there is no line."""
+    """Logging drops what is below WARNING by default, and nobody would know why there is no line."""
     if not access_logger.isEnabledFor(logging.INFO) or not access_logger.hasHandlers():
         logger.warning(
             "AccessLog writes to the logger %r at INFO, which goes nowhere now;"

@@ -32,7 +32,7 @@ MANY_LINES = 100
 # The line of heads that were made to be too large for somebody.
 TOO_LARGE = 33
 
-# Where a server does with a well-formed request what RFC 9110 does not say; docs/reference/servers.md tells each.
+# Where a server does with a well-formed request what RFC 9110 does not say; docs/reference/servers.md lists each.
 OWN_WAYS = {
     ("uvicorn-httptools", "18-9112 3.2.2-absolute-form of the root"): "a whole URL without a path is refused",
     ("hypercorn", "17-9.1-get goes to the app"): "method names are made upper-case (§9.1: they are case-sensitive)",
