@@ -254,7 +254,7 @@ def test_what_stands_outside_of_hotpath_sees_hot_pages_and_what_stands_inside_do
 
 
 def test_a_guard_of_identity_keeps_a_hot_page_only_from_outside_or_by_bypass(hot: Hotpath) -> None:
-    """As docs/how-to/put-it-around-your-app.md says: hotpath never calls what is inside."""
+    """Middleware inside never runs for a hot page (docs/how-to/put-it-around-your-app.md)."""
     from starlette.middleware.base import BaseHTTPMiddleware
     from starlette.responses import PlainTextResponse
 
