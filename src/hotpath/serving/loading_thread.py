@@ -56,11 +56,6 @@ class LoadingThread:
             self._run_waiting()
         return done.result()
 
-    @property
-    def is_waited_for(self) -> bool:
-        """Whether a call of ``run_soon`` has not begun."""
-        return bool(self._waiting)
-
     def pause(self) -> None:
         """Give the interpreter away for a moment and run what waits. Called by long loads every now and then."""
         time.sleep(PAUSE_SECONDS)

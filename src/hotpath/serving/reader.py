@@ -45,11 +45,6 @@ class Reader:
         """Whether the first load has happened in this process."""
         return self._is_started
 
-    @property
-    def is_waited_for(self) -> bool:
-        """Whether a page is waited for that a load in progress lets in at its next pause."""
-        return self._thread.is_waited_for
-
     def start(self) -> None:
         """Load what there is and keep it current from now on. Idempotent; blocks while loading, so not for a loop.
 
