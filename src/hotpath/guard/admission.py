@@ -33,24 +33,24 @@ from hotpath.guard.states import Position, State, Thresholds, seconds_to_leave
 from hotpath.log import logger
 from hotpath.types import ASGIApp, Header, Message, Scope
 
-# Of the limit: no route makes so little of a larger body that it could ever be let in.
+# Share of the limit that one body may have; a larger one could be let in on no route.
 BODY_SHARE: Final = 0.5
-# What is limited first is refused altogether from this far between SHED's and BRAKE's watermark on.
+# Requests that are limited first are all refused from this point between SHED's and BRAKE's watermark on.
 _ALL_FROM: Final = 0.5
-# While requests are too many, a fifth fewer each time, and one more each time the growth has stopped.
+# Concurrency in SHED falls by a fifth each time while memory grows, and rises by one each time it does not.
 _FEWER: Final = 0.8
 _CONCURRENCY_MINIMUM: Final = 4
 _CONCURRENCY_SECONDS: Final = 0.5
 
-# Whoever runs for longer is a stream: what the process has grown by since it came is not what it took, it will not take
-# what was reserved for it any more, and as one that stays for hours it is no reason to refuse anybody.
+# A request that runs for longer is a stream. The growth since it came is not its own, its reservation ends, and it does
+# not count as one in flight, since it may stay for hours.
 LASTING_SECONDS: Final = 60.0
 
-# So many refusals a second close their connection. A new one costs a server three times what the refusal does, so who
-# sends thousands must not have to open as many; idle connections are still closed.
+# Maximum refusals a second that close their connection. A new connection costs a server three times what a refusal
+# does, so a client that sends thousands must not have to open as many.
 CLOSES_PER_SECOND: Final = 100
 
-# A request of a dear route waits so long for those that came just before it, to see whether they take what they may.
+# Maximum wait of a request of a dear route for those before it, to see whether they take what is reserved for them.
 WAIT_SECONDS: Final = YOUNG_SECONDS
 _LOOKS: Final = 20
 

@@ -20,7 +20,7 @@ from hotpath.errors import UnreadableMemory
 _BLOCK_BYTES = 16 * 1024
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
-# A walk through more of them would take longer than a sample may.
+# Maximum groups that are walked through for one sample.
 _MAX_GROUPS = 4096
 
 # "max" of version 2. Version 1 writes a number near to this one, which no machine's memory reaches either.

@@ -23,9 +23,9 @@ from hotpath.log import logger
 
 Server = Literal["uvicorn", "gunicorn", "hypercorn", "granian", "unknown"]
 
-# Connections that are kept alive get this share of the time to ask once more and get `Connection: close`.
+# Share of the time in which kept-alive connections may send one more request, to be answered `Connection: close`.
 LINGER_SHARE: Final = 0.5
-# How long after its deadline a process that does not end is ended: connections without traffic, threads that hang.
+# Time after the deadline until a process that does not end is killed: idle connections, threads that hang.
 FORCE_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.05
 

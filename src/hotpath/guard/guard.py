@@ -35,14 +35,14 @@ from hotpath.options import check_kind, human_bytes, parse_bytes
 from hotpath.process import after_fork
 from hotpath.types import Scope, Send
 
-# While requests are in the app, so that what one of them takes is seen before it has given it back, and what is known
-# is not older than 200 ms while one of them blocks the event loop.
+# Maximum interval of samples while requests are in the app: the memory that one takes is seen before it is given back,
+# and a sample is no older than 200 ms while one blocks the event loop.
 BUSY_SECONDS = 0.15
-# The event loop looks at the guard, and the guard at the loop.
+# Interval at which the event loop looks at the thread of the guard, and reports its own lag.
 TICK_SECONDS = 0.5
-# A sample this old: the thread hangs, and nobody knows how much memory is left.
+# Age of a sample at which the thread counts as hanging, and the guard as blind.
 STALLED_SECONDS = 5.0
-# Walking through all memory of a process takes a millisecond or more. Only who leaves first depends on it.
+# Intervals of reading the unique size, which takes a millisecond or more and decides only who leaves first.
 UNIQUE_SECONDS = 10.0
 UNIQUE_REST_SECONDS = 60.0
 

@@ -18,16 +18,16 @@ from hotpath.errors import UnreadableMemory
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _STATM = Path("/proc/self/statm")
 
-# A request with many small objects creeps along the limit for some tenths of a second before it gets its error, since
-# CPython asks malloc for what it got no arena for. The reserve is not for that one. Whoever is still there after a
-# second got an error that went unreported, or goes on without.
+# A request with many small objects stays near the limit for some tenths of a second before it gets its error, since
+# CPython asks malloc where it got no arena. After a second near the limit, an error went unreported or is ignored, and
+# the reserve counts as used.
 _NEAR_BYTES = 64 * _PAGE
 NEAR_SECONDS = 1.0
-# Opened for the others once a request has hit the limit.
+# Memory that is released to the other requests once one has hit the limit.
 RESERVE_BYTES = 32 * 1024 * 1024
-# The reserve is meant for machines; of a small limit it takes no more than this share, or nobody gets anything.
+# Maximum share of the limit that the reserve takes: it is sized for machines, not for small limits.
 _RESERVE_SHARE = 0.15
-# What is left for the next one once the reserve is used: enough to say no with.
+# Memory that is left for the next request once the reserve is used: enough to refuse it.
 LAST_BYTES = 1024 * 1024
 
 

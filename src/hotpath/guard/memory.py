@@ -35,19 +35,18 @@ from hotpath.process import after_fork
 
 __all__ = ["MemoryReader", "MemoryReading", "children_bytes"]
 
-# Limits and the own group are looked at again after this time. With samples at most 1 s apart, a change is then seen
-# within a second whatever their interval is.
+# Interval of reading the limits and the own group again. With samples 1 s apart a change is seen within a second.
 LOOK_SECONDS = 0.5
 
-# Finding all children costs a walk through /proc and a walk through the memory of each.
+# Interval of measuring the children: a walk through /proc, and through the memory of each.
 CHILDREN_SECONDS = 10.0
 
-# Other programs in the own group, a shell or a script, are no matter until they hold so much of the budget.
+# Share of the budget that other programs in the own group, such as a shell or a script, may hold unnoticed.
 STRANGERS_SHARE = 0.1
 STRANGERS_SECONDS = 10.0
 
-# A count of more than so many times the machine's memory is none. Memory and swap together, which version 1 counts,
-# and containers that are shown less than there is, stay far below.
+# A count above this many times the machine's memory is invalid. Memory plus swap, as version 1 counts, and containers
+# that see only part of the machine stay far below.
 _MACHINES = 16
 
 

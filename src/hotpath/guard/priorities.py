@@ -21,7 +21,7 @@ class Priority(IntEnum):
     P3 = 3
 
 
-# A robots.txt that answers 5xx stops all crawling of a host; a certificate that is not renewed stops everything.
+# A robots.txt that answers 5xx stops all crawling of a host; an expired certificate stops everything.
 NEVER_REFUSED: Final = (
     "/livez",
     "/healthz",

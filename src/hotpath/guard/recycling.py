@@ -15,7 +15,7 @@ from hotpath.guard.worker_slots import HOLD_SECONDS, SLOTS, Worker, WorkerSlots,
 from hotpath.log import Once, logger
 from hotpath.options import parse_count, parse_seconds
 
-# So long without a refusal, and a recycle before it has helped.
+# Time without a refusal after which the last recycle counts as having helped.
 CALM_SECONDS = 5.0
 
 MAX_DRAIN_SECONDS = 3600.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hotpath.guard.departure import is_child_process
 
-# More names in a line of the log help nobody.
+# Maximum names of programs in a line of the log.
 MAX_NAMED = 3
 
 

@@ -10,23 +10,23 @@ from dataclasses import dataclass, field
 from hotpath.log import logger
 from hotpath.process.malloc import trim_malloc
 
-# What a cache keeps of its maximum, from the first trim to the third.
+# Share of its maximum that a cache keeps, from the first trim to the third.
 STEPS = (0.50, 0.25, 0.0)
 STEP_SECONDS = 5.0
-# A full collection stops the whole process: half a second for 500 MB of dicts.
+# Interval of full collections, which stop the whole process: half a second for 500 MB of dicts.
 COLLECT_SECONDS = 30.0
 MALLOC_SECONDS = 10.0
 
-# A collection that took long and gave back next to nothing is not tried again so soon, in the end every ten minutes.
+# The interval doubles, up to ten minutes, after a collection that took this long and gave back less than this.
 SLOW_SECONDS = 0.1
 POOR_BYTES = 1024 * 1024
 MAX_COLLECT_SECONDS = 600.0
 
-# How far back "trimming helps" looks, and what share of the limit it has to have given back.
+# Trimming helps where it gave back this share of the limit within this time.
 HELPS_SECONDS = 60.0
 HELPS_SHARE = 0.01
 
-# Makes room: given the share of its maximum that may stay, returns the bytes that it let go.
+# Takes the share of its maximum that may stay, and returns the bytes that it released.
 Shrink = Callable[[float], int]
 
 

@@ -17,8 +17,7 @@ from hotpath.pages.payload import is_json
 from hotpath.pages.routes import Expectations
 from hotpath.store.manifest import Item
 
-# An answer made this long before the pointer moved may still have come after it: clocks differ, and a server follows
-# within a second or two.
+# Tolerance for answers of the generation before: clocks differ, and a server follows within a second or two.
 SLACK_SECONDS = 10
 
 EXTRA_BYTES = 1024 * 1024

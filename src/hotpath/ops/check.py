@@ -37,7 +37,7 @@ PAUSE_SECONDS = 0.5
 
 DEFAULT_TIMEOUT_SECONDS = 5.0
 
-# A crawler's politeness: enough to be done in seconds, too little to be a load.
+# Concurrent requests: enough to be done in seconds, too few to be a load.
 DEFAULT_CONCURRENCY = 4
 
 # Longest Retry-After that is waited for; a server that wants more time is not asked again.

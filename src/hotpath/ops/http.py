@@ -23,7 +23,7 @@ from hotpath.errors import DeclarationError, Unreachable
 
 USER_AGENT = "hotpath (asgi-hotpath)"
 
-# What an answer to a webhook or a purge says is a line or two.
+# Maximum body of an answer; a webhook or a purge answers with a line or two.
 MAX_ANSWER_BYTES = 64 * 1024
 
 T = TypeVar("T")

@@ -23,13 +23,13 @@ from hotpath.store.os_errors import explain
 from hotpath.store.store import Choice, Store
 from hotpath.types import Header
 
-# What stays of the bodies however short memory is.
+# Minimum share of the bodies that stays in memory.
 MIN_BODIES = 0.25
 
 # Pages between two pauses of a load.
 PAGES_PER_PAUSE = 20
 
-# Pages that failed transiently and are read again at one look.
+# Maximum pages that are read again at one look after a transient failure.
 MAX_RETRIES_PER_LOOK = 200
 
 _PERCENT = ord("%")

@@ -13,8 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from hotpath.process import after_fork
 
-# How long a load gives the interpreter away: as long as a waiting thread needs to take it, so that the event loop of
-# the same process goes on answering.
+# Pause of a load: as long as a waiting thread needs to take the interpreter, so that the event loop goes on answering.
 PAUSE_SECONDS = 0.0001
 
 P = ParamSpec("P")

@@ -14,10 +14,10 @@ from hotpath.site import ReadOptions
 from hotpath.store.manifest import Item, Manifest, decode_item
 from hotpath.store.store import Store
 
-# A transient failure ends without a new pointer: rights, a disk, the number of open files.
+# Interval of reading again after a transient failure: rights, a disk, the number of open files.
 RETRY_SECONDS = 5.0
 
-# Decoded manifests take memory, four times what this process keeps of its own generation.
+# Maximum decoded items of older generations; they take four times the memory of an index.
 MAX_OLDER_ITEMS = 200_000
 
 

@@ -13,7 +13,7 @@ from hotpath.serving.snapshot import Page, Snapshot
 from hotpath.serving.watcher import Watcher
 from hotpath.site import Hotpath
 
-# Files of other programs have to show within two seconds, and be seen twice before they count.
+# Files of other programs must be seen twice before they count, and be served within two seconds.
 DIRECTORY_REFRESH_SECONDS = 0.5
 
 

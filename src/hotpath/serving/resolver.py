@@ -34,7 +34,7 @@ from hotpath.serving.snapshot import (
 )
 from hotpath.types import Header
 
-# What stands where an answer has its HTTP status, so that the three outcomes can be told apart by one attribute.
+# Values in the place of an HTTP status, so that one attribute distinguishes the three outcomes.
 MISS_STATUS: Final = 0
 PENDING_STATUS: Final = -1
 
@@ -91,7 +91,7 @@ _REDIRECT_CACHE_CONTROL = (b"cache-control", b"public, max-age=60")
 _REDIRECTED = Freshness(0, 0)
 _REDIRECTED.headers = [(b"cache-status", b"hotpath; hit; detail=redirect")]
 
-# What RFC 3986 §3.4 does not let stand in a query, and clients send all the same.
+# Characters that clients send in a query though RFC 3986 §3.4 does not allow them.
 _NO_QUERY_CHARACTER = re.compile(rb"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9._~!$&'()*+,;=:@/?%-]")
 
 # Accept-Encoding has a handful of values on the whole web; what each means is worked out once. Bounded, because the

@@ -187,7 +187,7 @@ UNSATISFIABLE = Unsatisfiable()
 # The unit is case-insensitive (§14.1); the grammar of a range (§14.1.1) has no white space.
 _RANGE = re.compile(rb"bytes=(\d*)-(\d*)", re.IGNORECASE)
 
-# Beyond any length. A client's five thousand digits are valid (§14.1.2), but Python refuses to convert so many.
+# A position beyond any length. Five thousand digits are valid (§14.1.2), but Python refuses to convert so many.
 _FAR_DIGITS = 19
 _FAR = 10**_FAR_DIGITS
 

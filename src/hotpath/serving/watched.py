@@ -45,10 +45,10 @@ from hotpath.site import MAX_FILES, Directory, ReadOptions
 from hotpath.store.disk import Disk
 from hotpath.store.manifest import Item, Representation
 
-# A file whose time is older than this was not touched between two looks, so it need not be seen twice.
+# Age of a file from which it need not be seen twice: it was not written between two looks.
 SETTLED_SECONDS = 2.0
 
-# How long the same file has to be found: two looks of half a second, less what a clock that is being set may take off.
+# Time that a file must stay the same: two looks of half a second, less what setting the clock may take off.
 UNCHANGED_SECONDS = 0.9
 
 # The line of a key that has none in a manifest: such a page is always in memory.

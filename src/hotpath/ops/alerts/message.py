@@ -19,7 +19,7 @@ _NAMES = (
     (KeyboardInterrupt, "interrupted"),
 )
 
-# What a mail program shows of a subject, and what a person reads of a list at night; the log has all of it.
+# Maximum characters of a subject and lines of a list; the log has all of it.
 MAX_SUMMARY = 150
 MAX_DETAILS = 30
 

@@ -13,8 +13,8 @@ from hotpath.process.lock import is_held
 from hotpath.store.store import Store
 from hotpath.text import printable
 
-# The second night that meets the same holder: two nights are 48 hours, the clock may change in between, and no build
-# that is meant to run nightly takes this long.
+# The second nightly run that meets the same holder comes after 48 hours, or 47 where the clock changes. No nightly
+# build takes this long.
 STUCK_SECONDS = 40 * 3600
 
 MAX_COMMAND_CHARACTERS = 200

@@ -13,7 +13,7 @@ from hotpath.ops.secret import Secret
 PREFIX = "HOTPATH_PURGE_"
 NAMES = ("CLOUDFLARE_ZONE", "CLOUDFLARE_TOKEN", "FASTLY_TOKEN", "FASTLY_SOFT", "BUNNY_KEY", "WEBHOOK", "WEBHOOK_TOKEN")
 
-# The first needs the second.
+# Settings, each with the one that it needs.
 _PAIRS = (
     ("CLOUDFLARE_ZONE", "CLOUDFLARE_TOKEN"),
     ("CLOUDFLARE_TOKEN", "CLOUDFLARE_ZONE"),

@@ -21,7 +21,7 @@ CLOUDFLARE_URL = "https://api.cloudflare.com/client/v4"
 FASTLY_URL = "https://api.fastly.com"
 BUNNY_URL = "https://api.bunny.net"
 
-# What every plan takes: 30 a call was the limit of all but Enterprise for years, 100 is since 2025.
+# Limit of every plan: 30 a call for years (but for Enterprise), 100 since 2025.
 CLOUDFLARE_URLS_A_CALL = 30
 WEBHOOK_URLS_A_CALL = 500
 

@@ -14,7 +14,7 @@ from hotpath.text import counted
 
 TIMEOUT_SECONDS = 10.0
 
-# Bunny takes 5 URLs a second: a thousand pages take three minutes beside its burst. A longer purge comes too late.
+# Maximum time of a purge; a longer one comes too late. Bunny takes 5 URLs a second: three minutes for 1,000 pages.
 PATIENCE_SECONDS = 600.0
 
 # Seconds to wait after a 429 that does not say how long, and after an error that is transient.

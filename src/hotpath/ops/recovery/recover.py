@@ -22,7 +22,7 @@ from hotpath.process.fork import LOCK_DESCRIPTORS
 from hotpath.site import Hotpath
 from hotpath.store.store import Store
 
-# Within this time another run belongs to the same bad night: it continues, and undoes or repeats nothing.
+# A run within this time continues the last recovery, and undoes or repeats nothing.
 SAME_NIGHT_SECONDS = 6 * 3600
 
 _MARKS = {DONE: "[x]", SKIPPED: "[-]", FAILED: "[!]", DOING: "[>]"}

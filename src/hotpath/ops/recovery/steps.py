@@ -18,7 +18,7 @@ from hotpath.text import counted
 # Without a critical route, the number of pages asked for to warm the caches.
 WARM_PAGES = 20
 
-# A site that was just started has its first workers up by then.
+# Deadline of warming: a site that was just started has its first workers up by then.
 WARM_SECONDS = 30.0
 
 
