@@ -304,7 +304,7 @@ def _climb(top: Path, own: Path, version: int) -> list[Group]:
     for directory in (own, *own.parents):
         if version == 2 and (directory / "memory.current").exists():
             groups.append(Group.of(directory, version, "memory.max", "memory.current"))
-            # Nobody is killed above it. Where nothing can be reclaimed whoever allocates is put to sleep, for hours.
+            # Nothing is killed above it, but where nothing can be reclaimed a process that allocates sleeps, for hours.
             if (directory / "memory.high").exists():
                 groups.append(Group.of(directory, version, "memory.high", "memory.current"))
         elif version == 1 and not (directory / "release_agent").exists():

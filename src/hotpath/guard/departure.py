@@ -121,7 +121,7 @@ class Departure:
         if server is not None:
             server.force_exit = True
             time.sleep(FORCE_SECONDS)
-        # What holds the process now is a thread that hangs. EX_TEMPFAIL of sysexits(3).
+        # A thread that hangs holds the process now. EX_TEMPFAIL of sysexits(3).
         os._exit(75)
 
     def _open(self, server: Any) -> int:

@@ -112,7 +112,7 @@ class MemoryGuard:
             clock=self.clock,
             chance=self.chance,
         )
-        # What shrinks beside the caches of ``hotpath.caching``, which are found by themselves.
+        # Functions that shrink something beside the caches of ``hotpath.caching``, which register themselves.
         self.shrinks: list[Shrink] = []
         self.trimmer = Trimmer(
             self._resident, lambda: [*(cache.shrink for cache in registered()), *self.shrinks], self.clock

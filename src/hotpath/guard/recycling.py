@@ -96,7 +96,7 @@ class Recycling:
         else:
             self.obstacle = None if self._leave else "leave=False"
         try:
-            # Who has its turn keeps it until it is gone and another is in its place, however long its drain may be.
+            # The worker that leaves keeps the token until it is gone and replaced, however long its drain may be.
             slots = WorkerSlots(
                 slots_path(key), hold_seconds=HOLD_SECONDS + max(0.0, self._drain_seconds - 20.0), clock=self._clock
             )

@@ -176,7 +176,7 @@ def resolve_page(page: Page, method: str, headers: Sequence[Header]) -> Answer:
     variant = next((variants[mask] for mask in tiers if variants[mask] is not None), None)
     if variant is None:
         return refuse(identity, page, 406)
-    # Of what the same request without Range would get (§13.2.2, §14.2).
+    # The conditions are those of the same request without Range (§13.2.2, §14.2).
     match evaluate(fields, variant.etag, variant.last_modified):
         case Precondition.NOT_MODIFIED:
             return variant.not_modified or variant.make_not_modified()

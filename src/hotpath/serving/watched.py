@@ -2,22 +2,18 @@
 
 What is guaranteed, with a look every half second (``reader.DIRECTORY_REFRESH_SECONDS``):
 
-- A file is taken when three looks in a row, ``UNCHANGED_SECONDS`` or more from the first to the last, find the same
-  inode, size and times, the second and the third read the same bytes, and these parse as what the page is. So a change
-  shows one to one and a half seconds after the last write; later where the process does not get to run, or loads a
-  generation of very many pages meanwhile. A file that nobody has written to for ``SETTLED_SECONDS`` when it is first
-  seen, as at start, is taken at once.
-- Until then, and when the file is empty, torn or invalid, the last good bytes stay, however long that lasts.
-- A writer that pauses in the middle of a file for less than ``UNCHANGED_SECONDS`` is waited for. After a longer pause
-  what is there counts as the file: torn JSON is refused even then, but half of a text, or of a number, is none that
-  anybody could tell. Bytes that are changed through mmap(2) change no time at once, so nothing is promised for them.
-- A file that two looks in a row do not find is a miss: the app is asked. Where a directory cannot be listed (too many
-  open files, rights, a disk), nothing is missing: the last good bytes stay.
-- ``Last-Modified`` is when these bytes were written, copied or moved here, as the kernel's ctime says, and later than
-  that of the bytes before: an mtime that a program sets, as rsync -t does, makes no two versions look like one.
-- No link to a file is followed, and no linked folder that leads out of the directory before the first field.
-- At most ``MAX_FILES`` files of at most ``routes.MAX_BYTES`` each are looked at, and no more bytes of them kept in
-  memory than ``max_body_bytes`` of the site: they are all held there, and a look at each costs some 6 µs.
+- A file is taken when three looks in a row, over ``UNCHANGED_SECONDS`` or more, find the same inode, size and times, the
+  last two read the same bytes, and these parse: one to one and a half seconds after the last write, later where the
+  process is busy. A file that is older than ``SETTLED_SECONDS`` when it is first seen is taken at once.
+- Until then, and while the file is empty, torn or invalid, the last good bytes stay.
+- A writer may pause in the middle of a file for less than ``UNCHANGED_SECONDS``. After a longer pause torn JSON is still
+  refused, but half of a text counts as the file. Writes through mmap(2) change no time at once: nothing is promised.
+- A file that two looks in a row do not find is a miss. Where a directory cannot be listed, the last good bytes stay.
+- ``Last-Modified`` is the ctime, and later than that of the bytes before: an mtime that a program sets, as rsync -t
+  does, makes no two versions look like one.
+- Links to files are not followed, nor linked folders that lead out of the directory before the first field.
+- At most ``MAX_FILES`` files of at most ``routes.MAX_BYTES`` each are looked at, some 6 µs each, and at most
+  ``max_body_bytes`` of the site are kept in memory.
 
 A writer that wants certainty writes another name in the same directory (one that the pattern does not match) and
 renames it over the old one: then every state that can be seen is whole.
@@ -91,7 +87,7 @@ class WatchedDirectory:
         self._waiting: set[str] = set()  # files there was no room for
         self._missing: set[str] = set()
         self._once = Once(MAX_FILES)
-        # What stands before the first field is the site's own; what a field matches, another program may have made.
+        # The part before the first field is the site's own; another program may have made what a field matches.
         self._base = directory.files.text.partition("{")[0].rpartition("/")[0] or "/"
 
     def poll(self, now: float) -> bool:

@@ -24,7 +24,7 @@ def stuck(store: Store, now: float) -> str | None:
     """Who has held the writer's lock for longer than ``STUCK_SECONDS``; ``None`` where nobody has."""
     path = store.root / "lock"
     try:
-        # Whoever takes the lock writes its number into the file.
+        # The process that takes the lock writes its id into the file.
         since = path.stat().st_mtime
         if now - since < STUCK_SECONDS or not is_held(path):
             return None
