@@ -2,12 +2,12 @@
 
 What is guaranteed, with a look every half second (``reader.DIRECTORY_REFRESH_SECONDS``):
 
-- A file is taken when three looks in a row, over ``UNCHANGED_SECONDS`` or more, find the same inode, size and times, the
-  last two read the same bytes, and these parse: one to one and a half seconds after the last write, later where the
+- A file is taken when three looks in a row, over ``UNCHANGED_SECONDS`` or more, find the same inode, size and times,
+  the last two read the same bytes, and these parse: one to one and a half seconds after the last write, later where the
   process is busy. A file that is older than ``SETTLED_SECONDS`` when it is first seen is taken at once.
 - Until then, and while the file is empty, torn or invalid, the last good bytes stay.
-- A writer may pause in the middle of a file for less than ``UNCHANGED_SECONDS``. After a longer pause torn JSON is still
-  refused, but half of a text counts as the file. Writes through mmap(2) change no time at once: nothing is promised.
+- A writer may pause in the middle of a file for less than ``UNCHANGED_SECONDS``. After a longer pause torn JSON is
+  still refused, but half of a text counts as the file. Writes through mmap(2) change no time at first: no promise.
 - A file that two looks in a row do not find is a miss. Where a directory cannot be listed, the last good bytes stay.
 - ``Last-Modified`` is the ctime, and later than that of the bytes before: an mtime that a program sets, as rsync -t
   does, makes no two versions look like one.
