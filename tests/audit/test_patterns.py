@@ -485,7 +485,7 @@ FOUND: list[tuple[str, str, Sequence[Pattern]]] = [
     ),
 ]
 
-# (what it is, the code, whether it is told as a note when all is asked for)
+# (what it is, the code, whether it is a note with --all)
 BOUNDED: list[tuple[str, str, bool]] = [
     ("lru_cache with its own default", "from functools import lru_cache\n@lru_cache\ndef slug(title): ...", False),
     ("lru_cache()", "from functools import lru_cache\n@lru_cache()\ndef slug(title): ...", False),

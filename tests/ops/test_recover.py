@@ -25,7 +25,7 @@ AT_ONCE = CheckOptions(wait_seconds=0)
 
 @dataclass
 class Edge:
-    """A purger that notes what it is told."""
+    """A purger that notes its calls."""
 
     name: str = "edge"
     problem: str | None = None
