@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 
-from hotpath.caching.registry import registered
+from hotpath.caching.registry import registry
 from hotpath.errors import DeclarationError, HotpathError, UnreadableMemory
 from hotpath.guard.admission import Admission
 from hotpath.guard.alarms import Alarm, Alarms, Marks
@@ -115,7 +115,7 @@ class MemoryGuard:
         # Functions that shrink something beside the caches of ``hotpath.caching``, which register themselves.
         self.shrinks: list[Shrink] = []
         self.trimmer = Trimmer(
-            self._resident, lambda: [*(cache.shrink for cache in registered()), *self.shrinks], self.clock
+            self._resident, lambda: [*(cache.shrink for cache in registry.all()), *self.shrinks], self.clock
         )
         self.on_leaving: list[Callable[[], None]] = []
         self.transitions: Counter[tuple[State, State, str]] = Counter()

@@ -51,10 +51,7 @@ def find_crowd(
     parents = {pid: _parent(root, pid) for pid in pids}
     head = parents[own]
     top = head if head in pids and (is_worker() or _command(root, head) == _command(root, own)) else own
-    above, pid = set(), parents.get(top, 0)
-    while pid in pids and pid not in above:  # a shell, an init
-        above.add(pid)
-        pid = parents[pid]
+    above = _line(parents.get(top, 0), parents)  # a shell, an init
     family = {pid for pid in pids if top in _line(pid, parents) or _is_twin(root, pid, top, parents)}
     strangers = [f"{_name(root, pid)} ({pid})" for pid in sorted(pids - family - above)]
     return Crowd(tuple(strangers), sum(_resident(root, pid, page_size) for pid in family))

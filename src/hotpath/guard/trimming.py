@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hotpath.log import logger
@@ -32,12 +32,15 @@ Shrink = Callable[[float], int]
 
 @dataclass(slots=True)
 class Trimmer:
-    """Runs in the guard's thread. ``shrinks`` are asked with each step; ``measure`` says what is in use, in bytes."""
+    """Runs in the guard's thread. ``shrinks`` are asked with each step; ``measure`` says what is in use, in bytes.
+
+    ``released_bytes`` were given back since the start, by method.
+    """
 
     measure: Callable[[], int]
     shrinks: Callable[[], list[Shrink]]
     clock: Callable[[], float] = time.monotonic
-    released: dict[str, int] = field(default_factory=lambda: {"caches": 0, "gc": 0, "malloc": 0})
+    released_bytes: dict[str, int] = field(default_factory=lambda: {"caches": 0, "gc": 0, "malloc": 0})
     _step: int = 0
     _stepped: float = float("-inf")
     _collected: float = float("-inf")
@@ -85,12 +88,7 @@ class Trimmer:
         before = self.measure()
         action()
         gained = max(0, before - self.measure())
-        self.released[method] += gained
+        self.released_bytes[method] += gained
         if gained:
             self._gained.append((at, gained))
         return gained
-
-    @property
-    def released_bytes(self) -> Mapping[str, int]:
-        """Bytes given back since the start, by method."""
-        return dict(self.released)
