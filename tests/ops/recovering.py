@@ -22,7 +22,7 @@ import orjson
 
 from hotpath.batch.run import build
 from hotpath.ops.check import CheckOptions
-from hotpath.ops.purge.webhook import PurgeWebhook
+from hotpath.ops.purge.providers import PurgeWebhook
 from hotpath.ops.recovery.incident import RecoveryOptions
 from hotpath.ops.recovery.journal import DOING, DONE, END, SKIPPED
 from hotpath.ops.recovery.recover import recover

@@ -9,6 +9,7 @@ import pytest
 from hotpath.batch.run import build
 from hotpath.errors import BuildFailed
 from hotpath.ops.status import lines, status
+from hotpath.options import to_json
 from hotpath.site import Hotpath
 from hotpath.testing import FakeClock
 
@@ -75,7 +76,7 @@ def test_it_says_what_failed_in_the_last_run(tmp_path: Path) -> None:
     told = lines(status(hot.store))
     assert told[-5].startswith("last run: failed, 5 of 10 items failed; that is more than may fail")
     assert told[-1] == "    … and 2 more, see runs/"
-    assert status(hot.store).as_dict()["last_run"]["outcome"] == "failed"  # type: ignore[index]
+    assert to_json(status(hot.store))["last_run"]["outcome"] == "failed"
 
 
 def test_a_site_of_watched_directories_alone_is_not_degraded(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_a_site_of_watched_directories_alone_is_not_degraded(tmp_path: Path) -> 
     found = status(hot)
     assert (found.degraded, found.serving, found.is_hot) == (None, None, True)
     assert f"watching {tmp_path}/{{name}}.json for /indices/{{name}}: 1 file" in lines(found)
-    assert [one["count"] for one in found.as_dict()["directories"]] == [1]  # type: ignore[attr-defined]
+    assert [one["count"] for one in to_json(found)["directories"]] == [1]
     (tmp_path / "kospi.json").unlink()
     found = status(hot)
     assert not found.is_hot

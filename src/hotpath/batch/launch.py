@@ -36,7 +36,7 @@ _once = Once()
 
 
 @dataclass(slots=True)
-class Worker:
+class WorkerProcess:
     """One process, this process' ends of its pipes, and the item it is at.
 
     ``is_forked`` says that it has the items already, ``is_ready`` that it can begin: it has the site's modules.
@@ -77,7 +77,7 @@ class Launcher:
         self._started = 0
         self._setup: int | None = None
 
-    def start(self, in_the_child: Callable[[], None]) -> Worker:
+    def start(self, in_the_child: Callable[[], None]) -> WorkerProcess:
         """A new worker. Where it is forked it calls ``in_the_child``, to let go of what is this process' own."""
         task_reading, task_writing = os.pipe()
         result_reading, result_writing = os.pipe()
@@ -97,9 +97,9 @@ class Launcher:
         for descriptor in (task_reading, result_writing, output_writing):
             os.close(descriptor)
         printed = Printed(self._limits.output_bytes)
-        return Worker(pid, ours, is_forked, printed, is_ready=is_forked, base_bytes=status_bytes(pid, *HELD))
+        return WorkerProcess(pid, ours, is_forked, printed, is_ready=is_forked, base_bytes=status_bytes(pid, *HELD))
 
-    def send(self, worker: Worker, index: int) -> str | None:
+    def send(self, worker: WorkerProcess, index: int) -> str | None:
         """Give a fresh interpreter the parameters of its next item; why that cannot be done, for ``give_up``."""
         if worker.is_forked:
             return None

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from hotpath.batch.launch import Launcher, Worker, close_ends, read_now
+from hotpath.batch.launch import Launcher, WorkerProcess, close_ends, read_now
 from hotpath.batch.limits import ItemLimits
 from hotpath.batch.spawned import FAILED, MAX_PROBLEM_BYTES, READY
 from hotpath.batch.worker import (
@@ -117,7 +117,7 @@ class _Pool:
         self._waiting = list(range(len(planned)))  # a heap
         self._done: dict[int, Outcome] = {}
         self._done_bytes = 0
-        self._workers: list[Worker] = []
+        self._workers: list[WorkerProcess] = []
         self._selector = selectors.DefaultSelector()
         self._looked = 0.0
         self._next = 0
@@ -169,7 +169,7 @@ class _Pool:
         first = self._waiting[0]
         return first == self._next or (first < self._next + AHEAD_ITEMS and self._done_bytes <= AHEAD_BYTES)
 
-    def _give(self, worker: Worker, index: int) -> None:
+    def _give(self, worker: WorkerProcess, index: int) -> None:
         worker.index = index
         worker.started = time.monotonic()
         worker.peak_bytes = 0
@@ -185,7 +185,7 @@ class _Pool:
         with contextlib.suppress(OSError):
             os.write(worker.ends.tasks, encode_index(index))
 
-    def _start(self) -> Worker:
+    def _start(self) -> WorkerProcess:
         worker = self._launcher.start(self._let_go)
         for descriptor in (worker.ends.results, worker.ends.output):
             os.set_blocking(descriptor, False)
@@ -204,7 +204,7 @@ class _Pool:
     def _listen(self, seconds: float) -> None:
         """Read what the workers have sent; now and then look at the clock and at their memory."""
         for key, _ in self._selector.select(seconds):
-            worker: Worker = key.data
+            worker: WorkerProcess = key.data
             if worker not in self._workers:
                 continue
             if key.fd == worker.ends.output:
@@ -217,7 +217,7 @@ class _Pool:
             for worker in list(self._workers):
                 self._watch(worker, now)
 
-    def _read_output(self, worker: Worker) -> bool:
+    def _read_output(self, worker: WorkerProcess) -> bool:
         """Whether there was any, and the worker goes on."""
         data = read_now(worker.ends.output)
         if not data:
@@ -230,7 +230,7 @@ class _Pool:
         self._fail(worker, f"printed more than {human_bytes(MAX_PRINTED_BYTES)}; print less, or to a file")
         return False
 
-    def _read_result(self, worker: Worker) -> None:
+    def _read_result(self, worker: WorkerProcess) -> None:
         data = read_now(worker.ends.results)
         if data is None:
             return
@@ -251,7 +251,7 @@ class _Pool:
         except ValueError:
             self._fail(worker, _NOT_A_RESULT)
 
-    def _read_readiness(self, worker: Worker, data: bytes) -> None:
+    def _read_readiness(self, worker: WorkerProcess, data: bytes) -> None:
         if data != READY:
             problem = (
                 data[1 : 1 + MAX_PROBLEM_BYTES].decode("utf-8", "replace") if data[:1] == FAILED else _NOT_A_RESULT
@@ -266,7 +266,7 @@ class _Pool:
         if worker.index is not None:
             self._give(worker, worker.index)
 
-    def _fork_instead(self, worker: Worker, problem: str) -> None:
+    def _fork_instead(self, worker: WorkerProcess, problem: str) -> None:
         """Of a fresh interpreter that cannot import the site: its item goes to a forked worker."""
         index, worker.index = worker.index, None
         self._launcher.give_up(problem)
@@ -274,7 +274,7 @@ class _Pool:
         if index is not None:
             self._give(self._start(), index)
 
-    def _take(self, worker: Worker, result: Result) -> None:
+    def _take(self, worker: WorkerProcess, result: Result) -> None:
         # The item's output was sent before its result.
         while self._read_output(worker):
             continue
@@ -297,7 +297,7 @@ class _Pool:
         if result.is_last:
             self._end(worker)
 
-    def _watch(self, worker: Worker, now: float) -> None:
+    def _watch(self, worker: WorkerProcess, now: float) -> None:
         if has_ended(worker.pid):
             # What it sent before is taken first. The pipe itself may be kept open by a process that it started.
             self._read_result(worker)
@@ -331,7 +331,7 @@ class _Pool:
 
     # Ending
 
-    def _fail(self, worker: Worker, problem: str | None, *, has_hung: bool = False) -> None:
+    def _fail(self, worker: WorkerProcess, problem: str | None, *, has_hung: bool = False) -> None:
         """Kill a worker; its item failed with ``problem``, or with how the worker ended."""
         index = worker.index
         if not worker.is_ready:
@@ -371,7 +371,7 @@ class _Pool:
             return out_of_memory(self._limits.memory_bytes)
         return ending
 
-    def _run_again(self, worker: Worker) -> bool:
+    def _run_again(self, worker: WorkerProcess) -> bool:
         """Give the item of a used worker to a fresh one, once; false where it failed in a fresh one."""
         index = worker.index
         if worker.is_fresh or index is None:
@@ -382,12 +382,18 @@ class _Pool:
         return True
 
     def _finish(
-        self, worker: Worker, index: int, error: ItemError | None, built: Built | None, seconds: float, output: str
+        self,
+        worker: WorkerProcess,
+        index: int,
+        error: ItemError | None,
+        built: Built | None,
+        seconds: float,
+        output: str,
     ) -> None:
         self._done[index] = Outcome(self._planned[index], built, error, seconds, worker.peak_bytes, output)
         self._done_bytes += built.length if built else 0
 
-    def _end(self, worker: Worker) -> tuple[int, str]:
+    def _end(self, worker: WorkerProcess) -> tuple[int, str]:
         """Kill a worker and everything it started; how it had ended, and the last that it printed."""
         if worker not in self._workers:
             return 0, ""
@@ -406,7 +412,7 @@ class _Pool:
         with contextlib.suppress(KeyError):
             self._selector.unregister(descriptor)
 
-    def _drain(self, worker: Worker) -> None:
+    def _drain(self, worker: WorkerProcess) -> None:
         """Read what is in the pipe, and no more: another process may still write to it."""
         for _ in range(64):
             data = read_now(worker.ends.output)

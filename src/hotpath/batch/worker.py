@@ -141,13 +141,13 @@ def read_page(pages: int, result: Result) -> Built:
     return Built(body, result.metrics, codings)
 
 
-class Items(Protocol):
+class PlannedItems(Protocol):
     """The items of a run by their numbers."""
 
     def __getitem__(self, index: int, /) -> PlannedItem: ...
 
 
-def work(ends: Ends, planned: Items, task: Task, memory_bytes: int, *, must_reseed: bool) -> None:
+def work(ends: Ends, planned: PlannedItems, task: Task, memory_bytes: int, *, must_reseed: bool) -> None:
     """Until there are no more items, or this process has grown so much that a fresh one should go on.
 
     ``must_reseed`` where another worker has the same random generators.
@@ -172,7 +172,7 @@ def work(ends: Ends, planned: Items, task: Task, memory_bytes: int, *, must_rese
         os._exit(NO_MEMORY_STATUS)
 
 
-def _serve(ends: Ends, planned: Items, task: Task, memory_bytes: int, base_bytes: int) -> None:
+def _serve(ends: Ends, planned: PlannedItems, task: Task, memory_bytes: int, base_bytes: int) -> None:
     own = os.getpid()
     children = _children()
     limits = _limits()
@@ -211,7 +211,7 @@ _NOTHING = Built(b"", None, None)
 
 
 def _run(
-    planned: Items, index: int, task: Task, memory_bytes: int, all_memory: tuple[int, int]
+    planned: PlannedItems, index: int, task: Task, memory_bytes: int, all_memory: tuple[int, int]
 ) -> tuple[Built, _Error, bool]:
     """What was built, or problem, where and path; and whether the memory is at its end."""
     where = None

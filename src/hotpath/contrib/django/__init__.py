@@ -39,7 +39,7 @@ OPTIONS = {
 }
 STORE = PREFIX + "STORE"
 
-# What a new project has that says nothing.
+# The store of a project without the setting, below its BASE_DIR.
 DEFAULT_DIRECTORY = "var/hot"
 
 
