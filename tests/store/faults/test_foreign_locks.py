@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from hotpath.errors import StoreBusy, StoreError
+from hotpath.errors import StoreBusy, StoreError, UnsafePath
 from hotpath.ops.alerts import sent
 from hotpath.ops.recovery.incident import RecoveryOptions
 from hotpath.ops.recovery.journal import Journal
@@ -146,6 +146,19 @@ def test_what_is_for_one_process_at_a_time_cannot_be_locked_by_strangers(store: 
         with Journal(store).held(), sent.held(store):
             pass
         assert time.monotonic() - began < sent.WAIT_SECONDS / 2
+
+
+@pytest.mark.parametrize("name", ["recover.lock", "alerts.lock"])
+def test_a_link_planted_at_a_lock_is_not_followed(store: Store, name: str) -> None:
+    victim = store.root.parent / "victim"
+    victim.write_text("precious")
+    (store.root / name).symlink_to(victim)
+    with sent.held(store):
+        pass  # an alert beats a lock
+    if name == "recover.lock":
+        with pytest.raises(UnsafePath, match="the lock is a symbolic link"), Journal(store).held():
+            pass
+    assert (victim.read_text(), victim.stat().st_mode & 0o777) == ("precious", 0o644)
 
 
 def test_a_reader_gets_its_lock_when_a_stranger_lets_go(store: Store) -> None:
