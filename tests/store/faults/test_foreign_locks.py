@@ -24,6 +24,7 @@ from hotpath.ops.recovery.journal import Journal
 from hotpath.ops.recovery.recover import recover
 from hotpath.ops.status import status
 from hotpath.serving import reader_of
+from hotpath.store.disk import Disk
 from hotpath.store.prune import MAX_HELD, Pruned, prune
 from hotpath.store.repair import repair
 from hotpath.store.store import Store
@@ -175,6 +176,30 @@ def test_a_reader_gets_its_lock_when_a_stranger_lets_go(store: Store) -> None:
     publish(store, n=b"[5]")
     assert 3 not in store.sequences()
     reader_of(hot).close()
+
+
+class Overtaken(Disk):
+    """Something happens when a reader asks for its lock, which it does not get."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def try_lock(self, descriptor: int, *, shared: bool = False) -> bool:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if not (shared and meanwhile):
+            return super().try_lock(descriptor, shared=shared)
+        meanwhile()
+        return False
+
+
+@pytest.mark.parametrize("keep", [1, 9])
+def test_a_reader_without_its_lock_sees_that_the_pointer_has_moved(store: Store, keep: int) -> None:
+    """Whether what it opened was pruned meanwhile, or may be from now on."""
+    disk = Overtaken()
+    disk.meanwhile = lambda: publish(Store(store.root, keep=keep), n=b"[4]")
+    choice = Store(store.root, disk=disk).choose()
+    os.close(choice.descriptor)
+    assert (choice.sequence, choice.is_held, choice.degraded) == (4, True, None)
+    assert (3 in store.sequences()) == (keep == 9)
 
 
 # Without locks.
