@@ -14,6 +14,7 @@ from hotpath.ops.status import lines, status
 from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.store.verify import verify
+from tests.store.faults.sites import edit
 
 
 @pytest.mark.parametrize("text", ["caf\u00e9", "\ud55c\uae00"])
@@ -40,12 +41,6 @@ def test_a_target_without_end_is_explained(tmp_path: Path) -> None:
     assert "more than 8,192 bytes" in explain(hot, "/" + "a" * 9000).reason
     assert "more than 8,192 bytes" in explain(hot, "/a?" + "n" * 9000).reason
     reader_of(hot).close()
-
-
-def edit(path: Path, data: bytes) -> None:
-    """In place, as an editor does it that was told to override the mode: all names of the file have it."""
-    path.chmod(0o644)
-    path.write_bytes(data)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from hotpath.ops.status import lines, status
 from hotpath.options import to_json
 from hotpath.site import Hotpath
 from hotpath.testing import FakeClock
+from tests.store.faults.sites import edit
 
 
 def test_it_counts_what_is_past_its_lifetime(tmp_path: Path) -> None:
@@ -43,7 +44,7 @@ def test_a_generation_that_cannot_be_read_is_shown_with_its_problem(tmp_path: Pa
     hot.route("/a")(lambda: [1])
     build(hot)
     build(hot)
-    hot.store.manifest_path(2).write_text("{}")
+    edit(hot.store.manifest_path(2), b"{}")
     found = status(hot.store)
     assert (found.serving, bool(found.degraded)) == (1, True)
     assert found.generations[0].problem

@@ -21,6 +21,7 @@ from hotpath.serving import index, loader, reader_of
 from hotpath.serving.page_cache import PAGE_OVERHEAD_BYTES
 from hotpath.site import Hotpath
 from hotpath.testing import FakeClock, Response, asgi_get
+from tests.store.faults.sites import edit
 
 
 async def cold_app(scope: Any, receive: Any, send: Any) -> None:
@@ -61,7 +62,7 @@ def test_a_corrupt_file_of_a_new_generation_keeps_the_last_good_bytes(
     build(hot)
     before = get(hot, "/p/1")
     build(hot)
-    (hot.store.files_path(2) / "p" / "1.json").write_bytes(b"{}")
+    edit(hot.store.files_path(2) / "p" / "1.json", b"{}")
     reader_of(hot).refresh()
     answer = get(hot, "/p/1")
     assert (answer.status, answer.body) == (200, before.body)
@@ -84,7 +85,7 @@ def test_at_start_the_last_good_bytes_come_from_the_generation_before(hot: Hotpa
 def test_without_any_good_bytes_the_app_is_asked(hot: Hotpath) -> None:
     declare(hot)
     build(hot)
-    (hot.store.files_path(1) / "p" / "1.json").write_bytes(b"garbage")
+    edit(hot.store.files_path(1) / "p" / "1.json", b"garbage")
     assert get(hot, "/p/1").status == 418
     assert get(hot, "/p/2").status == 200
 
@@ -92,7 +93,7 @@ def test_without_any_good_bytes_the_app_is_asked(hot: Hotpath) -> None:
 def test_a_corrupt_coding_is_left_out(hot: Hotpath) -> None:
     hot.route("/a")(lambda: {"fill": "x" * 1000})
     build(hot)
-    (hot.store.files_path(1) / "a.json.gz").write_bytes(b"no gzip")
+    edit(hot.store.files_path(1) / "a.json.gz", b"no gzip")
     answer = get(hot, "/a", headers=[(b"accept-encoding", b"gzip")])
     assert (answer.status, answer.header("content-encoding")) == (200, None)
 
