@@ -39,7 +39,9 @@ slow: venv compiled ## run the slow tests: in parallel, then one by one those th
 	$(BIN)/python -m pytest -m "slow and serial" $(ARGS); serial=$$?; \
 	for status in $$parallel $$serial; do [ $$status -eq 0 ] || [ $$status -eq 5 ] || exit $$status; done
 
-# Tests start hundreds of processes; where PYTHONDONTWRITEBYTECODE is set, each of them would compile all modules.
+# Tests start hundreds of processes; where PYTHONDONTWRITEBYTECODE is set, each of them would compile all modules, and
+# pytest would rewrite the assertions of all tests in every worker.
+test slow compiled: export PYTHONDONTWRITEBYTECODE :=
 compiled:
 	@$(BIN)/python -m compileall -q src examples
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -34,6 +36,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow") and any(item.path.match(pattern) for pattern in ALONE):
             item.add_marker(pytest.mark.serial)
+
+
+def pytest_collection_finish() -> None:
+    """What holds for all tests."""
+    # The modules and thousands of tests are left out of each later collection of garbage, which takes 0.1 s with them.
+    gc.collect()
+    gc.freeze()
+    # Tests write a module twice within a second, at equal length: the first one's bytecode would be taken for it.
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types of its own

@@ -221,6 +221,18 @@ class ImportRefused(HotpathError):
         self.problems = problems
 
 
+class ImportWouldDrop(HotpathError):
+    """An import would take pages away that nobody said to drop; nothing was published.
+
+    ``sequence`` is the generation they are in, ``pages`` how many of it would go.
+    """
+
+    def __init__(self, problem: str, *, sequence: int, pages: int) -> None:
+        super().__init__(problem)
+        self.sequence = sequence
+        self.pages = pages
+
+
 class NothingToAudit(HotpathError):
     """There is no Python file under the paths that were given, so that nothing found would say nothing."""
 

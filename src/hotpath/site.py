@@ -37,6 +37,7 @@ from hotpath.pages.routes import (
     location_of,
     plan,
 )
+from hotpath.store.directories import longest_prefix_bytes
 from hotpath.store.store import DEFAULT_KEEP, Store
 
 # A look at so many files of one directory takes an eighth of a core.
@@ -105,6 +106,9 @@ class Hotpath:
 
     Raises ``DeclarationError`` for options that cannot work.
     """
+
+    # ``module:attribute`` where a fresh interpreter finds this object, once it is known; empty for nowhere.
+    target: str | None = None
 
     def __init__(
         self,
@@ -256,7 +260,7 @@ class Hotpath:
         """Every item the batch has to build. Raises ``DeclarationError`` before any function is run."""
         if self.directories and not self.routes:
             raise DeclarationError("only directories are declared: their files are served as they are, without a build")
-        return plan(self.routes)
+        return plan(self.routes, prefix_bytes=longest_prefix_bytes(self.store.root))
 
     def _require_new(self, template: Template) -> None:
         def shape(template: Template) -> str:

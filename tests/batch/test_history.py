@@ -17,8 +17,9 @@ import pytest
 from hotpath.batch import reports as runs
 from hotpath.batch import run as batch
 from hotpath.batch import verdict as judging
+from hotpath.batch.progress import Done
 from hotpath.batch.rules import Rules
-from hotpath.batch.run import Done, build
+from hotpath.batch.run import build
 from hotpath.batch.sqlite import sqlite_snapshot
 from hotpath.batch.verdict import accepted_runs
 from hotpath.errors import BuildFailed, DeclarationError, Implausible, NothingToRetry
@@ -209,7 +210,8 @@ def test_an_approval_is_of_the_run_that_was_quarantined(site: Site) -> None:
     with pytest.raises(BuildFailed):
         site.night()
     approve(site.hot.store, 4, "half of it was delisted")
-    (baseline,) = accepted_runs(site.hot.store, int(site.clock()), Rules())
+    baseline, *older = accepted_runs(site.hot.store, int(site.clock()), Rules())
+    assert [set(run.subjects["/p/0"]) & {"rows", "removed", "common:name"} for run in older] == [{"common:name"}] * 3
     assert baseline.subjects["/p/0"]["rows"] == 20
     assert len([key for key in baseline.subjects if key.startswith("/p/")]) == 20
 

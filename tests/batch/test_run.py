@@ -17,8 +17,9 @@ from typing import Any
 import orjson
 import pytest
 
+from hotpath.batch.progress import Done
 from hotpath.batch.reports import newest_runs
-from hotpath.batch.run import Done, build
+from hotpath.batch.run import build
 from hotpath.batch.sqlite import sqlite_snapshot
 from hotpath.errors import BuildFailed, DeclarationError, Implausible, StoreBusy, StoreError
 from hotpath.ops.status import status
@@ -26,6 +27,7 @@ from hotpath.site import Hotpath
 from hotpath.store.quarantine import approve
 from hotpath.store.store import Store
 from hotpath.testing import FakeClock
+from tests.store.faults.sites import edit
 
 
 class Seen:
@@ -111,7 +113,7 @@ def test_a_file_that_rotted_is_not_taken_over(hot: Hotpath) -> None:
     hot.route("/same")(lambda: {"a": [1] * 100})
     build(hot)
     rotten = hot.store.files_path(1) / "same.json.gz"
-    rotten.write_bytes(b"\0" * rotten.stat().st_size)
+    edit(rotten, b"\0" * rotten.stat().st_size)
     build(hot)
     assert hot.store.verify_generation(2) == []
 
@@ -230,6 +232,67 @@ def test_on_the_first_run_nothing_may_fail(hot: Hotpath) -> None:
         build(hot)
 
 
+def test_a_refused_first_run_names_what_publishes_it(hot: Hotpath) -> None:
+    pages(hot, 108).extend(range(6))
+    for max_failures in (0.05, 0.5):
+        with pytest.raises(
+            BuildFailed, match=r"max_failures says nothing here\); --partial publishes the 102 that could be built"
+        ):
+            build(hot, max_failures=max_failures)
+
+
+@pytest.mark.parametrize("options", [{}, {"max_failures": 0.0}])
+def test_a_partial_first_run_publishes_what_was_built_and_the_next_nights_go_on(
+    hot: Hotpath, options: dict[str, Any]
+) -> None:
+    broken = pages(hot, 108)
+    broken += range(6)
+    for night in (1, 2):
+        report = build(hot, partial=True, **options)
+        assert (report.published.generation, report.published.items) == (night, 102)
+        assert (len(report.failures), report.carried) == (6, ())
+    with pytest.raises(BuildFailed, match=r"more than may fail .* --partial leaves .* to the app: 6"):
+        build(hot)
+
+
+def test_a_partial_first_run_is_retried(hot: Hotpath) -> None:
+    broken = pages(hot, 10)
+    broken += [1, 2, 3]
+    build(hot, partial=True)
+    broken.clear()
+    report = build(hot, retry_failed=True)
+    assert (report.published.items, report.failures) == (10, ())
+
+
+def test_a_partial_run_counts_what_has_last_good_bytes(hot: Hotpath) -> None:
+    broken = pages(hot, 20)
+    build(hot)
+    broken += range(5)
+    with pytest.raises(BuildFailed, match="more than may fail"):
+        build(hot, partial=True)
+
+
+def test_new_items_that_fail_count_unless_the_run_is_partial(tmp_path: Path) -> None:
+    hot = Hotpath(tmp_path)
+    pages(hot, 20)
+    build(hot)
+    larger = Hotpath(tmp_path)
+    pages(larger, 40).extend(range(20, 40))
+    with pytest.raises(BuildFailed, match="to the app: 20"):
+        build(larger)
+    assert build(larger, partial=True).published.items == 20
+
+
+def test_a_partial_run_needs_something_that_was_built_and_every_critical_page(hot: Hotpath, tmp_path: Path) -> None:
+    pages(hot, 3).extend(range(3))
+    with pytest.raises(BuildFailed, match="nothing was built at all"):
+        build(hot, partial=True)
+    critical = Hotpath(tmp_path / "critical")
+    pages(critical, 3, critical=True).append(1)
+    with pytest.raises(BuildFailed, match="critical=True"):
+        build(critical, partial=True)
+
+
 def test_a_new_item_that_fails_is_left_to_the_app(tmp_path: Path) -> None:
     hot = Hotpath(tmp_path)
     pages(hot, 3)
@@ -245,7 +308,7 @@ def test_bytes_that_rotted_are_not_carried_forward(hot: Hotpath) -> None:
     broken = pages(hot, 3)
     build(hot)
     rotten = hot.store.files_path(1) / "r/1.json"
-    rotten.write_bytes(b"\0" * rotten.stat().st_size)
+    edit(rotten, b"\0" * rotten.stat().st_size)
     broken.append(1)
     report = build(hot)
     assert report.carried == ()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,10 +23,12 @@ import pytest
 
 import hotpath.batch.sqlite
 from hotpath.batch.item import ItemBuilder
-from hotpath.batch.pool import ItemLimits, Outcome, run_items
+from hotpath.batch.limits import ItemLimits
+from hotpath.batch.pool import Outcome, run_items
 from hotpath.batch.sqlite import one_view, sqlite_snapshot
 from hotpath.errors import DeclarationError, UnreadableDatabase
 from hotpath.site import Hotpath
+from tests.store.faults.mounts import needs_root
 
 
 @pytest.fixture
@@ -367,3 +373,124 @@ def test_a_later_chdir_does_not_move_it(database: Path, tmp_path: Path, monkeypa
         with snapshot.connect() as db:
             assert tick(db) == 0
     assert not (tmp_path / "view").exists()
+
+
+STRANGER = """
+import json, os, sys
+from pathlib import Path
+from hotpath.batch.sqlite import one_view, sqlite_snapshot
+
+own, path = Path(sys.argv[1]), sys.argv[2]
+os.chown(own, 65534, 65534)
+os.setgid(65534)
+os.setuid(65534)
+snapshot = sqlite_snapshot(path)
+
+def read(wait):
+    try:
+        with snapshot.connect() as db:
+            if wait:
+                print("open", flush=True)
+                sys.stdin.readline()
+            return str(db.execute("SELECT n FROM tick").fetchone()[0])
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+with one_view(own / "view"):
+    inside = read(False)
+print(json.dumps({"run": inside, "live": read(True)}))
+"""
+
+
+def read_as_stranger(database: Path, meanwhile: Callable[[], object] = lambda: None) -> dict[str, str]:
+    """What user 65534 reads in a run, and outside of one with ``meanwhile`` done between opening and reading."""
+    own = Path(tempfile.mkdtemp(prefix="hotpath-own-"))
+    command = [sys.executable, "-c", STRANGER, str(own), str(database)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            if line == "open\n":
+                meanwhile()
+                process.stdin.write("\n")
+                process.stdin.flush()
+                line = process.stdout.readline()
+            seen: dict[str, str] = json.loads(line)
+        finally:
+            process.kill()
+            shutil.rmtree(own)
+    return seen
+
+
+@pytest.fixture
+def foreign() -> Iterator[Path]:
+    """A database in WAL mode, closed by its writer, in a directory that others may read and not write."""
+    directory = Path(tempfile.mkdtemp(prefix="hotpath-"))
+    directory.chmod(0o755)
+    path = directory / "prices.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.executescript("CREATE TABLE tick (n INTEGER); INSERT INTO tick VALUES (5)")
+    yield path
+    shutil.rmtree(directory)
+
+
+@needs_root
+@pytest.mark.parametrize("log", ["none", "empty"])
+def test_a_database_at_rest_of_another_user_is_read(foreign: Path, log: str) -> None:
+    assert [path.name for path in foreign.parent.iterdir()] == ["prices.db"]
+    if log == "empty":
+        Path(f"{foreign}-wal").touch()
+    before = foreign.read_bytes()
+    assert read_as_stranger(foreign) == {"run": "5", "live": "5"}
+    assert foreign.read_bytes() == before
+
+
+@needs_root
+def test_a_link_to_a_database_at_rest_of_another_user_is_read(foreign: Path) -> None:
+    (foreign.parent / "link.db").symlink_to(foreign)
+    assert read_as_stranger(foreign.parent / "link.db") == {"run": "5", "live": "5"}
+
+
+@needs_root
+def test_a_database_in_use_by_another_user_is_read_with_its_last_changes(foreign: Path) -> None:
+    with closing(sqlite3.connect(foreign)) as db:
+        with db:
+            db.execute("UPDATE tick SET n = 6")
+        assert Path(f"{foreign}-wal").stat().st_size
+        assert read_as_stranger(foreign) == {"run": "6", "live": "6"}
+
+
+@needs_root
+def test_the_message_says_what_to_do_where_changes_are_in_a_log_that_nobody_has_open(foreign: Path) -> None:
+    log = Path(f"{foreign}-wal")
+    with closing(sqlite3.connect(foreign)) as db:
+        with db:
+            db.execute("UPDATE tick SET n = 6")
+        changes = log.read_bytes()
+    with closing(sqlite3.connect(foreign)) as db, db:
+        db.execute("UPDATE tick SET n = 5")
+    log.write_bytes(changes)
+    for answer in read_as_stranger(foreign).values():
+        assert answer.startswith(f"UnreadableDatabase: {foreign}: its last changes are in {log}"), answer
+        assert "let the owner of the database open and close it once, or run the batch as that user" in answer
+
+
+@needs_root
+def test_a_file_that_changes_while_it_is_taken_for_immutable_is_not_believed(foreign: Path) -> None:
+    seen = read_as_stranger(foreign, lambda: set_tick(foreign, 6))
+    assert seen["run"] == "5"
+    assert seen["live"].startswith(f"UnreadableDatabase: {foreign}: it was changed while it was read")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_a_view_is_made_where_the_file_system_has_no_locks(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(descriptor: object, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with one_view(tmp_path / "view"), sqlite_snapshot(database).connect() as db:
+        assert tick(db) == 0

@@ -161,6 +161,19 @@ def test_a_failed_item_is_named_and_the_old_generation_stays(project: Path, name
     assert json.loads(hotpath(project, "status", "var/hot", "--json").out)["serving"] == 1
 
 
+def test_a_first_run_with_failures_is_published_with_partial(project: Path) -> None:
+    mode(project, "raise")
+    refused = hotpath(project, "build", "myapp:hot", "--json", "--max-failures", "0.9")
+    assert refused.code == 1
+    assert "--partial publishes the 1 that" in refused.err
+    assert [group["count"] for group in json.loads(refused.out)["failure_groups"]] == [1]
+    partial = hotpath(project, "build", "myapp:hot", "--partial")
+    assert partial.code == 0
+    assert "published generation 1 to " in partial.out
+    assert "var/hot: 1 item, " in partial.out
+    assert "those that the app answers for: 1" in partial.err
+
+
 def test_one_failed_item_keeps_its_last_good_bytes_and_is_retried(project: Path) -> None:
     hotpath(project, "build", "myapp:hot")
     mode(project, "raise")

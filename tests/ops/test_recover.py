@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -12,20 +12,20 @@ from hotpath.errors import DeclarationError, StoreBusy
 from hotpath.ops.check import CheckOptions
 from hotpath.ops.purge.purger import Purged
 from hotpath.ops.recovery.incident import RecoveryOptions
-from hotpath.ops.recovery.journal import DONE, FAILED, SKIPPED, Entry, Journal
+from hotpath.ops.recovery.journal import DONE, FAILED, SKIPPED, Journal, JournalEntry
 from hotpath.ops.recovery.recover import SAME_NIGHT_SECONDS, Recovery, ending, lines, plan, plan_lines, recover
 from hotpath.site import Hotpath
 from hotpath.store.quarantine import approve
 from hotpath.testing import FakeClock
 from tests.ops.conftest import SmallSite
-from tests.ops.local import closed_port, public_site
+from tests.ops.local import Answered, Asked, closed_port, public_site
 
 AT_ONCE = CheckOptions(wait_seconds=0)
 
 
 @dataclass
 class Edge:
-    """A purger that notes what it is told."""
+    """A purger that notes its calls."""
 
     name: str = "edge"
     problem: str | None = None
@@ -224,6 +224,15 @@ def test_the_public_is_purged_warmed_and_checked(two: SmallSite) -> None:
         assert len(edge.purged) == 2
 
 
+def test_a_firewall_lets_the_whole_recovery_pass_by_its_user_agent(two: SmallSite) -> None:
+    def firewall(asked: Asked, answer: Answered) -> Answered:
+        return answer if asked.headers["user-agent"] == "our check" else Answered(403)
+
+    with public_site(two.hot, firewall) as server:
+        let_pass = replace(AT_ONCE, user_agent="our check")
+        assert recover(two.hot, RecoveryOptions(rollback=True, base_url=server.url, check=let_pass)).finished
+
+
 def test_a_healthy_site_is_not_purged_unless_all_is_asked_for(two: SmallSite) -> None:
     edge = Edge()
     with public_site(two.hot) as server:
@@ -330,8 +339,8 @@ def test_a_wrong_base_url_is_said_before_anything_is_done(two: SmallSite, url: s
 # The journal.
 
 
-def entry(recovery: int, step: str) -> Entry:
-    return Entry(1, recovery, DONE, step, "told", None, {"serving": 1})
+def entry(recovery: int, step: str) -> JournalEntry:
+    return JournalEntry(1, recovery, DONE, step, "told", None, {"serving": 1})
 
 
 def test_a_journal_gives_back_what_was_written(site: SmallSite) -> None:

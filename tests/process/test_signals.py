@@ -64,7 +64,7 @@ def test_a_build_that_is_ended_leaves_everything_in_order(
     assert len(workers) == 2
     assert psutil.wait_procs(workers, timeout=30)[1] == []
     store = Store(tmp_path / "var" / "hot")
-    assert sorted(path.name for path in store.root.iterdir()) == ["alerts.jsonl", "generations", "lock"]
+    assert sorted(path.name for path in store.root.iterdir()) == ["alerts.jsonl", "alerts.lock", "generations", "lock"]
     with store.locked():
         assert store.sequences() == []
     assert people.kinds == ["build.interrupted"]

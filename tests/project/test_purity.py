@@ -10,6 +10,7 @@ PURE = (
     *("pages/*.py", "store/manifest.py"),
     *("serving/rfc9110.py", "serving/resolver.py", "serving/snapshot.py"),
     *("batch/plausibility.py", "batch/forecast.py", "batch/measure.py", "batch/packing.py"),
+    *("batch/error_payload.py", "batch/failures.py"),
     *("batch/output.py", "batch/rules.py"),
     *("guard/states.py", "guard/outlook.py", "guard/route_costs.py", "guard/priorities.py", "guard/refusal.py"),
 )

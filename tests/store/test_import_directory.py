@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import shutil
 import socket
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from hotpath.errors import HotpathError, Implausible, ImportRefused
+from hotpath.batch.run import build
+from hotpath.errors import HotpathError, Implausible, ImportRefused, ImportWouldDrop
+from hotpath.site import Hotpath
 from hotpath.store import import_directory as importing
 from hotpath.store.import_directory import import_directory
 from hotpath.store.manifest import Manifest
@@ -59,6 +62,135 @@ def test_what_is_packed_is_no_text_and_an_unknown_ending_no_json(source: Path, s
     assert (packed.header("content-type"), packed.header("content-encoding")) == ("application/gzip", None)
     assert get(hot, "/rows.parquet").header("content-type") == "application/octet-stream"
     assert get(hot, "/.well-known/security.txt").status == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "media_type"),
+    [
+        ("v1.2/data", b"{}", "application/json"),
+        (".well-known/apple-app-site-association", b"{}", "application/json"),
+        ("logo.webp", b"RIFF", "image/webp"),
+        ("text.woff2", b"wOF2", "font/woff2"),
+        ("feed.rss", b"<rss/>", "application/rss+xml"),
+        ("places.geojson", b"{}", "application/geo+json"),
+        ("sitemap.xml.gz", b"\x1f\x8b", "application/gzip"),
+        ("app.js.br", b"br", "application/octet-stream"),
+        ("app.js.zst", b"zst", "application/zstd"),
+    ],
+)
+def test_media_types_do_not_depend_on_the_machine(
+    source: Path, store: Store, name: str, data: bytes, media_type: str
+) -> None:
+    """A packed file without its neighbour is a page of its own."""
+    (source / name).parent.mkdir(exist_ok=True)
+    (source / name).write_bytes(data)
+    imported = import_directory(store, source)
+    answer = get(site_of(store), "/" + name)
+    assert (answer.status, answer.body, answer.header("content-type")) == (200, data, media_type)
+    assert answer.header("content-encoding") is None
+    assert imported.precompressed == ()
+
+
+def test_what_is_skipped_is_named(source: Path, store: Store) -> None:
+    (source / "app.js").write_text("let a = 1")
+    for ending in ("gz", "br", "zst"):
+        (source / f"app.js.{ending}").write_bytes(b"packed")
+    (source / "backup~").mkdir()
+    (source / "backup~" / "old.html").write_text("<p>old")
+    left = ["index.html~", ".index.html.swp", "rankings/#kospi.json#", ".DS_Store", "Thumbs.db", "a.tmp", "a.tmp.gz"]
+    for name in left:
+        (source / name).write_bytes(b"x")
+    (source / ".#index.html").symlink_to("me@machine.1234")
+    imported = import_directory(store, source)
+    assert imported.items == 4
+    assert [*store.read_manifest(1).items] == ["/", "/app.js", "/rankings/kospi.json", "/robots.txt"]
+    assert imported.precompressed == ("app.js.br", "app.js.gz", "app.js.zst")
+    assert sorted(imported.left_behind) == sorted([*left, "backup~", ".#index.html"])
+
+
+def test_a_packed_sitemap_is_a_page_also_beside_the_plain_one(source: Path, store: Store) -> None:
+    """Crawlers ask for it by its name; the coding that hotpath makes of the plain one is another file."""
+    plain, packed = b"<urlset>" + b"<url/>" * 500 + b"</urlset>", b"\x1f\x8b made by somebody else"
+    (source / "sitemap.xml").write_bytes(plain)
+    for name in ("sitemap.xml.gz", "rankings/Sitemap-2.xml.gz"):
+        (source / name).write_bytes(packed)
+    (source / "rankings" / "Sitemap-2.xml").write_bytes(plain)
+    imported = import_directory(store, source)
+    assert (imported.items, imported.precompressed) == (7, ())
+    hot = site_of(store)
+    for name in ("/sitemap.xml.gz", "/rankings/Sitemap-2.xml.gz"):
+        answer = get(hot, name)
+        assert (answer.body, answer.header("content-type")) == (packed, "application/gzip")
+    assert get(hot, "/sitemap.xml").body == plain
+    assert import_directory(store, source).unchanged == 7
+
+
+def test_precompressed_files_are_pages_where_that_is_asked_for(source: Path, store: Store) -> None:
+    (source / "rows.csv").write_text("a,b\n" * 500)
+    (source / "rows.csv.gz").write_bytes(b"\x1f\x8b rows")
+    assert import_directory(store, source).precompressed == ("rows.csv.gz",)
+    assert get(site_of(store), "/rows.csv.gz").status == 418
+    imported = import_directory(store, source, keep_precompressed=True)
+    assert (imported.items, imported.precompressed) == (5, ())
+    assert get(site_of(store), "/rows.csv.gz").body == b"\x1f\x8b rows"
+
+
+def test_a_directory_of_files_to_skip_publishes_nothing(tmp_path: Path, store: Store) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "page.html~").write_text("x")
+    with pytest.raises(HotpathError, match="holds no files but 1 file to skip, so there is nothing to publish"):
+        import_directory(store, tmp_path / "out")
+
+
+def _built(store: Store) -> Hotpath:
+    hot = Hotpath(store.root)
+    hot.route("/page/{number}", each={"number": range(5)})(lambda number: {"number": number})
+    hot.route("/robots.txt")(lambda: "User-agent: *\n")
+    return hot
+
+
+def test_an_import_does_not_drop_what_a_build_made(source: Path, store: Store) -> None:
+    hot = _built(store)
+    build(hot)
+    told = r"generation 1 was made by a build: of its 6 pages, 5 would go, .* write --replace \(replace=True\)"
+    with pytest.raises(ImportWouldDrop, match=told) as refused:
+        import_directory(store, source)
+    assert (refused.value.sequence, refused.value.pages) == (1, 5)
+    assert (store.sequences(), store.quarantined()) == ([1], [])
+    assert import_directory(store, source, replace=True).items == 3
+    assert import_directory(store, source).items == 3, "from then on the store is that of imports"
+
+
+def test_a_build_into_an_imported_store_says_what_it_replaces(source: Path, store: Store) -> None:
+    import_directory(store, source)
+    report = build(_built(store))
+    assert [warning for warning in report.warnings if "generation 1 was imported, and its 3 pages" in warning]
+    with pytest.raises(ImportWouldDrop, match="was made by a build"):
+        import_directory(store, source)
+
+
+def test_pages_that_a_rollback_marked_bad_are_not_asked_about(source: Path, store: Store) -> None:
+    import_directory(store, source)
+    build(_built(store))
+    store.rollback(pin=False)
+    assert import_directory(store, source).items == 3
+
+
+def test_a_directory_that_lost_most_of_its_files_is_refused(source: Path, store: Store) -> None:
+    """A mount that is missing, or an upload that has only begun; other names for as many files are no loss."""
+    for number in range(4):
+        (source / f"app.{number}.js").write_text("1")
+    import_directory(store, source)
+    for number in range(4):
+        (source / f"app.{number}.js").rename(source / f"app.{number}-new.js")
+    assert import_directory(store, source).items == 7
+    for path in source.glob("app.*"):
+        path.unlink()
+    told = r"generation 2 has 7 pages, and 3 would be left: 4 would go; see whether the directory is complete, or write"
+    with pytest.raises(ImportWouldDrop, match=told) as refused:
+        import_directory(store, source)
+    assert (refused.value.sequence, refused.value.pages, store.sequences()) == (2, 4, [1, 2])
+    assert import_directory(store, source, replace=True).items == 3
 
 
 def test_prefix_and_suffix(source: Path, store: Store) -> None:
@@ -275,6 +407,27 @@ def test_the_command(source: Path, store: Store, tmp_path: Path) -> None:
     code, told = run(tmp_path, *arguments)
     assert (code, "3 items" in told) == (0, True)
     assert run(tmp_path, "approve", str(store.root), "1", "--reason", "x")[0] == 1, "a newer one was accepted"
+
+
+def test_the_command_names_what_it_skips_and_what_would_go(source: Path, store: Store, tmp_path: Path) -> None:
+    build(_built(store))
+    (source / "page.html~").write_text("x")
+    for number in range(25):
+        (source / f"{number}.js").write_text("1")
+        (source / f"{number}.js.gz").write_bytes(b"1")
+    arguments = ("import", str(store.root), str(source))
+    code, told = run(tmp_path, *arguments)
+    assert (code, "of its 6 pages, 5 would go" in told) == (1, True)
+    code, told = run(tmp_path, *arguments, "--replace")
+    assert code == 0
+    assert "skipped 1 file, left by editors, transfers or desktops: page.html~\n" in told
+    assert "skipped 25 files, copies that hotpath makes itself: 0.js.gz, 1.js.gz, " in told
+    assert told.rstrip().endswith(", …")
+    code, told = run(tmp_path, *arguments, "--json")
+    facts = json.loads(told)
+    assert (code, facts["left_behind"], len(facts["precompressed"])) == (0, ["page.html~"], 25)
+    code, told = run(tmp_path, *arguments, "--keep-precompressed", "--json")
+    assert json.loads(told)["items"] == 53
 
 
 def test_a_target_is_not_taken_for_the_name_of_a_new_store(source: Path, tmp_path: Path) -> None:

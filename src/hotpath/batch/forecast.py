@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import fmean, median
 
@@ -17,6 +17,12 @@ from hotpath.batch.rules import Rules
 Point = tuple[int, float]  # seconds since the epoch, value
 
 DAY = 86400
+
+# The level of a table that moves in steps is the middle of so many nights: one that was out of line sets none, and a
+# real step is followed on its second night.
+LEVEL_NIGHTS = 3
+
+LAST_RUNS = "the last accepted runs"
 
 # A trend is followed no faster than a count may fall in this many nights without a run: a holiday of the batch.
 GROWTH_DAYS = 5
@@ -27,37 +33,45 @@ MAD_TO_SIGMA = 1.4826
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """The value a number is expected at, its scatter (one sigma), and the nights both are taken from."""
+    """The value a number is expected at, its scatter (one sigma), and the nights both are taken from.
+
+    ``week_ago`` is what it was then, where that is the only hint at a habit of the weekday.
+    """
 
     centre: float
     spread: float
     basis: str
+    week_ago: float | None = None
 
 
 def expect_count(at: int, points: Sequence[Point], rules: Rules) -> Expectation:
     """A count at ``at`` (seconds since the epoch) from ``points``, the oldest first, at least one.
 
-    Up to ``robust_runs`` points it is the last one, moved on by the usual step. A trend carries growth, at most
-    ``share`` in five days; downward it is held to ``share`` in ``window_days``, or a table that loses a little every
-    night would never be missed.
+    Up to ``robust_runs`` points it is the middle of the last three or the last, moved on by the usual step. A trend
+    carries growth, at most ``share`` in five days; downward it is held to ``share`` in ``window_days``, or a
+    table that loses a little every night would never be missed.
     """
     past = f"the last {rules.window_days} days"
     values = [value for _, value in points]
     if min(values) == max(values):
-        return Expectation(values[0], 0.0, "the last accepted run" if len(points) < rules.robust_runs else past)
+        return Expectation(values[0], 0.0, LAST_RUNS if len(points) < rules.robust_runs else past)
     is_known = len(points) >= rules.robust_runs
     scale = rules.share * min(abs(median(values)), abs(values[-1]))
     slope = _slope(points) if is_known else _usual_step(points)
     slope = min(max(slope, -scale / (rules.window_days * DAY)), scale / (GROWTH_DAYS * DAY))
     levelled = [(then, value + slope * (at - then)) for then, value in points]
     levels = [value for _, value in levelled]
-    same = [value for then, value in levelled if weekday(then) == weekday(at)]
+    same = same_weekday(at, levelled)
     steps = [after - before for before, after in pairwise(levels)]
-    last = _predictor(levels[-1], steps, "the last accepted run")
-    if not is_known:
-        return _or_weekday(last, same)
+    # What is lower than that since the last run was accepted so, and may stay: only a return shows that it was wrong.
+    last = _predictor(min(levels[-1], median(levels[-LEVEL_NIGHTS:])), steps, LAST_RUNS)
     centre = median(levels)
     trend = _predictor(centre, [value - centre for value in levels], past)
+    if not is_known:
+        # A night out of line is two large steps of few, and one value of few far from the middle; a step of the level
+        # is the other way round. Noise is both.
+        spread = min(last.expectation.spread, trend.expectation.spread)
+        return _or_weekday(replace(last.expectation, spread=spread), same)
     best = min(trend, last, key=lambda predictor: predictor.error)
     if len(same) >= rules.weekday_runs:
         by_day = _by_weekday(levelled)
@@ -65,27 +79,38 @@ def expect_count(at: int, points: Sequence[Point], rules: Rules) -> Expectation:
         off = [value - middles[weekday(then)] for then, value in levelled]
         weekly = _predictor(median(same), off, f"the same weekday of {past}")
         return min(weekly, best, key=lambda predictor: predictor.error).expectation
-    return _or_weekday(best, same)
+    return _or_weekday(best.expectation, same)
 
 
-def expect_share(at: int, points: Sequence[Point], rules: Rules) -> Expectation:
+def expect_share(at: int, points: Sequence[Point], rules: Rules, *, odd: int = 1) -> Expectation:
     """A share at ``at`` from ``points``: it has no trend. What is allowed is what lies above it.
 
-    Up to ``robust_runs`` points it is the most that was accepted: some nights bring a change that others do not.
+    Up to ``robust_runs`` points it is the most that was usual: some nights bring a change that others do not. A night
+    out of line leaves ``odd`` of the points, which say nothing of what is usual.
     """
     past = f"the last {rules.window_days} days"
     values = [value for _, value in points]
     if len(points) < rules.robust_runs:
-        return Expectation(max(values), 0.0, "the accepted runs")
+        return Expectation(max([usual_most(values, odd), *same_weekday(at, points)[-1:]]), 0.0, "the accepted runs")
     if min(values) == max(values):
         return Expectation(values[0], 0.0, past)
     by_day = _by_weekday(points)
     middles = {day: median(of_day) for day, of_day in by_day.items()}
     spread = MAD_TO_SIGMA * median(abs(value - middles[weekday(then)]) for then, value in points)
-    same = by_day.get(weekday(at), [])
+    same = same_weekday(at, points)
     if len(same) >= rules.weekday_runs:
         return Expectation(median(same), spread, f"the same weekday of {past}")
     return Expectation(max([median(values), *same]), spread, past)
+
+
+def usual_most(values: Sequence[float], odd: int = 1) -> float:
+    """The largest of ``values`` but for ``odd``, or the smallest: what one accepted night had is no habit."""
+    return sorted(values)[-1 - odd :][0]
+
+
+def same_weekday(at: int, points: Sequence[Point]) -> list[float]:
+    """The values of the same weekday in other weeks: of two runs in one day neither is a habit of that weekday."""
+    return [value for then, value in points if weekday(then) == weekday(at) and abs(at - then) > DAY]
 
 
 def weekday(at: int) -> int:
@@ -124,10 +149,9 @@ def _predictor(centre: float, misses: Sequence[float], basis: str) -> _Predictor
     return _Predictor(Expectation(centre, MAD_TO_SIGMA * median(sizes), basis), fmean(sizes))
 
 
-def _or_weekday(predictor: _Predictor, same: Sequence[float]) -> Expectation:
-    """While there are few of a weekday any of them is right too: a first quiet Saturday is an alarm, the second not."""
-    usual = predictor.expectation
-    return Expectation(min([usual.centre, *same]), usual.spread, usual.basis)
+def _or_weekday(usual: Expectation, same: Sequence[float]) -> Expectation:
+    """Of few the last one of the same weekday may be right too: a first quiet Saturday fails, a second warns."""
+    return replace(usual, week_ago=same[-1] if same else None)
 
 
 def _by_weekday(points: Sequence[Point]) -> dict[int, list[float]]:

@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from hotpath.batch.forecast import DAY, Expectation, Point, binomial_tail, expect_count, expect_share, weekday
+from hotpath.batch.forecast import (
+    DAY,
+    Expectation,
+    Point,
+    binomial_tail,
+    expect_count,
+    expect_share,
+    same_weekday,
+    usual_most,
+)
 from hotpath.batch.rules import Rules
 
 Metrics = Mapping[str, int]
@@ -22,9 +31,13 @@ PPM = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """A number of the item or route ``subject`` that is not as it was. Only a deviation that ``fails`` stops a run."""
+    """The number ``metric`` of the item or route ``subject`` that is not as it was.
+
+    Only a deviation that ``fails`` stops a run.
+    """
 
     subject: str
+    metric: str
     rule: str
     expected: str
     found: str
@@ -59,6 +72,15 @@ def deviations(candidate: Run, history: Sequence[Run], rules: Rules | None = Non
     accepted = window(candidate.at, history, rules)
     yield from missing(candidate, accepted, rules)
     for subject, metrics in candidate.subjects.items():
+        if metrics.get("error"):
+            yield Deviation(
+                subject,
+                "error",
+                "an error is in the place of the page",
+                "the members that it had the night before",
+                "only members of an error",
+                True,
+            )
         past = [(run.at, run.subjects[subject]) for run in accepted if subject in run.subjects]
         yield from deviations_of(subject, candidate.at, metrics, past, rules, asked=len(candidate.subjects))
 
@@ -80,11 +102,12 @@ def missing(candidate: Run, accepted: Sequence[Run], rules: Rules) -> list[Devia
     gone = [subject for subject in accepted[-1].subjects if not candidate.has(subject)]
     if not gone:
         return []
-    usual = max((_gone(before, after) for before, after in pairwise(accepted)), default=0)
+    losses = [_gone(before, after) for before, after in pairwise(accepted)]
+    usual = usual_most(losses) if losses else 0
     allowed = max(2 * usual, rules.gone_share * len(accepted[-1].subjects))
     fails = len(gone) > allowed
     expected = f"at most {allowed:,.0f} gone" if fails else "to be there as in the last accepted run"
-    return [Deviation(subject, "it is gone", expected, f"{len(gone):,} gone", fails) for subject in gone]
+    return [Deviation(subject, "gone", "it is gone", expected, f"{len(gone):,} gone", fails) for subject in gone]
 
 
 def _gone(before: Run, after: Run) -> int:
@@ -108,12 +131,19 @@ def deviations_of(
     for name, value in {**metrics, **gone}.items():
         compare = _KINDS.get(name.partition(":")[0])
         points = [(then, float(old[name])) for then, old in past if name in old]
-        if compare is None or len(points) < rules.cold_runs:
+        # The first run has none of what is measured beside the run before it.
+        needed = rules.cold_runs - _is_beside_the_run_before(name)
+        if compare is None or len(points) < max(needed, 1):
             continue
         finding = compare(_Question(subject, name, at, float(value), points, rows, metrics, past, rules, asked))
         if finding is not None:
             findings.append(finding)
     return findings
+
+
+def _is_beside_the_run_before(name: str) -> bool:
+    """Whether a metric is of what became of the rows of the run before."""
+    return name.partition(":")[0] in ("removed", "changed", "jumped", "vanished")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +179,8 @@ class _Question:
         return expect_count(self.at, self.points, self.rules)
 
     def usual_share(self) -> Expectation:
-        return expect_share(self.at, self.points, self.rules)
+        # Values that were wrong for a night are others than before in that night, and in the next.
+        return expect_share(self.at, self.points, self.rules, odd=1 + _is_beside_the_run_before(self.name))
 
 
 def _count(question: _Question) -> Deviation | None:
@@ -169,9 +200,20 @@ def _fallen(question: _Question, share: float, floor: float) -> Deviation | None
     what = f"({usual.centre:,.0f} ± {tolerance:,.0f}, {usual.basis})"
     actual = f"{question.value:,.0f}"
     if question.value < least:
-        return Deviation(question.subject, f"fewer {question.name}", f"at least {least:,.0f} {what}", actual, True)
+        # A quiet Saturday after a quiet Saturday, or the same accident twice: a person has to look at it.
+        as_a_week_ago = usual.week_ago is not None and question.value >= usual.week_ago - tolerance
+        return Deviation(
+            question.subject,
+            question.name,
+            f"fewer {question.name}",
+            f"at least {least:,.0f} {what}",
+            actual + (" as a week ago" if as_a_week_ago else ""),
+            not as_a_week_ago,
+        )
     if question.value > most + tolerance:
-        return Deviation(question.subject, f"more {question.name}", f"at most {most:,.0f} {what}", actual, False)
+        return Deviation(
+            question.subject, question.name, f"more {question.name}", f"at most {most:,.0f} {what}", actual, False
+        )
     return None
 
 
@@ -198,9 +240,23 @@ def _risen(allowed: Callable[[Rules], float], rule: str) -> Callable[[_Question]
                 return None
         described = rule.format(question.field)
         usually = f"at most {most / PPM:.0%} (usually {max(usual.centre, 0) / PPM:.1%}, {usual.basis})"
-        return Deviation(question.subject, described, usually, f"{question.value / PPM:.1%}", True)
+        return Deviation(question.subject, question.name, described, usually, f"{question.value / PPM:.1%}", True)
 
     return compare_share
+
+
+_more_removed = _risen(lambda rules: rules.removed_share, "rows are gone")
+
+
+def _removed(question: _Question) -> Deviation | None:
+    """Rows that are gone, but for those that the run before had too many: a table that is as it was lost nothing."""
+    points = [(then, float(old["rows"])) for then, old in question.past if "rows" in old]
+    if points:
+        before = points[-1][1]
+        excess = max(0.0, before - expect_count(question.at, points, question.rules).centre)
+        value = max(0.0, question.value - excess * PPM / max(before, 1.0))
+        question = replace(question, value=value)
+    return _more_removed(question)
 
 
 def _unchanged(question: _Question) -> Deviation | None:
@@ -212,6 +268,7 @@ def _unchanged(question: _Question) -> Deviation | None:
         return None
     return Deviation(
         question.subject,
+        question.name,
         "pages are the same bytes as the night before",
         f"at most {most / PPM:.0%} (usually {max(usual.centre, 0) / PPM:.1%}, {usual.basis})",
         f"{question.value / PPM:.1%}",
@@ -225,7 +282,7 @@ def _vanished(question: _Question) -> Deviation | None:
     A small sector is less than 5 % of a table; that it went as a whole is what gives it away.
     """
     size, rows = int(question.value), question.rows
-    if len(question.points) < question.rules.robust_runs or size <= max(value for _, value in question.points):
+    if len(question.points) < question.rules.robust_runs or size <= usual_most([value for _, value in question.points]):
         return None
     before = [(old["rows"], old.get("removed", 0) * old["rows"] / PPM) for _, old in question.past if "rows" in old]
     total = sum(count for count, _ in before)
@@ -235,6 +292,7 @@ def _vanished(question: _Question) -> Deviation | None:
         return None
     return Deviation(
         question.subject,
+        question.name,
         f"all rows of one {question.field} are gone",
         f"every {question.field} to be there as in the last accepted run",
         f"one of {size:,} rows gone",
@@ -243,16 +301,18 @@ def _vanished(question: _Question) -> Deviation | None:
 
 
 def _source(question: _Question) -> Deviation | None:
-    """The newest source time: it never goes back, and is never older than it was at such a run."""
+    """The newest source time: it is never older than it usually was at such a run."""
     rules = question.rules
     ages = [(then, then - newest) for then, newest in question.points]
     age = question.at - question.value
-    same = [old for then, old in ages if weekday(then) == weekday(question.at)]
-    oldest = max(same) if len(same) >= rules.weekday_runs else max(old for _, old in ages)
+    same = same_weekday(question.at, ages)
+    is_known = len(same) >= rules.weekday_runs
+    oldest = usual_most(same) if is_known else max([usual_most([old for _, old in ages]), *same])
     if age <= oldest + rules.late_seconds:
         return None
     return Deviation(
         question.subject,
+        question.name,
         "the source is old",
         f"at most {(oldest + rules.late_seconds) / 3600:.0f} h old at the time of the run",
         f"{age / 3600:.0f} h",
@@ -269,7 +329,7 @@ _KINDS: Mapping[str, Callable[[_Question], Deviation | None]] = {
     "common": _risen(lambda rules: rules.common_share, "{} has one and the same value"),
     "jumped": _risen(lambda rules: rules.jumped_share, "{} is a quite different number for the same row"),
     "changed": _risen(lambda rules: rules.changed_share, "{} is another value for the same row"),
-    "removed": _risen(lambda rules: rules.removed_share, "rows are gone"),
+    "removed": _removed,
     "repeated": _risen(lambda rules: rules.repeated_share, "rows are there twice"),
     "vanished": _vanished,
     "unchanged": _unchanged,

@@ -15,6 +15,8 @@ import orjson
 
 from hotpath.errors import StoreError, UnsafePath
 from hotpath.store.directories import is_made, make
+from hotpath.store.disk import PRIVATE_MODE
+from hotpath.store.os_errors import explain
 from hotpath.store.store import Store
 from hotpath.text import json_bytes
 
@@ -56,7 +58,7 @@ def write_run(store: Store, record: Mapping[str, Any]) -> Path:
         number += 1
         path = directory / f"{name}-{number}{ending}"
     line = json_bytes({"format": FORMAT, **record}, default=dict, option=orjson.OPT_APPEND_NEWLINE)
-    disk.write_new(path, line)
+    disk.write_new(path, line, PRIVATE_MODE)
     disk.sync_file(path)
     for old in _worn_out(_paths(store)):
         disk.unlink(old)
@@ -73,11 +75,18 @@ def _worn_out(paths: list[Path]) -> list[Path]:
 
 
 def newest_runs(store: Store) -> Iterator[dict[str, Any]]:
-    """Every run that can be read, the newest first. Raises ``StoreError`` at one that a newer version has written."""
-    for path in reversed(_paths(store)):
+    """Every run that can be read, the newest first.
+
+    Raises ``StoreError`` at one that a newer version has written, or where this user may not read the newest: a run
+    that was made for another user is not none.
+    """
+    paths = _paths(store)
+    for path in reversed(paths):
         try:
             record = orjson.loads(store.disk.read(path))
-        except (OSError, StoreError, ValueError):
+        except (OSError, StoreError, ValueError) as error:
+            if isinstance(error, PermissionError) and path == paths[-1]:
+                raise explain(error, store.root) from error
             continue
         if not isinstance(record, dict) or not isinstance(record.get("time"), int):
             continue

@@ -9,12 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from hotpath.batch.failures import FailureGroups
 from hotpath.batch.item import ItemBuilder
+from hotpath.batch.limits import ItemLimits
 from hotpath.batch.packing import Packed, Packer
 from hotpath.batch.plausibility import PPM
-from hotpath.batch.pool import ItemLimits, Outcome, run_items
+from hotpath.batch.pool import Outcome, run_items
+from hotpath.batch.progress import Done, Progress, Silent
 from hotpath.batch.reports import FAILED, PUBLISHED, QUARANTINED, last_run, write_run
 from hotpath.batch.sqlite import one_view
 from hotpath.batch.time_limit import time_limit
@@ -29,12 +32,14 @@ from hotpath.errors import (
     StoreError,
 )
 from hotpath.options import check_between, human_seconds, to_json
+from hotpath.pages.policy import IMPORTED
 from hotpath.pages.routes import PlannedItem
 from hotpath.process.signals import uninterrupted
 from hotpath.site import Hotpath
 from hotpath.store.directories import VIEW_PREFIX
 from hotpath.store.manifest import Item
 from hotpath.store.publish import Published, Stage, staging
+from hotpath.text import counted
 
 # A page in twenty may keep yesterday's bytes; more is no longer an accident. One page always may.
 DEFAULT_MAX_FAILURES = 0.05
@@ -65,39 +70,6 @@ TWICE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """One item of a run, for a progress bar: ``length`` is its body in bytes, 0 where ``error`` says what went wrong.
-
-    ``carried`` says that the last good bytes stay in its place; ``peak_bytes`` is the most memory of the worker,
-    ``output`` the end of a failed item's output.
-    """
-
-    key: str
-    length: int
-    error: ItemError | None
-    carried: bool
-    peak_bytes: int
-    output: str = ""
-
-
-class Progress(Protocol):
-    """Gets every item as it is done; for a progress bar, lines in cron, or nothing."""
-
-    def start(self, total: int) -> None:
-        return None
-
-    def done(self, done: Done) -> None:
-        return None
-
-    def finish(self) -> None:
-        return None
-
-
-class Silent(Progress):
-    """No progress at all."""
-
-
-@dataclass(frozen=True, slots=True)
 class Report:
     """What a build did. ``seconds`` is wall time from the first function to the published pointer.
 
@@ -120,6 +92,7 @@ class Report:
             "seconds": round(self.seconds, 3),
             "peak_bytes": self.peak_bytes,
             "failures": [failure_facts(error, self.carried) for error in self.failures],
+            "failure_groups": grouped_facts(self.failures),
             "warnings": list(self.warnings),
             "report": to_json(self.path),
         }
@@ -136,20 +109,31 @@ def failure_facts(error: ItemError, carried: Sequence[str]) -> dict[str, object]
     }
 
 
+def grouped_facts(errors: Sequence[ItemError]) -> list[dict[str, object]]:
+    """Failed items by their cause, as JSON has them: the first of each, and how many there are."""
+    return [
+        {"key": group.first.key, "problem": group.first.problem, "count": group.count}
+        for group in FailureGroups(errors).groups()
+    ]
+
+
 def build(
     hot: Hotpath,
     progress: Progress | None = None,
     *,
     limits: ItemLimits | None = None,
     max_failures: float = DEFAULT_MAX_FAILURES,
+    partial: bool = False,
     retry_failed: bool = False,
 ) -> Report:
     """Run every item of ``hot`` and publish the results as one generation.
 
     All items are run, also after one failed, so that one run names every failure. A failed item keeps its last good
     bytes and says since when they are stale. More than a share of ``max_failures`` (one is always allowed), an item of
-    a ``critical`` route, or any on the first run: nothing is published. ``retry_failed`` runs only what failed in the
-    last run and takes everything else over.
+    a ``critical`` route, or any on the first run: nothing is published. ``partial`` leaves items that failed and have
+    no last good bytes to the app, and does not count them: on the first run that is all of them, so ``max_failures``
+    says nothing there. Where nothing was built, nothing is published either. ``retry_failed`` runs only what failed in
+    the last run and takes everything else over.
 
     Raises ``DeclarationError`` before anything is run, ``BuildFailed`` when too much failed and ``Implausible`` when
     the results are not like those of the last thirty days (nothing is published then), ``NothingToRetry``,
@@ -167,7 +151,7 @@ def build(
         run.plan(planned)
         with _finishing(progress):
             run.build(only)
-            return run.publish(max_failures)
+            return run.publish(max_failures, partial=partial)
 
 
 @contextmanager
@@ -261,7 +245,7 @@ class _Build:
         builder = ItemBuilder(previous, files, self.stage.codings)
         self.progress.start(len(wanted))
         changed: dict[str, tuple[PlannedItem, bytes]] = {}
-        for outcome in run_items(wanted, builder, self.limits):
+        for outcome in run_items(wanted, builder, self.limits, self.hot):
             digest = self._take(outcome)
             if digest is not None and outcome.seconds < TWICE_SECONDS:
                 changed.setdefault(outcome.item.route.path.text, (outcome.item, digest))
@@ -319,7 +303,7 @@ class _Build:
     def _build_twice(self, builder: ItemBuilder, changed: Mapping[str, tuple[PlannedItem, bytes]]) -> None:
         """Warn of pages whose bytes differ each time, which are never a 304; one item of each route is enough."""
         items = {item.key: digest for item, digest in changed.values()}
-        for again in run_items([item for item, _ in changed.values()], builder, self.limits):
+        for again in run_items([item for item, _ in changed.values()], builder, self.limits, self.hot):
             if again.built is not None and hashlib.sha256(again.built.body).digest() != items[again.item.key]:
                 self.warnings.append(
                     f"{again.item.key}: built twice, it is not the same; a time or a random value in the payload makes"
@@ -327,10 +311,10 @@ class _Build:
                     f" ({again.item.route.where})"
                 )
 
-    def publish(self, max_failures: float) -> Report:
+    def publish(self, max_failures: float, *, partial: bool) -> Report:
         """Check the results, then publish them."""
         record = self._record()
-        reason = self._too_many(max_failures)
+        reason = self._too_many(max_failures, partial)
         if reason:
             self._keep({**record, "outcome": FAILED, "reason": reason})
             raise BuildFailed(self.failures, len(self.planned), reason)
@@ -359,6 +343,13 @@ class _Build:
         """A warning: routes may be removed on purpose, but two ``Hotpath`` objects with one store are a mistake."""
         previous, declared = self.stage.previous, {route.path.text for route in self.hot.routes}
         gone = sorted({policy.route for policy in previous.head.policies} - declared) if previous else []
+        if previous and IMPORTED in gone:
+            pages = counted(len(previous.items), "page")
+            warning = (
+                f"generation {previous.sequence} was imported, and its {pages} are replaced by what is declared here;"
+                " where that is not meant, give imports a store of their own ('hotpath rollback' brings them back)"
+            )
+            return [warning]
         if not gone:
             return []
         named = ", ".join(map(repr, gone[:MAX_NAMED_ROUTES])) + " …" * (len(gone) > MAX_NAMED_ROUTES)
@@ -368,7 +359,7 @@ class _Build:
         )
         return [warning]
 
-    def _too_many(self, max_failures: float) -> str | None:
+    def _too_many(self, max_failures: float, partial: bool) -> str | None:
         """Why nothing is published, where too much failed."""
         failed, total = len(self.failures), len(self.planned)
         if not failed:
@@ -377,12 +368,18 @@ class _Build:
         hit = [error.key for error in self.failures if error.key in critical]
         if hit:
             return f"{hit[0]} belongs to a route that is critical=True"
-        if self.stage.previous is None:
-            return "this is the first run, so there are no last good bytes to keep"
         if failed == total:
             return "nothing was built at all"
-        if failed > max(1.0, max_failures * total) or not max_failures:
-            return f"that is more than may fail (max_failures={max_failures:g})"
+        lost = failed - len(self.carried)
+        if self.stage.previous is None and not partial:
+            return (
+                "this is the first run, so there are no last good bytes to keep (max_failures says nothing here);"
+                f" --partial publishes the {total - failed:,} that could be built, and the app answers for the others"
+            )
+        counts = len(self.carried) if partial else failed
+        if counts > max(1.0, max_failures * total) or (counts and not max_failures):
+            hint = f"; --partial leaves those without last good bytes to the app: {lost:,}" if lost > 0 else ""
+            return f"that is more than may fail (max_failures={max_failures:g}){'' if partial else hint}"
         return None
 
     def _record(self) -> dict[str, Any]:
@@ -409,6 +406,7 @@ class _Build:
                 failure_facts(error, self.carried) | {"output": self.outputs.get(error.key or "", "")}
                 for error in self.failures
             ],
+            "failure_groups": grouped_facts(self.failures),
             "warnings": list(self.warnings),
             "routes": routes,
             "items": self.facts,

@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -30,6 +31,11 @@ RESERVE_BYTES = 16 * 1024 * 1024
 
 # Connections kept open for the next item of one database and process. One is enough unless a function uses threads.
 _KEPT = 4
+
+_CHANGED = "it was changed while it was read; this user may not write in its directory, so SQLite could not lock it"
+
+# Inode, times of change and size of a file.
+_State = tuple[int, int, int, int]
 
 
 class SqliteSnapshot:
@@ -55,7 +61,7 @@ class SqliteSnapshot:
         Within a run connections stay open from item to item. Raises ``UnreadableDatabase``, or what sqlite3 raises.
         """
         if not _views:
-            with closing(self.open()) as connection:
+            with _open_live(self.path) as connection:
                 yield connection
             return
         view = _views[-1]
@@ -70,9 +76,11 @@ class SqliteSnapshot:
     def open(self) -> sqlite3.Connection:
         """A connection of your own, to be closed by you or by the pool of an ORM (``creator=snapshot.open``).
 
-        Raises ``UnreadableDatabase``, or what sqlite3 raises.
+        Outside a run it has to be closed before the database changes where that is in WAL mode, was at rest, and lies
+        in a directory in which this user may not write: SQLite takes it for immutable then. Raises
+        ``UnreadableDatabase``, or what sqlite3 raises.
         """
-        return _views[-1].open(self.path) if _views else _open(self.path, "mode=ro")
+        return _views[-1].open(self.path) if _views else _open_readable(self.path)[0]
 
 
 def sqlite_snapshot(path: str | os.PathLike[str]) -> SqliteSnapshot:
@@ -107,8 +115,18 @@ def one_view(directory: Path) -> Iterator[None]:
         shutil.rmtree(view.directory, ignore_errors=True)
 
 
+def current_view() -> Path | None:
+    """The directory of the run's copies, for workers that are not forked; ``None`` outside a run."""
+    return _views[-1].directory if _views else None
+
+
+def join_view(directory: Path) -> None:
+    """See every database as the run with this ``directory`` does, as long as this process lives."""
+    _views.append(_View(directory))
+
+
 class _View:
-    """The copies of one run. Workers inherit it by fork."""
+    """The copies of one run. Workers inherit it by fork, or join it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -149,12 +167,17 @@ class _View:
             return copy
         try:
             with (self.directory / f"{name}.lock").open("wb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be making it
+                # Another worker may be making it. Without locks (ENOLCK) two workers make a copy each.
+                with contextlib.suppress(OSError):
+                    fcntl.flock(lock, fcntl.LOCK_EX)
                 if not copy.exists():
-                    unfinished = copy.with_suffix(".new")
-                    unfinished.unlink(missing_ok=True)  # of a worker that was killed over it
+                    unfinished = copy.with_suffix(f".{os.getpid()}-{threading.get_ident()}.new")
+                    unfinished.unlink(missing_ok=True)
                     _copy(real, unfinished)
                     unfinished.rename(copy)
+        except UnreadableDatabase as error:
+            self._failed[real] = error.problem
+            raise
         except (sqlite3.Error, OSError) as error:
             self._failed[real] = _explain(error)
             raise UnreadableDatabase(path, self._failed[real]) from error
@@ -179,30 +202,94 @@ def _open(path: Path, query: str, lock_seconds: float = 5.0) -> sqlite3.Connecti
     return connection
 
 
+def _open_readable(path: Path, lock_seconds: float = 5.0) -> tuple[sqlite3.Connection, _State | None]:
+    """A connection to the live file, and ``None``; or one that takes it for immutable, and what it was at that moment.
+
+    The latter where SQLite would need a file of its own beside a database in WAL mode, for which it has no right, and
+    nobody has the database open: everything is in the file itself then. Raises ``UnreadableDatabase``.
+    """
+    try:
+        connection = _open(path, "mode=ro", lock_seconds)
+        try:
+            connection.execute("PRAGMA schema_version").fetchone()
+        except BaseException:
+            connection.close()
+            raise
+        return connection, None
+    except sqlite3.OperationalError as error:
+        if not error.sqlite_errorname.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")) or not _is_wal(path):
+            raise
+        state = _state(path)
+        log = Path(f"{path.resolve()}-wal")
+        if log.exists() and log.stat().st_size:
+            raise UnreadableDatabase(
+                path,
+                f"its last changes are in {log}, and this user may not write in {log.parent}, which SQLite needs for"
+                " reading them; let the owner of the database open and close it once, or run the batch as that user",
+            ) from error
+    return _open(path, "mode=ro&immutable=1", lock_seconds), state
+
+
+@contextmanager
+def _open_live(path: Path) -> Iterator[sqlite3.Connection]:
+    connection, state = _open_readable(path)
+    with closing(connection):
+        yield connection
+    if state is not None and state != _state(path):
+        raise UnreadableDatabase(path, _CHANGED)
+
+
+def _is_wal(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return (
+                file.read(20)[18:] == b"\2\2"
+            )  # "file format" of https://www.sqlite.org/fileformat.html#the_database_header
+    except OSError:
+        return False
+
+
+def _state(path: Path) -> _State:
+    state = path.stat()
+    return state.st_ino, state.st_mtime_ns, state.st_ctime_ns, state.st_size
+
+
 def _copy(source: Path, target: Path) -> None:
-    """All pages in one step: between two steps a write would make SQLite begin again, on a busy database for ever."""
+    """Copy the database as it is at one moment. Raises ``sqlite3.Error``, ``OSError`` or ``UnreadableDatabase``."""
     if not source.exists():
         raise OSError("there is no such file")  # SQLite says only that it cannot open it
     deadline = time.monotonic() + LOCK_SECONDS
-    with closing(_open(source, "mode=ro", LOCK_SECONDS)) as live:
-        (pages,), (page_bytes,) = (live.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
-        free = shutil.disk_usage(target.parent).free
-        if free < pages * page_bytes + RESERVE_BYTES:
-            raise OSError(
-                f"a copy of {human_bytes(pages * page_bytes)} has no room in {target.parent.parent}, where"
-                f" {human_bytes(free)} are free and {human_bytes(RESERVE_BYTES)} of them are kept free for others"
-            )
-        target.touch(mode=0o600, exist_ok=False)
-        with closing(sqlite3.connect(target)) as copy:
-            # It lives as long as the run: nothing has to be undone, or to survive a crash.
-            copy.execute("PRAGMA journal_mode=OFF")
-            copy.execute("PRAGMA synchronous=OFF")
+    while True:
+        live, state = _open_readable(source, LOCK_SECONDS)
+        with closing(live):
+            _back_up(live, target, deadline)
+        if state is None or state == _state(source):
+            return
+        target.unlink()
+        if time.monotonic() > deadline:
+            raise OSError(_CHANGED)
 
-            def go_on(status: int, remaining: int, total: int) -> None:
-                if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) and time.monotonic() > deadline:
-                    raise sqlite3.OperationalError("database is locked")
 
-            live.backup(copy, pages=-1, progress=go_on, sleep=0.05)
+def _back_up(live: sqlite3.Connection, target: Path, deadline: float) -> None:
+    """All pages in one step: between two steps a write would make SQLite begin again, on a busy database for ever."""
+    (pages,), (page_bytes,) = (live.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
+    free = shutil.disk_usage(target.parent).free
+    if free < pages * page_bytes + RESERVE_BYTES:
+        raise OSError(
+            f"a copy of {human_bytes(pages * page_bytes)} has no room in {target.parent.parent}, where"
+            f" {human_bytes(free)} are free and {human_bytes(RESERVE_BYTES)} of them are kept free for others"
+        )
+    target.touch(mode=0o600, exist_ok=False)
+    with closing(sqlite3.connect(target)) as copy:
+        # It lives as long as the run: nothing has to be undone, or to survive a crash.
+        copy.execute("PRAGMA journal_mode=OFF")
+        copy.execute("PRAGMA synchronous=OFF")
+
+        def go_on(status: int, remaining: int, total: int) -> None:
+            if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) and time.monotonic() > deadline:
+                raise sqlite3.OperationalError("database is locked")
+
+        live.backup(copy, pages=-1, progress=go_on, sleep=0.05)
 
 
 def _explain(error: sqlite3.Error | OSError) -> str:

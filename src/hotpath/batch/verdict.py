@@ -26,6 +26,9 @@ MAX_ITEMS_WITH_HISTORY = 10_000
 # hundred thousand.
 MAX_FINDINGS = 500
 
+# Before the path of a route where that is the subject; an item's begins with a slash.
+_ROUTE = "route "
+
 COMPARISON_SECONDS = 300.0
 COMPARISON_MEMORY_BYTES = 1024 * 1024 * 1024
 
@@ -72,11 +75,16 @@ def _texts(kept: Sequence[Mapping[str, Any]], count: int) -> list[str]:
 
 
 def accepted_runs(store: Store, at: int, rules: Rules) -> list[Run]:
-    """The runs that a run at ``at`` is compared with, the newest first: published, not rolled back from, not older than
-    the window, none from before the last approval."""
+    """The runs that a run at ``at`` is compared with, the newest first: published or approved, not rolled back from,
+    not older than the window.
+
+    An approval says that what was out of line is right from then on: the runs before it come without those metrics of
+    those routes, and with all others.
+    """
     bad, approved = store.bad(), _approved(store)
     runs: list[Run] = []
     packed = Packer()
+    rebased = _Rebased()
     for record in newest_runs(store):
         # Also where an older one comes later: a clock that was wrong for one run hides no other.
         if not at - rules.window_days * DAY <= record["time"] <= at + DAY:
@@ -87,10 +95,38 @@ def accepted_runs(store: Store, at: int, rules: Rules) -> list[Run]:
             continue
         many = len(record.get("items", ())) > MAX_ITEMS_WITH_HISTORY
         run = _run_of(record, with_items=not many or len(runs) < rules.cold_runs)
-        runs.append(replace(run, subjects={key: packed(facts) for key, facts in run.subjects.items()}))
+        runs.append(replace(run, subjects={key: packed(rebased.without(key, run)) for key in run.subjects}))
         if is_approved:
-            break
+            rebased.add(record)
     return runs
+
+
+class _Rebased:
+    """The metrics that were out of line in approved runs, by route: the findings of a run name some of its items."""
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, set[str]] = {}
+        self._templates: dict[str, Template] = {}
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        self._templates |= {route: parse_path_template(route) for route in record["routes"]}
+        for finding in record.get("findings", ()):
+            route = self._route(finding["subject"])
+            if route is not None:
+                self._metrics.setdefault(route, set()).add(finding["metric"])
+
+    def without(self, subject: str, run: Run) -> Metrics:
+        """The metrics of ``subject`` in a run before those that were approved."""
+        facts = run.subjects[subject]
+        route = self._route(subject) if self._metrics else None
+        gone = self._metrics.get(route, ()) if route is not None else ()
+        return {name: value for name, value in facts.items() if name not in gone} if gone else facts
+
+    def _route(self, subject: str) -> str | None:
+        if subject.startswith(_ROUTE):
+            return subject.removeprefix(_ROUTE)
+        path = subject.partition("?")[0]
+        return next((route for route, template in self._templates.items() if matches_path(template, path)), None)
 
 
 def _run_of(record: Mapping[str, Any], *, with_items: bool = True) -> Run:
@@ -104,7 +140,7 @@ def _run_of(record: Mapping[str, Any], *, with_items: bool = True) -> Run:
 
 
 def _subject(route: str) -> str:
-    return f"route {route}"
+    return f"{_ROUTE}{route}"
 
 
 @dataclass(frozen=True, slots=True)

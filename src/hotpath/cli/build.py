@@ -34,6 +34,9 @@ from hotpath.store.publish import Published
 from hotpath.store.store import Store
 from hotpath.text import counted
 
+# Skipped files that a line names; --json names all.
+MAX_NAMED_FILES = 20
+
 
 @click.command(epilog="Example: hotpath build myapp:hot --check https://example.org --alert")
 @TARGET
@@ -52,6 +55,7 @@ def build(
     timeout: str,
     workers: int,
     max_failures: float,
+    partial: bool,
     retry_failed: bool,
     check_url: str | None,
     user_agent: str,
@@ -74,7 +78,9 @@ def build(
 
     def run() -> Report:
         progress = progress_for(quiet=quiet)
-        return run_batch(hot, progress, limits=limits, max_failures=max_failures, retry_failed=retry_failed)
+        return run_batch(
+            hot, progress, limits=limits, max_failures=max_failures, partial=partial, retry_failed=retry_failed
+        )
 
     # Before anything says that a run begins: that there is nothing to do says nothing about the last night.
     idle = nothing_to_retry(hot) if retry_failed else None
@@ -102,9 +108,9 @@ def _say_night(night: Night, root: Path, seconds: float, quiet: bool, as_json: b
         warn([f"generation {report.published.generation} is published, but stdout does not take it: {error.strerror}"])
     warn(report.warnings)
     if report.failures:
-        warn(
-            [f"items that failed: {len(report.failures)}; those that keep their last good bytes: {len(report.carried)}"]
-        )
+        failed, carried = len(report.failures), len(report.carried)
+        kept = f"items that failed: {failed}; those that keep their last good bytes: {carried}"
+        warn([kept + (f"; those that the app answers for: {failed - carried}" if failed > carried else "")])
 
 
 @click.command("import", epilog="Example: hotpath import var/hot dist/ --strip-suffix .html")
@@ -112,9 +118,20 @@ def _say_night(night: Night, root: Path, seconds: float, quiet: bool, as_json: b
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--prefix", default="/", show_default=True, help="The URL path the directory stands for.")
 @click.option("--strip-suffix", default="", help="Taken off the URLs, like .json.")
+@click.option("--keep-precompressed", is_flag=True, help="Publish a.js.gz beside a.js too, as a page of its own.")
+@click.option("--replace", is_flag=True, help="Also where pages of a build, or most pages, would go.")
 @click.option("--validate", metavar="TARGET", help="A function of (new, previous) manifests that returns problems.")
 @JSON
-def import_(store: Path, directory: Path, prefix: str, strip_suffix: str, validate: str | None, as_json: bool) -> None:
+def import_(
+    store: Path,
+    directory: Path,
+    prefix: str,
+    strip_suffix: str,
+    keep_precompressed: bool,
+    replace: bool,
+    validate: str | None,
+    as_json: bool,
+) -> None:
     """Publish the files of a DIRECTORY as a generation of STORE."""
     if ":" in str(store) and len(store.parts) == 1 and not store.exists():
         raise TargetError(
@@ -122,11 +139,27 @@ def import_(store: Path, directory: Path, prefix: str, strip_suffix: str, valida
             f"expected the path of a store, which no code builds; write {store.absolute()} if that is its name",
         )
     validator = load_validator(validate) if validate else None
-    published = import_directory(Store(store), directory, prefix=prefix, strip_suffix=strip_suffix, validate=validator)
+    imported = import_directory(
+        Store(store),
+        directory,
+        prefix=prefix,
+        strip_suffix=strip_suffix,
+        keep_precompressed=keep_precompressed,
+        replace=replace,
+        validate=validator,
+    )
     if as_json:
-        print_json(published)
-    else:
-        _say_published(published, store, "")
+        print_json(imported)
+        return
+    _say_published(imported, store, "")
+    _say_skipped("left by editors, transfers or desktops", imported.left_behind)
+    _say_skipped("copies that hotpath makes itself", imported.precompressed)
+
+
+def _say_skipped(what: str, names: tuple[str, ...]) -> None:
+    if names:
+        more = ", …" if len(names) > MAX_NAMED_FILES else ""
+        say(f"skipped {counted(len(names), 'file')}, {what}: {', '.join(names[:MAX_NAMED_FILES])}{more}")
 
 
 def _say_published(published: Published, root: Path, duration: str) -> None:

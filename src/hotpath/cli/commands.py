@@ -15,6 +15,7 @@ except ImportError as error:
     sys.exit(f"hotpath: the command needs {error.name}: pip install 'asgi-hotpath[cli]'")
 
 from hotpath.cli.build import build, import_
+from hotpath.cli.logs import logs
 from hotpath.cli.look import audit, check, explain, status
 from hotpath.cli.output import ReaderGone, complain, print_error
 from hotpath.cli.repair import approve, pin, prune, recover, rollback, unpin, verify
@@ -24,7 +25,7 @@ from hotpath.process.signals import describe, exit_code_of, interruptible
 SECTIONS = {
     "Run": (demo, warm),
     "Build": (build, import_),
-    "Look": (status, explain, check, audit),
+    "Look": (status, explain, check, audit, logs),
     "Repair": (recover, verify, rollback, pin, unpin, approve, prune),
     "Set up": (alert,),
 }

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from hotpath.batch.pool import ItemLimits
-from hotpath.batch.run import DEFAULT_MAX_FAILURES, failure_facts
+from hotpath.batch.limits import ItemLimits
+from hotpath.batch.run import DEFAULT_MAX_FAILURES, failure_facts, grouped_facts
 from hotpath.errors import BuildFailed, DeclarationError, HotpathError, Implausible, PublicAnswerWrong
 from hotpath.ops.alerts.alerts import Alerts
 from hotpath.ops.alerts.environment import alerts_from_environment
@@ -54,11 +54,16 @@ _BATCH = (
         show_default=True,
         help="The share of items that may fail and keep their last good bytes; one always may, unless this is 0.",
     ),
+    click.option(
+        "--partial",
+        is_flag=True,
+        help="Leave items that fail and have no last good bytes to the app, as on a first run; they do not count.",
+    ),
 )
 
 
 def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of whatever runs the batch: ``memory``, ``timeout``, ``workers``, ``max_failures``."""
+    """The options of whatever runs the batch: ``memory``, ``timeout``, ``workers``, ``max_failures``, ``partial``."""
     for option in reversed(_BATCH):
         command = option(command)
     return command
@@ -133,11 +138,9 @@ def print_json(value: object) -> None:
 
 def _as_json(value: object) -> str:
     """ASCII without controls; ``json`` itself leaves DEL as it is."""
-    return json.dumps(value, default=_plain).replace("\x7f", "\\u007f")
-
-
-def _plain(value: Any) -> object:
-    return value.as_dict() if hasattr(value, "as_dict") else to_json(value)
+    return json.dumps(
+        value, default=lambda held: held.as_dict() if hasattr(held, "as_dict") else to_json(held)
+    ).replace("\x7f", "\\u007f")
 
 
 def print_error(context: click.Context, error: HotpathError) -> None:
@@ -163,4 +166,5 @@ def _facts(error: HotpathError) -> dict[str, object]:
             facts[names.get(name, name)] = value
     if isinstance(error, BuildFailed):
         facts["failures"] = [failure_facts(failure, ()) for failure in error.failures]
+        facts["failure_groups"] = grouped_facts(error.failures)
     return facts

@@ -7,12 +7,16 @@ import time
 from contextlib import suppress
 from typing import TextIO
 
-from hotpath.batch.run import Done, Progress
+from hotpath.batch.failures import FailureGroups
+from hotpath.batch.progress import Done, Progress
 from hotpath.options import human_bytes
 from hotpath.text import counted, printable
 
 # Seconds between plain lines: a log of a nightly run stays readable, and a run that hangs is still seen.
 PLAIN_SECONDS = 5.0
+
+# Seconds between two pictures of the bar.
+BAR_SECONDS = 0.1
 
 # Lines of a failed item's output that are shown; the report of the run has more.
 SHOWN_LINES = 5
@@ -30,7 +34,8 @@ def _failure(done: Done) -> str:
 
 
 class PlainLines:
-    """Lines for a log: the start, each failure, and the counts now and then. With ``quiet`` the failures only.
+    """Lines for a log: the start, the first failure of each cause, the counts now and then, and at the end how many
+    failed of each cause. With ``quiet`` the failures only.
 
     A reader that is gone, or a log on a full disk, ends no batch.
     """
@@ -40,6 +45,7 @@ class PlainLines:
         self._quiet = quiet
         self._total = self._done = self._failed = self._carried = self._bytes = self._peak = 0
         self._printed = time.monotonic()
+        self._failures = FailureGroups()
 
     def start(self, total: int) -> None:
         self._total = total
@@ -54,6 +60,15 @@ class PlainLines:
         self._show(done)
 
     def finish(self) -> None:
+        for line in self._others():
+            self._print(line, always=True)
+        self._print_counts()
+
+    def _others(self) -> list[str]:
+        groups = self._failures.groups()
+        return [printable(f"FAILED as {group.first.key}: {group.others()}") for group in groups if group.count > 1]
+
+    def _print_counts(self) -> None:
         self._print(f"{self._done}/{counted(self._total, 'item')}, {self._counts()}")
 
     def _counts(self) -> str:
@@ -63,10 +78,11 @@ class PlainLines:
 
     def _show(self, done: Done) -> None:
         if done.error is not None:
-            self._print(_failure(done), always=True)
+            if self._failures.add(done.error):
+                self._print(_failure(done), always=True)
         elif time.monotonic() - self._printed > PLAIN_SECONDS:
             self._printed = time.monotonic()
-            self.finish()
+            self._print_counts()
 
     def _print(self, text: str, *, always: bool = False) -> None:
         if always or not self._quiet:
@@ -85,21 +101,31 @@ class Bar(PlainLines):
 
         counts = TextColumn("{task.fields[counts]}", markup=False)
         columns = (TextColumn("building"), BarColumn(), MofNCompleteColumn(), counts, TimeRemainingColumn())
-        self._bar = RichProgress(*columns, console=Console(file=stream))
+        # Without rich's thread, beside which the batch could not fork.
+        self._bar = RichProgress(*columns, console=Console(file=stream), auto_refresh=False)
 
     def start(self, total: int) -> None:
         with suppress(OSError):
             self._bar.start()
         self._task = self._bar.add_task("build", total=total, counts="")
+        with suppress(OSError):
+            self._bar.refresh()
 
     def finish(self) -> None:
+        from rich.text import Text
+
         with suppress(OSError):
+            for line in self._others():
+                self._bar.console.print(Text(line, style="red"))
             self._bar.stop()
 
     def _show(self, done: Done) -> None:
         from rich.text import Text
 
         with suppress(OSError):
-            if done.error is not None:
+            if done.error is not None and self._failures.add(done.error):
                 self._bar.console.print(Text(_failure(done), style="red"))
             self._bar.update(self._task, advance=1, counts=self._counts())
+            if time.monotonic() - self._printed > BAR_SECONDS:
+                self._printed = time.monotonic()
+                self._bar.refresh()

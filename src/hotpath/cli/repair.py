@@ -8,15 +8,29 @@ from contextlib import suppress
 import click
 
 from hotpath.batch.run import build as run_batch
-from hotpath.cli.output import BASE_URL, EDGE, JSON, STORE, TARGET, batch_options, complain, limits_of, say, show, warn
+from hotpath.cli.output import (
+    BASE_URL,
+    EDGE,
+    JSON,
+    STORE,
+    TARGET,
+    USER_AGENT,
+    batch_options,
+    complain,
+    limits_of,
+    say,
+    show,
+    warn,
+)
 from hotpath.cli.progress import progress_for
 from hotpath.cli.targets import load, load_store
 from hotpath.errors import NothingPublished
 from hotpath.ops.check import CheckOptions
+from hotpath.ops.http import USER_AGENT as DEFAULT_USER_AGENT
 from hotpath.ops.purge.environment import purgers_from_environment
 from hotpath.ops.recovery import recover as recovery
 from hotpath.ops.recovery.incident import RecoveryOptions
-from hotpath.ops.recovery.journal import BEGIN, DOING, END, Entry
+from hotpath.ops.recovery.journal import BEGIN, DOING, END, JournalEntry
 from hotpath.store import verify as store_verify
 from hotpath.store.prune import prune as prune_store
 from hotpath.store.quarantine import approve as approve_generation
@@ -32,6 +46,7 @@ from hotpath.store.repair import repair as repair_store
 @click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 @click.option("--purge-all", is_flag=True, help="Purge every URL, not only those whose bytes changed in this recovery.")
 @batch_options
+@click.option("--user-agent", default=DEFAULT_USER_AGENT, show_default=True, help=USER_AGENT)
 @click.option("--new", is_flag=True, help="Begin another recovery, where this would continue the last one.")
 @JSON
 # Long since each of its options is a line.
@@ -47,6 +62,8 @@ def recover(
     timeout: str,
     workers: int,
     max_failures: float,
+    user_agent: str,
+    partial: bool,
     new: bool,
     as_json: bool,
 ) -> None:
@@ -62,7 +79,7 @@ def recover(
         base_url=base_url,
         purgers=purgers_from_environment() if base_url else (),
         purge_all=purge_all,
-        check=CheckOptions(edge=edge),
+        check=CheckOptions(edge=edge, user_agent=user_agent),
     )
     if dry_run:
         plan = recovery.plan(hot, options, target=target, new=new)
@@ -76,7 +93,9 @@ def recover(
         options,
         target=target,
         new=new,
-        run_batch=lambda site: run_batch(site, progress_for(), limits=limits, max_failures=max_failures),
+        run_batch=lambda site: run_batch(
+            site, progress_for(), limits=limits, max_failures=max_failures, partial=partial
+        ),
         report=lambda entry: None if as_json else _say_step(entry, str(hot.store.root)),
     )
     show(result, recovery.ending(result) if result.changed else recovery.lines(result), as_json)
@@ -84,7 +103,7 @@ def recover(
         raise SystemExit(1)
 
 
-def _say_step(entry: Entry, store: str) -> None:
+def _say_step(entry: JournalEntry, store: str) -> None:
     with suppress(OSError):  # it continues, also where nobody reads along any more
         if entry.state == BEGIN:
             say(recovery.heading(entry.recovery, entry.time, store))
@@ -187,7 +206,7 @@ def prune(target: str, keep: int | None, as_json: bool) -> None:
     pruned = prune_store(load_store(target), keep)
     lines = [f"removed {_numbers(pruned.removed)}"]
     if pruned.held:
-        lines.append(f"kept {_numbers(pruned.held)}: a server still reads from there")
+        lines.append(f"kept {_numbers(pruned.held)}: a server still reads from there, or another process has locked it")
     show({"removed": list(pruned.removed), "held": list(pruned.held)}, lines, as_json)
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from hotpath.cli import demo as demo_site
-from hotpath.cli.output import JSON, print_json, say, show, warn
+from hotpath.cli.output import JSON, USER_AGENT, print_json, say, show, warn
 from hotpath.ops.alerts.environment import NAMES, PREFIX, alerts_from_environment
+from hotpath.ops.http import USER_AGENT as DEFAULT_USER_AGENT
 from hotpath.ops.warm import CONCURRENCY, lines
 from hotpath.ops.warm import warm as warm_urls
 from hotpath.options import parse_seconds
@@ -34,10 +35,12 @@ def demo(csv: Path | None, market: str, serve: bool, keep: Path | None, tickers:
 @click.argument("urls", metavar="URL…", nargs=-1, required=True)
 @click.option("--deadline", default="60s", show_default=True, help="How long to try, all pages together.")
 @click.option("--concurrency", default=CONCURRENCY, show_default=True, help="How many at a time.")
+@click.option("--user-agent", default=DEFAULT_USER_AGENT, show_default=True, help=USER_AGENT)
 @JSON
-def warm(urls: tuple[str, ...], deadline: str, concurrency: int, as_json: bool) -> None:
+def warm(urls: tuple[str, ...], deadline: str, concurrency: int, user_agent: str, as_json: bool) -> None:
     """Fetch each URL of a fresh deploy until all are 200."""
-    pages = warm_urls(urls, concurrency=concurrency, deadline_seconds=parse_seconds(deadline, "--deadline"))
+    seconds = parse_seconds(deadline, "--deadline")
+    pages = warm_urls(urls, concurrency=concurrency, deadline_seconds=seconds, user_agent=user_agent)
     show(pages, lines(pages), as_json)
     if not all(page.is_warm for page in pages):
         raise SystemExit(1)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from hotpath.pages.keys import canonical_path, matches_path
 from hotpath.serving.reader import reader_of
 from hotpath.serving.resolver import OTHER_QUERY, UNREADABLE, Miss, find_key, resolve_page
 from hotpath.site import Hotpath
+
+_NO_OTHER = "no older generation has good bytes of this page: run 'hotpath verify --repair', or build again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +41,29 @@ def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Expla
         reader.refresh()  # a file has to be seen twice before it counts
     reader.refresh()
     headers = [(b"accept-encoding", accept_encoding.encode("latin-1", "replace"))] if accept_encoding else []
-    found = find_key(reader.snapshot, raw_path, query)
-    if isinstance(found, Miss):
-        return Explanation(url, False, _why_not(hot, raw_path, found))
-    page = reader.load_page(found) if isinstance(found, bytes) else None
-    answer = resolve_page(page, "GET", headers) if page is not None else found
+    key = find_key(reader.snapshot, raw_path, query)
+    if isinstance(key, Miss):
+        lost = find_key(replace(reader.snapshot, keys=reader.loader.damaged), raw_path, query)
+        damage = reader.loader.damaged.get(lost) if isinstance(lost, bytes) else None
+        if isinstance(lost, bytes) and damage:
+            return Explanation(url, False, f"{damage}, and {_NO_OTHER}", key=lost.decode("ascii"))
+        return Explanation(url, False, _why_not(hot, raw_path, key))
+    page = reader.load_page(key) if isinstance(key, bytes) else None
+    answer = resolve_page(page, "GET", headers) if page is not None else key
     if isinstance(answer, bytes):
-        return Explanation(url, False, _why_not(hot, raw_path, UNREADABLE), key=answer.decode("ascii"))
+        damage = reader.loader.damaged.get(answer)
+        reason = f"{damage}, and {_NO_OTHER}" if damage else UNREADABLE.reason
+        return Explanation(url, False, reason, key=answer.decode("ascii"))
     fields = answer.headers + answer.freshness.headers
-    told = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in fields)
+    shown = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in fields)
     if page is None:
-        return Explanation(url, True, "the page has another slash at its end", status=answer.status, headers=told)
+        return Explanation(url, True, "the page has another slash at its end", status=answer.status, headers=shown)
     file = str(hot.store.files_path(page.generation) / page.file) if page.generation else page.file
     source = f"generation {page.generation}" if page.generation else "a watched file"
-    return Explanation(url, True, f"served from {source}", page.key, file, page.policy.route, answer.status, told)
+    damage = reader.loader.damaged.get(page.key.encode("ascii")) if page.generation else None
+    if damage:
+        source += f", since {damage}: run 'hotpath verify --repair'"
+    return Explanation(url, True, f"served from {source}", page.key, file, page.policy.route, answer.status, shown)
 
 
 # One function, since the reasons are asked for in the order in which a request meets them.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hotpath.batch.failures import FailureGroups
 from hotpath.batch.run import Report
 from hotpath.errors import PublicAnswerWrong, PublicUnseen, StoreError
 from hotpath.ops.alerts.alerts import Alerts
@@ -79,7 +80,7 @@ def _alert_of_what_was_published(hot: Hotpath, report: Report, serving: int, ale
         warnings += [kept, *alerts.wrong(hot.store, "pin.holds", kept)]
         summary = kept
     if report.failures:
-        details = [str(failure) for failure in report.failures]
+        details = [str(group) for group in FailureGroups(report.failures).groups()]
         kept = f"{counted(len(report.failures), 'item')} failed, {len(report.carried)} keep their last good bytes"
         warnings += alerts.wrong(hot.store, "items.failed", kept, details)
     else:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import orjson
 
 from hotpath.errors import DeclarationError
-from hotpath.ops.http import Client, parse_url, request_target
+from hotpath.ops.http import USER_AGENT, Client, check_user_agent, parse_url, request_target
 
 CONCURRENCY = 8
 DEADLINE_SECONDS = 60.0
@@ -37,11 +37,15 @@ class Warmed:
 
 
 def warm(
-    urls: Sequence[str], *, concurrency: int = CONCURRENCY, deadline_seconds: float = DEADLINE_SECONDS
+    urls: Sequence[str],
+    *,
+    concurrency: int = CONCURRENCY,
+    deadline_seconds: float = DEADLINE_SECONDS,
+    user_agent: str = USER_AGENT,
 ) -> list[Warmed]:
     """Ask every URL until it is 200, at most ``concurrency`` at a time and ``deadline_seconds`` in all.
 
-    Raises ``DeclarationError`` for what is no URL.
+    ``user_agent`` is what a firewall has to let pass. Raises ``DeclarationError`` for what is no URL.
     """
     if not urls:
         raise DeclarationError("nothing to warm; write the URLs of the pages that have to stand")
@@ -49,12 +53,13 @@ def warm(
         raise DeclarationError("concurrency is 1 to 64, and the deadline is in seconds, more than 0")
     for url in urls:
         parse_url(url, "URL")
+    check_user_agent(user_agent)
     deadline = time.monotonic() + deadline_seconds
     with ThreadPoolExecutor(concurrency, thread_name_prefix="hotpath-warm") as pool:
-        return list(pool.map(lambda url: _warm_one(url, deadline), urls))
+        return list(pool.map(lambda url: _warm_one(url, deadline, user_agent), urls))
 
 
-def _warm_one(url: str, deadline: float) -> Warmed:
+def _warm_one(url: str, deadline: float, user_agent: str) -> Warmed:
     started = time.monotonic()
     status: int | None = None
     problem: str | None = "there was no time left"
@@ -62,7 +67,7 @@ def _warm_one(url: str, deadline: float) -> Warmed:
     while (left := deadline - time.monotonic()) > 0:
         tries += 1
         with Client(url, timeout_seconds=left, shown=url, max_bytes=MAX_BODY_BYTES) as client:
-            reply = client.get(request_target(url))
+            reply = client.get(request_target(url), {"User-Agent": user_agent})
         status, problem = reply.status or None, reply.problem
         if status == 200:
             break

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import codecs
-import mimetypes
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 
 from hotpath.errors import DeclarationError
+from hotpath.pages.media_types import has_ending, media_type_of_name
 
 # A night's data shows within minutes, and a cache outlives a dead origin by a week. Never with s-maxage: it implies
 # proxy-revalidate, which forbids a shared cache to serve stale (RFC 9111 §5.2.2.10).
@@ -21,6 +20,10 @@ DEFAULT_CDN_CACHE_CONTROL = "public, max-age=300, stale-while-revalidate=600, st
 
 # A nightly batch, and two hours for one that is late.
 DEFAULT_LIFETIME = "26h"
+
+
+# The route of an imported page: no path that can be declared, as those begin with a slash.
+IMPORTED = "(imported)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,32 +68,15 @@ _OWN_FIELDS = {
 }
 
 
-# What ``mimetypes`` calls an encoding is no Content-Encoding here: these bytes are what the client asked for.
-_PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
-
-
-@cache
-def _types() -> mimetypes.MimeTypes:
-    # Python's own table, without the system's files: a media type must not depend on the machine the batch ran on. Made
-    # when it is asked for, since mimetypes reads those files all the same.
-    return mimetypes.MimeTypes()
-
-
 def default_media_type(path: str) -> str:
-    """By the ending of the path, as ``mimetypes`` has it; JSON where there is none."""
-    return _media_type(path, otherwise="application/json")
+    """By the ending of the path, as ``media_types`` has it; JSON where that has none."""
+    return with_charset(media_type_of_name(path) or "application/json")
 
 
 def file_media_type(name: str) -> str:
     """Of a file that exists, whose ending says what is in it: no JSON where it says something unknown."""
-    return _media_type(name, otherwise="application/octet-stream" if "." in name else "application/json")
-
-
-def _media_type(path: str, *, otherwise: str) -> str:
-    guessed, packed = _types().guess_type(path.rpartition("/")[2] or "index.json")
-    if packed:  # data.csv.gz is an archive that holds CSV, and no CSV
-        return _PACKED.get(packed, "application/octet-stream")
-    return with_charset(guessed or otherwise)
+    otherwise = "application/octet-stream" if has_ending(name) else "application/json"
+    return with_charset(media_type_of_name(name) or otherwise)
 
 
 _PARAMETER = re.compile(r';[ \t]*([^\s;="]+)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^\s;"]*)')

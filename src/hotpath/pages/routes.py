@@ -11,8 +11,10 @@ from typing import Any
 
 from hotpath.errors import DeclarationError
 from hotpath.pages.codings import SUFFIXES
+from hotpath.pages.file_names import length_problem
 from hotpath.pages.keys import Template, make_key, parameter_text
-from hotpath.pages.policy import Policy, _types
+from hotpath.pages.media_types import ending_of_media_type, media_type_of_name
+from hotpath.pages.policy import Policy
 
 Each = Mapping[str, Iterable[object]] | Iterable[Mapping[str, object]] | Callable[[], Iterable[Mapping[str, object]]]
 
@@ -71,19 +73,11 @@ def default_file(path: Template, query: tuple[str, ...], media_type: str) -> str
     name = path.text[1:]
     if not name or name.endswith("/"):
         name += "index"
-    last = name.rpartition("/")[2]
-    if _types().guess_type(last)[0]:
+    if media_type_of_name(name):
         stem, dot, ending = name.rpartition(".")
     else:
-        stem, dot, ending = name, ".", _ending(media_type)
+        stem, dot, ending = name, ".", ending_of_media_type(media_type)
     return stem + "".join(f"@{{{parameter}}}" for parameter in query) + dot + ending
-
-
-def _ending(media_type: str) -> str:
-    essence = media_type.partition(";")[0]
-    if essence.endswith("json"):
-        return "json"
-    return (_types().guess_extension(essence) or ".bin").removeprefix(".")
 
 
 def check_expectations(expects: Expectations) -> None:
@@ -174,8 +168,11 @@ def _require_batch_can_fill(route: Route, parameter: inspect.Parameter, given: t
 
 
 # One function, since each item is compared with all before it.
-def plan(routes: Iterable[Route]) -> list[PlannedItem]:
-    """All items of all routes. Raises ``DeclarationError`` before any function was run."""
+def plan(routes: Iterable[Route], *, prefix_bytes: int = 0) -> list[PlannedItem]:
+    """All items of all routes. Raises ``DeclarationError`` before any function was run.
+
+    ``prefix_bytes`` is the length of the directory that their files go to.
+    """
     planned: dict[str, PlannedItem] = {}
     files: dict[str, PlannedItem] = {}
     for route in routes:
@@ -193,7 +190,7 @@ def plan(routes: Iterable[Route]) -> list[PlannedItem]:
                     " that matter most and leave the others to the app",
                     where=route.where,
                 )
-            item = _plan_item(route, values)
+            item = _plan_item(route, values, prefix_bytes)
             for name, known, what in ((item.key, planned, "key"), (item.file, files, "file")):
                 other = known.get(name)
                 if other is not None:
@@ -201,7 +198,7 @@ def plan(routes: Iterable[Route]) -> list[PlannedItem]:
                         f"two items have the {what} {name!r}: {other.key} of {other.route.path.text!r}"
                         f" ({other.route.where}) with {dict(other.arguments)}, and {item.key} of"
                         f" {item.route.path.text!r} with {dict(item.arguments)};"
-                        " leave one out or make a parameter differ",
+                        " leave one out, make a parameter differ, or give one another file with file=",
                         where=route.where,
                     )
             for suffix in SUFFIXES.values():
@@ -244,7 +241,7 @@ def _names_in(route: Route, values: object) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _plan_item(route: Route, values: Mapping[str, object]) -> PlannedItem:
+def _plan_item(route: Route, values: Mapping[str, object], prefix_bytes: int) -> PlannedItem:
     texts = {}
     for name in {*route.path.names, *route.query, *route.file.names}:
         value = values.get(name)
@@ -264,6 +261,13 @@ def _plan_item(route: Route, values: Mapping[str, object]) -> PlannedItem:
     if any(part in (".", "..") for part in file.split("/")):
         raise DeclarationError(
             f"each= gave {dict(values)}, whose file {file!r} leaves the directory", where=route.where
+        )
+    problem = length_problem(file, prefix_bytes=prefix_bytes)
+    if problem is not None:
+        raise DeclarationError(
+            f"{key[:200]}{'…' if len(key) > 200 else ''} of {route.path.text[:200]!r}: {problem};"
+            " make a parameter shorter, or put the parameters into more segments",
+            where=route.where,
         )
     return PlannedItem(key, file, route, values)
 

@@ -19,17 +19,18 @@ from hotpath.serving.snapshot import UNREAD, Page, Snapshot, static_headers
 from hotpath.serving.usage import Usage
 from hotpath.serving.watched import Overlay
 from hotpath.site import Directory, ReadOptions
+from hotpath.store.locks import hold
 from hotpath.store.os_errors import explain
 from hotpath.store.store import Choice, Store
 from hotpath.types import Header
 
-# What stays of the bodies however short memory is.
+# Minimum share of the bodies that stays in memory.
 MIN_BODIES = 0.25
 
 # Pages between two pauses of a load.
 PAGES_PER_PAUSE = 20
 
-# Pages that failed transiently and are read again at one look.
+# Maximum pages that are read again at one look after a transient failure.
 MAX_RETRIES_PER_LOOK = 200
 
 _PERCENT = ord("%")
@@ -62,15 +63,16 @@ class Loader:
         self.pause = pause
         self._once = Once()
         self._lock = threading.RLock()
-        self._overlay = Overlay(directories, max_body_bytes=options.max_body_bytes, site_headers=options.headers)
+        self._overlay = Overlay(directories, options)
         self.usage = Usage()
         self._cache = PageCache(options.max_body_bytes, self._retire)
-        self._source = PageSource(store, Index(), self._once, generation_header=options.generation_header)
+        self._source = PageSource(store, Index(), self._once, options)
         self._signature: tuple[object, ...] | None = None
         # When the store is looked at again though nothing has changed, since something was wrong the last time.
         self._look_again_at = float("inf")
-        # Holds the lock that keeps the generation from being pruned.
+        # Of the manifest, with the lock that keeps the generation from being pruned where that could be had.
         self._descriptor: int | None = None
+        self._is_held = False
 
     @property
     def keys(self) -> list[bytes]:
@@ -81,6 +83,11 @@ class Loader:
     def built_routes(self) -> frozenset[str]:
         """The routes that the generation was built with; empty where none is loaded."""
         return self._source.index.routes
+
+    @property
+    def damaged(self) -> Mapping[bytes, str]:
+        """What is wrong with the bytes of the generation, for each key whose bytes could not be used when read."""
+        return self._source.damaged
 
     @property
     def body_bytes(self) -> int:
@@ -114,6 +121,8 @@ class Loader:
         with self._lock:
             now = self.clock()
             has_changed = False
+            if self._descriptor is not None and not self._is_held:
+                self._is_held = hold(self._store.disk, self._descriptor)
             signature = self._store.signature()
             if signature != self._signature or time.monotonic() >= self._look_again_at:
                 with full_collections.off():
@@ -205,7 +214,7 @@ class Loader:
             self._degrade(f"the lines of {choice.path} are not as a manifest has them ({error!r})")
             return False
         self.release()
-        self._descriptor = choice.descriptor
+        self._descriptor, self._is_held = choice.descriptor, choice.is_held
         self.degraded, self.pinned = choice.degraded, choice.pinned
         if choice.degraded:
             self._once.warn(f"serving generation {choice.sequence}, because {choice.degraded}")
@@ -216,8 +225,7 @@ class Loader:
             self._store,
             index,
             self._once,
-            generation_header=self._options.generation_header,
-            site_headers=self._options.headers,
+            self._options,
             detail=b"degraded" if choice.degraded else b"pinned" if choice.pinned else b"",
             corrupt_items=self._source.corrupt_items,
         )

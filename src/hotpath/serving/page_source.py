@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from hotpath.errors import Corrupt, StoreError
 from hotpath.log import Once
 from hotpath.serving.index import Index
 from hotpath.serving.snapshot import Freshness, Page, make_page
+from hotpath.site import ReadOptions
 from hotpath.store.manifest import Item, Manifest, decode_item
 from hotpath.store.store import Store
 
-# A transient failure ends without a new pointer: rights, a disk, the number of open files.
+# Interval of reading again after a transient failure: rights, a disk, the number of open files.
 RETRY_SECONDS = 5.0
 
-# Decoded manifests take memory, four times what this process keeps of its own generation.
+# Maximum decoded items of older generations; they take four times the memory of an index.
 MAX_OLDER_ITEMS = 200_000
 
 
@@ -24,8 +25,8 @@ class PageSource:
     """Loads pages of the generation that ``index`` is of. Not safe for two threads at once.
 
     ``detail`` is what ``Cache-Status`` says about the whole generation. ``corrupt_items`` counts items whose bytes
-    were not what was published. ``retry_at`` has the keys whose reading failed for a reason that may pass, with the
-    time (``time.monotonic``) of the next attempt.
+    were not what was published; ``damaged`` says what is wrong, for each such key of this generation. ``retry_at`` has
+    the keys whose reading failed for a reason that may pass, with the time (``time.monotonic``) of the next attempt.
     """
 
     def __init__(
@@ -33,24 +34,24 @@ class PageSource:
         store: Store,
         index: Index,
         once: Once,
+        options: ReadOptions,
         *,
-        generation_header: bool,
-        site_headers: Sequence[tuple[str, str]] = (),
         detail: bytes = b"",
         corrupt_items: int = 0,
     ) -> None:
         self.index = index
         self.corrupt_items = corrupt_items
         self.retry_at: dict[bytes, float] = {}
+        self.damaged: dict[bytes, str] = {}
         self._store = store
         self._once = once
-        self._generation_header = generation_header
-        self._site_headers = site_headers
+        self._options = options
         self._detail = detail
         self._freshness: dict[tuple[int, int], Freshness] = {}
         self._kept_freshness: set[Freshness] = set()  # of pages that were kept from a generation before
         self._older: dict[int, Manifest] = {}
         self._failed_transiently = False
+        self._problem = ""
 
     def load(self, key: bytes, now: float, old: Page | None = None) -> Page | None:
         """The page of a key; ``old`` is the one of the generation before, whose bytes are taken where they are equal.
@@ -58,6 +59,7 @@ class PageSource:
         ``None`` where no valid bytes exist; the key is removed from the index then, or noted in ``retry_at``.
         """
         self._failed_transiently = False
+        self.damaged.pop(key, None)
         page = self._load(key, now, old)
         if self._failed_transiently:
             self.retry_at[key] = time.monotonic() + RETRY_SECONDS
@@ -88,6 +90,7 @@ class PageSource:
             item = decode_item(head, self.index.lines[key], str(self._store.manifest_path(sequence)))
         except Corrupt as error:  # of a version that knows more: this page falls back, the others do not
             self._once.warn(str(error))
+            self.damaged[key] = str(error)
             self.corrupt_items += 1
             return self._fall_back(key.decode("ascii"), sequence, now, old)
         # A page that lacks a coding is read again: the file may be good now.
@@ -96,6 +99,7 @@ class PageSource:
         bodies = self._read_bodies(item, sequence)
         if bodies is not None:
             return self._make_page(item, sequence, head.created, bodies, now)
+        self.damaged[key] = self._problem
         self.corrupt_items += key not in self.retry_at
         return self._fall_back(item.key, sequence, now, old)
 
@@ -141,15 +145,8 @@ class PageSource:
         freshness = self._freshness.get((since, lifetime))
         if freshness is None:
             freshness = self._freshness[since, lifetime] = Freshness(since + lifetime, now, self._detail)
-        return make_page(
-            item,
-            sequence,
-            freshness,
-            bodies,
-            generation_header=self._generation_header,
-            now=now,
-            site_headers=self._site_headers,
-        )
+        header, site_headers = self._options.generation_header, self._options.headers
+        return make_page(item, sequence, freshness, bodies, now, site_headers, generation_header=header)
 
     def _read_bodies(self, item: Item, sequence: int) -> dict[str, bytes] | None:
         """The verified bodies by coding. A bad coding is left out; without a good identity there are none."""
@@ -165,7 +162,8 @@ class PageSource:
             if problem is None:
                 bodies[representation.coding] = data
             else:
-                self._once.warn(f"{item.key}: {path} is not what was published ({problem})")
+                self._problem = f"{path} is not what was published ({problem})"
+                self._once.warn(f"{item.key}: {self._problem}")
                 if representation.coding == "identity":
                     return None
         return bodies

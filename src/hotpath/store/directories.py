@@ -21,6 +21,14 @@ _LITTER = re.compile(r"\.(stage-\d+|trash-\d+|view-\d+|new-(CURRENT|PIN|BAD|curr
 
 _OTHERS_MAY_ENTER = 0o011
 
+# The longest way from the root to an item's file; no sequence has more digits.
+_LONGEST_PREFIX = f"/generations/{'9' * 18}/files/"
+
+
+def longest_prefix_bytes(root: Path) -> int:
+    """The bytes before an item's file in its path, wherever in the store the generation is."""
+    return len(os.fsencode(root)) + len(_LONGEST_PREFIX)
+
 
 def prepare(disk: Disk, root: Path, *, new: bool) -> None:
     """Check that a store can be written; with ``new``, make its directories where they are missing.

@@ -15,7 +15,10 @@ from pathlib import Path
 
 from hotpath.errors import UnsafePath
 
-FILE_MODE = 0o644
+# What is published is replaced, never edited: an unchanged file of all generations is one file with many names.
+FILE_MODE = 0o444
+# For the operator and the group of the files: what items print or raise may be in it.
+PRIVATE_MODE = 0o640
 DIRECTORY_MODE = 0o755
 # The sticky bit, which means nothing where only the owner may write, and which no umask takes away.
 UNFINISHED = 0o1000
@@ -38,22 +41,28 @@ class Disk:
         """Readable by others, and without the mark."""
         path.chmod(DIRECTORY_MODE)
 
-    def write_new(self, path: Path, data: bytes) -> None:
-        """A new file with these bytes; an existing one, also a dangling link, is an error. Not yet durable."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    def write_new(self, path: Path, data: bytes, mode: int = FILE_MODE) -> None:
+        """A new file with these bytes; an existing one, also a dangling link, is an error. Not yet durable.
+
+        It has ``mode`` whatever the umask says: the web user is seldom the batch's.
+        """
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         try:
             _write_all(descriptor, data)
-            os.fchmod(descriptor, FILE_MODE)
+            os.fchmod(descriptor, mode)
         finally:
             os.close(descriptor)
 
     def append(self, path: Path, data: bytes) -> None:
-        """Add lines to a file that may not exist yet; one that was torn does not swallow the first. Not yet durable."""
+        """Add lines to a file that may not exist yet, which gets ``PRIVATE_MODE``. Not yet durable.
+
+        A line that was torn does not swallow the first.
+        """
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        descriptor = os.open(path, flags, FILE_MODE)
+        descriptor = os.open(path, flags, PRIVATE_MODE)
         try:
             _require_own(descriptor, path)
-            _make_readable(descriptor)
+            _make_private(descriptor)
             size = os.fstat(descriptor).st_size
             is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
             _write_all(descriptor, b"\n" + data if is_torn else data)
@@ -158,7 +167,7 @@ class Disk:
         return descriptor
 
     def open_lock(self, path: Path) -> int:
-        """A descriptor of the lock file, made where it is missing. Only its owner can hold it."""
+        """A descriptor of a lock file, made where it is missing. Only its owner can open it, and so hold it."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             descriptor = os.open(path, flags, LOCK_MODE)
@@ -176,7 +185,10 @@ class Disk:
         return descriptor
 
     def try_lock(self, descriptor: int, *, shared: bool = False) -> bool:
-        """flock(2) without waiting. Held until the descriptor is closed, so a killed holder frees it at once."""
+        """flock(2) without waiting. Held until the descriptor is closed, so a killed holder frees it at once.
+
+        Anybody who may open the file may hold it. ``locks`` knows what that means, and what to do without locks.
+        """
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -224,11 +236,11 @@ def _require_own(descriptor: int, path: Path) -> None:
         raise UnsafePath("this file has a second name (a hard link)", path=path, fix="put a copy in its place")
 
 
-def _make_readable(descriptor: int) -> None:
-    """Undo what a umask of 077 did to a file of ours; one that is another's is left alone."""
+def _make_private(descriptor: int) -> None:
+    """Undo what the umask did to a file of ours; one that is another's is left alone."""
     state = os.fstat(descriptor)
-    if state.st_uid == os.geteuid() and stat.S_IMODE(state.st_mode) != FILE_MODE:
-        os.fchmod(descriptor, FILE_MODE)
+    if state.st_uid == os.geteuid() and stat.S_IMODE(state.st_mode) != PRIVATE_MODE:
+        os.fchmod(descriptor, PRIVATE_MODE)
 
 
 def _raise(error: OSError) -> None:

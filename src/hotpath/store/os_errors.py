@@ -21,6 +21,7 @@ _FIXES = {
     "EXDEV": "the whole store has to be on one file system; mount at its root instead",
     "EMFILE": "this process may open no more files; raise 'ulimit -n', or end what leaks them",
     "ENFILE": "the machine may open no more files; end what leaks them, or raise fs.file-max",
+    "ENAMETOOLONG": "give the store a directory with a shorter path",
     "EIO": "the disk reported an error; see the kernel's log (dmesg), and 'hotpath status' for what is served",
 }
 

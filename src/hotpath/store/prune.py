@@ -11,13 +11,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hotpath.errors import Corrupt, StoreError
+from hotpath.store.locks import is_without_locks
 from hotpath.store.os_errors import explain
 from hotpath.store.store import Store, check_keep
+
+# Readers let go within seconds, a recovery within hours. More than this are held by something that never will.
+MAX_HELD = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What a prune did: ``removed`` generations, and those that ``readers`` hold, which stay until they let go."""
+    """What a prune did: ``removed`` generations, and those that are ``held``, which stay until a later prune.
+
+    A reader holds them, or anybody else who has locked their manifests, which takes no more than reading rights.
+    """
 
     removed: tuple[int, ...]
     held: tuple[int, ...]
@@ -50,7 +57,7 @@ def tidy(store: Store, record: dict[str, object]) -> list[str]:
     steps: tuple[tuple[str, Callable[[], object]], ...] = (
         ("the 'current' link was not moved", lambda: store.link_current(store.chosen_sequence())),
         ("the history has no line for this generation", lambda: store.append_history(record)),
-        ("old generations were not pruned", lambda: _prune(store, store.keep)),
+        ("old generations were not pruned", lambda: _prune_some(store)),
     )
     for what, step in steps:
         try:
@@ -73,19 +80,32 @@ def _prune(store: Store, keep: int) -> Pruned:
             wanted.add(pointer.sequence)
     removed: list[int] = []
     held: list[int] = []
-    for sequence in sequences:
-        if sequence not in wanted:
-            (removed if _remove_unread(store, sequence) else held).append(sequence)
+    unwanted = [sequence for sequence in sequences if sequence not in wanted]
+    for sequence in unwanted:
+        # Without locks nobody can say what is read. A reader that has not looked since the pointer moved reads this.
+        may_be_read = sequence == unwanted[-1]
+        (removed if _remove_unread(store, sequence, may_be_read) else held).append(sequence)
     return Pruned(tuple(removed), tuple(held))
 
 
-def _remove_unread(store: Store, sequence: int) -> bool:
+def _prune_some(store: Store) -> None:
+    held = _prune(store, store.keep).held
+    if len(held) > MAX_HELD:
+        raise StoreError(
+            f"the generations {', '.join(map(str, held))} stay, since their manifests are locked",
+            path=store.generations_path,
+            fix="'lslocks' names the processes that hold them; end those, then run 'hotpath prune'",
+        )
+
+
+def _remove_unread(store: Store, sequence: int, may_be_read: bool) -> bool:
+    """Remove a generation that nobody holds; without locks, one that is not ``may_be_read``. Whether it was."""
     try:
         descriptor = store.disk.open_regular(store.manifest_path(sequence))
     except FileNotFoundError:
         descriptor = None  # no manifest: nobody can be reading it
     try:
-        if descriptor is not None and not store.disk.try_lock(descriptor):
+        if descriptor is not None and not _lock(store, descriptor, otherwise=not may_be_read):
             return False
         trash = store.root / f".trash-{sequence}"
         store.disk.rename(store.generation_path(sequence), trash)
@@ -94,3 +114,13 @@ def _remove_unread(store: Store, sequence: int) -> bool:
             os.close(descriptor)
     store.disk.remove_tree(trash)
     return True
+
+
+def _lock(store: Store, descriptor: int, *, otherwise: bool) -> bool:
+    """Whether the manifest could be locked; ``otherwise`` where there are no locks."""
+    try:
+        return store.disk.try_lock(descriptor)
+    except OSError as error:
+        if not is_without_locks(error):
+            raise
+        return otherwise

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from hotpath.errors import Corrupt, Implausible, IsolatedFailure, ItemError, StoreError
 from hotpath.pages.codings import SUFFIXES, Coding, available, encode_all
+from hotpath.pages.file_names import MAX_NAME_BYTES, PRECOMPRESSED, length_problem
 from hotpath.pages.policy import Policy
 from hotpath.process.fork import run_isolated
 from hotpath.process.signals import uninterrupted
-from hotpath.store.directories import closed_to_others
+from hotpath.store.directories import closed_to_others, longest_prefix_bytes
 from hotpath.store.manifest import Head, Item, Manifest, Representation, decode, encode, encode_item
 from hotpath.store.os_errors import explain
 from hotpath.store.prune import tidy
@@ -28,8 +29,6 @@ from hotpath.store.store import Store
 
 # The preflight wants room for the last generation once more, a fifth of it for growth, and this much for the rest.
 RESERVE_BYTES = 1024 * 1024
-
-_CODED = tuple(suffix for suffix in SUFFIXES.values() if suffix)
 
 # A validator compares counts; it is stuck where it needs more than this.
 VALIDATION_SECONDS = 60.0
@@ -76,6 +75,10 @@ class Stage:
         # Files of items that have the name of a coding, by the file that it would be a coding of.
         self._codings_of: dict[str, str] = {}
         self._directories = {""}
+        # Below an encrypted directory a name may be shorter: eCryptfs has 143 bytes. A file system may name no limit.
+        with store.explained():
+            self._max_name_bytes = min(os.statvfs(directory).f_namemax or MAX_NAME_BYTES, MAX_NAME_BYTES)
+        self._prefix_bytes = longest_prefix_bytes(store.root)
         self._unchanged = 0
         self.now = int(store.clock())
 
@@ -91,7 +94,8 @@ class Stage:
         """Write one item in all its codings; ``encoded`` are those of the stage where they were made already.
 
         An item whose bytes are those of the generation before takes over its files, its codings and its
-        ``Last-Modified``. Raises ``ItemError`` when another item has the same key or file.
+        ``Last-Modified``. Raises ``ItemError`` when another item has the same key or file, or its file's name is too
+        long for the file system; then nothing of it was written.
         """
         self._require_new(key, file)
         digest = hashlib.sha256(body).digest()
@@ -115,9 +119,13 @@ class Stage:
     def carry(self, key: str, file: str, policy: Policy, *, stale: bool = True) -> Item | None:
         """The item as it is in the generation before, or ``None`` where that has no good bytes of it.
 
+        Also ``None`` for an item that ``add`` would refuse: its error is raised there, and once.
         ``stale`` marks it ``stale_since`` the time it was last made, so that every answer says how old it is.
         """
-        self._require_new(key, file)
+        try:
+            self._require_new(key, file)
+        except ItemError:
+            return None
         before = self._previous.items.get(key) if self._previous else None
         if self._previous is None or before is None or before.policy.media_type != policy.media_type:
             return None
@@ -137,13 +145,14 @@ class Stage:
         for name, taken, what in ((key, self._lines, "key"), (file, self._names, "file")):
             if name in taken:
                 raise ItemError(f"two items have the {what} {name!r}; make their parameters differ", key=key)
+        problem = length_problem(file, prefix_bytes=self._prefix_bytes, max_name_bytes=self._max_name_bytes)
+        if problem is not None:
+            raise ItemError(f"{problem}; give it a shorter name", key=key)
         other = self._codings_of.get(file)
         if other is not None:
             raise ItemError(
                 f"the file {other!r} of another item has the name of a coding of {file!r}; rename one", key=key
             )
-        if file.endswith(_CODED):
-            self._codings_of[file.rpartition(".")[0]] = file
         is_new_folder = file.rpartition("/")[0] not in self._directories
         folders = [file[:place] for place, letter in enumerate(file) if letter == "/"] if is_new_folder else ()
         if file in self._directories or not self._names.isdisjoint(folders):
@@ -156,6 +165,8 @@ class Stage:
             raise ItemError(
                 f"the file {file!r} could leave the generation; write a relative name without '..'", key=key
             )
+        if file.endswith(PRECOMPRESSED):
+            self._codings_of[file.rpartition(".")[0]] = file
 
     def _enter(self, item: Item) -> None:
         if item.policy not in self._policies:

@@ -10,6 +10,7 @@ import orjson
 from hotpath.errors import Corrupt, StoreError
 from hotpath.store.damage import find_damage
 from hotpath.store.directories import is_made, make
+from hotpath.store.disk import PRIVATE_MODE
 from hotpath.store.history import read_history
 from hotpath.store.prune import tidy
 from hotpath.store.store import Store
@@ -25,7 +26,7 @@ def quarantine(store: Store, stage: Path, sequence: int, problems: Sequence[str]
     if not is_made(store.quarantine_path):
         make(disk, store.quarantine_path)
     report = {"sequence": sequence, "time": int(store.clock()), "problems": list(problems)}
-    disk.write_new(stage / "report.json", json_bytes(report, option=orjson.OPT_INDENT_2) + b"\n")
+    disk.write_new(stage / "report.json", json_bytes(report, option=orjson.OPT_INDENT_2) + b"\n", PRIVATE_MODE)
     disk.sync_tree(stage)
     target = store.quarantine_path / str(sequence)
     disk.rename(stage, target)

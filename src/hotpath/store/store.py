@@ -17,11 +17,11 @@ from pathlib import Path
 
 import orjson
 
-from hotpath.errors import Corrupt, DeclarationError, HotpathError, NothingPublished, StoreBusy, StoreError, UnsafePath
-from hotpath.process.fork import LOCK_DESCRIPTORS
+from hotpath.errors import Corrupt, DeclarationError, HotpathError, NothingPublished, StoreError, UnsafePath
 from hotpath.store.damage import Damage, find_damage, serious
 from hotpath.store.directories import prepare, remove_litter
 from hotpath.store.disk import Disk, is_file_at, stat_signature
+from hotpath.store.locks import give_back, hold, take
 from hotpath.store.manifest import Head, Manifest, decode, decode_head
 from hotpath.store.os_errors import explain
 from hotpath.store.pointer import REPAIR, Pointer
@@ -40,8 +40,9 @@ _LINK = re.compile(r"generations/(\d{1,18})/files")
 class Choice:
     """The generation a reader has to serve, with its verified manifest: ``head`` decoded, ``data`` the whole file.
 
-    ``degraded`` says why this is not the one that the pointer names, or is ``None``. ``descriptor`` holds a shared
-    lock on the manifest, which keeps the generation from being pruned; whoever takes the choice closes it.
+    ``degraded`` says why this is not the one that the pointer names, or is ``None``. ``descriptor`` is that of the
+    manifest; whoever takes the choice closes it. Where ``is_held``, it has a shared lock, which keeps the generation
+    from being pruned; ``locks.hold`` tries again.
     """
 
     sequence: int
@@ -49,6 +50,7 @@ class Choice:
     data: bytes
     path: Path
     descriptor: int
+    is_held: bool
     pinned: bool
     degraded: str | None
 
@@ -170,7 +172,8 @@ class Store:
                 if self.signature() == before:
                     raise
                 continue
-            if choice.degraded is None or self.signature() == before:
+            # A pruner takes only what no pointer names: what one still names was not being pruned, held or not.
+            if (choice.is_held and choice.degraded is None) or self.signature() == before:
                 return choice
             os.close(choice.descriptor)
         return self._choose_once()
@@ -213,9 +216,10 @@ class Store:
         path = self.manifest_path(sequence)
         descriptor = self.disk.open_regular(path)
         try:
-            # A pruner holds this lock while it takes the generation away: then it is the pointer that is out of date.
-            # It may also have done so between the opening and the lock.
-            if not self.disk.try_lock(descriptor, shared=True) or not is_file_at(descriptor, path):
+            # A pruner that has it locked at this moment, or was there between the opening and the lock: then it is the
+            # pointer that is out of date, as ``choose`` sees. Anybody else's lock is no reason not to read.
+            is_held = hold(self.disk, descriptor)
+            if not is_file_at(descriptor, path):
                 raise Corrupt("the generation is being pruned", path=path)
             with os.fdopen(os.dup(descriptor), "rb") as file:
                 data = file.read()
@@ -226,7 +230,7 @@ class Store:
         except BaseException:
             os.close(descriptor)
             raise
-        return Choice(sequence, head, data, path, descriptor, pinned, "; ".join(problems) or None)
+        return Choice(sequence, head, data, path, descriptor, is_held, pinned, "; ".join(problems) or None)
 
     def signature(self) -> tuple[object, ...]:
         """Changes whenever ``choose`` could give another answer; costs three stat(2)."""
@@ -240,25 +244,19 @@ class Store:
 
         With ``new`` the store is made where there is none; without, that raises ``NothingPublished``.
 
-        The kernel frees the lock when its holder dies, so it is never broken by age. What a killed writer left is put
-        in order first: litter, which nobody else can be using, and a ``current`` link that was not moved yet.
+        It ends with its holder, so it is never broken by age. What a killed writer left is put in order first: litter,
+        which nobody else can be using, and a ``current`` link that was not moved yet.
         """
         with self.explained():
             prepare(self.disk, self.root, new=new)
-            descriptor = self.disk.open_lock(self.root / "lock")
-        LOCK_DESCRIPTORS.add(descriptor)
+            descriptor = take(self.disk, self.root / "lock", self.root)
         try:
             with self.explained():
-                if not self.disk.try_lock(descriptor):
-                    holder = os.pread(descriptor, 20, 0).strip()
-                    raise StoreBusy(path=self.root, pid=int(holder) if holder.isdigit() else None)
-                self.disk.overwrite(descriptor, b"%d\n" % os.getpid())
                 remove_litter(self.disk, self.root)
                 self._repair_link()
             yield
         finally:
-            LOCK_DESCRIPTORS.discard(descriptor)
-            os.close(descriptor)
+            give_back(self.disk, descriptor)
 
     def rollback(
         self, to: int | None = None, reason: str = "rolled back by hand", *, pin: bool = True

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from hotpath.errors import NothingPublished, StoreError
 from hotpath.options import to_json
 from hotpath.store.damage import Damage
+from hotpath.store.disk import is_file_at
+from hotpath.store.locks import hold
 from hotpath.store.manifest import Manifest
 from hotpath.store.store import Store
 from hotpath.text import counted
@@ -54,10 +56,11 @@ def verify(store: Store) -> Verification:
         if sequence in bad:
             continue  # nothing will ever read it again
         with _held(store, sequence) as is_there:
-            if is_there:
+            files, damages = _count_files(store, sequence), store.verify_generation(sequence)
+            if is_there():  # still: what was pruned meanwhile is not damaged
                 result.generations += 1
-                result.files += _count_files(store, sequence)
-                result.damages += store.verify_generation(sequence)
+                result.files += files
+                result.damages += damages
     return result
 
 
@@ -99,15 +102,17 @@ def _pointer_problems(store: Store) -> list[str]:
 
 
 @contextmanager
-def _held(store: Store, sequence: int) -> Iterator[bool]:
-    """Keep a generation from being pruned while it is read; whether it is still there."""
+def _held(store: Store, sequence: int) -> Iterator[Callable[[], bool]]:
+    """Keep a generation from being pruned while it is read, where that can be; says whether it is still there."""
+    path = store.manifest_path(sequence)
     try:
-        descriptor = store.disk.open_regular(store.manifest_path(sequence))
+        descriptor = store.disk.open_regular(path)
     except (StoreError, OSError):
-        yield store.generation_path(sequence).exists()
+        yield store.generation_path(sequence).exists
         return
     try:
-        yield store.disk.try_lock(descriptor, shared=True)
+        hold(store.disk, descriptor)
+        yield lambda: is_file_at(descriptor, path)
     finally:
         os.close(descriptor)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from hotpath.store.disk import FILE_MODE, Disk
+from hotpath.store.disk import FILE_MODE, PRIVATE_MODE, Disk
 
 SYNCS = frozenset({"sync_file", "sync_directory", "sync_tree"})
 BEFORE, MIDDLE, AFTER = "before", "middle", "after"
@@ -99,17 +99,17 @@ class NumberedDisk(Disk):
     def finish_directory(self, path: Path) -> None:
         self._operate(Operation("finish_directory", self.name(path)), lambda: Disk.finish_directory(self, path))
 
-    def write_new(self, path: Path, data: bytes) -> None:
+    def write_new(self, path: Path, data: bytes, mode: int = FILE_MODE) -> None:
         def half() -> None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-            _write_half(os.open(path, flags, FILE_MODE), data)
+            _write_half(os.open(path, flags, mode), data)
 
         operation = Operation("write_new", self.name(path), data=data)
-        self._operate(operation, lambda: Disk.write_new(self, path, data), half)
+        self._operate(operation, lambda: Disk.write_new(self, path, data, mode), half)
 
     def append(self, path: Path, data: bytes) -> None:
         def half() -> None:
-            _write_half(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE), data)
+            _write_half(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, PRIVATE_MODE), data)
 
         self._operate(Operation("append", self.name(path), data=data), lambda: Disk.append(self, path, data), half)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hotpath.store.disk import FILE_MODE
 from tests.store.crash.operations import NumberedDisk
 
 
@@ -88,12 +89,12 @@ class LinkNotSynced(NumberedDisk):
 class FilesAfterTheManifest(NumberedDisk):
     """The manifest is written first, and the files it lists after it."""
 
-    def write_new(self, path: Path, data: bytes) -> None:
+    def write_new(self, path: Path, data: bytes, mode: int = FILE_MODE) -> None:
         held = self.__dict__.setdefault("held", {})
         if "files" in path.parts and path.name != "manifest.json":
             held[path] = data
             return
-        super().write_new(path, data)
+        super().write_new(path, data, mode)
         if path.name == "manifest.json":
             for late, content in held.items():
                 super().write_new(late, content)
@@ -103,11 +104,11 @@ class FilesAfterTheManifest(NumberedDisk):
 class ManifestAfterTheRename(NumberedDisk):
     """A generation gets its number while its manifest is still to be written."""
 
-    def write_new(self, path: Path, data: bytes) -> None:
+    def write_new(self, path: Path, data: bytes, mode: int = FILE_MODE) -> None:
         if path.name == "manifest.json":
             self.__dict__["held"] = (path, data)
         else:
-            super().write_new(path, data)
+            super().write_new(path, data, mode)
 
     def sync_file(self, path: Path) -> None:
         if path.name != "manifest.json":

@@ -152,12 +152,43 @@ def test_the_web_user_reads_everything_and_can_write_nothing(shared: Path, umask
     told = as_user(NOBODY, root, "answers", "unreadable", "written", "built")
     assert (told["answers"]["status"], told["answers"]["degraded"]) == (200, None)
     assert told["answers"]["body"].encode() == (root / "current" / "n.json").read_bytes()
-    # Who could open the lock could hold it, and keep every batch waiting.
-    assert (told["unreadable"], told["written"]) == ([str(root / "lock")], [])
-    assert told["built"].startswith(f"{root}: Permission denied; run as the user who owns the store")
+    # Who could open a lock could hold it, and keep every batch waiting; reports and journals hold what items print.
+    runs = sorted(map(str, (root / "runs").iterdir()))
+    private = [str(root / "alerts.jsonl"), str(root / "history.jsonl"), str(root / "lock"), *runs]
+    assert len(runs) == 2
+    assert (sorted(told["unreadable"]), told["written"]) == ([path for path in private if Path(path).exists()], [])
+    kept = {path.name: mode for path, mode in modes.items() if path.parent.name == "runs" or path.name == "lock"}
+    assert set(kept.values()) == {0o640, 0o600}
+    assert {mode for path, mode in modes.items() if path.is_file() and "generations" in path.parts} == {0o444}
+    assert told["built"].startswith(f"{runs[-1]}: Permission denied; run as the user who owns the store")
     assert f"chown -R {NOBODY} {root}" in told["built"]
     assert told["functions run"] == 0
     assert status(Store(root)).serving == 2
+
+
+@needs_root
+def test_not_even_its_owner_edits_a_published_file_by_accident(shared: Path) -> None:
+    """An unchanged file of all generations is one file with many names: one edit would damage them all."""
+    root = shared / "hot"
+    root.mkdir()
+    os.chown(root, NOBODY, NOBODY)
+    for number in (1, 2):
+        told = as_user(NOBODY, root, "built", "edited")
+        assert (told["built"], told["edited"]) == (f"published {number}", [])
+    assert (root / "generations/1/files/n.json").stat().st_nlink == 2
+    assert (root / "generations/1/manifest.json").stat().st_uid == NOBODY
+
+
+@needs_root
+def test_status_tells_a_user_who_may_not_read_the_reports(shared: Path) -> None:
+    root = shared / "hot"
+    write_module(shared, root)
+    assert run(shared, "build", "nightly:hot")[0] == 0
+    (report,) = (root / "runs").iterdir()
+    lines = as_user(NOBODY, root, "seen")["seen"]
+    assert "serving generation 1" in lines
+    assert any(line.startswith(f"last run: {report}: Permission denied") for line in lines)
+    assert not any("DEGRADED" in line for line in lines)
 
 
 @needs_root

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hotpath.batch.run import build
 from hotpath.errors import StoreError
+from hotpath.ops.status import lines, status
 from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.store.store import Store
@@ -81,6 +82,24 @@ def built(root: Path, ran: Calls) -> str:
         return str(error)
 
 
+def seen(root: Path) -> list[str]:
+    """What ``hotpath status`` says."""
+    return lines(status(Store(root)))
+
+
+def edited(root: Path) -> list[str]:
+    """The published files that it can open for writing, as an editor does."""
+    found = []
+    for path in [*root.glob("generations/**/*"), root / "CURRENT"]:
+        if path.is_file():
+            try:
+                path.open("r+b").close()
+            except PermissionError:
+                continue
+            found.append(str(path))
+    return found
+
+
 def main(uid: int, root: Path, *what: str) -> None:
     ran = Calls()
     acts: dict[str, Callable[[], object]] = {
@@ -88,6 +107,8 @@ def main(uid: int, root: Path, *what: str) -> None:
         "unreadable": lambda: unreadable(root),
         "written": lambda: written(root),
         "built": lambda: built(root, ran),
+        "seen": lambda: seen(root),
+        "edited": lambda: edited(root),
     }
     answers(root)
     built(root.parent / "warm-up", Calls())

@@ -5,7 +5,6 @@ Lines are added and never changed. The checklist that a person sees is read from
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -14,8 +13,7 @@ from typing import Any
 
 import orjson
 
-from hotpath.errors import StoreBusy
-from hotpath.process.fork import LOCK_DESCRIPTORS
+from hotpath.store.locks import give_back, take
 from hotpath.store.store import Store
 from hotpath.text import json_bytes
 
@@ -23,7 +21,7 @@ BEGIN, DOING, DONE, SKIPPED, FAILED, END = "begin", "doing", "done", "skipped", 
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """One line. ``recovery`` numbers the recoveries; ``step`` is empty in the lines that begin and end one.
 
     ``text`` is for people, ``next_step`` what to do about a failure, ``facts`` what a later run has to know.
@@ -48,21 +46,21 @@ class Journal:
     def path(self) -> Path:
         return self._store.root / "recover.jsonl"
 
-    def last(self) -> list[Entry]:
+    def last(self) -> list[JournalEntry]:
         """The entries of the newest recovery, oldest first; a line that was torn by a kill is passed over."""
         try:
             lines = self._store.disk.read(self.path).splitlines()
         except FileNotFoundError:
             return []
-        entries: list[Entry] = []
+        entries: list[JournalEntry] = []
         for line in lines:
             try:
-                entries.append(Entry(**orjson.loads(line)))
+                entries.append(JournalEntry(**orjson.loads(line)))
             except (orjson.JSONDecodeError, TypeError):
                 continue
         return [entry for entry in entries if entry.recovery == entries[-1].recovery]
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: JournalEntry) -> None:
         """Write one line, and have it on the disk before anything goes on. Raises ``StoreError``."""
         disk = self._store.disk
         with self._store.explained():
@@ -73,14 +71,11 @@ class Journal:
     @contextmanager
     def held(self) -> Iterator[None]:
         """One recovery at a time. Raises ``StoreBusy`` at once where another one runs."""
+        disk = self._store.disk
         with self._store.explained():
-            descriptor = self._store.disk.open_lock(self.path)
-        # The batch's workers are forked from here and must not keep it when this process is gone.
-        LOCK_DESCRIPTORS.add(descriptor)
+            # Not the journal itself: whoever may read that could hold its lock.
+            descriptor = take(disk, self._store.root / "recover.lock", self.path)
         try:
-            if not self._store.disk.try_lock(descriptor):
-                raise StoreBusy(path=self.path, pid=None)
             yield
         finally:
-            LOCK_DESCRIPTORS.discard(descriptor)
-            os.close(descriptor)
+            give_back(disk, descriptor)
