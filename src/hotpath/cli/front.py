@@ -1,0 +1,256 @@
+"""``hotpath serve`` and ``hotpath front``, and the commands to a running one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from hotpath.cli.output import complain, say
+from hotpath.errors import AppBroken, DeclarationError, TargetError
+from hotpath.options import parse_bytes, parse_seconds
+from hotpath.site import Hotpath
+
+# Between two looks for other signals.
+SIGHUP_SECONDS = 0.5
+
+_FRONT = (
+    click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+    click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on."),
+    click.option("--uds", type=click.Path(path_type=Path), help="Unix socket to listen on instead."),
+    click.option(
+        "--systemd", is_flag=True, help="Listen on the sockets of a systemd .socket unit, and on nothing else."
+    ),
+    click.option("--reuse-port", is_flag=True, help="Let another front listen on the same port: SO_REUSEPORT."),
+    click.option(
+        "--connections", default=4096, show_default=True, type=click.IntRange(2), help="Open connections at most."
+    ),
+    click.option("--hold", default="15s", show_default=True, help="How long a request waits for an app that is down."),
+    click.option(
+        "--in-flight", default=64, show_default=True, type=click.IntRange(1), help="Requests in the app at most."
+    ),
+    click.option(
+        "--waiting", default=256, show_default=True, type=click.IntRange(1), help="Requests that wait at most."
+    ),
+    click.option("--drain", default="30s", show_default=True, help="How long running requests may take at an end."),
+    click.option("--trust", multiple=True, metavar="CIDR", help="Networks, or unix, whose X-Forwarded-* are believed."),
+    click.option("--admin", metavar="HOST:PORT", help="Where /metrics and health are: 127.0.0.1:9180 or unix:/path."),
+    click.option("--access-log", is_flag=True, help="Print a JSON line for each request, hot or not."),
+)
+_PID = click.option("--pid", type=int, help="Process id of the front, where several run.")
+
+
+def _front_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_FRONT):
+        command = option(command)
+    return command
+
+
+@click.command(epilog="Example: hotpath serve myapp:app --port 80 --memory 900MiB --ready /readyz")
+@click.argument("app")
+@click.option(
+    "--store", type=click.Path(path_type=Path), help="Path of the store; else HOTPATH_STORE, else APP is asked."
+)
+@click.option(
+    "--server", default="uvicorn", show_default=True, help="granian, gunicorn, hypercorn, or COMMAND {socket}."
+)
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes of that server.")
+@click.option("--memory", help="Memory of the app: 900MiB. The kernel then kills the app and never the front.")
+@click.option("--ready", metavar="PATH", help="Path of the app that is 2xx once it may get requests.")
+@click.option("--health", metavar="PATH", default="/healthz", show_default=True, help="Path that any live app answers.")
+@click.option(
+    "--health-timeout", default="30s", show_default=True, help="Without an answer for so long it is replaced."
+)
+@click.option("--start-timeout", default="60s", show_default=True, help="How long the app may take to start.")
+@click.option("--in-process", is_flag=True, help="The app in this same process: faster hits, and no page without it.")
+@_front_options
+def serve(
+    app: str,
+    store: Path | None,
+    server: str,
+    workers: int,
+    memory: str | None,
+    ready: str | None,
+    health: str,
+    health_timeout: str,
+    start_timeout: str,
+    in_process: bool,
+    **front: Any,
+) -> None:
+    """Serve an app so that its hot pages outlive it.
+
+    In place of 'uvicorn APP': the app runs as a child of this process, which answers the hot pages, starts the app
+    again when it ends, and holds requests meanwhile. SIGHUP, or 'hotpath reload', deploys without a gap.
+    """
+    run = _loaded()
+    options = _options(run, front)
+    _log(options.access_log)
+    if in_process:
+        run.serve_in_process(_imported(app), _listeners(front), options)
+        return
+    for path, name in ((ready, "--ready"), (health, "--health")):
+        if path is not None and not path.startswith("/"):
+            raise DeclarationError(f"{name} {path}: write a path of the app, as in /healthz")
+    from hotpath.front.group import check_limit
+    from hotpath.front.servers import ServerCommand
+    from hotpath.front.supervisor import Care
+
+    care = Care(
+        ready=ready,
+        health=health,
+        health_timeout=parse_seconds(health_timeout, "--health-timeout"),
+        start_timeout=parse_seconds(start_timeout, "--start-timeout"),
+        drain=options.drain,
+        memory=None if memory is None else check_limit(parse_bytes(memory, "--memory")),
+    )
+    command = ServerCommand.of(server, app, workers)
+    # The port first: what is wrong with it is known at once, and an app may take long to import.
+    listeners = _listeners(front)
+    run.serve(_site(app, store), listeners, run.App(app, command, care), options)
+
+
+@click.command(epilog="Example: hotpath front var/hot --to http://127.0.0.1:9000 --port 80")
+@click.argument("target", metavar="STORE|TARGET")
+@click.option("--to", "to", required=True, metavar="URL", help="The app: http://127.0.0.1:9000 or unix:/run/site.sock.")
+@_front_options
+def front(target: str, to: str, **front: Any) -> None:
+    """Answer hot pages before an app that something else runs.
+
+    Everything that is not hot goes to the app, in whatever language it is; while it is down, requests wait. With a
+    TARGET (module:attribute of the Hotpath object) what it declares for all pages holds here too: headers=, hosts=,
+    ignore_query=, redirect_slashes=, and hot.directory(); a STORE does not have that.
+    """
+    run = _loaded()
+    from hotpath.front.upstream import Address
+
+    options = _options(run, front)
+    _log(options.access_log)
+    address = Address.parse(to)
+    listeners = _listeners(front)
+    hot = _asked(target) if ":" in target and not Path(target).exists() else Hotpath(Path(target).absolute())
+    run.serve(hot, listeners, address, options)
+
+
+@click.command(epilog="Example: hotpath reload")
+@_PID
+def reload(pid: int | None) -> None:
+    """Deploy: start the app's new code beside the old and switch once it is ready."""
+    _command(pid, "/reload")
+
+
+@click.command(epilog="Example: hotpath pause --max 2m; ./migrate; hotpath resume")
+@click.option("--max", "most", default="60s", show_default=True, help="When it ends by itself.")
+@_PID
+def pause(most: str, pid: int | None) -> None:
+    """Hold every request that is not hot: for a migration, a database switch."""
+    parse_seconds(most, "--max")
+    _command(pid, f"/pause?seconds={quote(most)}")
+
+
+@click.command(epilog="Example: hotpath resume")
+@_PID
+def resume(pid: int | None) -> None:
+    """Let the requests go that 'hotpath pause' holds."""
+    _command(pid, "/resume")
+
+
+def _command(pid: int | None, name: str) -> None:
+    from hotpath.front import control
+
+    say(control.command(control.find(pid), name))
+
+
+def _loaded() -> Any:
+    """``hotpath.front.run``, whose libraries are an extra."""
+    try:
+        from hotpath.front import run
+    except ImportError as error:
+        sys.exit(f"hotpath: the front needs {error.name}: pip install 'asgi-hotpath[front]'")
+    return run
+
+
+def _options(run: Any, front: dict[str, Any]) -> Any:
+    return run.FrontOptions(
+        connections=front["connections"],
+        hold=parse_seconds(front["hold"], "--hold"),
+        in_flight=front["in_flight"],
+        waiting=front["waiting"],
+        drain=parse_seconds(front["drain"], "--drain"),
+        trust=front["trust"],
+        admin=front["admin"],
+        access_log=front["access_log"],
+    )
+
+
+def _listeners(front: dict[str, Any]) -> list[socket.socket]:
+    """As the options say; those of systemd go before. Raises ``NoSocket``."""
+    from hotpath.front.listeners import NoSocket, bind, bind_unix, from_systemd
+
+    if given := from_systemd():
+        return given
+    if front["systemd"]:
+        raise NoSocket(
+            "--systemd: systemd gave no socket; start it by a .socket unit of the same name (ListenStream=80), and not"
+            " from a shell"
+        )
+    if front["uds"] is not None:
+        return [bind_unix(front["uds"])]
+    return [bind(front["host"], front["port"], reuse_port=front["reuse_port"])]
+
+
+def _site(app: str, store: Path | None) -> Hotpath:
+    """What is hot: by ``--store``, by the environment, or as the app declares it."""
+    path = store or os.environ.get("HOTPATH_STORE")
+    if path:
+        return Hotpath(Path(path).absolute())
+    # Blocked, so that a signal that comes before anybody waits for it does so too.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        while True:
+            try:
+                return _asked(app)
+            except AppBroken as broken:
+                complain(
+                    f"hotpath: {broken}\nhotpath: which pages are hot is not known until it can be imported, unless"
+                    " --store is given; SIGHUP tries again"
+                )
+                while signal.sigtimedwait({signal.SIGHUP}, SIGHUP_SECONDS) is None:
+                    pass  # Ctrl-C ends it here
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+
+def _asked(target: str) -> Hotpath:
+    from hotpath.front.declared import ask
+
+    return ask(target)
+
+
+def _imported(app: str) -> Any:
+    from uvicorn.importer import ImportFromStringError, import_from_string
+
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return import_from_string(app)
+    except ImportFromStringError as error:
+        raise TargetError(app, str(error)) from None
+
+
+def _log(with_access: bool) -> None:
+    """Lines of the front on stderr, those of requests on stdout; an app's own are not touched."""
+    lines = logging.StreamHandler()
+    lines.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger("hotpath").addHandler(lines)
+    if with_access:
+        logger = logging.getLogger("hotpath.access")
+        logger.addHandler(logging.StreamHandler(sys.stdout))
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
