@@ -17,12 +17,11 @@ from tests.front import forward_app
 from tests.front.forwarding import SECONDS, Backend, Front, Reply, Served, read_all, reset, running, wait_until
 
 
-@pytest.fixture(scope="module", params=["tcp", "unix"])
+@pytest.fixture(scope="module", params=["tcp", "unix"])  # and the loop's two kinds
 def front(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     path = tmp_path_factory.mktemp("app") / "app.sock" if request.param == "unix" else None
     app = Served(forward_app.app, path)
-    front = Front(app.address)
-    with running(front, app):
+    with running(Front(app.address, loop="asyncio" if path else "uvloop"), app) as (front, _):
         yield front
 
 
