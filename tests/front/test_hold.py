@@ -125,7 +125,7 @@ def test_a_socket_whose_backlog_is_full_is_asked_again(tmp_path: Path) -> None:
         listener.bind(str(path))
         listener.listen(0)
         other.connect(str(path))
-        with running(Front(Address(path=str(path)), hold_seconds=0.5)) as (front,):
+        with running(Front(Address(path=str(path)), hold_seconds=0.5, loop="asyncio")) as (front,):
             assert front.ask("POST", "/", body=b"x").status == 503
             assert front.upstream.counters.bad_gateway == 0
 
