@@ -36,8 +36,14 @@ from hotpath.types import Header, Receive, Scope, Send
 
 # A client that expects 100 may send its body without it (RFC 9110 §10.1.1): so long the app has to say it.
 EXPECT_SECONDS: Final = 1.0
+# An answer of this size comes in one piece or two. It is passed on when it is whole, or after this time, so that an app
+# that is killed between the two pieces costs a repetition and not half an answer.
+MAX_WHOLE: Final = 65536
+WHOLE_SECONDS: Final = 0.05
 # As nginx: client_body_timeout and send_timeout.
 STALL_SECONDS: Final = 60.0
+# Most answers begin within this; nobody need look out for the end of their clients, which costs a task each.
+WATCH_SECONDS: Final = 0.02
 
 
 class Forward:
@@ -200,7 +206,8 @@ class _Client:
     """What comes from the client: its body, and that it goes away, which cancels the task that serves it."""
 
     __slots__ = (
-        "_owner", "_receive", "_request", "_stall_seconds", "_task", "is_answered", "is_gone", "is_read", "is_stalled"
+        "_owner", "_receive", "_request", "_stall_seconds", "_task", "_timer",
+        "is_answered", "is_gone", "is_read", "is_stalled",
     )  # fmt: skip
 
     def __init__(self, receive: Receive, request: _Request, stall_seconds: float) -> None:
@@ -209,14 +216,15 @@ class _Client:
         self._stall_seconds = stall_seconds
         self._owner = asyncio.current_task()
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self.is_gone = False
         self.is_stalled = False
         self.is_answered = False
         self.is_read = request.body.is_empty
 
     def watch(self) -> None:
-        """Look out for the end of a client whose request has no body."""
-        self._task = asyncio.get_running_loop().create_task(self._watch())
+        """Look out for the end of a client whose request has no body, before long."""
+        self._timer = asyncio.get_running_loop().call_later(WATCH_SECONDS, self._begin_watch)
 
     def send_body(self, wire: Wire, may_send: asyncio.Event | None) -> None:
         """Send the body to the app as it comes, then look out for the client's end."""
@@ -229,6 +237,9 @@ class _Client:
 
     def stop(self) -> None:
         """Look out no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -251,6 +262,9 @@ class _Client:
         if not self.is_answered and self._owner is not None:
             self.is_gone = True
             self._owner.cancel()
+
+    def _begin_watch(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -318,19 +332,23 @@ class _Exchange:
                 self._client.send_body(wire, may_send)
             message, payload = await self._head(wire, may_send)
             fields = response_fields(message.raw_headers, message.code, is_chunked=message.chunked)
-            if payload.exception() is not None:
-                return Next.BAD_GATEWAY
+            if not payload.is_eof() and int(message.headers.get("Content-Length", MAX_WHOLE + 1)) <= MAX_WHOLE:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(payload.wait_eof(), WHOLE_SECONDS)
+            if (problem := payload.exception()) is not None:
+                raise problem
             fields += self._client.closing()
             forward.answered(request.scope, message.code, loop.time() - started)
             self.is_passed_on = True
             await send({"type": "http.response.start", "status": message.code, "headers": fields})
             await self._pass_body(payload, send, forward.stall_seconds)
-        except (ClientError, HttpProcessingError, OSError, BadAnswer):
+        except (HttpProcessingError, BadAnswer):
+            return Next.BREAK if self.is_passed_on else Next.BAD_GATEWAY
+        except (ClientError, OSError):
             return after_break(
                 repeatable=request.is_repeatable,
                 sendings=sendings + 1,
                 is_sent=self.is_sent,
-                is_heard=wire.is_heard,
                 is_passed_on=self.is_passed_on,
             )
         self.is_whole = self._client.is_read

@@ -33,7 +33,7 @@ class Next(Enum):
     """What follows when a connection broke."""
 
     WAIT = "wait"  # nothing was sent: any method is tried again when somebody listens
-    AGAIN = "again"  # sent, and not a byte of an answer: once more
+    AGAIN = "again"  # sent, and nothing of an answer was passed on: once more
     BAD_GATEWAY = "bad gateway"  # it may have been done: the client must know
     BREAK = "break"  # part of the answer is with the client: it must see that the rest is missing
 
@@ -43,13 +43,13 @@ def is_repeatable(method: str, *, has_body: bool) -> bool:
     return method in _REPEATABLE and not has_body
 
 
-def after_break(*, repeatable: bool, sendings: int, is_sent: bool, is_heard: bool, is_passed_on: bool) -> Next:
+def after_break(*, repeatable: bool, sendings: int, is_sent: bool, is_passed_on: bool) -> Next:
     """What follows. ``sendings`` counts this one, if it was sent."""
     if not is_sent:
         return Next.WAIT
     if is_passed_on:
         return Next.BREAK
-    if is_heard or not repeatable or sendings >= MAX_SENDINGS:
+    if not repeatable or sendings >= MAX_SENDINGS:
         return Next.BAD_GATEWAY
     return Next.AGAIN
 
@@ -243,7 +243,7 @@ class Hold:
         finally:
             if self._probing is asyncio.current_task():
                 self._probing = None
-        self._ramp.start()
+        self._ramp.start(self._active)
         self._upstream.mark(is_up=True)
         self._admit()
         if self._ramp_timer is None:

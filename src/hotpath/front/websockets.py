@@ -19,7 +19,6 @@ from aiohttp import (
     WSMsgType,
     WSServerHandshakeError,
 )
-from multidict import CIMultiDict
 from yarl import URL
 
 from hotpath.front.fields import (
@@ -131,7 +130,7 @@ async def _shake(
     pairs = [(name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in fields]
     return await session.ws_connect(
         URL(base + target.decode("latin-1"), encoded=True),
-        headers=CIMultiDict(pairs),
+        headers=pairs,
         protocols=scope.get("subprotocols") or (),
         autoclose=False,
         max_msg_size=0,
