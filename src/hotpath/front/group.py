@@ -84,7 +84,7 @@ class MemoryGroup:
             return 0
 
 
-class Groups:
+class GroupMaker:
     """Makes memory groups below the front's own. ``problem`` says why it cannot, or is ``None``.
 
     ``root`` is where ``proc`` and the control groups are.

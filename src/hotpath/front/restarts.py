@@ -15,7 +15,7 @@ LOOP: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Restart:
+class NextStart:
     """Start again after ``delay`` seconds. ``is_loop``: say now that this is a crash loop, which is said once."""
 
     delay: float
@@ -29,7 +29,7 @@ class Restarts:
         self.failures = 0
         self._is_said = False
 
-    def ended(self, served_seconds: float | None) -> Restart:
+    def ended(self, served_seconds: float | None) -> NextStart:
         """A child has ended that was ready for so long; ``None`` for one that never was."""
         if served_seconds is not None and served_seconds >= GOOD_SECONDS:
             self.forget()
@@ -38,7 +38,7 @@ class Restarts:
         # One that was ready may have met a single bad request; one that never was will not be the next time either.
         is_loop = not self._is_said and (served_seconds is None or self.failures >= LOOP)
         self._is_said = self._is_said or is_loop
-        return Restart(delay, is_loop)
+        return NextStart(delay, is_loop)
 
     def forget(self) -> None:
         """The next failure counts as the first: somebody may have repaired it."""

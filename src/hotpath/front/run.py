@@ -25,7 +25,7 @@ from hotpath.front.admin import Parts, make_admin
 from hotpath.front.door import Door
 from hotpath.front.figures import FrontCollector, Latency
 from hotpath.front.forward import Forward
-from hotpath.front.group import Groups, set_own_oom_score
+from hotpath.front.group import GroupMaker, set_own_oom_score
 from hotpath.front.listeners import address_of, bind, bind_unix
 from hotpath.front.protocol import middleware_of
 from hotpath.front.server import FrontServer
@@ -147,7 +147,7 @@ class _Front:
             **_websockets(),
         )
         self.door = Door(hot, listeners, self.server.take, connections=options.connections, on_hit=observe)
-        self.groups: Groups | None = None
+        self.groups: GroupMaker | None = None
 
     def run(self) -> None:
         """Until a signal ends it."""
@@ -155,7 +155,7 @@ class _Front:
         control_socket = bind_unix(self.directory / control.SOCKET, 0o600)
         set_own_oom_score(OOM_SCORE)
         if isinstance(self.app, App) and self.app.care.memory is not None:
-            self.groups = Groups()
+            self.groups = GroupMaker()
         # Before anything else: hot pages need neither the loop nor the app.
         self.door.start()
         _run(functools.partial(self._main, admin, control_socket))

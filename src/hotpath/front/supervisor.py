@@ -12,7 +12,7 @@ from typing import Final
 
 from hotpath.front.child import Child, ask
 from hotpath.front.deploy import deploy
-from hotpath.front.group import Groups, free_bytes, tree_bytes
+from hotpath.front.group import GroupMaker, free_bytes, tree_bytes
 from hotpath.front.restarts import DELAYS, Restarts
 from hotpath.front.servers import ServerCommand
 from hotpath.front.upstream import Upstream
@@ -57,7 +57,7 @@ class Supervisor:
         directory: Path,
         care: Care,
         *,
-        groups: Groups | None = None,
+        groups: GroupMaker | None = None,
         free: Callable[[], int] = free_bytes,
     ) -> None:
         self.upstream = upstream
