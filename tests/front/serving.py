@@ -31,7 +31,12 @@ class Serving:
     """A running command in ``directory``, where the site and its store are. ``lines`` is what it has printed."""
 
     def __init__(
-        self, directory: Path, *arguments: str, environ: Mapping[str, str] | None = None, **options: Any
+        self,
+        directory: Path,
+        *arguments: str,
+        environ: Mapping[str, str] | None = None,
+        prefix: tuple[str, ...] = (),
+        **options: Any,
     ) -> None:
         self.directory = directory
         self.port = free_port()
@@ -45,7 +50,11 @@ class Serving:
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "hotpath", *(word.replace("{port}", str(self.port)) for word in arguments)],
+                [
+                    *prefix,
+                    *(sys.executable, "-m", "hotpath"),
+                    *(word.replace("{port}", str(self.port)) for word in arguments),
+                ],
                 cwd=directory,
                 env=self.environ,
                 stdout=log,
@@ -180,7 +189,6 @@ def hot(connection: http.client.HTTPConnection, number: int) -> None:
     assert answer.status == 200
     assert (page["key"], page["end"], len(page["rows"])) == (key, key, 100)
     assert answer.headers["x-hotpath-generation"] == "1"
-    assert answer.headers["x-site"] == "test"
 
 
 def cold(connection: http.client.HTTPConnection, number: int) -> None:
