@@ -372,6 +372,12 @@ def test_a_front_on_a_unix_socket(tmp_path: Path) -> None:
         assert ["x-forwarded-for", "192.0.2.1"] in echoed(Reply(read_all(sock)))["fields"]
 
 
+def test_a_front_before_itself_says_so(front: Front) -> None:
+    with running(Front(front.address)) as (circle,):
+        circle.call(lambda: circle.upstream.switch(circle.address))
+        assert circle.get().status == 508
+
+
 def test_latencies_are_observed(front: Front) -> None:
     seen: list[tuple[str, int, float]] = []
     front.upstream.observe = lambda scope, status, seconds: seen.append((scope["path"], status, seconds))
