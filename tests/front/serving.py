@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -41,10 +42,11 @@ class Serving:
         self.directory = directory
         self.port = free_port()
         self.log = directory / f"log-{self.port}"
+        self.run = Path(tempfile.gettempdir()) / f"hotpath-test-{self.port}"  # short enough for a socket in it
         self.environ = {
             **os.environ,
             "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}",
-            "HOTPATH_RUN": str(directory / "run"),
+            "HOTPATH_RUN": str(self.run),
             "HOTPATH_STORE": "",
             **(environ or {}),
         }
@@ -110,6 +112,7 @@ class Serving:
         finally:
             self.process.kill()
             self.process.wait()
+            shutil.rmtree(self.run, ignore_errors=True)
 
 
 def make_site(directory: Path) -> Path:

@@ -185,7 +185,7 @@ def _options(run: Any, front: dict[str, Any]) -> Any:
         waiting=front["waiting"],
         drain=parse_seconds(front["drain"], "--drain"),
         trust=front["trust"],
-        admin=front["admin"],
+        admin=None if front["admin"] is None else run.admin_address(front["admin"]),
         access_log=front["access_log"],
     )
 

@@ -100,24 +100,20 @@ class Child:
         """What it printed last."""
         return self._output.last_lines()
 
-    async def become_ready(self, path: str | None, seconds: float) -> bool:
-        """Wait until it accepts connections and, where ``path`` is given, answers that with 2xx or 3xx.
+    async def become_ready(self, ready: str | None, health: str, seconds: float) -> bool:
+        """Wait until ``ready`` is answered with 2xx or 3xx, or, where it is ``None``, ``health`` with anything.
 
-        False when it ends before, or after ``seconds``.
+        Not only until it accepts: a server with workers does so before any of them has the app. False when the process
+        ends before, or after ``seconds``.
         """
         until = time.monotonic() + seconds
         while not self.has_ended and time.monotonic() < until:
-            if await self._is_ready(path, max(LOOK_SECONDS, until - time.monotonic())):
+            status = await ask(self.socket, ready or health, max(LOOK_SECONDS, until - time.monotonic()))
+            if status is not None and (ready is None or 200 <= status < 400):
                 self.ready_at = time.monotonic()
                 return True
             await asyncio.sleep(LOOK_SECONDS)
         return False
-
-    async def _is_ready(self, path: str | None, seconds: float) -> bool:
-        if path is None:
-            return await accepts(self.socket)
-        status = await ask(self.socket, path, seconds)
-        return status is not None and 200 <= status < 400
 
     async def end(self, seconds: float = END_SECONDS) -> None:
         """SIGTERM for its first process, and after ``seconds`` SIGKILL for all; then nothing of it is left."""
@@ -160,16 +156,6 @@ class Child:
             self._process.wait()
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self.ended.set)
-
-
-async def accepts(socket: Path) -> bool:
-    """Whether somebody listens there."""
-    try:
-        _, writer = await asyncio.open_unix_connection(socket)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 async def ask(socket: Path, path: str, seconds: float) -> int | None:

@@ -50,7 +50,7 @@ DOOR_SECONDS: Final = 5.0
 class FrontOptions:
     """What a front is told; times in seconds.
 
-    ``drain`` is how long running requests may take when the front ends. ``admin`` is ``127.0.0.1:9180`` or ``unix:…``.
+    ``drain`` is how long running requests may take when the front ends. ``admin`` is where figures and health are.
     """
 
     connections: int = 4096
@@ -59,7 +59,7 @@ class FrontOptions:
     waiting: int = 256
     drain: float = 30.0
     trust: tuple[str, ...] = ()
-    admin: str | None = None
+    admin: Address | None = None
     access_log: bool = False
 
 
@@ -330,13 +330,18 @@ def _nothing_to_reload() -> None:
     logger.warning("hotpath: SIGHUP: this front starts no app, so there is nothing to reload")
 
 
-def _bind_admin(text: str) -> socket.socket:
+def admin_address(text: str) -> Address:
+    """``127.0.0.1:9180`` or ``unix:/path``. Raises ``DeclarationError``."""
     if text.startswith("unix:"):
-        return bind_unix(Path(Address.parse(text).path), 0o660)
+        return Address.parse(text)
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise DeclarationError(f"--admin {text}: write 127.0.0.1:9180 or unix:/run/hotpath/admin.sock")
-    return bind(host.strip("[]"), int(port))
+    return Address(host.strip("[]"), int(port))
+
+
+def _bind_admin(address: Address) -> socket.socket:
+    return bind_unix(Path(address.path), 0o660) if address.path else bind(address.host, address.port)
 
 
 def _places(listeners: Sequence[socket.socket]) -> str:

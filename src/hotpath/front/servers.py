@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
 import sys
@@ -24,6 +25,8 @@ _SERVERS: Final[Mapping[str, str]] = {
     "hypercorn": "hypercorn --bind unix:{socket} --workers {workers} {app}",
 }
 
+_PLACE: Final = re.compile(r"\{(?:socket|app|workers)\}")
+
 _OURS: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 
@@ -32,6 +35,8 @@ class ServerCommand:
     """How to start the app. ``death_signal`` is what its first process gets when the front dies."""
 
     words: tuple[str, ...]
+    app: str
+    workers: int
     death_signal: signal.Signals
 
     @classmethod
@@ -52,15 +57,12 @@ class ServerCommand:
                 words[-1:-1] = ["--workers", "{workers}"]
         # A first process that only looks after workers has to end them, which it cannot when it is killed.
         is_alone = server == "uvicorn" and workers == 1
-        values = {"{app}": app, "{workers}": str(workers)}
-        return cls(
-            tuple(_filled(word, values) for word in words),
-            signal.SIGKILL if is_alone else signal.SIGTERM,
-        )
+        return cls(tuple(words), app, workers, signal.SIGKILL if is_alone else signal.SIGTERM)
 
     def at(self, socket: Path) -> list[str]:
         """The command that listens on ``socket``."""
-        return [_filled(word, {"{socket}": str(socket)}) for word in self.words]
+        values = {"{socket}": str(socket), "{app}": self.app, "{workers}": str(self.workers)}
+        return [_filled(word, values) for word in self.words]
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -82,6 +84,4 @@ def _own(command: str) -> list[str]:
 
 
 def _filled(word: str, values: Mapping[str, str]) -> str:
-    for place, value in values.items():
-        word = word.replace(place, value)
-    return word
+    return _PLACE.sub(lambda match: values.get(match[0], match[0]), word)

@@ -31,9 +31,9 @@ SPARE_BYTES: Final = 32 * 1024 * 1024
 class Care:
     """How the app is looked after; times in seconds, ``memory`` in bytes.
 
-    ``ready`` is a path that answers 2xx or 3xx once the app may get requests; without one it may as soon as it accepts.
     ``health`` is a path that is asked now and then: any answer says that the app lives, none within ``health_timeout``
-    that it does not.
+    that it does not. ``ready`` is a path that answers 2xx or 3xx once the app may get requests; without one it may as
+    soon as it answers ``health``.
     """
 
     ready: str | None = None
@@ -126,7 +126,7 @@ class Supervisor:
 
     async def is_ready(self, child: Child) -> bool:
         """Wait until the app may get requests; whether it may."""
-        return await child.become_ready(self.care.ready, self.care.start_timeout)
+        return await child.become_ready(self.care.ready, self.care.health, self.care.start_timeout)
 
     def up(self, child: Child) -> None:
         """Send new requests there from now on."""
