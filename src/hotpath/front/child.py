@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -35,7 +36,7 @@ class Child:
     """The app's server on the Unix socket ``socket``, started at once. ``ended`` is set when it has.
 
     For one event loop, in the main thread: the process dies with the thread that started it. It leads a session of its
-    own, so that Ctrl-C reaches the front alone.
+    own, so that Ctrl-C reaches the front alone. Raises ``OSError`` where no process can be made now.
     """
 
     def __init__(
@@ -60,13 +61,18 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**environment(environ), "PYTHONUNBUFFERED": "1"},
+            env={**environment(environ), "PYTHONUNBUFFERED": "1"},  # what it prints is seen when it is printed
             start_new_session=True,
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None
-        self._output = Output([(self._process.stdout, 1), (self._process.stderr, 2)], b"app | ")
-        threading.Thread(target=self._wait, name="hotpath-child", daemon=True).start()
+        try:
+            self._output = Output([(self._process.stdout, 1), (self._process.stderr, 2)], b"app | ")
+            threading.Thread(target=self._wait, name="hotpath-child", daemon=True).start()
+        except RuntimeError as error:  # as many threads as the user or the group may have
+            self._process.kill()
+            self._process.wait()
+            raise OSError(errno.EAGAIN, str(error)) from None
 
     @property
     def pid(self) -> int:

@@ -44,7 +44,12 @@ async def deploy(app: Deployer, old: Child) -> Child:
     if not app.has_room_beside(old):
         return await _one_after_the_other(app, old)
     logger.warning("hotpath: a new version of the app starts beside the old one")
-    new = app.start()
+    try:
+        new = app.start()
+    except OSError as error:
+        app.failed_deploys += 1
+        logger.error("hotpath: no new process can be started now (%s): the old one goes on", error.strerror or error)
+        return old
     if not await app.is_ready(new):
         app.failed_deploys += 1
         await _report(app, new, "the old one goes on")
@@ -61,19 +66,20 @@ async def _one_after_the_other(app: Deployer, old: Child) -> Child:
     try:
         await app.drain(old)
         await app.end(old)
-        new = app.start()
-        is_ready = await app.is_ready(new)
-        if is_ready:
+        try:
+            new = app.start()
+        except OSError:
+            return old  # which has ended, so that starting is tried again
+        if await app.is_ready(new):
             app.up(new)
             _say_done(app, new)
+            return new
     finally:
         if not was_paused:
             app.upstream.resume()
-    if not is_ready:
-        app.failed_deploys += 1
-        await _report(app, new, "the old one has ended, so it is started again")
-        return old
-    return new
+    app.failed_deploys += 1
+    await _report(app, new, "the old one has ended, so it is started again")
+    return old
 
 
 async def _report(app: Deployer, new: Child, consequence: str) -> None:

@@ -23,6 +23,8 @@ HEALTH_SECONDS: Final = 5.0
 # Where no group can be made: a leak of 100 MB a second grows by 50 MB between two looks.
 MEMORY_SECONDS: Final = 0.5
 REPLACE_AT: Final = 0.9
+# Where no process can be made.
+RETRY_SECONDS: Final = 0.5
 # What must be free beside a second copy of the app: for the front, and because a new process grows while it starts.
 SPARE_BYTES: Final = 32 * 1024 * 1024
 
@@ -100,7 +102,11 @@ class Supervisor:
         try:
             while True:
                 self._wanted.clear()
-                child = self.start()
+                try:
+                    child = self.start()
+                except OSError as error:  # no memory, or no process more
+                    await self._postpone(error)
+                    continue
                 self.current = child
                 is_ready = await self._first(self.is_ready(child))
                 if is_ready or not self._wanted.is_set():
@@ -116,11 +122,16 @@ class Supervisor:
             await self._end_all()
 
     def start(self) -> Child:
-        """A new process of the app; nobody is sent there yet."""
+        """A new process of the app; nobody is sent there yet. Raises ``OSError`` where none can be made now."""
         group = None
         if self.care.memory is not None and self._groups is not None:
             group = self._groups.make(self.care.memory)
-        child = Child(self._command, self._directory / f"app-{next(self._numbers)}.sock", group=group)
+        try:
+            child = Child(self._command, self._directory / f"app-{next(self._numbers)}.sock", group=group)
+        except OSError:
+            if group is not None:
+                group.remove()
+            raise
         self._children.add(child)
         return child
 
@@ -177,10 +188,10 @@ class Supervisor:
         lines = await asyncio.to_thread(child.last_lines)
         await child.clean_up()
         self._children.discard(child)
-        self.restarts += 1
         if was_wanted:
             self._failures.forget()
             return
+        self.restarts += 1
         restart = self._failures.ended(served)
         if restart.is_loop:
             logger.error(
@@ -196,6 +207,12 @@ class Supervisor:
         await self._first(asyncio.sleep(restart.delay))
         if self._wanted.is_set():
             self._failures.forget()
+
+    async def _postpone(self, error: OSError) -> None:
+        failure = self._failures.ended(None)
+        if failure.is_loop:
+            logger.error("hotpath: the app cannot be started now (%s); it is tried again", error.strerror or error)
+        await self._first(asyncio.sleep(max(failure.delay, RETRY_SECONDS)))
 
     async def _first(self, waiting: Awaitable[object]) -> bool:
         """Wait for something, or until a reload is wanted; whether it was the first, and true."""
