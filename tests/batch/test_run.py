@@ -239,7 +239,8 @@ def test_the_last_of_two_runs_in_one_second_is_the_one_that_was_published(hot: H
         build(hot)
     build(hot, partial=True)
     run = last_run(hot.store)
-    assert run is not None and run["outcome"] == "published"
+    assert run is not None
+    assert run["outcome"] == "published"
 
 
 def test_a_refused_first_run_names_what_publishes_it(hot: Hotpath) -> None:

@@ -221,7 +221,8 @@ def test_limits_that_cannot_work_are_usage_errors(project: Path) -> None:
         ("./myapp.py:hot", "write myapp:hot"),
         ("myapp.py:hot", "write myapp:hot"),
         ("./myapp:hot", "write myapp:hot"),
-        ("there", "this is a directory"),
+        ("there", "this is a directory, expected module:attribute"),
+        ("inner:hot", "; run the command in there, which has inner.py"),
     ],
 )
 def test_a_wrong_target_says_what_and_where(project: Path, target: str, told: str) -> None:
@@ -230,6 +231,7 @@ def test_a_wrong_target_says_what_and_where(project: Path, target: str, told: st
     (project / "syntax.py").write_text("def f(:\n")
     (project / "leaves.py").write_text("import sys\nsys.exit(0)\n")
     (project / "there").mkdir()
+    (project / "there/inner.py").write_text("")
     found = hotpath(project, "build", target)
     assert found.code == 2
     assert told in found.err

@@ -46,7 +46,7 @@ def _find(target: str) -> object:
     module_name, colon, attributes = target.partition(":")
     if not colon and Path(target).is_dir():
         raise TargetError(
-            target, "this is a directory, and what is declared has to be known; write app:hot, or as yours is"
+            target, "this is a directory, expected module:attribute, the Hotpath object of your app: app:hot"
         )
     if not colon or not module_name or not attributes:
         raise TargetError(target, f"expected module:attribute; {_as_written(module_name, 'hot')}")
@@ -61,7 +61,8 @@ def _find(target: str) -> object:
         value: object = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
-            raise TargetError(target, f"there is no module {error.name!r} in {here} or on sys.path") from None
+            there = _where_it_is(module_name)
+            raise TargetError(target, f"there is no module {error.name!r} in {here} or on sys.path{there}") from None
         raise _import_failed(target, module_name, error) from error
     except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
         raise _import_failed(target, module_name, error) from error
@@ -75,6 +76,13 @@ def _find(target: str) -> object:
         except Exception as error:  # one that is made when it is asked for: Django's, from settings that may be wrong
             raise TargetError(target, f"{error}") from error
     return value
+
+
+def _where_it_is(module_name: str) -> str:
+    """A hint at the folder to run the command in, where the file is one level away."""
+    file = Path(*module_name.split(".")).with_suffix(".py")
+    near = [folder for folder in (Path(".."), *sorted(Path().glob("*/"))) if (folder / file).is_file()]
+    return f"; run the command in {near[0]}, which has {file}" if near else ""
 
 
 def _as_written(name: str, attributes: str) -> str:

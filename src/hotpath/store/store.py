@@ -313,7 +313,7 @@ class Store:
                 raise StoreError(
                     f"generation {sequence} is marked bad ({bad[sequence]})",
                     path=self.root,
-                    fix="'hotpath status' lists the others",
+                    fix="it is never served again; 'hotpath build' makes a new one, 'hotpath status' lists the others",
                 )
             if sequence not in self.sequences():
                 raise StoreError(
