@@ -101,7 +101,7 @@ def test_an_approved_run_is_the_last_run(site: Site) -> None:
     with pytest.raises(DeclarationError, match="that run was quarantined and none of its pages were kept"):
         site.night(60, retry_failed=True)
     approve(site.hot.store, 4, "they were renamed")
-    assert "approve" not in "".join(lines(status(site.hot)))
+    assert "right after all" not in "".join(lines(status(site.hot)))
     with pytest.raises(NothingToRetry, match="nothing failed in the last run"):
         site.night(60, retry_failed=True)
 
