@@ -222,6 +222,7 @@ def test_limits_that_cannot_work_are_usage_errors(project: Path) -> None:
         ("myapp.py:hot", "write myapp:hot"),
         ("./myapp:hot", "write myapp:hot"),
         ("there", "this is a directory, expected module:attribute"),
+        ("myapp.hot:hot", "there is no module 'myapp.hot'; write myapp:hot"),
         ("inner:hot", "; run the command in there, which has inner.py"),
     ],
 )
@@ -279,6 +280,9 @@ def test_import(project: Path) -> None:
     manifest = json.loads((project / "var/hot/generations/1/manifest.json").read_text())
     assert sorted(item["key"] for item in manifest["items"]) == ["/api/", "/api/rankings/kospi"]
     assert hotpath(project, "import", "var/hot", "nothere").code == 2
+    swapped = hotpath(project, "import", "out", "var/hot")
+    assert swapped.code == 2
+    assert "this is a store, expected a directory of files; write 'hotpath import STORE DIRECTORY'" in swapped.err
 
 
 def test_import_refuses_what_could_not_be_served_and_names_every_file(project: Path) -> None:

@@ -134,7 +134,8 @@ def test_json_of_a_failed_and_of_a_wrong_build(project: Path) -> None:
     wrong = hotpath(project, "build", "myapp:hot", "--json", "--check", "http://127.0.0.1:1")
     told = json.loads(wrong.out)
     assert wrong.code == 69
-    assert "generation 2 is published and stays, but http://127.0.0.1:1 could not be looked at" in wrong.err
+    assert wrong.err.count("generation 2 is published and stays, but http://127.0.0.1:1 could not be looked at") == 1
+    assert "\n\n" not in wrong.err
     assert told["generation"] == 2
     assert {unseen["found"] for unseen in told["check"]["unseen"]} == {"connection refused"}
 

@@ -139,6 +139,10 @@ def import_(
             "this is a TARGET, expected the path of a store that only imports publish to, var/imported for example;"
             f" write {store.absolute()} if that is its name",
         )
+    if (directory / "generations").is_dir() and (directory / "CURRENT").exists():
+        raise TargetError(
+            str(directory), "this is a store, expected a directory of files; write 'hotpath import STORE DIRECTORY'"
+        )
     validator = load_validator(validate) if validate else None
     imported = import_directory(
         Store(store),

@@ -118,7 +118,7 @@ def _say_step(entry: JournalEntry, store: str) -> None:
 @click.option(
     "--repair",
     is_flag=True,
-    help="Restore damaged files from other generations; for the rest visitors get older bytes.",
+    help="Restore damaged files from other generations; the rest falls back to older bytes or the app.",
 )
 @JSON
 def verify(target: str, repair: bool, as_json: bool) -> None:

@@ -61,6 +61,9 @@ def _find(target: str) -> object:
         value: object = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
+            parent = module_name.rpartition(".")[0]
+            if parent in sys.modules and (names := _sites_in(parent)):
+                raise TargetError(target, f"there is no module {error.name!r}; write {parent}:{names[0]}") from None
             there = _where_it_is(module_name)
             raise TargetError(target, f"there is no module {error.name!r} in {here} or on sys.path{there}") from None
         raise _import_failed(target, module_name, error) from error
