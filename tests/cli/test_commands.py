@@ -218,6 +218,7 @@ def test_limits_that_cannot_work_are_usage_errors(project: Path) -> None:
         ("missing:hot", "No module named 'nowhere'"),
         ("syntax:hot", "SyntaxError"),
         ("leaves:hot", "importing leaves failed"),
+        ("django_site:hot", "ImproperlyConfigured: no settings; write 'python manage.py hotpath …' beside manage.py"),
         ("./myapp.py:hot", "write myapp:hot"),
         ("myapp.py:hot", "write myapp:hot"),
         ("./myapp:hot", "write myapp:hot"),
@@ -231,6 +232,9 @@ def test_a_wrong_target_says_what_and_where(project: Path, target: str, told: st
     (project / "missing.py").write_text("\nimport nowhere\n")
     (project / "syntax.py").write_text("def f(:\n")
     (project / "leaves.py").write_text("import sys\nsys.exit(0)\n")
+    (project / "django_site.py").write_text(
+        "class ImproperlyConfigured(Exception): ...\n\nraise ImproperlyConfigured('no settings')\n"
+    )
     (project / "there").mkdir()
     (project / "there/inner.py").write_text("")
     found = hotpath(project, "build", target)

@@ -174,7 +174,9 @@ def unpin(target: str) -> None:
     if pinned is None:
         say("nothing was pinned")
     else:
-        say(f"generation {pinned} is no longer pinned; generation {store.chosen_sequence()} is served")
+        served = store.chosen_sequence()
+        kept = "it stays served, as no newer one is accepted" if served == pinned else f"generation {served} is served"
+        say(f"generation {pinned} is no longer pinned; {kept}")
 
 
 @click.command(epilog="Example: hotpath approve myapp:hot 42 --reason 'a holiday: half of the rows'")

@@ -127,7 +127,10 @@ def _import_failed(target: str, module_name: str, error: BaseException) -> Targe
             target, f"{error}" if declared_at or not where else f"{where}: {error}", where=declared_at or where
         )
     place = f" at {where}" if where else ""
-    return TargetError(target, f"importing {module_name} failed{place}: {type(error).__name__}: {error}", where=where)
+    name = type(error).__name__
+    # Django's, which need not be installed here.
+    fix = "; write 'python manage.py hotpath …' beside manage.py" if name == "ImproperlyConfigured" else ""
+    return TargetError(target, f"importing {module_name} failed{place}: {name}: {error}{fix}", where=where)
 
 
 def load_store(target: str) -> Store:
