@@ -41,7 +41,7 @@ _SIZE = struct.Struct("!Q")
 class Place:
     """Where a fresh interpreter finds a ``Hotpath`` object: the ``target`` module:attribute, after ``modules``.
 
-    ``main`` is the program that was run, a path or a module, where some of it is declared there.
+    ``main`` is the program that was run, an absolute path or a module, where some of it is declared there.
     """
 
     target: str
@@ -113,7 +113,7 @@ def _site_at(place: Place) -> Hotpath:
 
 def _import_program(path: str) -> None:
     """As a module that is not ``__main__`` by its name, but is found as that where parameters are of its classes."""
-    if not path.endswith(".py"):
+    if not os.path.isabs(path):  # noqa: PTH117  it may be the name of a module
         sys.modules["__main__"] = importlib.import_module(path)
         return
     name = "__mp_main__"  # as multiprocessing calls it
