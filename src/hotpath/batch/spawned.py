@@ -90,7 +90,9 @@ def _set_up(descriptor: int) -> tuple[Setup, Mapping[str, Route]]:
     sys.argv[:] = setup.arguments
     if setup.view is not None:
         join_view(setup.view)
+    here = Path.cwd()
     routes = {route.path.text: route for route in _site_at(setup.place).routes}
+    os.chdir(here)  # what changes it while it is imported has done that in the batch already
     missing = sorted(setup.routes - routes.keys())
     if missing:
         raise DeclarationError(f"{setup.place.target} does not declare {missing[0]!r} there")
