@@ -193,6 +193,15 @@ def test_a_directory_that_lost_most_of_its_files_is_refused(source: Path, store:
     assert import_directory(store, source, replace=True).items == 3
 
 
+def test_an_import_behind_a_pin_says_that_it_is_not_served(source: Path, store: Store) -> None:
+    assert import_directory(store, source).warnings == ()
+    store.pin(1)
+    expected = f"generation 2 is published, but 1 is pinned and stays served until 'hotpath unpin {store.root}'"
+    assert import_directory(store, source).warnings == (expected,)
+    store.unpin()
+    assert import_directory(store, source).warnings == ()
+
+
 def test_prefix_and_suffix(source: Path, store: Store) -> None:
     import_directory(store, source, prefix="/api", strip_suffix=".json")
     assert get(site_of(store), "/api/rankings/kospi").body == b'{"market":"kospi"}'
@@ -432,6 +441,6 @@ def test_the_command_names_what_it_skips_and_what_would_go(source: Path, store: 
 
 def test_a_target_is_not_taken_for_the_name_of_a_new_store(source: Path, tmp_path: Path) -> None:
     code, told = run(tmp_path, "import", "mysite:hot", str(source))
-    assert (code, "mysite:hot: expected the path of a store" in told) == (2, True)
+    assert (code, "mysite:hot: this is a TARGET, expected the path of a store" in told) == (2, True)
     assert not (tmp_path / "mysite:hot").exists()
     assert run(tmp_path, "import", str(tmp_path / "mysite:hot"), str(source))[0] == 0, "as it says to write it"

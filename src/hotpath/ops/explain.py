@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from hotpath.batch.reports import last_run
+from hotpath.errors import StoreError
 from hotpath.pages.keys import canonical_path, matches_path
 from hotpath.serving.reader import reader_of
 from hotpath.serving.resolver import OTHER_QUERY, UNREADABLE, Miss, find_key, resolve_page
@@ -97,6 +100,8 @@ def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
             f"{watched.path.text!r} is declared for the files {watched.files.text}, and there is no valid one for it"
         )
         reasons.append(watched.problem() or there)
+    elif declared is not None and (problem := _failure(hot, text)) is not None:
+        reasons.append(f"it failed in the last run, and the app answers for it: {problem}")
     elif declared is not None and declared not in reader.loader.built_routes and reader.loader.built_routes:
         reasons.append(
             f"{declared!r} is declared, and generation {reader.snapshot.generation} was built without it: run"
@@ -112,6 +117,14 @@ def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
         known = ", ".join([repr(r.path.text) for r in hot.routes] + [repr(d.path.text) for d in hot.directories][:8])
         reasons.append(f"no declared route has this shape (declared: {known})")
     return "; ".join(reasons)
+
+
+def _failure(hot: Hotpath, key: str) -> str | None:
+    """Why the last run has not made the page; ``None`` also where this user may not read that."""
+    with contextlib.suppress(StoreError, OSError):
+        failures = (last_run(hot.store) or {}).get("failures") or ()
+        return next((failure["problem"] for failure in failures if failure["key"] == key), None)
+    return None
 
 
 def _in_another_form(canonical: bytes, keys: Iterable[bytes]) -> bytes | None:
