@@ -142,7 +142,10 @@ def front(target: str, to: str, **front: Any) -> None:
 @click.command(epilog="Example: hotpath reload")
 @_PID
 def reload(pid: int | None) -> None:
-    """Deploy: start the app's new code beside the old and switch once it is ready."""
+    """Start the app's new code beside the old, and switch to it.
+
+    The exit code is 1 where it does not come up; the old one goes on then.
+    """
     _command(pid, "/reload")
 
 
@@ -150,7 +153,7 @@ def reload(pid: int | None) -> None:
 @click.option("--max", "most", default="60s", show_default=True, help="When it ends by itself.")
 @_PID
 def pause(most: str, pid: int | None) -> None:
-    """Hold every request that is not hot: for a migration, a database switch."""
+    """Hold every request that is not hot, for a migration or the like."""
     parse_seconds(most, "--max")
     _command(pid, f"/pause?seconds={quote(most)}")
 
