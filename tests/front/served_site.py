@@ -40,6 +40,12 @@ async def inner(scope: Scope, receive: Receive, send: Send) -> None:
             message = await receive()
             await send({"type": message["type"] + ".complete"})
         return
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"].upper()})
+        return
     path, status = scope["path"], 200
     length = 0
     while scope["method"] == "POST":
@@ -49,6 +55,8 @@ async def inner(scope: Scope, receive: Receive, send: Send) -> None:
             break
     if path == "/slow":
         await asyncio.sleep(0.5)
+    elif path == "/block":
+        time.sleep(1)  # noqa: ASYNC251  it is meant to
     elif path == "/eat":
         while True:
             held.append(bytearray(os.urandom(1024) * 4096))

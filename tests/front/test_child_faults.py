@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import signal
 import time
@@ -56,6 +57,24 @@ def test_an_app_that_is_stopped_is_replaced(site: Path) -> None:
         assert not is_alive(first)
 
 
+def test_an_app_that_blocks_its_loop_costs_hot_pages_nothing(site: Path) -> None:
+    with serving(site) as serve:
+        with load(serve.port, cold_clients=2, posting=1) as clients:
+            clients.start("blocking", 1, block, 0.1)
+            time.sleep(6)
+        assert clients.problems == []
+        assert clients.longest["cold"] > 0.9
+        assert clients.longest["hot"] < 0.5
+        assert clients.seen["hot"] > 400
+
+
+def block(connection: http.client.HTTPConnection, _: int) -> None:
+    connection.request("GET", "/block")
+    answer = connection.getresponse()
+    answer.read()
+    assert answer.status == 200
+
+
 @needs_groups
 def test_the_kernel_kills_the_app_in_its_group_and_never_the_front(site: Path) -> None:
     with serving(site, "--memory", "150MiB") as serve:
@@ -82,6 +101,7 @@ def test_without_a_group_the_app_is_replaced_at_nine_tenths_and_killed_above_its
         serve.wait_for("looked at twice a second")
         first = serve.app_pid()
         with load(serve.port, posting=0) as clients:
+            time.sleep(10)  # before that nothing is replaced
             assert serve.get("/hold?250")[0] == 200
             serve.wait_for("of --memory 300.0 MiB and is replaced")
             serve.wait_for("the new version of the app serves")

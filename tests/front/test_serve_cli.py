@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
 
 from hotpath.front.upstream import Address
 from tests.front.forwarding import Process, wait_until
@@ -92,7 +93,7 @@ def test_the_kernel_would_pick_the_app_before_the_front(serve: Serving) -> None:
 
 
 def test_the_app_is_in_a_directory_that_only_its_user_may_enter(serve: Serving) -> None:
-    own = serve.run / str(serve.process.pid)
+    (own,) = serve.run.glob(f"{serve.process.pid}-*")
     assert own.stat().st_mode & 0o777 == 0o700
     assert {path.name for path in own.iterdir()} == {"app-1.sock", "control.sock"}
     assert (own / "control.sock").stat().st_mode & 0o777 == 0o600
@@ -120,6 +121,12 @@ def test_the_admin_port_has_figures_and_health_and_no_commands(serve: Serving) -
     assert '"app_up":true' in admin(serve, "/status")[1]
     assert admin(serve, "/pause", "POST")[0] == 404
     assert serve.get("/metrics")[1].startswith(b"1 ")  # the app's, on the public port
+
+
+def test_websockets_pass(serve: Serving) -> None:
+    with connect(f"ws://127.0.0.1:{serve.port}/chat") as client:
+        client.send("hello")
+        assert client.recv(10) == "HELLO"
 
 
 def test_pause_holds_what_is_cold_and_resume_lets_it_go(serve: Serving) -> None:
@@ -182,7 +189,7 @@ def test_the_app_dies_with_the_front(site: Path) -> None:
         wait_until(lambda: not is_alive(app))
         # The next one takes the directory of the dead one away.
         with serving(site, environ={"HOTPATH_RUN": str(serve.run)}) as other:
-            assert [path.name for path in serve.run.iterdir()] == [str(other.process.pid)]
+            assert [path.name.partition("-")[0] for path in serve.run.iterdir()] == [str(other.process.pid)]
 
 
 @pytest.mark.parametrize("server", ["granian", "gunicorn", "hypercorn"])

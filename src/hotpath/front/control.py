@@ -54,23 +54,29 @@ def base_directory(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def make_directory(base: Path) -> Path:
-    """The directory of this process, empty; those of processes that are gone are taken away."""
+    """A new directory of this process, 0700; those of processes that are gone are taken away."""
     for other in base.iterdir():
-        if other.name.isdigit() and not psutil.pid_exists(int(other.name)):
+        pid = _pid_of(other)
+        # Its number may be of another container, which has this directory too.
+        if pid is not None and not psutil.pid_exists(pid) and not _answers(other / SOCKET):
             shutil.rmtree(other, ignore_errors=True)
-    own = base / str(os.getpid())
+    own = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
     if len(os.fsencode(own)) > MAX_PATH:
+        own.rmdir()
         raise DeclarationError(f"{base} is too long for a Unix socket; set HOTPATH_RUN to a shorter path")
-    shutil.rmtree(own, ignore_errors=True)
-    own.mkdir(mode=0o700)
     return own
+
+
+def _pid_of(directory: Path) -> int | None:
+    number, dash, _ = directory.name.partition("-")
+    return int(number) if dash and number.isdigit() else None
 
 
 def find(pid: int | None, base: Path | None = None) -> Path:
     """The command socket of the front with this process id, by default of the only one. Raises ``NoFront``."""
     base = base_directory() if base is None else base
-    running = {int(path.parent.name): path for path in base.glob(f"*/{SOCKET}") if path.parent.name.isdigit()}
-    running = {number: path for number, path in running.items() if _answers(path)}
+    sockets = {_pid_of(path.parent): path for path in base.glob(f"*/{SOCKET}") if _answers(path)}
+    running = {number: path for number, path in sockets.items() if number is not None}
     if pid is not None and pid not in running:
         raise NoFront(f"no front with process id {pid} runs as this user ({base})")
     if not running:

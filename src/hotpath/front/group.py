@@ -17,14 +17,13 @@ from typing import Final
 import psutil
 
 from hotpath.errors import DeclarationError, UnreadableMemory
-from hotpath.guard.cgroups import find_groups, parse_count, parse_field, read_once
+from hotpath.guard.cgroups import find_groups, parse_field, read_once
 from hotpath.guard.memory import MemoryReader
 from hotpath.options import human_bytes
 from hotpath.process.fork import descendants
 
 _CGROUP: Final = Path("proc/self/cgroup")
 _LIMIT: Final = {1: "memory.limit_in_bytes", 2: "memory.max"}
-_USAGE: Final = {1: "memory.usage_in_bytes", 2: "memory.current"}
 _EVENTS: Final = {1: "memory.oom_control", 2: "memory.events"}
 
 
@@ -47,13 +46,13 @@ class MemoryGroup:
         """The file that a process writes its id to."""
         return self._directory / "cgroup.procs"
 
-    def usage(self) -> int:
-        """Bytes that are counted now; 0 where they cannot be read."""
-        return self._count(_USAGE[self._version], None)
-
     def oom_kills(self) -> int:
-        """How many processes the kernel has killed because this group was full."""
-        return self._count(_EVENTS[self._version], b"oom_kill")
+        """How many processes the kernel has killed because this group was full; 0 where that is not known."""
+        path = self._directory / _EVENTS[self._version]
+        try:
+            return parse_field(read_once(path), b"oom_kill", path)
+        except UnreadableMemory:
+            return 0
 
     def kill(self) -> None:
         """SIGKILL for everybody in it."""
@@ -74,14 +73,6 @@ class MemoryGroup:
         except OSError:
             return False
         return True
-
-    def _count(self, name: str, field: bytes | None) -> int:
-        path = self._directory / name
-        try:
-            data = read_once(path)
-            return parse_count(data, path) if field is None else parse_field(data, field, path)
-        except UnreadableMemory:
-            return 0
 
 
 class GroupMaker:

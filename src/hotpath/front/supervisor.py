@@ -23,6 +23,8 @@ HEALTH_SECONDS: Final = 5.0
 # Where no group can be made: a leak of 100 MB a second grows by 50 MB between two looks.
 MEMORY_SECONDS: Final = 0.5
 REPLACE_AT: Final = 0.9
+# One that is so large this soon will be again: replacing it would only go on for ever.
+REPLACE_AFTER_SECONDS: Final = 10.0
 # Where no process can be made.
 RETRY_SECONDS: Final = 0.5
 # What must be free beside a second copy of the app: for the front, and because a new process grows while it starts.
@@ -164,8 +166,7 @@ class Supervisor:
 
     def has_room_beside(self, child: Child) -> bool:
         """Whether there is memory for a second process as large as this one."""
-        held = child.group.usage() if child.group is not None else tree_bytes(child.pid)
-        return self._free() >= held + SPARE_BYTES
+        return self._free() >= tree_bytes(child.pid) + SPARE_BYTES
 
     async def _serve(self, child: Child) -> Child:
         """Replace the app as often as that is wanted; the process that has ended at last."""
@@ -235,10 +236,12 @@ class Supervisor:
     async def _watch_health(self, child: Child) -> None:
         limit = self.care.health_timeout
         self.heard()
-        while not child.has_ended:
+        while True:
             await asyncio.sleep(min(HEALTH_SECONDS, limit / 3))
+            if child.has_ended or child is not self.current:
+                return
             left = self._heard_at + limit - time.monotonic()
-            if left > limit / 2 and child is self.current:
+            if left > limit / 2:
                 continue  # it has answered somebody else
             if await ask(child.socket, self.care.health, max(left, limit / 3)) is not None:
                 self.heard()
@@ -256,7 +259,7 @@ class Supervisor:
                     "hotpath: the app holds %s of --memory %s and is killed", human_bytes(held), human_bytes(limit)
                 )
                 child.kill()
-            elif held >= limit * REPLACE_AT and child is self.current and not is_replaced:
+            elif held >= limit * REPLACE_AT and child is self.current and not is_replaced and _has_served(child):
                 is_replaced = True
                 logger.warning(
                     "hotpath: the app holds %s of --memory %s and is replaced", human_bytes(held), human_bytes(limit)
@@ -274,6 +277,10 @@ class Supervisor:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _has_served(child: Child) -> bool:
+    return (child.served_seconds or 0.0) >= REPLACE_AFTER_SECONDS
 
 
 def _settle(asked: list[asyncio.Future[bool]], is_done: bool) -> None:
