@@ -19,7 +19,7 @@ from websockets.sync.client import connect
 
 from hotpath.front.upstream import Address
 from tests.front.forwarding import Process, wait_until
-from tests.front.serving import Serving, is_alive, make_site, serving
+from tests.front.serving import Serving, is_alive, load, make_site, serving
 
 pytestmark = pytest.mark.slow
 
@@ -431,3 +431,31 @@ def test_a_front_that_does_not_move_gets_no_watchdog_message(site: Path, tmp_pat
     finally:
         serve.process.send_signal(signal.SIGCONT)
         serve.stop()
+
+
+def held(pid: int) -> float:
+    """MiB that are resident and not shared with another program's files only."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(size) for size in re.findall(r"^(?:Pss|SwapPss): +(\d+) kB", text, re.MULTILINE)) / 1024
+
+
+@pytest.mark.serial
+def test_memory_is_small_and_flat_over_a_days_worth_of_events(site: Path) -> None:
+    """Requests, connections, restarts and deploys of a day on a small site, in a minute or two."""
+    with serving(site) as serve:
+        serve.get("/rankings/k1")
+        at_start = held(serve.process.pid)
+        figures = []
+        for _ in range(6):
+            with load(serve.port, hot_clients=4, cold_clients=4, posting=2) as clients:
+                time.sleep(8)
+                assert serve.command("reload").returncode == 0
+                os.kill(serve.app_pid(), signal.SIGKILL)
+            assert clients.problems == []
+            for number in range(200):  # a connection each, a path each
+                assert serve.get(f"/page-{number}/x?{number}")[0] == 200
+            figures.append(held(serve.process.pid))
+        assert at_start <= 60
+        assert max(figures) <= 60
+        assert figures[-1] - figures[1] <= 2, figures
+        print("at start", at_start, "then", figures)
