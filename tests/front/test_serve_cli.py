@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from websockets.sync.client import connect
 
 from hotpath.front.upstream import Address
 from tests.front.forwarding import Process, wait_until
-from tests.front.serving import Serving, is_alive, load, make_site, serving
+from tests.front.serving import Load, Serving, cold, hot, is_alive, load, make_site, post, serving
 
 pytestmark = pytest.mark.slow
 
@@ -459,3 +459,32 @@ def test_memory_is_small_and_flat_over_a_days_worth_of_events(site: Path) -> Non
         assert max(figures) <= 60
         assert figures[-1] - figures[1] <= 2, figures
         print("at start", at_start, "then", figures)
+
+
+def on_a_new_connection(ask: Callable[..., None]) -> Callable[..., None]:
+    def once(connection: http.client.HTTPConnection, number: int) -> None:
+        ask(connection, number)
+        connection.close()
+
+    return once
+
+
+def test_the_front_itself_is_replaced_without_a_lost_connection(site: Path, tmp_path: Path) -> None:
+    manager = Manager(tmp_path)
+    serve = manager.start(site, "--store", "store")
+    serve.wait_for("Uvicorn running on unix socket")
+    clients = Load(manager.port)
+    clients.start("hot", 4, on_a_new_connection(hot), 0.01)
+    clients.start("cold", 4, on_a_new_connection(cold), 0.01)
+    clients.start("post", 1, on_a_new_connection(post), 0.02)
+    try:
+        for _ in range(5):
+            time.sleep(1)
+            assert serve.stop() == 0
+            serve = manager.start(site, "--store", "store")
+            serve.wait_for("Uvicorn running on unix socket")
+        clients.stop()
+    finally:
+        serve.stop()
+    assert clients.problems == []
+    assert min(clients.seen.values()) > 100
