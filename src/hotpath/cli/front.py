@@ -190,6 +190,7 @@ def _options(run: Any, front: dict[str, Any]) -> Any:
         trust=front["trust"],
         admin=None if front["admin"] is None else run.admin_address(front["admin"]),
         access_log=front["access_log"],
+        shares_port=front["reuse_port"],
     )
 
 
