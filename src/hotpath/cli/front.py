@@ -246,6 +246,8 @@ def _imported(app: str) -> Any:
         return import_from_string(app)
     except ImportFromStringError as error:
         raise TargetError(app, str(error)) from None
+    except Exception as error:  # a module may raise anything while it is imported
+        raise TargetError(app, f"importing it failed: {type(error).__name__}: {error}") from error
 
 
 def _log(with_access: bool) -> None:
