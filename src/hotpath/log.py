@@ -6,7 +6,7 @@ import logging
 
 logger = logging.getLogger("hotpath")
 
-# A problem that names ever new files must not fill memory; past this number it may be logged again.
+# Maximum problems that are remembered; beyond it a problem may be logged again.
 MAX_REMEMBERED = 1000
 
 

@@ -107,6 +107,9 @@ class Hotpath:
     Raises ``DeclarationError`` for options that cannot work.
     """
 
+    # ``module:attribute`` where a fresh interpreter finds this object, once it is known; empty for nowhere.
+    target: str | None = None
+
     def __init__(
         self,
         root: str | os.PathLike[str],

@@ -6,7 +6,7 @@ from hotpath.asgi.client import Response, asgi_get
 
 
 class FakeClock:
-    """A clock that moves only when told: pass it where a ``clock`` is taken. Seconds since the epoch."""
+    """A clock that moves only by ``advance``: pass it where a ``clock`` is taken. Seconds since the epoch."""
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self.now = now

@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
-# What a terminal would obey or hide: controls (C0 without tab and line feed, DEL, C1), line separators, what turns the
-# direction of text; and halves of surrogate pairs, which stand for bytes that are no UTF-8 and cannot be encoded.
+# Characters that a terminal obeys or hides: controls (C0 without tab and line feed, DEL, C1), line separators, marks of
+# text direction; and halves of surrogate pairs, which stand for bytes that are no UTF-8 and cannot be encoded.
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )

@@ -1,4 +1,4 @@
-"""What an observer is told of each request, and that the access line never costs an answer."""
+"""What an observer gets of each request, and that the access line never costs an answer."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ Scope = MutableMapping[str, Any]
 
 
 class App:
-    """The app behind: remembers what reached it; does what it is told."""
+    """The app behind: remembers what reached it, and answers as a test says."""
 
     def __init__(self) -> None:
         self.scopes: list[Scope] = []

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from hotpath.audit.analysis import analyze
-from hotpath.audit.findings import CACHES, Finding, Level, Pattern
+from hotpath.audit.findings import CACHES, Finding, Pattern, Severity
 from hotpath.audit.source import File, read_source
 
 # (what it is, the code, what is found: one pattern for each finding)
@@ -485,7 +485,7 @@ FOUND: list[tuple[str, str, Sequence[Pattern]]] = [
     ),
 ]
 
-# (what it is, the code, whether it is told as a note when all is asked for)
+# (what it is, the code, whether it is a note with --all)
 BOUNDED: list[tuple[str, str, bool]] = [
     ("lru_cache with its own default", "from functools import lru_cache\n@lru_cache\ndef slug(title): ...", False),
     ("lru_cache()", "from functools import lru_cache\n@lru_cache()\ndef slug(title): ...", False),
@@ -1008,12 +1008,12 @@ def ids(cases: Sequence[tuple[str, str, object]]) -> list[str]:
 def test_what_grows_is_found(_: str, code: str, patterns: Sequence[Pattern]) -> None:
     found = audit(code)
     assert sorted(one.pattern for one in found) == sorted(patterns)
-    assert {one.level for one in found} == {Level.WARNING}
+    assert {one.level for one in found} == {Severity.WARNING}
 
 
 @pytest.mark.parametrize(("_", "code", "is_note"), BOUNDED, ids=ids(BOUNDED))
 def test_what_is_bounded_is_none(_: str, code: str, is_note: bool) -> None:
-    assert {one.level for one in audit(code)} == ({Level.NOTE} if is_note else set())
+    assert {one.level for one in audit(code)} == ({Severity.NOTE} if is_note else set())
 
 
 def test_every_pattern_has_a_case_and_a_summary() -> None:
@@ -1094,7 +1094,7 @@ KEYS = [
 
 @pytest.mark.parametrize(("_", "code", "is_endless"), KEYS, ids=ids(KEYS))
 def test_keys_out_of_arguments_are_told_from_keys_out_of_the_code(_: str, code: str, is_endless: bool) -> None:
-    warnings = [one for one in audit(f"X = {{}}\n{code}\n") if one.level is Level.WARNING]
+    warnings = [one for one in audit(f"X = {{}}\n{code}\n") if one.level is Severity.WARNING]
     assert [one.name for one in warnings] == ["X"] * is_endless
 
 
@@ -1125,15 +1125,15 @@ def test_two_modules_of_one_name_are_not_mixed_up() -> None:
 def test_who_calls_decides(calls: str, said: str | None) -> None:
     table = read("X = {}\ndef enter(key, value):\n    X[key] = str(value)\n", "table.py")
     (one,) = findings([table, read(f"from table import enter\n{calls}", "calls.py")])
-    assert one.level is (Level.WARNING if said is None else Level.NOTE)
+    assert one.level is (Severity.WARNING if said is None else Severity.NOTE)
     assert said is None or said in one.why
 
 
 @pytest.mark.parametrize("path", ["setup.py", "shop/management/commands/load.py", "migrations/0001.py", "scripts/a.py"])
 def test_a_file_that_runs_once_and_ends_is_a_note(path: str) -> None:
     code = "X = {}\ndef f(key):\n    X[key] = work(key)\n"
-    assert [one.level for one in findings([read(code, path)])] == [Level.NOTE]
-    assert [one.level for one in findings([read(code, "shop/views.py")])] == [Level.WARNING]
+    assert [one.level for one in findings([read(code, path)])] == [Severity.NOTE]
+    assert [one.level for one in findings([read(code, "shop/views.py")])] == [Severity.WARNING]
 
 
 # What was missed: each beside what looks like it and is bounded
@@ -1233,7 +1233,7 @@ MISSED: list[tuple[str, str, list[str]]] = [
 
 @pytest.mark.parametrize(("_", "code", "names"), MISSED, ids=ids(MISSED))
 def test_what_was_missed_is_found_and_what_looks_like_it_is_not(_: str, code: str, names: list[str]) -> None:
-    warnings = [finding for finding in audit(f"{HEAD}{code}\n") if finding.level is Level.WARNING]
+    warnings = [finding for finding in audit(f"{HEAD}{code}\n") if finding.level is Severity.WARNING]
     assert [finding.name for finding in warnings] == names
 
 

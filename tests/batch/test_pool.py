@@ -22,7 +22,8 @@ from typing import Any
 import pytest
 
 from hotpath.batch.item import ItemBuilder
-from hotpath.batch.pool import ItemLimits, Outcome, run_items
+from hotpath.batch.limits import ItemLimits
+from hotpath.batch.pool import Outcome, run_items
 from hotpath.batch.run import build
 from hotpath.errors import DeclarationError
 from hotpath.pages.codings import available
@@ -370,7 +371,8 @@ def test_the_batch_itself_stays_small(tmp_path: Path) -> None:
         import ctypes, os, sys
         from hotpath.batch.item import ItemBuilder
         from hotpath.site import Hotpath
-        from hotpath.batch.pool import ItemLimits, run_items
+        from hotpath.batch.limits import ItemLimits
+        from hotpath.batch.pool import run_items
 
         hot = Hotpath({str(tmp_path / "hot")!r})
         held = []
@@ -408,7 +410,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where pytest
 from hotpath.batch.item import ItemBuilder
 from hotpath.site import Hotpath
 from hotpath.store import Store
-from hotpath.batch.pool import ItemLimits, run_items
+from hotpath.batch.limits import ItemLimits
+from hotpath.batch.pool import run_items
 hot = Hotpath(sys.argv[1])
 
 @hot.route("/a")
@@ -630,7 +633,8 @@ def test_many_workers_with_large_bodies_wait_in_their_pipes(tmp_path: Path) -> N
         import time
         from hotpath.batch.item import ItemBuilder
         from hotpath.site import Hotpath
-        from hotpath.batch.pool import ItemLimits, run_items
+        from hotpath.batch.limits import ItemLimits
+        from hotpath.batch.pool import run_items
 
         hot = Hotpath({str(tmp_path / "hot")!r})
 
@@ -659,7 +663,7 @@ def test_large_pages_are_compressed_in_the_workers(tmp_path: Path) -> None:
         import random
         from hotpath import Hotpath
         from hotpath.batch import build
-        from hotpath.batch.pool import ItemLimits
+        from hotpath.batch.limits import ItemLimits
 
         hot = Hotpath({str(tmp_path / "hot")!r})
 

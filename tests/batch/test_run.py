@@ -27,6 +27,7 @@ from hotpath.site import Hotpath
 from hotpath.store.quarantine import approve
 from hotpath.store.store import Store
 from hotpath.testing import FakeClock
+from tests.store.faults.sites import edit
 
 
 class Seen:
@@ -112,7 +113,7 @@ def test_a_file_that_rotted_is_not_taken_over(hot: Hotpath) -> None:
     hot.route("/same")(lambda: {"a": [1] * 100})
     build(hot)
     rotten = hot.store.files_path(1) / "same.json.gz"
-    rotten.write_bytes(b"\0" * rotten.stat().st_size)
+    edit(rotten, b"\0" * rotten.stat().st_size)
     build(hot)
     assert hot.store.verify_generation(2) == []
 
@@ -307,7 +308,7 @@ def test_bytes_that_rotted_are_not_carried_forward(hot: Hotpath) -> None:
     broken = pages(hot, 3)
     build(hot)
     rotten = hot.store.files_path(1) / "r/1.json"
-    rotten.write_bytes(b"\0" * rotten.stat().st_size)
+    edit(rotten, b"\0" * rotten.stat().st_size)
     broken.append(1)
     report = build(hot)
     assert report.carried == ()

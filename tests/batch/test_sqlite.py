@@ -23,7 +23,8 @@ import pytest
 
 import hotpath.batch.sqlite
 from hotpath.batch.item import ItemBuilder
-from hotpath.batch.pool import ItemLimits, Outcome, run_items
+from hotpath.batch.limits import ItemLimits
+from hotpath.batch.pool import Outcome, run_items
 from hotpath.batch.sqlite import one_view, sqlite_snapshot
 from hotpath.errors import DeclarationError, UnreadableDatabase
 from hotpath.site import Hotpath

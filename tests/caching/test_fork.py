@@ -14,7 +14,7 @@ import pytest
 from hotpath.caching.background import MAX_THREADS
 from hotpath.caching.lru import LRUCache
 from hotpath.caching.memoize import cached
-from hotpath.caching.registry import registered
+from hotpath.caching.registry import registry
 from hotpath.caching.ttl import TTLCache
 from hotpath.testing import FakeClock
 
@@ -71,7 +71,7 @@ def test_a_child_writes_and_reads_while_a_thread_of_the_parent_was_in_a_write(ma
         for number in range(20):
             cache[number] = number
         made = LRUCache[str, int](1)
-        return cache.get(19) == 19 and len(cache) == 10 and cache in registered() and made in registered()
+        return cache.get(19) == 19 and len(cache) == 10 and cache in registry.all() and made in registry.all()
 
     try:
         assert succeeds_in_a_child(use)

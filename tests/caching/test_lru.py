@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from hotpath.caching.lru import LRUCache
 from hotpath.caching.memoize import cached
-from hotpath.caching.registry import registered, stats
+from hotpath.caching.registry import registry
 from hotpath.caching.sizing import ENTRY_BYTES, size_of, weigh
 from hotpath.caching.ttl import TTLCache
 from hotpath.errors import DeclarationError
@@ -111,11 +111,11 @@ def test_every_cache_is_found_by_its_name_as_long_as_it_lives() -> None:
     cache["a"] = 1
     cache["a"]
     cache.get("b")
-    assert stats()["found by its name"] == {"entries": 1, "bytes": 0, "hits": 1, "misses": 1, "evictions": 0}
-    assert any(known is cache for known in registered())  # equality would look at all entries: a use
+    assert registry.stats()["found by its name"] == {"entries": 1, "bytes": 0, "hits": 1, "misses": 1, "evictions": 0}
+    assert any(known is cache for known in registry.all())  # equality would look at all entries: a use
     del cache
     gc.collect()
-    gone = stats()["found by its name"]
+    gone = registry.stats()["found by its name"]
     assert (gone["entries"], gone["hits"], gone["misses"]) == (0, 1, 1), "counters never fall"
 
 
@@ -130,8 +130,8 @@ def test_counters_stay_when_an_instance_with_a_cached_method_goes() -> None:
         assert [shop.price(1), shop.price(1)] == [1, 1]
         del shop
         gc.collect()
-        assert stats()["counted method"]["hits"] == expected
-    assert stats()["counted method"]["entries"] == 0
+        assert registry.stats()["counted method"]["hits"] == expected
+    assert registry.stats()["counted method"]["entries"] == 0
 
 
 def test_counters_do_not_fall_while_the_collector_frees_a_cache() -> None:
@@ -145,12 +145,12 @@ def test_counters_do_not_fall_while_the_collector_frees_a_cache() -> None:
             self.cache[1] = self
 
         def __del__(self) -> None:
-            shown.append(stats()["in a circle"]["hits"])
+            shown.append(registry.stats()["in a circle"]["hits"])
 
     for _ in range(3):
         holder = Holder()
         assert holder.cache[1] is holder
-        shown.append(stats()["in a circle"]["hits"])
+        shown.append(registry.stats()["in a circle"]["hits"])
         del holder
         gc.collect()
     assert shown == sorted(shown)
@@ -161,10 +161,10 @@ def test_names_of_caches_that_are_gone_do_not_fill_memory() -> None:
     """A process of its own: its names stay."""
     code = """
 from hotpath.caching.lru import LRUCache
-from hotpath.caching.registry import MAX_RETIRED_NAMES, stats
+from hotpath.caching.registry import MAX_RETIRED_NAMES, registry
 for number in range(2 * MAX_RETIRED_NAMES):
     LRUCache(1, name=f"number {number}")[1] = 1
-assert len(stats()) == MAX_RETIRED_NAMES, len(stats())
+assert len(registry.stats()) == MAX_RETIRED_NAMES, len(registry.stats())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")

@@ -28,7 +28,7 @@ def project(tmp_path: Path) -> Path:
 
 
 class People:
-    """Whoever is told: alerts by webhook, and pings."""
+    """The receiver of alerts by webhook, and of pings."""
 
     def __init__(self) -> None:
         self.kinds: list[str] = []

@@ -1,6 +1,6 @@
 """Memory that swings across a threshold makes at most two transitions a minute.
 
-``test_pressure`` holds this for many waves with a clock that is told; here it is a real process and a real minute. The
+``test_pressure`` holds this for many waves with a clock of its own; here it is a real process and a real minute. The
 watermarks are lower, so that a swing of 70 MiB crosses one, and the dwell times are those by default.
 """
 

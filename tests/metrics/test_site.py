@@ -25,6 +25,7 @@ from hotpath.serving import reader_of
 from hotpath.serving.usage import Usage
 from hotpath.site import Hotpath
 from tests.guard.fakes import Rigged
+from tests.store.faults.sites import edit
 
 
 @pytest.fixture
@@ -83,10 +84,10 @@ def test_damage_is_counted_and_degraded_is_told(hot: Hotpath, scrape: Callable[[
     for path in hot.store.files_path(2).rglob("*"):
         if path.name.startswith("short"):
             path.unlink()
-            path.write_bytes(b"?")
+            edit(path, b"?")
     reader_of(hot).refresh()
     assert scrape()["hotpath_corrupt_items_total"] == 1
-    hot.store.manifest_path(2).write_bytes(b"?")
+    edit(hot.store.manifest_path(2), b"?")
     hot.store.current_path.touch()
     reader_of(hot).refresh()
     assert (scrape()["hotpath_degraded"], scrape()["hotpath_generation"]) == (1, 1)
@@ -171,7 +172,7 @@ def test_hot_requests_by_route_and_result_never_fall(tmp_path: Path, max_body_by
 
 def test_a_file_that_goes_keeps_its_count(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    path.write_bytes(b"[1]")
+    edit(path, b"[1]")
     os.utime(path, (1, 1))
     hot = Hotpath(tmp_path / "hot", refresh=3600)
     hot.directory("/{name}", tmp_path / "{name}.json")

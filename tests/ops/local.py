@@ -1,4 +1,4 @@
-"""Real servers on this machine: one that answers as it is told, a site with hotpath in front, a mail server."""
+"""Real servers on this machine: one whose answers a test gives, a site with hotpath in front, a mail server."""
 
 from __future__ import annotations
 

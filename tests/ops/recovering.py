@@ -22,7 +22,7 @@ import orjson
 
 from hotpath.batch.run import build
 from hotpath.ops.check import CheckOptions
-from hotpath.ops.purge.webhook import PurgeWebhook
+from hotpath.ops.purge.providers import PurgeWebhook
 from hotpath.ops.recovery.incident import RecoveryOptions
 from hotpath.ops.recovery.journal import DOING, DONE, END, SKIPPED
 from hotpath.ops.recovery.recover import recover
@@ -32,6 +32,7 @@ from hotpath.store.store import Store
 from hotpath.store.verify import verify
 from tests.ops.local import Answered, Server, public_site
 from tests.store.crash.operations import AFTER, BEFORE, MIDDLE, KillingDisk
+from tests.store.faults.sites import edit
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOW = 1_800_000_000
@@ -69,11 +70,11 @@ def prepare(root: Path, scenario: str) -> None:
     if scenario == "damaged file":
         path = second / "files" / "rankings" / "kospi.json"
         path.unlink()
-        path.write_bytes(b'{"items": []}')
+        edit(path, b'{"items": []}')
     if scenario == "damaged manifest":
         path = second / "manifest.json"
         data = path.read_bytes()
-        path.write_bytes(data.replace(b"kospi", b"kospx"))
+        edit(path, data.replace(b"kospi", b"kospx"))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A failure is told once by each way, again after a day, and once when it is over; nothing of it stops a batch."""
+"""A failure is sent once by each way, again after a day, and once when it is over; nothing of it stops a batch."""
 
 from __future__ import annotations
 

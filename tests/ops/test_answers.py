@@ -10,7 +10,16 @@ from typing import Any
 import orjson
 import pytest
 
-from hotpath.ops.answers import Comparison, Expected, Page, compare, edge_status, lifetime_seconds, unpacked
+from hotpath.ops.answers import (
+    Comparison,
+    Expected,
+    PublicPage,
+    Replies,
+    compare,
+    edge_status,
+    lifetime_seconds,
+    unpacked,
+)
 from hotpath.ops.http import Reply
 from hotpath.pages.policy import Policy
 from hotpath.pages.routes import Expectations
@@ -37,7 +46,7 @@ ITEM = Item(
     {"rows": 3},
 )
 EXPECTS = Expectations(records="items", required=("ticker", "pe"))
-PAGE = Page("https://example.org/r/a", ITEM, EXPECTS)
+PAGE = PublicPage("https://example.org/r/a", ITEM, EXPECTS)
 
 
 def published(**changes: Any) -> Expected:
@@ -60,13 +69,15 @@ def verdict(
     edge: bool = False,
     beside: Expected | None = None,
     max_seconds: float | None = None,
-    page: Page = PAGE,
+    page: PublicPage = PAGE,
 ) -> Comparison:
     return compare(
         page,
-        identity or heard(),
-        gzipped or heard(GZIPPED, content_encoding="gzip"),
-        head or heard(b"", content_length=str(len(BODY))),
+        Replies(
+            identity or heard(),
+            gzipped or heard(GZIPPED, content_encoding="gzip"),
+            head or heard(b"", content_length=str(len(BODY))),
+        ),
         beside or published(),
         edge=edge,
         max_seconds=max_seconds,

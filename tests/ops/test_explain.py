@@ -14,6 +14,7 @@ from hotpath.ops.status import lines, status
 from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.store.verify import verify
+from tests.store.faults.sites import edit
 
 
 @pytest.mark.parametrize("text", ["caf\u00e9", "\ud55c\uae00"])
@@ -40,12 +41,6 @@ def test_a_target_without_end_is_explained(tmp_path: Path) -> None:
     assert "more than 8,192 bytes" in explain(hot, "/" + "a" * 9000).reason
     assert "more than 8,192 bytes" in explain(hot, "/a?" + "n" * 9000).reason
     reader_of(hot).close()
-
-
-def edit(path: Path, data: bytes) -> None:
-    """In place, as an editor does it that was told to override the mode: all names of the file have it."""
-    path.chmod(0o644)
-    path.write_bytes(data)
 
 
 @pytest.fixture
@@ -81,9 +76,8 @@ def test_damage_is_named_as_damage(hot: Hotpath, target: str, key: str, data: by
     assert "is the value in each=" in explain(hot, "/r/c").reason, "that is no damage"
     assert "is the value in each=" not in explain(hot, "/q?page=2").reason
     looked = status(hot)
-    assert [(damage.key, damage.path) for damage in looked.damages] == [(key, path)]
-    assert f"DAMAGED: generation 3: {key}: {path}: is not what was published (its digest differs)" in lines(looked)
-    assert looked.as_dict()["damages"] == [str(looked.damages[0])]
+    assert looked.damages == (f"generation 3: {key}: {path}: is not what was published (its digest differs)",)
+    assert f"DAMAGED: {looked.damages[0]}" in lines(looked)
     assert {damage.sequence for damage in verify(hot.store).damages} == {1, 2, 3}
     reader_of(hot).close()
 
@@ -96,7 +90,7 @@ def test_a_file_that_is_gone_is_named_and_what_answers_meanwhile(hot: Hotpath) -
     assert found.reason.startswith(f"served from generation 2, since {path} is not what was published (")
     assert "run 'hotpath verify --repair'" in found.reason
     (damage,) = status(hot).damages
-    assert (damage.path, damage.problem) == (path, "is missing")
+    assert damage == f"generation 3: /r/a: {path}: is missing"
     reader_of(hot).close()
 
 

@@ -1,4 +1,4 @@
-"""A night as a whole: what is published is asked for in public, a wrong answer is rolled back from, people are told."""
+"""A night as a whole: what is published is checked in public, a wrong answer is rolled back, people get alerts."""
 
 from __future__ import annotations
 

@@ -11,13 +11,10 @@ import orjson
 import pytest
 
 from hotpath.errors import DeclarationError
-from hotpath.ops.purge.bunny import Bunny
 from hotpath.ops.purge.changed import changed_keys
-from hotpath.ops.purge.cloudflare import Cloudflare
 from hotpath.ops.purge.environment import purgers_from_environment
-from hotpath.ops.purge.fastly import Fastly
+from hotpath.ops.purge.providers import Bunny, Cloudflare, Fastly, PurgeWebhook
 from hotpath.ops.purge.purger import CallLimits, Purger
-from hotpath.ops.purge.webhook import PurgeWebhook
 from hotpath.ops.secret import Secret
 from hotpath.store.manifest import Manifest
 from hotpath.store.store import Store

@@ -12,7 +12,7 @@ from hotpath.errors import DeclarationError, StoreBusy
 from hotpath.ops.check import CheckOptions
 from hotpath.ops.purge.purger import Purged
 from hotpath.ops.recovery.incident import RecoveryOptions
-from hotpath.ops.recovery.journal import DONE, FAILED, SKIPPED, Entry, Journal
+from hotpath.ops.recovery.journal import DONE, FAILED, SKIPPED, Journal, JournalEntry
 from hotpath.ops.recovery.recover import SAME_NIGHT_SECONDS, Recovery, ending, lines, plan, plan_lines, recover
 from hotpath.site import Hotpath
 from hotpath.store.quarantine import approve
@@ -25,7 +25,7 @@ AT_ONCE = CheckOptions(wait_seconds=0)
 
 @dataclass
 class Edge:
-    """A purger that notes what it is told."""
+    """A purger that notes its calls."""
 
     name: str = "edge"
     problem: str | None = None
@@ -339,8 +339,8 @@ def test_a_wrong_base_url_is_said_before_anything_is_done(two: SmallSite, url: s
 # The journal.
 
 
-def entry(recovery: int, step: str) -> Entry:
-    return Entry(1, recovery, DONE, step, "told", None, {"serving": 1})
+def entry(recovery: int, step: str) -> JournalEntry:
+    return JournalEntry(1, recovery, DONE, step, "told", None, {"serving": 1})
 
 
 def test_a_journal_gives_back_what_was_written(site: SmallSite) -> None:

@@ -30,7 +30,7 @@ def hold(found: Outcome, whole: Outcome, what: object) -> None:
     """What every killed recovery comes to."""
     assert found.first.status == KILLED, what
     assert found.second.status == 0, what
-    # What was told and then killed is told once more by the next run; nothing is left out and nothing comes first.
+    # A message that was sent before the kill is sent once more by the next run; none is left out and none comes early.
     lines = {"checklist": None, "history": None}
     assert {**found.end, **lines} == {**whole.end, **lines}, what
     for name in lines:

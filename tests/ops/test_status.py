@@ -9,8 +9,10 @@ import pytest
 from hotpath.batch.run import build
 from hotpath.errors import BuildFailed
 from hotpath.ops.status import lines, status
+from hotpath.options import to_json
 from hotpath.site import Hotpath
 from hotpath.testing import FakeClock
+from tests.store.faults.sites import edit
 
 
 def test_it_counts_what_is_past_its_lifetime(tmp_path: Path) -> None:
@@ -42,7 +44,7 @@ def test_a_generation_that_cannot_be_read_is_shown_with_its_problem(tmp_path: Pa
     hot.route("/a")(lambda: [1])
     build(hot)
     build(hot)
-    hot.store.manifest_path(2).write_text("{}")
+    edit(hot.store.manifest_path(2), b"{}")
     found = status(hot.store)
     assert (found.serving, bool(found.degraded)) == (1, True)
     assert found.generations[0].problem
@@ -75,7 +77,7 @@ def test_it_says_what_failed_in_the_last_run(tmp_path: Path) -> None:
     told = lines(status(hot.store))
     assert told[-5].startswith("last run: failed, 5 of 10 items failed; that is more than may fail")
     assert told[-1] == "    … and 2 more, see runs/"
-    assert status(hot.store).as_dict()["last_run"]["outcome"] == "failed"  # type: ignore[index]
+    assert to_json(status(hot.store))["last_run"]["outcome"] == "failed"
 
 
 def test_a_site_of_watched_directories_alone_is_not_degraded(tmp_path: Path) -> None:
@@ -85,7 +87,7 @@ def test_a_site_of_watched_directories_alone_is_not_degraded(tmp_path: Path) -> 
     found = status(hot)
     assert (found.degraded, found.serving, found.is_hot) == (None, None, True)
     assert f"watching {tmp_path}/{{name}}.json for /indices/{{name}}: 1 file" in lines(found)
-    assert [one["count"] for one in found.as_dict()["directories"]] == [1]  # type: ignore[attr-defined]
+    assert [one["count"] for one in to_json(found)["directories"]] == [1]
     (tmp_path / "kospi.json").unlink()
     found = status(hot)
     assert not found.is_hot

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import resource
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,7 +40,7 @@ class Site:
         self.directory.mkdir()
         self.hot.directory("/indices/{name}", self.directory / "{name}.json")
         self.disk = Counting()
-        self.watched = WatchedDirectory(self.hot.directories[0], max_body_bytes=MAX_BYTES, disk=self.disk)
+        self.watched = WatchedDirectory(self.hot.directories[0], self.hot.reading, disk=self.disk)
         self.now = NOW
 
     def write(self, name: str, data: bytes, at: float | None = None) -> None:
@@ -227,7 +230,7 @@ def test_another_name_for_the_same_page_is_no_deletion(tmp_path: Path) -> None:
     """Where case is folded, a file that comes under another name has the key of the one that goes."""
     site = Site(tmp_path)
     site.hot.directory("/folded/{name}", site.directory / "{name}.txt", media_type="text/plain", fold_case=True)
-    watched = WatchedDirectory(site.hot.directories[1], max_body_bytes=MAX_BYTES)
+    watched = WatchedDirectory(site.hot.directories[1], site.hot.reading)
     site.write("A.txt", b"1", at=NOW - 60)
     watched.poll(NOW)
     (site.directory / "A.txt").unlink()
@@ -254,7 +257,7 @@ def test_backups_and_half_written_files_are_no_pages(tmp_path: Path, caplog: pyt
     site.hot.directory("/kept/{name}", site.directory / "{name}.bak")
     for name in ("a.json", "a.json~", "#a.json#", "a.json.tmp", "a.json.bak"):
         site.write(name, b"[1]", at=NOW - 60)
-    seen = [WatchedDirectory(directory, max_body_bytes=MAX_BYTES) for directory in site.hot.directories[1:]]
+    seen = [WatchedDirectory(directory, site.hot.reading) for directory in site.hot.directories[1:]]
     for watched in seen:
         watched.poll(NOW)
     assert [[*watched.pages] for watched in seen] == [[b"/any/a.json"], [b"/kept/a.json"]]
@@ -300,7 +303,7 @@ def test_a_directory_that_outgrows_memory_loses_no_page_and_takes_more_when_ther
 ) -> None:
     hot = Hotpath(tmp_path / "hot")
     hot.directory("/t/{name}", tmp_path / "{name}.bin", media_type="application/octet-stream")
-    watched = WatchedDirectory(hot.directories[0], max_body_bytes=1000)
+    watched = WatchedDirectory(hot.directories[0], replace(hot.reading, max_body_bytes=1000))
     for name in "abc":
         (tmp_path / f"{name}.bin").write_bytes(b"x" * 400)
         os.utime(tmp_path / f"{name}.bin", (NOW - 60, NOW - 60))
@@ -327,12 +330,22 @@ def test_a_file_larger_than_a_page_may_be_is_not_read(site: Site, caplog: pytest
 
 
 def test_names_that_come_and_go_are_forgotten(site: Site) -> None:
-    for turn in range(50):
-        site.write(f"{turn}.json", b"[")
+    def come_and_go(names: range) -> None:
+        for name in names:
+            site.write(f"{name}.json", b"[")
+            site.look()
+            (site.directory / f"{name}.json").unlink()
         site.look()
-        (site.directory / f"{turn}.json").unlink()
-    site.look()
-    assert (len(site.watched._seen), len(site.watched._keys)) == (0, 0)
+        gc.collect()
+
+    come_and_go(range(20))  # what is made once is there now
+    tracemalloc.start()
+    try:
+        come_and_go(range(20, 320))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 30_000, "names and signatures of 300 files have 100 kB and more"
 
 
 def test_a_file_goes_and_the_page_of_the_generation_is_back(tmp_path: Path) -> None:
@@ -367,7 +380,7 @@ def linked(tmp_path: Path) -> WatchedDirectory:
         (tmp_path / "data" / name).symlink_to(target)
     hot = Hotpath(tmp_path / "hot")
     hot.directory("/i/{a}/{b}", tmp_path / "data" / "{a}" / "{b}.json")
-    return WatchedDirectory(hot.directories[0], max_body_bytes=MAX_BYTES)
+    return WatchedDirectory(hot.directories[0], hot.reading)
 
 
 def test_a_linked_folder_leads_nowhere_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -395,6 +408,6 @@ def test_the_declared_directory_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "current").symlink_to("v2")
     hot = Hotpath(tmp_path / "hot")
     hot.directory("/i/{a}/{b}", tmp_path / "current" / "{a}" / "{b}.json")
-    watched = WatchedDirectory(hot.directories[0], max_body_bytes=MAX_BYTES)
+    watched = WatchedDirectory(hot.directories[0], hot.reading)
     watched.poll(NOW)
     assert watched.pages[b"/i/x/a"].bodies["identity"] == b"[2]"

@@ -12,6 +12,7 @@ from hotpath.pages.policy import Policy
 from hotpath.store.prune import Pruned, prune
 from hotpath.store.publish import staging
 from hotpath.store.store import Store
+from tests.store.faults.sites import edit
 
 POLICY = Policy("/a", "application/json", "public", None, 3600)
 
@@ -60,7 +61,7 @@ def test_what_a_reader_holds_stays_until_it_lets_go(store: Store) -> None:
 
 @pytest.mark.parametrize("pointer", ["CURRENT", "PIN", "BAD"])
 def test_a_pointer_that_cannot_be_read_means_that_nothing_is_removed(store: Store, pointer: str) -> None:
-    (store.root / pointer).write_bytes(b"garbage\n")
+    edit(store.root / pointer, b"garbage\n")
     with pytest.raises(Corrupt, match=pointer):
         prune(store, keep=1)
     assert store.sequences() == [1, 2, 3, 4, 5, 6]

@@ -15,6 +15,7 @@ from hotpath.store.manifest import Manifest
 from hotpath.store.publish import Published, Validator, staging
 from hotpath.store.quarantine import KEEP_QUARANTINED, approve, problems_of
 from hotpath.store.store import Store
+from tests.store.faults.sites import edit
 
 POLICY = Policy("/a", "application/json", "public", None, 3600)
 
@@ -163,7 +164,7 @@ def test_what_cannot_be_approved_is_said(store: Store, sequence: int, reason: st
 def test_a_damaged_candidate_is_not_released(store: Store) -> None:
     with pytest.raises(Implausible):
         publish(store, b"[2]", refuse)
-    (store.quarantine_path / "2" / "files" / "a.json").write_bytes(b"[9]")
+    edit(store.quarantine_path / "2" / "files" / "a.json", b"[9]")
     with pytest.raises(Corrupt, match="digest differs"):
         approve(store, 2, "x")
     assert served(store) == 1

@@ -15,6 +15,7 @@ from hotpath.store.publish import staging
 from hotpath.store.repair import repair
 from hotpath.store.store import Store
 from hotpath.store.verify import lines, verify
+from tests.store.faults.sites import edit
 
 POLICY = Policy("/x", "application/json", "public", None, 3600)
 SAME = b'{"same":"' + b"abc" * 300 + b'"}'
@@ -33,7 +34,7 @@ def store(tmp_path: Path) -> Store:
         if path.is_file():
             data = path.read_bytes()
             path.unlink()
-            path.write_bytes(data)
+            edit(path, data)
     return store
 
 
@@ -56,12 +57,12 @@ def test_every_file_of_every_generation_is_found_when_it_is_damaged(store: Store
             if damage is None:
                 path.unlink()
             else:
-                path.write_bytes(damage)
+                edit(path, damage)
             found = verify(store).damages
             assert [one.path for one in found] == [path]
             assert found[0].key == ("/same" if "same" in path.name else "/new")
             assert str(found[0].sequence) == path.relative_to(store.generations_path).parts[0]
-            path.write_bytes(data)
+            edit(path, data)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_damaged_pointers_are_found_and_mended_to_what_is_served(store: Store, n
     if data is None:
         path.unlink()
     else:
-        path.write_bytes(data)
+        edit(path, data)
     assert verify(store).problems
     found = repair(store)
     assert found.is_sound
@@ -93,7 +94,7 @@ def test_damaged_pointers_are_found_and_mended_to_what_is_served(store: Store, n
 
 def test_a_damaged_file_is_linked_again_and_a_running_reader_takes_it_up(store: Store) -> None:
     path = store.files_path(3) / "sub" / "same.json"
-    path.write_bytes(b"?")
+    edit(path, b"?")
     hot = Hotpath(store.root)
     reader_of(hot).refresh()
     page = reader_of(hot).load_page(b"/same")
@@ -117,7 +118,7 @@ def test_a_directory_that_is_gone_is_made_again(store: Store) -> None:
 
 def test_bytes_that_are_nowhere_else_fall_back_and_are_not_made_up(store: Store) -> None:
     path = store.files_path(3) / "new.json"
-    path.write_bytes(b'{"n":4}')
+    edit(path, b'{"n":4}')
     found = repair(store)
     assert [one.path for one in found.damages] == [path]
     assert found.repaired == []
@@ -130,13 +131,13 @@ def test_bytes_that_are_nowhere_else_fall_back_and_are_not_made_up(store: Store)
 
 def test_a_damaged_coding_alone_is_left_out(store: Store) -> None:
     for sequence in (1, 2, 3):
-        (store.files_path(sequence) / "sub" / "same.json.gz").write_bytes(b"?")
+        edit(store.files_path(sequence) / "sub" / "same.json.gz", b"?")
     assert repair(store).fallen_back == ["/same is served without the damaged coding"]
 
 
 def _flip(path: Path) -> None:
     data = path.read_bytes()
-    path.write_bytes(data[:50] + bytes([data[50] ^ 4]) + data[51:])
+    edit(path, data[:50] + bytes([data[50] ^ 4]) + data[51:])
 
 
 @pytest.mark.parametrize("damage", [_flip, Path.unlink], ids=["flipped", "gone"])
@@ -160,7 +161,7 @@ def test_a_damaged_manifest_gives_its_generation_up(store: Store, damage: Callab
 def test_marks_are_made_again_from_the_history(store: Store) -> None:
     store.rollback(reason="half the rows")
     marks = store.bad()
-    store.bad_path.write_bytes(b"\0\0\0")
+    edit(store.bad_path, b"\0\0\0")
     repair(store)
     assert store.bad() == marks == {3: "half the rows"}
 
@@ -182,7 +183,7 @@ def test_what_stands_in_the_way_of_one_file_keeps_no_other_from_being_mended(sto
         (files / name).unlink()
         (files / name).mkdir()
     other = store.files_path(2) / "sub" / "same.json"
-    other.write_bytes(b"[")
+    edit(other, b"[")
     found = repair(store)
     assert found.repaired == [f"{other} is again what was published, from another generation"]
     assert {one.key for one in found.damages} == {"/same"}

@@ -18,6 +18,7 @@ from hotpath.store.quarantine import approve
 from hotpath.store.repair import repair
 from hotpath.store.store import Store
 from hotpath.testing import FakeClock
+from tests.store.faults.sites import edit
 
 POLICY = Policy("/a", "application/json", "public", None, 3600)
 
@@ -96,7 +97,7 @@ def test_a_rollback_without_a_pin_moves_one_that_is_there(store: Store) -> None:
 @pytest.mark.parametrize(("file", "what"), [("CURRENT", "expected '<number>"), ("BAD", "a line cannot be read")])
 def test_a_broken_file_of_the_store_says_what_mends_it(store: Store, file: str, what: str) -> None:
     publish(store, b"[1]")
-    (store.root / file).write_bytes(b"nonsense\n")
+    edit(store.root / file, b"nonsense\n")
     why = why_degraded(store)
     assert why is not None
     assert what in why
@@ -114,7 +115,7 @@ def test_rollback_with_nothing_before_changes_nothing(store: Store) -> None:
 def test_rollback_passes_over_a_damaged_generation(store: Store) -> None:
     for number in range(3):
         publish(store, b"[%d]" % number)
-    (store.files_path(2) / "a.json").write_bytes(b"[9]")
+    edit(store.files_path(2) / "a.json", b"[9]")
     assert store.rollback() == (3, 1)
 
 
@@ -162,15 +163,15 @@ def test_a_generation_that_someone_reads_is_not_pruned(tmp_path: Path) -> None:
 
 
 def _empty(store: Store) -> None:
-    store.current_path.write_bytes(b"")
+    edit(store.current_path, b"")
 
 
 def _garbage(store: Store) -> None:
-    store.current_path.write_bytes(os.urandom(50))
+    edit(store.current_path, os.urandom(50))
 
 
 def _dangling(store: Store) -> None:
-    store.current_path.write_text("99 sha256:" + "0" * 64 + "\n")
+    edit(store.current_path, ("99 sha256:" + "0" * 64 + "\n").encode())
 
 
 def _missing(store: Store) -> None:
@@ -179,7 +180,7 @@ def _missing(store: Store) -> None:
 
 def _edited_manifest(store: Store) -> None:
     path = store.manifest_path(3)
-    path.write_bytes(path.read_bytes().replace(b'"/a"', b'"/x"'))
+    edit(path, path.read_bytes().replace(b'"/a"', b'"/x"'))
 
 
 def _no_manifest(store: Store) -> None:
@@ -345,7 +346,7 @@ def test_something_else_where_a_part_of_the_store_belongs(store: Store, name: st
     if name == "lock":
         path.mkdir()
     else:
-        path.write_text("")
+        edit(path, b"")
     with pytest.raises(StoreError, match=told) as caught:
         publish(store, b"[1]")
     assert caught.value.path == path
@@ -396,7 +397,7 @@ def test_a_full_disk_is_said_before_anything_is_written(store: Store, monkeypatc
 def test_verify_names_every_damaged_file(store: Store) -> None:
     publish(store, b"[1]")
     assert store.verify_generation(1) == []
-    (store.files_path(1) / "a.json").write_bytes(b"[2]")
+    edit(store.files_path(1) / "a.json", b"[2]")
     (store.files_path(1) / "sub" / "b.json.gz").unlink()
     problems = store.verify_generation(1)
     assert len(problems) == 2
@@ -407,7 +408,7 @@ def test_verify_names_every_damaged_file(store: Store) -> None:
 def test_a_manifest_under_another_number_is_not_taken(store: Store) -> None:
     publish(store, b"[1]")
     publish(store, b"[2]")
-    store.manifest_path(2).write_bytes(store.manifest_path(1).read_bytes())
+    edit(store.manifest_path(2), store.manifest_path(1).read_bytes())
     store.current_path.unlink()
     assert served(store) == 1
     with pytest.raises(Corrupt):
@@ -450,7 +451,7 @@ def test_a_store_below_a_file(tmp_path: Path) -> None:
 def test_marks_that_are_json_and_no_marks_are_told_and_not_guessed_at(store: Store, line: bytes) -> None:
     publish(store, b"[1]")
     publish(store, b"[2]")
-    store.bad_path.write_bytes(line + b"\n")
+    edit(store.bad_path, line + b"\n")
     assert "BAD: a line cannot be read" in (why_degraded(store) or "")
     for act in (lambda: publish(store, b"[3]"), store.rollback):
         with pytest.raises(Corrupt, match=r"BAD: a line cannot be read.*hotpath verify TARGET --repair"):

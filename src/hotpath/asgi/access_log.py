@@ -32,9 +32,9 @@ access_logger = logging.getLogger("hotpath.access")
 
 # Lines that wait to be written; further ones are dropped and counted. About 2 MB at most of usual paths.
 MAX_WAITING: Final = 8192
-# Characters of a path, a method or a coding in a line: what a client can make it hold.
+# Maximum characters of a path, a method or a coding in a line.
 MAX_PATH: Final = 1000
-# How long the thread lets lines gather, so that it does not take the interpreter from the loop for each of them.
+# Pause of the thread between batches of lines, so that it does not take the interpreter from the loop for each line.
 GATHER_SECONDS: Final = 0.02
 # Seconds between two reports of dropped lines.
 REPORT_SECONDS: Final = 60.0
@@ -145,7 +145,7 @@ def result_of(outcome: Answer | Pending | Miss | Result) -> Result:
     return "bypass" if outcome is BYPASSED else "unreadable" if outcome is UNREADABLE else "miss"
 
 
-# What waits to be written: the fields of a line, short enough that a full queue is no danger to memory.
+# The fields of a line that waits, short enough that a full queue is no danger to memory.
 _Line = tuple[float, str, str, int | None, Result, int | None, int, float, str]
 
 
@@ -288,7 +288,7 @@ def encode(line: _Line) -> str:
 
 
 def _warn_if_silent() -> None:
-    """Logging is silent below WARNING until it is told otherwise, and nobody would know why there is no line."""
+    """Logging drops what is below WARNING by default, and nobody would know why there is no line."""
     if not access_logger.isEnabledFor(logging.INFO) or not access_logger.hasHandlers():
         logger.warning(
             "AccessLog writes to the logger %r at INFO, which goes nowhere now;"

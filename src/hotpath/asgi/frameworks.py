@@ -11,7 +11,7 @@ from typing import Any, get_args
 from hotpath.pages.routes import Route
 from hotpath.site import ReadOptions
 
-# Middleware around middleware; more than anybody has.
+# Maximum layers of middleware that are unwrapped.
 MOST_LAYERS = 50
 
 

@@ -39,7 +39,7 @@ from hotpath.types import ASGIApp, Message, Receive, Scope, Send
 _CLOSE = (b"connection", b"close")
 _GUARDED = frozenset(("http", "websocket"))
 
-# Not the same as a hot page whose bytes are gone: what was asked for is not known, so the guard may refuse it.
+# Unlike UNREADABLE it may be refused by the guard: the page that was asked for is not known.
 _FAILED = Miss("hotpath failed or has nothing loaded; the log says what")
 
 

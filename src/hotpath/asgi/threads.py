@@ -11,7 +11,7 @@ from anyio.lowlevel import RunVar
 
 T = TypeVar("T")
 
-# They wait for the one thread that loads pages; more would only wait.
+# All of them wait for the one thread that loads pages.
 MOST_THREADS = 8
 
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("hotpath_limiter")

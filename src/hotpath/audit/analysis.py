@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from hotpath.audit.facts import Facts, Growth, Held, Target
-from hotpath.audit.findings import CACHES, Candidate, Finding, Level, Pattern
+from hotpath.audit.facts import Facts, GrowthPoint, Held, Target
+from hotpath.audit.findings import CACHES, Candidate, Finding, Pattern, Severity, replacement
 from hotpath.audit.origins import Origin
-from hotpath.audit.replacements import replacement
 from hotpath.audit.source import File
 
 # Functions that by their names run while a program starts.
@@ -90,12 +89,11 @@ class _Program:
         if not callers:
             return name in self.decorators
         return steps > 0 and all(
-            not caller or caller == "<lambda>" or _starts(caller) or self._is_called_at_start(caller, steps)
+            caller in ("", "<lambda>")
+            or _starts(caller)
+            or (self.called.get(caller, set()) - {caller} and self.only_starts(caller, steps - 1))
             for caller in callers
         )
-
-    def _is_called_at_start(self, name: str, steps: int) -> bool:
-        return bool(self.called.get(name, set()) - {name}) and self.only_starts(name, steps - 1)
 
 
 def _starts(words: str) -> bool:
@@ -107,7 +105,7 @@ def analyze(files: list[File]) -> list[Candidate]:
     """What the files show together, in their order; also what a comment silences."""
     program = _Program(file.facts for file in files)
     shrunk = {target for file in files for target in file.facts.shrunk_elsewhere}
-    grown: dict[Target, list[Growth]] = {}
+    grown: dict[Target, list[GrowthPoint]] = {}
     for file in files:
         for target, growth in file.facts.grown_elsewhere:
             grown.setdefault(target, []).append(growth)
@@ -120,7 +118,8 @@ def analyze(files: list[File]) -> list[Candidate]:
             if held.shrinks or (shared and held.target in shrunk):
                 continue
             others = grown.get(held.target, []) if shared and times[held.target] == 1 else []
-            growths = [*held.growths, *(growth for growth in others if _suits(held, growth))]
+            is_list = held.kind in ("list", "deque")  # a place in another file shows how it adds, and so to what
+            growths = [*held.growths, *(growth for growth in others if growth.each_call == is_list)]
             if growths:
                 candidates += _of_container(held, growths, program)
     return candidates
@@ -129,7 +128,7 @@ def analyze(files: list[File]) -> list[Candidate]:
 def _seen_with_calls(candidate: Candidate, program: _Program) -> Candidate:
     """A cache without a maximum, after a look at its calls in all files."""
     finding, function = candidate.finding, candidate.function
-    if finding.pattern not in CACHES or finding.level is Level.NOTE:
+    if finding.pattern not in CACHES or finding.level is Severity.NOTE:
         return candidate
     bounded_by = None
     if function in program.cleared:
@@ -142,15 +141,10 @@ def _seen_with_calls(candidate: Candidate, program: _Program) -> Candidate:
         bounded_by = program.bounds(function, candidate.arguments)
     if bounded_by is None:
         return candidate
-    return replace(candidate, finding=replace(finding, level=Level.NOTE, why=f"{finding.why}; {bounded_by}"))
+    return replace(candidate, finding=replace(finding, level=Severity.NOTE, why=f"{finding.why}; {bounded_by}"))
 
 
-def _suits(held: Held, growth: Growth) -> bool:
-    """Whether a place in another file, which shows how it adds, adds to this kind of container."""
-    return growth.each_call == (held.kind in ("list", "deque"))
-
-
-def _of_container(held: Held, growths: list[Growth], program: _Program) -> Iterator[Candidate]:
+def _of_container(held: Held, growths: list[GrowthPoint], program: _Program) -> Iterator[Candidate]:
     """The growth that a reviewer should see first; nothing where what expires is taken out when it is read."""
     bounds = [(growth, _bounded_by(held, growth, program)) for growth in growths]
     growth, bounded_by = min(bounds, key=lambda pair: (pair[1] is not None, -pair[0].origin, pair[0].line))
@@ -163,7 +157,7 @@ def _of_container(held: Held, growths: list[Growth], program: _Program) -> Itera
         path=held.path,
         line=held.line,
         pattern=pattern,
-        level=Level.NOTE if bounded_by else Level.WARNING,
+        level=Severity.NOTE if bounded_by else Severity.WARNING,
         name=held.target[1],
         why=f"{why}; {bounded_by}" if bounded_by else why,
         grows_at=f"line {growth.line}" if own else f"{growth.path}:{growth.line}",
@@ -173,7 +167,7 @@ def _of_container(held: Held, growths: list[Growth], program: _Program) -> Itera
     yield Candidate(finding, frozenset({*range(held.line, held.end_line + 1), *((growth.line,) if own else ())}))
 
 
-def _bounded_by(held: Held, growth: Growth, program: _Program) -> str | None:
+def _bounded_by(held: Held, growth: GrowthPoint, program: _Program) -> str | None:
     """What ends the growth, as far as the code shows; None where nothing does."""
     if growth.bounded_by is not None:
         return growth.bounded_by
@@ -195,7 +189,7 @@ def _bounded_by(held: Held, growth: Growth, program: _Program) -> str | None:
     return program.bounds(growth.function) if growth.origin is Origin.DATA else None
 
 
-def _pattern(held: Held, growth: Growth) -> Pattern:
+def _pattern(held: Held, growth: GrowthPoint) -> Pattern:
     if held.where == "default":
         return Pattern.MUTABLE_DEFAULT
     if held.where == "closure":
@@ -209,7 +203,7 @@ def _pattern(held: Held, growth: Growth) -> Pattern:
     return Pattern.GROWING_CLASS_ATTRIBUTE if held.where == "class" else Pattern.GROWING_GLOBAL
 
 
-def _why(held: Held, growth: Growth, pattern: Pattern) -> str:
+def _why(held: Held, growth: GrowthPoint, pattern: Pattern) -> str:
     entry = "one more at every call" if growth.each_call else "one more for every key it has not seen"
     by = f"{growth.described}() adds {entry}"
     match pattern:

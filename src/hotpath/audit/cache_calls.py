@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, replace
 
-from hotpath.audit.findings import Candidate, Finding, Level, Pattern
+from hotpath.audit.findings import Candidate, Finding, Pattern, Severity
 from hotpath.audit.origins import CLASS_RECEIVERS, Origin, is_enumeration, of_parameter
 from hotpath.audit.scopes import Scope, argument, container_kind, dotted, is_infinite, lookup, terminal
 from hotpath.audit.walk import Walk
@@ -103,7 +103,7 @@ def _is_unbounded(call: ast.Call, imports: dict[str, str]) -> bool:
     return is_infinite(given, imports)
 
 
-def _growth(outer: Scope, inner: Scope) -> tuple[str, Level] | None:
+def _growth(outer: Scope, inner: Scope) -> tuple[str, Severity] | None:
     """Why a cache around ``inner`` grows. None where it ends with the call that made it, or has one entry."""
     params = dict(inner.params)
     owner = inner.method_of
@@ -118,14 +118,14 @@ def _growth(outer: Scope, inner: Scope) -> tuple[str, Level] | None:
         return None
     if of_instance:
         instances = "its key holds self, so no instance is ever freed"
-        return (instances + (", and it keeps a result for every set of arguments" if params else "")), Level.WARNING
+        return (instances + (", and it keeps a result for every set of arguments" if params else "")), Severity.WARNING
     if not params:
         return None
     from_data = [name for name, arg in params.items() if _origin(arg, inner) is Origin.DATA]
     if not from_data:
-        return "its arguments are classes, functions or flags: as many as the code has", Level.NOTE
+        return "its arguments are classes, functions or flags: as many as the code has", Severity.NOTE
     shown = ", ".join(from_data[:3])
-    return f"it keeps a result for every {shown} it was ever called with", Level.WARNING
+    return f"it keeps a result for every {shown} it was ever called with", Severity.WARNING
 
 
 def _places(inner: Scope) -> tuple[int | str, ...]:
@@ -179,7 +179,7 @@ def _of_wrapper(path: str, scope: Scope, call: ast.Call, walk: Walk) -> Finding 
     if function is not None:
         growth = _growth(function.parent or scope, function)
     else:
-        growth = "it keeps a result for every set of arguments; what those are is not in this file", Level.NOTE
+        growth = "it keeps a result for every set of arguments; what those are is not in this file", Severity.NOTE
     if growth is None:
         return None
     shown = terminal(call.args[0]) or "it"

@@ -9,8 +9,18 @@ from dataclasses import dataclass, field, replace
 
 from hotpath.audit.expressions import mentions_time, tells_time
 from hotpath.audit.origins import Origin, is_imported, origin
-from hotpath.audit.places import Grow, Shrink
-from hotpath.audit.scopes import Container, Scope, class_container, class_of, elsewhere, find, is_app_state, terminal
+from hotpath.audit.scopes import (
+    Container,
+    Grow,
+    Scope,
+    Shrink,
+    class_container,
+    class_of,
+    elsewhere,
+    find,
+    is_app_state,
+    terminal,
+)
 from hotpath.audit.walk import Walk
 
 _LISTS = frozenset({"list", "deque"})
@@ -27,7 +37,7 @@ Target = tuple[str, str]  # the module's last name or the class, and the name in
 
 
 @dataclass(frozen=True, slots=True)
-class Growth:
+class GrowthPoint:
     """A place that adds to a container on each call. ``bounded_by`` is what ends it, as far as this file shows."""
 
     path: str
@@ -57,7 +67,7 @@ class Held:
     text: str
     shrinks: bool
     expires_on_read: bool
-    growths: tuple[Growth, ...]
+    growths: tuple[GrowthPoint, ...]
 
 
 @dataclass(slots=True)
@@ -66,7 +76,7 @@ class Facts:
 
     path: str
     held: list[Held] = field(default_factory=list)
-    grown_elsewhere: list[tuple[Target, Growth]] = field(default_factory=list)
+    grown_elsewhere: list[tuple[Target, GrowthPoint]] = field(default_factory=list)
     shrunk_elsewhere: set[Target] = field(default_factory=set)
     called: dict[str, set[str]] = field(default_factory=dict)
     decorators: set[str] = field(default_factory=set)
@@ -128,9 +138,9 @@ def _shrinks(result: Facts, walk: Walk) -> dict[Container, list[Shrink]]:
     return shrinks
 
 
-def _growths(result: Facts, walk: Walk) -> dict[Container, list[Growth]]:
+def _growths(result: Facts, walk: Walk) -> dict[Container, list[GrowthPoint]]:
     """The places that add to each container of this file; those of other files' containers go to ``result``."""
-    growths: dict[Container, list[Growth]] = {}
+    growths: dict[Container, list[GrowthPoint]] = {}
     for grow in walk.grows:
         container = _container(grow.receiver, grow.scope, walk)
         if grow.reads and not _adds_by_reading(grow, container):
@@ -233,7 +243,7 @@ def _declares_fields(scope: Scope) -> bool:
     return any(terminal(item) in ("dataclass", "define", "attrs", "s", "frozen", "mutable") for item in decorators)
 
 
-def _growth(path: str, grow: Grow, kind: str, imports: dict[str, str]) -> Growth | None:
+def _growth(path: str, grow: Grow, kind: str, imports: dict[str, str]) -> GrowthPoint | None:
     """None where nothing new is added: a fixed key, an index of a list."""
     scope = grow.scope
     function = scope.enclosing_function
@@ -253,7 +263,7 @@ def _growth(path: str, grow: Grow, kind: str, imports: dict[str, str]) -> Growth
             worst = max(worst, value)
     if not each_call and worst is Origin.FIXED:
         return None
-    return Growth(
+    return GrowthPoint(
         path=path,
         line=grow.line,
         function=_callable_name(function),

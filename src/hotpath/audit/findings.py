@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Self
 
 
-class Level(StrEnum):
+class Severity(StrEnum):
     """How sure the audit is that a reviewer wants to see it; the words of SARIF."""
 
     WARNING = "warning"
@@ -73,7 +73,7 @@ class Finding:
     path: str
     line: int
     pattern: Pattern
-    level: Level = Level.WARNING
+    level: Severity = Severity.WARNING
     name: str
     why: str
     grows_at: str | None = None
@@ -102,3 +102,25 @@ class Unread:
     path: str
     line: int | None
     problem: str
+
+
+def replacement(name: str, kind: str, pattern: Pattern, *, stores_self: bool) -> str:
+    """One line of Python, with the import it needs behind it."""
+    if pattern is Pattern.MUTABLE_DEFAULT:
+        return f"{name}=None  # and in the body: if {name} is None: {name} = {_EMPTY.get(kind, 'dict()')}"
+    if stores_self:
+        weak = "WeakSet" if kind in ("list", "set", "deque") else "WeakValueDictionary"
+        return f"{name} = {weak}()  # from weakref import {weak}; an object nobody else holds leaves by itself"
+    if pattern is Pattern.TTL_WITHOUT_MAXIMUM:
+        return f"{name} = TTLCache(max_entries=1024, ttl=300)  # from hotpath import TTLCache"
+    if kind in ("list", "deque"):
+        return f"{name} = deque(maxlen=1000)  # from collections import deque"
+    if kind == "set":
+        return f"{name} = LRUCache(max_entries=1024)  # from hotpath import LRUCache; {name}[item] = True for add(item)"
+    if kind in ("defaultdict", "Counter"):
+        start = "0" if kind == "Counter" else "…"
+        return f"{name} = LRUCache(max_entries=1024)  # from hotpath import LRUCache; setdefault(key, {start}) first"
+    return f"{name} = LRUCache(max_entries=1024)  # from hotpath import LRUCache"
+
+
+_EMPTY = {"list": "[]", "dict": "{}", "set": "set()"}

@@ -10,7 +10,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from hotpath.audit.holders import UNKNOWN, held_by
 
@@ -53,7 +53,7 @@ class Reading:
     containers: int
     grown: tuple[Grown, ...]
     seconds_apart: float | None
-    _seen: _Seen
+    _seen: _Columns
     _at: float
     _clock: Callable[[], float]
 
@@ -77,7 +77,7 @@ class Reading:
         return f"<Reading of {self.containers} containers, {len(self.grown)} have grown>"
 
 
-class _Seen:
+class _Columns:
     """Columns: where a container is, how large, and what it begins and ends with."""
 
     __slots__ = ("addresses", "firsts", "lasts", "sizes")
@@ -135,7 +135,7 @@ def growth(*, clock: Callable[[], float] = time.monotonic) -> Reading:
 
 
 def _read(before: Reading | None, top: int, clock: Callable[[], float]) -> Reading:
-    seen = _Seen()
+    seen = _Columns()
     earlier = {address: row for row, address in enumerate(before._seen.addresses)} if before else {}
     old = before._seen if before else seen
     largest: list[tuple[int, int, _Candidate]] = []
@@ -208,8 +208,8 @@ def _containers() -> Iterator[tuple[object, int]]:
         small = []
         for item in chunk:
             kind = type(item)
-            if kind not in measures:
-                measures[kind] = _measure(kind)
+            if kind not in measures:  # by the base's own method: a subclass's ``__len__`` could do anything
+                measures[kind] = getattr(_base(kind), "__len__", None)
             measure = measures[kind]
             if measure is None:
                 small.append(item)
@@ -223,12 +223,6 @@ def _containers() -> Iterator[tuple[object, int]]:
             if type(item) is dict and not gc.is_tracked(item) and id(item) not in seen:
                 seen.add(id(item))
                 yield item, len(item)
-
-
-def _measure(kind: type) -> Callable[[object], int] | None:
-    """The size of containers of a type, by the base's own method: a subclass's ``__len__`` could do anything."""
-    base = _base(kind)
-    return None if base is None else cast("Callable[[object], int]", base.__len__)
 
 
 def _base(kind: type) -> Any:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from hotpath.audit.analysis import analyze
-from hotpath.audit.findings import Finding, Level, Unread
+from hotpath.audit.findings import Finding, Severity, Unread
 from hotpath.audit.sarif import sarif
 from hotpath.audit.source import File, read_source
 from hotpath.errors import NothingToAudit
@@ -61,8 +61,8 @@ def audit(paths: Sequence[Path], *, tests: bool = False) -> Audit:
     ]
     findings.sort(key=lambda finding: (finding.path, finding.line, finding.name))
     return Audit(
-        findings=tuple(finding for finding in findings if finding.level is Level.WARNING),
-        notes=tuple(finding for finding in findings if finding.level is Level.NOTE),
+        findings=tuple(finding for finding in findings if finding.level is Severity.WARNING),
+        notes=tuple(finding for finding in findings if finding.level is Severity.NOTE),
         unread=tuple(result for result in results if isinstance(result, Unread)),
         files=len(files),
         lines=sum(file.lines for file in files),
@@ -73,7 +73,7 @@ def audit(paths: Sequence[Path], *, tests: bool = False) -> Audit:
 def lines(report: Audit, *, notes: bool) -> Iterator[str]:
     """For a person: each finding with the line it is about and what to write in its place."""
     for finding in (*report.findings, *(report.notes if notes else ())):
-        note = "note, " if finding.level is Level.NOTE else ""
+        note = "note, " if finding.level is Severity.NOTE else ""
         grows = f" ({finding.grows_at})" if finding.grows_at else ""
         yield f"{finding.path}:{finding.line}: {note}{finding.pattern}: {finding.why}{grows}"
         yield f"    - {finding.text}"
@@ -147,16 +147,12 @@ def _read(path: Path) -> File | Unread:
         return Unread(shown, None, f"cannot be read: {error.strerror}")
     if len(data) > MAX_FILE_BYTES:
         return Unread(shown, None, f"larger than {MAX_FILE_BYTES:,} bytes")
-    return read_source(shown, _module(path), data)
+    return read_source(shown, path.parent.name if path.stem == "__init__" else path.stem, data)
 
 
 def _shown(path: str | PurePath) -> str:
     """A path as text that can be printed: bytes of its name that are not UTF-8 are escaped."""
     return PurePath(path).as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _module(path: PurePath) -> str:
-    return path.parent.name if path.stem == "__init__" else path.stem
 
 
 @contextmanager

@@ -14,30 +14,16 @@ SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 def sarif(findings: Iterable[Finding], unread: Iterable[Unread]) -> dict[str, object]:
     """One run, ready for ``json.dumps``."""
     order = list(Pattern)
-    return {
-        "$schema": SCHEMA,
-        "version": "2.1.0",
-        "runs": [
-            {
-                "tool": {
-                    "driver": {
-                        "name": "hotpath audit",
-                        "rules": [
-                            {"id": str(pattern), "shortDescription": {"text": pattern.summary}} for pattern in order
-                        ],
-                    }
-                },
-                "columnKind": "unicodeCodePoints",
-                "results": [_result(finding, order) for finding in findings],
-                "invocations": [
-                    {
-                        "executionSuccessful": True,
-                        "toolExecutionNotifications": [_notification(file) for file in unread],
-                    }
-                ],
-            }
+    rules = [{"id": str(pattern), "shortDescription": {"text": pattern.summary}} for pattern in order]
+    run = {
+        "tool": {"driver": {"name": "hotpath audit", "rules": rules}},
+        "columnKind": "unicodeCodePoints",
+        "results": [_result(finding, order) for finding in findings],
+        "invocations": [
+            {"executionSuccessful": True, "toolExecutionNotifications": [_notification(file) for file in unread]}
         ],
     }
+    return {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
 
 
 def _result(finding: Finding, order: list[Pattern]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Names in one file: which scope binds what, and what a name or an attribute stands for."""
+"""Names in one file: which scope binds what, what a name or an attribute stands for, and where something grows."""
 
 from __future__ import annotations
 
@@ -74,6 +74,35 @@ class Scope:
     def receiver(self) -> str | None:
         """What a method calls its instance or class."""
         return next(iter(self.params), None) if self.method_of and not self.is_static else None
+
+
+# What encloses a statement: a condition and whether it holds there, or what a loop goes through and None.
+Tests = tuple[tuple[ast.expr, bool | None], ...]
+
+
+@dataclass(slots=True, eq=False)
+class Grow:
+    """One place that may add to something. ``keys`` decide whether a new entry is made; ``tests`` enclose it."""
+
+    scope: Scope
+    receiver: ast.expr
+    operation: str
+    keys: tuple[ast.expr, ...]
+    value: ast.expr | None
+    line: int
+    tests: Tests
+    nested: bool = False
+    reads: bool = False  # X[key] as a value, which adds to a defaultdict
+
+
+@dataclass(slots=True, eq=False)
+class Shrink:
+    """One place that takes something out, looks at how much there is, or puts a new container in its place."""
+
+    scope: Scope
+    receiver: ast.expr
+    line: int
+    tests: Tests
 
 
 def lookup(scope: Scope, name: str) -> Scope | None:

@@ -20,8 +20,18 @@ from hotpath.audit.expressions import (
     names,
 )
 from hotpath.audit.origins import CLASS_RECEIVERS
-from hotpath.audit.places import Grow, Shrink, Tests
-from hotpath.audit.scopes import Container, FunctionNode, Scope, container_kind, dotted, is_app_state, terminal
+from hotpath.audit.scopes import (
+    Container,
+    FunctionNode,
+    Grow,
+    Scope,
+    Shrink,
+    Tests,
+    container_kind,
+    dotted,
+    is_app_state,
+    terminal,
+)
 
 _CACHING = ("functools.", "cachetools.", "async_lru.", "math.", "asyncstdlib.")
 _LEAVES = (ast.Constant, ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)

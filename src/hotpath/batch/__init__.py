@@ -1,6 +1,6 @@
 """Run what is declared, check it, publish all of it or nothing."""
 
-from hotpath.batch.pool import ItemLimits
+from hotpath.batch.limits import ItemLimits
 from hotpath.batch.progress import Done, Progress
 from hotpath.batch.run import Report, build
 from hotpath.batch.sqlite import SqliteSnapshot, sqlite_snapshot

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import hashlib
 import inspect
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hotpath.batch.error_payload import had_more, may_be_error
 from hotpath.batch.measure import measure
 from hotpath.errors import ItemError
 from hotpath.options import human_bytes
-from hotpath.pages.codings import Coding, encode_all
+from hotpath.pages.codings import Coding, available, encode_all
 from hotpath.pages.payload import Built, encode_payload, is_json
 from hotpath.pages.routes import PlannedItem
 from hotpath.store.manifest import Manifest
@@ -37,6 +38,10 @@ class ItemBuilder:
         self._files = files
         self._codings = codings
         self._runner: asyncio.Runner | None = None
+
+    def __reduce__(self) -> tuple[Callable[..., ItemBuilder], tuple[object, ...]]:
+        names = None if self._codings is None else tuple(coding.name for coding in self._codings)
+        return _item_builder, (self._previous, self._files, names)
 
     def __call__(self, item: PlannedItem) -> Built:
         """Raises ``ItemError`` that names the item and the line, whatever the function raised."""
@@ -76,7 +81,8 @@ class ItemBuilder:
     def _await(self, value: Any) -> Any:
         if self._runner is None:
             self._runner = asyncio.Runner()
-        return self._runner.run(_await(value))
+        # The runner's own context would carry what one item sets over to the next.
+        return self._runner.run(_await(value), context=contextvars.copy_context())
 
     def _measure(self, item: PlannedItem, body: bytes) -> Mapping[str, int]:
         expects = item.route.expects
@@ -103,6 +109,12 @@ class ItemBuilder:
             payload: object = orjson.loads((self._files / item_before.identity.file).read_bytes())
             return payload
         return None
+
+
+def _item_builder(previous: Manifest | None, files: Path | None, codings: tuple[str, ...] | None) -> ItemBuilder:
+    """One that came from another interpreter: the functions of its codings are this one's."""
+    known = {coding.name: coding for coding in available()}
+    return ItemBuilder(previous, files, None if codings is None else tuple(known[name] for name in codings))
 
 
 def _require_size(length: int, item: PlannedItem) -> None:

@@ -1,34 +1,31 @@
 """Run the items of a batch in worker processes: whatever an item does, only that item fails, and the run goes on.
 
-A worker is forked from the batch, so the site's modules are imported already and nothing has to be pickled; it takes
-item after item, so what a module keeps for the next call helps. One that dies, hangs or eats memory is killed with
-all its children and replaced. An item that ended a worker which others had used before is run once more in a fresh
-one, since what they left behind is not its fault; one that was too late, only where there are threads of theirs.
-
-Fork only from a process without threads, or from one whose threads hold no lock that the items need (a worker that
-waits for such a lock ends at the timeout of its first item): the ``hotpath`` command has none.
+A worker is forked from the batch, so the site's modules are imported already and nothing has to be pickled; beside
+threads or open connections it is a fresh interpreter (``launch``). It takes item after item, so what a module keeps
+for the next call helps. One that dies, hangs or eats memory is killed with all its children and replaced. An item that
+ended a worker which others had used before is run once more in a fresh one, since what they left behind is not its
+fault; one that was too late, only where there are threads of theirs.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import heapq
 import os
 import selectors
 import signal
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import psutil
 
-from hotpath.batch.output import Printed
+from hotpath.batch.launch import Launcher, WorkerProcess, close_ends, read_now
+from hotpath.batch.limits import ItemLimits
+from hotpath.batch.spawned import FAILED, MAX_PROBLEM_BYTES, READY
 from hotpath.batch.worker import (
     HELD,
     NO_MEMORY_STATUS,
-    Ends,
     Result,
     Task,
     decode_result,
@@ -36,23 +33,21 @@ from hotpath.batch.worker import (
     out_of_memory,
     read_page,
     where_it_was,
-    work,
 )
-from hotpath.errors import DeclarationError, ItemError
-from hotpath.options import check_between, human_bytes
+from hotpath.errors import ItemError
+from hotpath.options import human_bytes
 from hotpath.pages.payload import Built
 from hotpath.pages.routes import PlannedItem
 from hotpath.process.fork import (
     descendants,
     end_process,
-    forked,
     has_ended,
     has_threads,
     how_it_ended,
     own_bytes,
     status_bytes,
 )
-from hotpath.process.malloc import trim_malloc
+from hotpath.site import Hotpath
 
 # Pages that are done before an earlier one wait for it; with more than this, others stay with their workers.
 AHEAD_BYTES = 16 * 1024 * 1024
@@ -69,29 +64,10 @@ MAX_PRINTED_BYTES = 64 * 1024 * 1024
 # say where.
 FAREWELL_SECONDS = 0.5
 
-# As large as an unprivileged process may have it (pipe(7)): what an item prints waits in it while this process is busy.
-_PIPE_BYTES = 1024 * 1024
+# A fresh interpreter that has not imported the site by then waits for something that it will not get.
+START_SECONDS = 300.0
+
 _NOT_A_RESULT = "wrote to a descriptor that is not its own: what it sent is no answer"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemLimits:
-    """What each item may use. A route's own ``timeout`` comes before ``timeout_seconds``; ``max_bytes`` is the route's.
-
-    ``memory_bytes`` is what a worker may allocate beyond what the batch holds already, with its children;
-    ``output_bytes`` is how much of an item's output is kept. Raises ``DeclarationError``.
-    """
-
-    memory_bytes: int = 512 * 1024 * 1024
-    timeout_seconds: float = 60.0
-    workers: int = 1
-    output_bytes: int = 16 * 1024
-
-    def __post_init__(self) -> None:
-        if self.memory_bytes < 16 * 1024 * 1024:
-            raise DeclarationError(f"memory={self.memory_bytes}: less than 16 MiB is too little for any Python code")
-        check_between(self.timeout_seconds, "timeout", 1e-3, 7 * 86400, "write the seconds that one item may take")
-        check_between(self.workers, "workers", 1, 64, "write 1 to 64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,51 +91,33 @@ class Outcome:
         return self.built.body if self.built else None
 
 
-def run_items(planned: Sequence[PlannedItem], task: Task, limits: ItemLimits) -> Iterator[Outcome]:
+def run_items(
+    planned: Sequence[PlannedItem], task: Task, limits: ItemLimits, site: Hotpath | None = None
+) -> Iterator[Outcome]:
     """Each item's outcome, in the order of ``planned`` whatever order they end in.
 
     ``task`` is called in a worker and returns what it built; an exception of it is the item's failure. Workers live
-    until the iterator ends or is closed, and die with this process.
+    until the iterator ends or is closed, and die with this process. ``site`` is what a worker imports that cannot be
+    forked.
     """
-    pool = _Pool(planned, task, limits)
+    pool = _Pool(planned, task, limits, site)
     try:
         yield from pool.outcomes()
     finally:
         pool.close()
 
 
-@dataclass(slots=True)
-class _Worker:
-    """One process, this process' ends of its pipes, and the item it is at."""
-
-    pid: int
-    ends: Ends
-    printed: Printed
-    base_bytes: int
-    index: int | None = None
-    result: Result | None = None
-    received: bytearray = field(default_factory=bytearray)
-    is_fresh: bool = True
-    started: float = 0.0
-    deadline: float = 0.0
-    peak_bytes: int = 0
-    children: list[psutil.Process] = field(default_factory=list)
-    children_bytes: int = 0
-    children_seen: int = 0
-    looked_at_children: float = 0.0
-
-
 class _Pool:
     """The workers of one run. Each has one item at a time, and gets the next as soon as its page was read."""
 
-    def __init__(self, planned: Sequence[PlannedItem], task: Task, limits: ItemLimits) -> None:
+    def __init__(self, planned: Sequence[PlannedItem], task: Task, limits: ItemLimits, site: Hotpath | None) -> None:
         self._planned = planned
-        self._task = task
         self._limits = limits
+        self._launcher = Launcher(planned, task, limits, site)
         self._waiting = list(range(len(planned)))  # a heap
         self._done: dict[int, Outcome] = {}
         self._done_bytes = 0
-        self._workers: list[_Worker] = []
+        self._workers: list[WorkerProcess] = []
         self._selector = selectors.DefaultSelector()
         self._looked = 0.0
         self._next = 0
@@ -188,6 +146,7 @@ class _Pool:
     def close(self) -> None:
         for worker in list(self._workers):
             self._end(worker)
+        self._launcher.close()
         self._selector.close()
 
     # Giving
@@ -198,7 +157,7 @@ class _Pool:
             result = worker.result
             if result and (result.index == self._next or self._done_bytes + result.length <= AHEAD_BYTES):
                 self._take(worker, result)
-        for worker in self._workers:
+        for worker in list(self._workers):
             if worker.index is None and self._may_begin():
                 self._give(worker, heapq.heappop(self._waiting))
         while len(self._workers) < self._limits.workers and self._may_begin():
@@ -210,53 +169,42 @@ class _Pool:
         first = self._waiting[0]
         return first == self._next or (first < self._next + AHEAD_ITEMS and self._done_bytes <= AHEAD_BYTES)
 
-    def _give(self, worker: _Worker, index: int) -> None:
+    def _give(self, worker: WorkerProcess, index: int) -> None:
         worker.index = index
         worker.started = time.monotonic()
-        worker.deadline = worker.started + self._timeout(index)
         worker.peak_bytes = 0
+        if not worker.is_ready:
+            worker.deadline = worker.started + START_SECONDS
+            return
+        worker.deadline = worker.started + self._timeout(index)
+        problem = self._launcher.send(worker, index)
+        if problem is not None:
+            self._fork_instead(worker, problem)
+            return
         # A worker that has ended is noticed when its pipe is read.
         with contextlib.suppress(OSError):
             os.write(worker.ends.tasks, encode_index(index))
 
-    def _start(self) -> _Worker:
-        task_reading, task_writing = os.pipe()
-        result_reading, result_writing = os.pipe()
-        output_reading, output_writing = os.pipe()
-        pages = os.memfd_create("hotpath")
-        with contextlib.suppress(OSError):  # the user's pipes may be many already
-            fcntl.fcntl(output_writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        trim_malloc()  # a free heap that the worker could fill would be no part of what it is measured by
-        for stream in (sys.stdout, sys.stderr):  # not printed twice; there may be none, or a full disk behind it
-            with contextlib.suppress(AttributeError, OSError, ValueError):
-                stream.flush()
-
-        def in_the_child() -> None:
-            self._selector.close()
-            for worker in self._workers:
-                _close(worker.ends)
-            for descriptor in (task_writing, result_reading, output_reading):
-                os.close(descriptor)
-            ends = Ends(task_reading, result_writing, output_writing, pages)
-            work(ends, self._planned, self._task, self._limits.memory_bytes)
-
-        pid = forked(in_the_child)
-        for descriptor in (task_reading, result_writing, output_writing):
-            os.close(descriptor)
-        ends = Ends(task_writing, result_reading, output_reading, pages)
-        worker = _Worker(pid, ends, Printed(self._limits.output_bytes), status_bytes(pid, *HELD))
-        for descriptor in (result_reading, output_reading):
+    def _start(self) -> WorkerProcess:
+        worker = self._launcher.start(self._let_go)
+        for descriptor in (worker.ends.results, worker.ends.output):
             os.set_blocking(descriptor, False)
             self._selector.register(descriptor, selectors.EVENT_READ, worker)
         self._workers.append(worker)
         return worker
+
+    def _let_go(self) -> None:
+        """In a forked child: of what belongs to the batch."""
+        self._selector.close()
+        for worker in self._workers:
+            close_ends(worker.ends)
 
     # Taking
 
     def _listen(self, seconds: float) -> None:
         """Read what the workers have sent; now and then look at the clock and at their memory."""
         for key, _ in self._selector.select(seconds):
-            worker: _Worker = key.data
+            worker: WorkerProcess = key.data
             if worker not in self._workers:
                 continue
             if key.fd == worker.ends.output:
@@ -269,9 +217,9 @@ class _Pool:
             for worker in list(self._workers):
                 self._watch(worker, now)
 
-    def _read_output(self, worker: _Worker) -> bool:
+    def _read_output(self, worker: WorkerProcess) -> bool:
         """Whether there was any, and the worker goes on."""
-        data = _read(worker.ends.output)
+        data = read_now(worker.ends.output)
         if not data:
             if data is not None:  # closed; how it goes on is seen on the other pipe
                 self._forget(worker.ends.output)
@@ -282,14 +230,17 @@ class _Pool:
         self._fail(worker, f"printed more than {human_bytes(MAX_PRINTED_BYTES)}; print less, or to a file")
         return False
 
-    def _read_result(self, worker: _Worker) -> None:
-        data = _read(worker.ends.results)
+    def _read_result(self, worker: WorkerProcess) -> None:
+        data = read_now(worker.ends.results)
         if data is None:
             return
         if not data:
             self._forget(worker.ends.results)
             if worker.result is None:
                 self._fail(worker, None)
+            return
+        if not worker.is_ready:
+            self._read_readiness(worker, data)
             return
         worker.received += data
         try:
@@ -300,7 +251,30 @@ class _Pool:
         except ValueError:
             self._fail(worker, _NOT_A_RESULT)
 
-    def _take(self, worker: _Worker, result: Result) -> None:
+    def _read_readiness(self, worker: WorkerProcess, data: bytes) -> None:
+        if data != READY:
+            problem = (
+                data[1 : 1 + MAX_PROBLEM_BYTES].decode("utf-8", "replace") if data[:1] == FAILED else _NOT_A_RESULT
+            )
+            self._fork_instead(worker, problem)
+            return
+        self._drain(worker)
+        worker.printed.take()  # while it imported: the batch's own import has printed that already
+        worker.children = descendants(worker.pid)  # a pool that the site makes when it is imported
+        worker.base_bytes = status_bytes(worker.pid, *HELD) + sum(map(own_bytes, worker.children))
+        worker.is_ready = True
+        if worker.index is not None:
+            self._give(worker, worker.index)
+
+    def _fork_instead(self, worker: WorkerProcess, problem: str) -> None:
+        """Of a fresh interpreter that cannot import the site: its item goes to a forked worker."""
+        index, worker.index = worker.index, None
+        self._launcher.give_up(problem)
+        self._end(worker)
+        if index is not None:
+            self._give(self._start(), index)
+
+    def _take(self, worker: WorkerProcess, result: Result) -> None:
         # The item's output was sent before its result.
         while self._read_output(worker):
             continue
@@ -323,7 +297,7 @@ class _Pool:
         if result.is_last:
             self._end(worker)
 
-    def _watch(self, worker: _Worker, now: float) -> None:
+    def _watch(self, worker: WorkerProcess, now: float) -> None:
         if has_ended(worker.pid):
             # What it sent before is taken first. The pipe itself may be kept open by a process that it started.
             self._read_result(worker)
@@ -331,6 +305,10 @@ class _Pool:
                 self._fail(worker, None)
             return
         if worker.index is None or worker.result is not None:
+            return
+        if not worker.is_ready:
+            if now > worker.deadline:
+                self._fork_instead(worker, f"it was not imported within {START_SECONDS:g} s")
             return
         if now > worker.deadline:
             if not (has_threads(worker.pid) and self._run_again(worker)):
@@ -353,9 +331,12 @@ class _Pool:
 
     # Ending
 
-    def _fail(self, worker: _Worker, problem: str | None, *, has_hung: bool = False) -> None:
+    def _fail(self, worker: WorkerProcess, problem: str | None, *, has_hung: bool = False) -> None:
         """Kill a worker; its item failed with ``problem``, or with how the worker ended."""
         index = worker.index
+        if not worker.is_ready:
+            self._fork_instead(worker, problem or "it ended while it was imported")
+            return
         if index is None or (not has_hung and self._run_again(worker)):
             self._end(worker)
             return
@@ -390,7 +371,7 @@ class _Pool:
             return out_of_memory(self._limits.memory_bytes)
         return ending
 
-    def _run_again(self, worker: _Worker) -> bool:
+    def _run_again(self, worker: WorkerProcess) -> bool:
         """Give the item of a used worker to a fresh one, once; false where it failed in a fresh one."""
         index = worker.index
         if worker.is_fresh or index is None:
@@ -401,12 +382,18 @@ class _Pool:
         return True
 
     def _finish(
-        self, worker: _Worker, index: int, error: ItemError | None, built: Built | None, seconds: float, output: str
+        self,
+        worker: WorkerProcess,
+        index: int,
+        error: ItemError | None,
+        built: Built | None,
+        seconds: float,
+        output: str,
     ) -> None:
         self._done[index] = Outcome(self._planned[index], built, error, seconds, worker.peak_bytes, output)
         self._done_bytes += built.length if built else 0
 
-    def _end(self, worker: _Worker) -> tuple[int, str]:
+    def _end(self, worker: WorkerProcess) -> tuple[int, str]:
         """Kill a worker and everything it started; how it had ended, and the last that it printed."""
         if worker not in self._workers:
             return 0, ""
@@ -418,30 +405,17 @@ class _Pool:
         self._drain(worker)
         for descriptor in (worker.ends.results, worker.ends.output):
             self._forget(descriptor)
-        _close(worker.ends)
+        close_ends(worker.ends)
         return status, worker.printed.take()
 
     def _forget(self, descriptor: int) -> None:
         with contextlib.suppress(KeyError):
             self._selector.unregister(descriptor)
 
-    def _drain(self, worker: _Worker) -> None:
+    def _drain(self, worker: WorkerProcess) -> None:
         """Read what is in the pipe, and no more: another process may still write to it."""
         for _ in range(64):
-            data = _read(worker.ends.output)
+            data = read_now(worker.ends.output)
             if not data:
                 return
             worker.printed.feed(data)
-
-
-def _close(ends: Ends) -> None:
-    for descriptor in (ends.tasks, ends.results, ends.output, ends.pages):
-        os.close(descriptor)
-
-
-def _read(descriptor: int) -> bytes | None:
-    """What is there; ``None`` for nothing yet, empty where the other end is closed."""
-    try:
-        return os.read(descriptor, 1024 * 1024)
-    except BlockingIOError:
-        return None

@@ -13,9 +13,10 @@ from typing import Any
 
 from hotpath.batch.failures import FailureGroups
 from hotpath.batch.item import ItemBuilder
+from hotpath.batch.limits import ItemLimits
 from hotpath.batch.packing import Packed, Packer
 from hotpath.batch.plausibility import PPM
-from hotpath.batch.pool import ItemLimits, Outcome, run_items
+from hotpath.batch.pool import Outcome, run_items
 from hotpath.batch.progress import Done, Progress, Silent
 from hotpath.batch.reports import FAILED, PUBLISHED, QUARANTINED, last_run, write_run
 from hotpath.batch.sqlite import one_view
@@ -244,7 +245,7 @@ class _Build:
         builder = ItemBuilder(previous, files, self.stage.codings)
         self.progress.start(len(wanted))
         changed: dict[str, tuple[PlannedItem, bytes]] = {}
-        for outcome in run_items(wanted, builder, self.limits):
+        for outcome in run_items(wanted, builder, self.limits, self.hot):
             digest = self._take(outcome)
             if digest is not None and outcome.seconds < TWICE_SECONDS:
                 changed.setdefault(outcome.item.route.path.text, (outcome.item, digest))
@@ -302,7 +303,7 @@ class _Build:
     def _build_twice(self, builder: ItemBuilder, changed: Mapping[str, tuple[PlannedItem, bytes]]) -> None:
         """Warn of pages whose bytes differ each time, which are never a 304; one item of each route is enough."""
         items = {item.key: digest for item, digest in changed.values()}
-        for again in run_items([item for item, _ in changed.values()], builder, self.limits):
+        for again in run_items([item for item, _ in changed.values()], builder, self.limits, self.hot):
             if again.built is not None and hashlib.sha256(again.built.body).digest() != items[again.item.key]:
                 self.warnings.append(
                     f"{again.item.key}: built twice, it is not the same; a time or a random value in the payload makes"

@@ -115,8 +115,18 @@ def one_view(directory: Path) -> Iterator[None]:
         shutil.rmtree(view.directory, ignore_errors=True)
 
 
+def current_view() -> Path | None:
+    """The directory of the run's copies, for workers that are not forked; ``None`` outside a run."""
+    return _views[-1].directory if _views else None
+
+
+def join_view(directory: Path) -> None:
+    """See every database as the run with this ``directory`` does, as long as this process lives."""
+    _views.append(_View(directory))
+
+
 class _View:
-    """The copies of one run. Workers inherit it by fork."""
+    """The copies of one run. Workers inherit it by fork, or join it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

@@ -7,6 +7,7 @@ all of a result at once, so the worker never waits for a batch that is busy, and
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import faulthandler
 import gc
 import os
@@ -17,17 +18,20 @@ import struct
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import orjson
 
+from hotpath.batch.hooks import run_hooks
 from hotpath.errors import ItemError
 from hotpath.options import human_bytes
 from hotpath.pages.payload import Built
 from hotpath.pages.routes import PlannedItem
-from hotpath.process.fork import keep_descendants, limit_memory, status_bytes
+from hotpath.process.fork import descendants, keep_descendants, limit_memory, status_bytes
+from hotpath.process.reseed import reseed_modules
 from hotpath.text import json_bytes
 
 Task = Callable[[PlannedItem], Built]
@@ -137,9 +141,20 @@ def read_page(pages: int, result: Result) -> Built:
     return Built(body, result.metrics, codings)
 
 
-def work(ends: Ends, planned: Sequence[PlannedItem], task: Task, memory_bytes: int) -> None:
-    """Until there are no more items, or this process has grown so much that a fresh one should go on."""
+class PlannedItems(Protocol):
+    """The items of a run by their numbers."""
+
+    def __getitem__(self, index: int, /) -> PlannedItem: ...
+
+
+def work(ends: Ends, planned: PlannedItems, task: Task, memory_bytes: int, *, must_reseed: bool) -> None:
+    """Until there are no more items, or this process has grown so much that a fresh one should go on.
+
+    ``must_reseed`` where another worker has the same random generators.
+    """
     keep_descendants()
+    if must_reseed:
+        reseed_modules()
     # The first process that the kernel should kill when the machine's memory ends.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
@@ -157,8 +172,9 @@ def work(ends: Ends, planned: Sequence[PlannedItem], task: Task, memory_bytes: i
         os._exit(NO_MEMORY_STATUS)
 
 
-def _serve(ends: Ends, planned: Sequence[PlannedItem], task: Task, memory_bytes: int, base_bytes: int) -> None:
+def _serve(ends: Ends, planned: PlannedItems, task: Task, memory_bytes: int, base_bytes: int) -> None:
     own = os.getpid()
+    children = _children()
     limits = _limits()
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     all_memory = (hard, hard)
@@ -166,12 +182,12 @@ def _serve(ends: Ends, planned: Sequence[PlannedItem], task: Task, memory_bytes:
     while data := os.read(ends.tasks, _INDEX.size):
         (index,) = _INDEX.unpack(data)
         started = time.monotonic()
-        built, error, is_spent = _run(planned[index], task, memory_bytes, all_memory)
+        built, error, is_spent = _run(planned, index, task, memory_bytes, all_memory)
         seconds = time.monotonic() - started
         if os.getpid() != own:  # the function forked, and this is the child
             return
         signal.setitimer(signal.ITIMER_REAL, 0)  # an alarm that it left would ring in the next item
-        is_last = is_spent or _left_processes() or not _flush() or _limits() != limits
+        is_last = is_spent or _left_processes(children) or not _flush() or _limits() != limits
         peak_bytes = _peak_bytes()
         if peak_bytes - base_bytes > memory_bytes // 2:
             is_last = is_last or status_bytes("self", *HELD) - base_bytes > memory_bytes // 2
@@ -194,16 +210,23 @@ _Error = tuple[str | None, str | None, str | None]
 _NOTHING = Built(b"", None, None)
 
 
-def _run(item: PlannedItem, task: Task, memory_bytes: int, all_memory: tuple[int, int]) -> tuple[Built, _Error, bool]:
+def _run(
+    planned: PlannedItems, index: int, task: Task, memory_bytes: int, all_memory: tuple[int, int]
+) -> tuple[Built, _Error, bool]:
     """What was built, or problem, where and path; and whether the memory is at its end."""
-    where = item.route.where
+    where = None
     try:
-        return task(item), (None, None, None), False
+        item = planned[index]
+        where = item.route.where
+        run_hooks()
+        # What it sets in context variables (a language, a time zone, decimal's precision) ends with it.
+        return contextvars.copy_context().run(task, item), (None, None, None), False
     except MemoryError:
         resource.setrlimit(resource.RLIMIT_DATA, all_memory)  # first of all: nothing can be allocated before
         return _NOTHING, (out_of_memory(memory_bytes), where, None), True
     except ItemError as error:
-        return _NOTHING, (_text(error.problem), _text(error.where or where), error.path and _text(error.path)), False
+        where = error.where or where
+        return _NOTHING, (_text(error.problem), where and _text(where), error.path and _text(error.path)), False
     except BaseException as error:  # sys.exit() and Ctrl-C too: nothing may end the run but its owner
         return _NOTHING, (_text(f"raised {type(error).__name__}: {error}"), where, None), False
 
@@ -246,13 +269,17 @@ def _reset_peak() -> int:
     return _peak_bytes()
 
 
-def _left_processes() -> bool:
-    """Whether the item left processes behind, which end with this one."""
+def _children() -> set[int]:
+    return {child.pid for child in descendants(os.getpid())}
+
+
+def _left_processes(before: set[int]) -> bool:
+    """Whether the item left processes behind, which end with this one; those of ``before`` are the site's own."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return False
-    return True
+    return not _children() <= before
 
 
 def _limits() -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 from cachetools.keys import hashkey
 
 from hotpath.caching.background import run_in_task, run_in_thread
-from hotpath.caching.policy import Entry, Failure, Policy
+from hotpath.caching.policy import CachePolicy, Entry, Failure
 from hotpath.caching.single_flight import AsyncSingleFlight, SingleFlight
 from hotpath.caching.ttl import MIN_TTL, TTLCache
 from hotpath.errors import DeclarationError
@@ -34,7 +34,7 @@ class Memo:
     So nothing here is a cycle, and a memo is freed, with all it keeps, as soon as nobody can call it.
     """
 
-    def __init__(self, function: Callable[..., Any], policy: Policy, name: str, *, is_async: bool) -> None:
+    def __init__(self, function: Callable[..., Any], policy: CachePolicy, name: str, *, is_async: bool) -> None:
         self._function = function
         self._policy = policy
         self._name = name

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 
 from hotpath.caching.lru import DEFAULT_ENTRIES, LRUCache
 from hotpath.caching.memo import CacheInfo, Memo
-from hotpath.caching.policy import Policy
+from hotpath.caching.policy import CachePolicy
 from hotpath.caching.sizing import Sizer
 from hotpath.errors import DeclarationError
 
@@ -58,7 +58,7 @@ class Cached(functools.partial[R], Generic[P, R]):
     cache_info: Callable[[], CacheInfo]
     invalidate: Callable[P, bool]
 
-    def __new__(cls, function: Callable[P, R], policy: Policy) -> Cached[P, R]:
+    def __new__(cls, function: Callable[P, R], policy: CachePolicy) -> Cached[P, R]:
         """As ``functools.partial``, around the function that looks into the cache."""
         name, is_async = policy.name or _qualified_name(function), _is_async(function)
         memo = Memo(function, policy, name, is_async=is_async)
@@ -83,7 +83,7 @@ class Cached(functools.partial[R], Generic[P, R]):
     if TYPE_CHECKING:
         _memo: Memo
         _function: Callable[..., Any]
-        _policy: Policy
+        _policy: CachePolicy
         _name: str
         _is_async: bool
         _is_unary: bool
@@ -245,7 +245,7 @@ def cached(function: Any = None, /, **options: Any) -> Any:
         raise DeclarationError(f"cached around a {kind}: write @{kind} above @cached")
     if function is not None and not callable(function):
         raise DeclarationError(f"cached({function!r}): write @cached or @cached(ttl=60)")
-    policy = Policy.of(options)
+    policy = CachePolicy.of(options)
 
     def decorate(function: Callable[..., Any]) -> Any:
         if isinstance(function, staticmethod):

@@ -52,7 +52,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class CachePolicy:
     """The options of ``cached``, checked. Raises ``DeclarationError``."""
 
     ttl: float | None = None
@@ -68,7 +68,7 @@ class Policy:
     clock: Callable[[], float] = time.monotonic
 
     @classmethod
-    def of(cls, options: Mapping[str, Any]) -> Policy:
+    def of(cls, options: Mapping[str, Any]) -> CachePolicy:
         """The options as ``cached`` got them; those of other libraries are refused with what to write instead."""
         known = [option.name for option in fields(cls)]
         for option in options:

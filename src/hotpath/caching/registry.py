@@ -58,7 +58,8 @@ class _Registry:
             if cache.name in self._retired or len(self._retired) < MAX_RETIRED_NAMES:
                 self._retired.setdefault(cache.name, Counter()).update(_counters(cache))
 
-    def stats(self) -> dict[str, Counter[str]]:
+    def stats(self) -> Mapping[str, Mapping[str, int]]:
+        """Entries, bytes, hits, misses and evictions by name; caches of one name count together, also when gone."""
         with self._lock:
             by_name = {name: Counter(counters) for name, counters in self._retired.items()}
             caches = self.all()
@@ -76,6 +77,7 @@ class _Registry:
         return by_name
 
     def all(self) -> list[Cache]:
+        """Every cache there is."""
         with self._lock:
             return list(self._caches.values())
 
@@ -86,16 +88,6 @@ class _Registry:
 
 
 registry = _Registry()
-
-
-def registered() -> list[Cache]:
-    """Every cache there is, for metrics and for the guard."""
-    return registry.all()
-
-
-def stats() -> Mapping[str, Mapping[str, int]]:
-    """Entries, bytes, hits, misses and evictions by name; caches of one name are counted together, also when gone."""
-    return registry.stats()
 
 
 def _counters(cache: Cache) -> dict[str, int]:

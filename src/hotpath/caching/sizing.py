@@ -23,7 +23,7 @@ _CONTAINERS = (list, tuple, set, frozenset, dict, deque)
 ATOMS: frozenset[type] = frozenset({str, bytes, int, float, bool, complex, type(None), object, type})
 _FLAT = frozenset({str, bytes, bytearray, int, float, bool, type(None)})
 
-# Types whose own size is what sys.getsizeof says.
+# Types whose own size is sys.getsizeof.
 _MEASURED = frozenset({*_FLAT, *_CONTAINERS, complex, type})
 
 

@@ -48,7 +48,7 @@ def explain(target: str, url: str, accept_encoding: str | None, as_json: bool) -
         raise SystemExit(1)
 
 
-# Long by its options: what it does is the end of it.
+# Long by its options.
 @click.command(epilog="Example: hotpath check myapp:hot --base-url https://example.org --edge")
 @STORE
 @click.option("--base-url", required=True, help=BASE_URL)

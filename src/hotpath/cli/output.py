@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from hotpath.batch.pool import ItemLimits
+from hotpath.batch.limits import ItemLimits
 from hotpath.batch.run import DEFAULT_MAX_FAILURES, failure_facts, grouped_facts
 from hotpath.errors import BuildFailed, DeclarationError, HotpathError, Implausible, PublicAnswerWrong
 from hotpath.ops.alerts.alerts import Alerts
@@ -138,11 +138,9 @@ def print_json(value: object) -> None:
 
 def _as_json(value: object) -> str:
     """ASCII without controls; ``json`` itself leaves DEL as it is."""
-    return json.dumps(value, default=_plain).replace("\x7f", "\\u007f")
-
-
-def _plain(value: Any) -> object:
-    return value.as_dict() if hasattr(value, "as_dict") else to_json(value)
+    return json.dumps(
+        value, default=lambda held: held.as_dict() if hasattr(held, "as_dict") else to_json(held)
+    ).replace("\x7f", "\\u007f")
 
 
 def print_error(context: click.Context, error: HotpathError) -> None:

@@ -15,6 +15,9 @@ from hotpath.text import counted, printable
 # Seconds between plain lines: a log of a nightly run stays readable, and a run that hangs is still seen.
 PLAIN_SECONDS = 5.0
 
+# Seconds between two pictures of the bar.
+BAR_SECONDS = 0.1
+
 # Lines of a failed item's output that are shown; the report of the run has more.
 SHOWN_LINES = 5
 
@@ -98,12 +101,15 @@ class Bar(PlainLines):
 
         counts = TextColumn("{task.fields[counts]}", markup=False)
         columns = (TextColumn("building"), BarColumn(), MofNCompleteColumn(), counts, TimeRemainingColumn())
-        self._bar = RichProgress(*columns, console=Console(file=stream))
+        # Without rich's thread, beside which the batch could not fork.
+        self._bar = RichProgress(*columns, console=Console(file=stream), auto_refresh=False)
 
     def start(self, total: int) -> None:
         with suppress(OSError):
             self._bar.start()
         self._task = self._bar.add_task("build", total=total, counts="")
+        with suppress(OSError):
+            self._bar.refresh()
 
     def finish(self) -> None:
         from rich.text import Text
@@ -120,3 +126,6 @@ class Bar(PlainLines):
             if done.error is not None and self._failures.add(done.error):
                 self._bar.console.print(Text(_failure(done), style="red"))
             self._bar.update(self._task, advance=1, counts=self._counts())
+            if time.monotonic() - self._printed > BAR_SECONDS:
+                self._printed = time.monotonic()
+                self._bar.refresh()

@@ -30,7 +30,7 @@ from hotpath.ops.http import USER_AGENT as DEFAULT_USER_AGENT
 from hotpath.ops.purge.environment import purgers_from_environment
 from hotpath.ops.recovery import recover as recovery
 from hotpath.ops.recovery.incident import RecoveryOptions
-from hotpath.ops.recovery.journal import BEGIN, DOING, END, Entry
+from hotpath.ops.recovery.journal import BEGIN, DOING, END, JournalEntry
 from hotpath.store import verify as store_verify
 from hotpath.store.prune import prune as prune_store
 from hotpath.store.quarantine import approve as approve_generation
@@ -103,7 +103,7 @@ def recover(
         raise SystemExit(1)
 
 
-def _say_step(entry: Entry, store: str) -> None:
+def _say_step(entry: JournalEntry, store: str) -> None:
     with suppress(OSError):  # it continues, also where nobody reads along any more
         if entry.state == BEGIN:
             say(recovery.heading(entry.recovery, entry.time, store))

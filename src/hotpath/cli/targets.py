@@ -28,6 +28,8 @@ def load(target: str) -> Hotpath:
         names = _sites_in(module_name)
         hint = f"; write {module_name}:{names[0]}" if names else ""
         raise TargetError(target, f"this is a {type(site).__name__}, expected a Hotpath object{hint}")
+    if site.target is None:
+        site.target = target
     return site
 
 

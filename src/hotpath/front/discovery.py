@@ -120,7 +120,7 @@ def _middleware_in(app: object) -> dict[str, Any] | None:
     layer: Any = app
     for _ in range(_MAX_LAYERS):
         if isinstance(layer, HotpathMiddleware):
-            return {"hot": layer.hot, "bypass": layer.bypass}
+            return {"hot": layer.hot, "bypass": layer.has_bypass or None}
         for added in getattr(layer, "user_middleware", ()):
             if added.cls is HotpathMiddleware:
                 return dict(added.kwargs)

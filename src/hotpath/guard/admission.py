@@ -26,35 +26,33 @@ from hotpath.guard.bodies import (
 )
 from hotpath.guard.metering import Metered
 from hotpath.guard.outlook import Outlook
-from hotpath.guard.priorities import Priorities, Priority, local_path
+from hotpath.guard.priorities import READS, Priorities, Priority, local_path
 from hotpath.guard.refusal import Refusal, Refusals
 from hotpath.guard.route_costs import RouteCosts, route_of
 from hotpath.guard.states import Position, State, Thresholds, seconds_to_leave
 from hotpath.log import logger
 from hotpath.types import ASGIApp, Header, Message, Scope
 
-# Of the limit: no route makes so little of a larger body that it could ever be let in.
+# Share of the limit that one body may have; a larger one could be let in on no route.
 BODY_SHARE: Final = 0.5
-# What is limited first is refused altogether from this far between SHED's and BRAKE's watermark on.
+# Requests that are limited first are all refused from this point between SHED's and BRAKE's watermark on.
 _ALL_FROM: Final = 0.5
-# While requests are too many, a fifth fewer each time, and one more each time the growth has stopped.
+# Concurrency in SHED falls by a fifth each time while memory grows, and rises by one each time it does not.
 _FEWER: Final = 0.8
 _CONCURRENCY_MINIMUM: Final = 4
 _CONCURRENCY_SECONDS: Final = 0.5
 
-# Whoever runs for longer is a stream: what the process has grown by since it came is not what it took, it will not take
-# what was reserved for it any more, and as one that stays for hours it is no reason to refuse anybody.
+# A request that runs for longer is a stream. The growth since it came is not its own, its reservation ends, and it does
+# not count as one in flight, since it may stay for hours.
 LASTING_SECONDS: Final = 60.0
 
-# So many refusals a second close their connection. A new one costs a server three times what the refusal does, so who
-# sends thousands must not have to open as many; idle connections are still closed.
+# Maximum refusals a second that close their connection. A new connection costs a server three times what a refusal
+# does, so a client that sends thousands must not have to open as many.
 CLOSES_PER_SECOND: Final = 100
 
-# A request of a dear route waits so long for those that came just before it, to see whether they take what they may.
+# Maximum wait of a request of a dear route for those before it, to see whether they take what is reserved for them.
 WAIT_SECONDS: Final = YOUNG_SECONDS
 _LOOKS: Final = 20
-
-_READS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
 def chance_of_refusal(outlook: Outlook, thresholds: Thresholds) -> float:
@@ -73,7 +71,7 @@ def chance_of_refusal(outlook: Outlook, thresholds: Thresholds) -> float:
 
 
 @dataclass(slots=True, eq=False)
-class _Flight:
+class _Admitted:
     """A request in the app: since when, what was in use before it, and what was reserved for it. Bytes, seconds.
 
     ``moved_at`` is when the process was last seen to grow by it; ``taken`` by how much in all.
@@ -128,13 +126,13 @@ class Admission:
         # BRAKE because memory is used up, not because it would be at the present growth.
         self._is_full = False
         self.bodies = Bodies()
-        self._reserved: dict[int, _Flight] = {}
+        self._reserved: dict[int, _Admitted] = {}
         # Those of dear routes that wait for others, with what they will need.
         self._waiting: dict[int, int] = {}
         # The ids of those that more than ``flights`` has to forget.
         self._noted: set[int] = set()
         # Those that ran at the last sample; the guard's thread's own.
-        self._seen: dict[int, _Flight] = {}
+        self._seen: dict[int, _Admitted] = {}
         self._streams = self._sockets = 0
         self._before = (0, 0)
         self._most_in_flight: int | None = None
@@ -288,7 +286,7 @@ class Admission:
         for key, scope in list(self.flights.items()):
             known = self._seen.get(key)
             # An id comes again with another scope.
-            seen[key] = known if known is not None and known.scope is scope else _Flight(scope, at, self._before)
+            seen[key] = known if known is not None and known.scope is scope else _Admitted(scope, at, self._before)
         self._seen = seen
         self._streams = sum(
             flight.scope["type"] == "http" and at - flight.at >= LASTING_SECONDS for flight in seen.values()
@@ -338,7 +336,7 @@ class Admission:
             refused = self._decide_body(length, route, state, at)
         if refused is None and priority > Priority.P1:
             cost = self.costs.expected(route, at) if len(self.costs) else 0
-            is_least = priority is Priority.P3 and scope["method"] in _READS
+            is_least = priority is Priority.P3 and scope["method"] in READS
             refused = self._decide_state(state, is_first=has_large_body or cost > 0 or is_least)
             if refused is None and cost:
                 refused = self._decide_cost(scope, state, cost, at)
@@ -423,7 +421,7 @@ class Admission:
         return None
 
     def _reserve(self, scope: Scope, cost: int, at: float) -> None:
-        self._reserved[id(scope)] = _Flight(scope, at, (self.used, self.own), cost)
+        self._reserved[id(scope)] = _Admitted(scope, at, (self.used, self.own), cost)
         self._noted.add(id(scope))
 
     async def _wait_for_room(self, scope: Scope) -> bool:

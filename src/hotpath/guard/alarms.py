@@ -12,7 +12,7 @@ from hotpath.errors import DeclarationError
 from hotpath.log import logger
 from hotpath.options import is_plain
 
-# Where the function hangs for good, the newest alarms wait.
+# Maximum alarms that wait where the function hangs; the newest stay.
 MAX_WAITING: Final = 100
 
 

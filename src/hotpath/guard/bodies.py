@@ -14,23 +14,23 @@ from typing import Final
 from hotpath.guard.route_costs import HALF_LIFE_SECONDS, MAX_ROUTES
 from hotpath.types import Header, Scope
 
-# A login, a form, a call of an API. Up to here a body is a request like any other.
+# Bodies up to this size (a login, a form, a call of an API) are not limited by themselves.
 SMALL_BYTES: Final = 64 * 1024
-# Where memory cannot be read, and for what is never refused otherwise.
+# Maximum body where memory cannot be read, and growth below which nothing is learned.
 LARGE_BYTES: Final = 1024 * 1024
-# All bodies together may become so much of the headroom.
+# Share of the headroom that all bodies together may take.
 BUDGET_SHARE: Final = 0.25
-# In pieces, joined, parsed: until a route was seen to make more or less of its bodies.
+# Memory for each byte of a body (in pieces, joined, parsed), until its route was seen to take more or less.
 FIRST_FACTOR: Final = 3.0
 MIN_FACTOR: Final = 0.5
-# What a request grows by beyond this is the route's own doing, and in its cost.
+# Growth beyond this many times the body counts as the cost of the route.
 MAX_FACTOR: Final = 10.0
-# A promise lasts as long without a byte: who idles holds nothing that is not in the headroom already.
+# A reservation ends after this time without a byte: what an idle body holds is in the headroom already.
 YOUNG_SECONDS: Final = 1.0
-# Heads of more fields are not searched: that would cost milliseconds. Such a body counts as one of unknown length.
+# Maximum fields of a head that are searched, which costs time; with more the length of the body counts as unknown.
 MAX_FIELDS: Final = 200
 
-# A head that announces a body has one of them (RFC 9112 §6).
+# The fields that announce a body (RFC 9112 §6).
 BODY_FIELDS: Final = frozenset((b"content-length", b"transfer-encoding"))
 
 

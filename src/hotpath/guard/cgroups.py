@@ -7,18 +7,20 @@ Source: cgroups(7), proc(5) for mountinfo, cgroup-v2.rst and cgroup-v1/memory.rs
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from hotpath.errors import UnreadableMemory
 
 _BLOCK_BYTES = 16 * 1024
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
-# A walk through more of them would take longer than a sample may.
+# Maximum groups that are walked through for one sample.
 _MAX_GROUPS = 4096
 
 # "max" of version 2. Version 1 writes a number near to this one, which no machine's memory reaches either.
@@ -51,6 +53,12 @@ class KernelFile:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def read_once(path: Path) -> bytes:
+    """All of a file of the kernel, which is not kept open. Raises ``UnreadableMemory``."""
+    with contextlib.closing(KernelFile(path)) as file:
+        return file.read()
 
 
 def parse_count(data: bytes, path: Path) -> int:
@@ -198,6 +206,12 @@ class Group:
     usage: KernelFile
     stat: KernelFile
 
+    @classmethod
+    def of(cls, directory: Path, version: int, limit: str, usage: str) -> Self:
+        """The group of a directory, by the names of its files."""
+        files = (KernelFile(directory / name) for name in (limit, usage, "memory.stat"))
+        return cls(version, directory, *files)
+
     def close(self) -> None:
         for file in (self.limit, self.usage, self.stat):
             file.close()
@@ -229,11 +243,8 @@ def find_groups(root: Path, membership: bytes, path: Path) -> Groups:
     member = parse_membership(membership, path)
     if member == Membership(None, None):
         return NO_GROUPS
-    mountinfo = KernelFile(root / "proc/self/mountinfo")
-    try:
-        mounts = parse_mounts(mountinfo.read(), mountinfo.path)
-    finally:
-        mountinfo.close()
+    mountinfo = root / "proc/self/mountinfo"
+    mounts = parse_mounts(read_once(mountinfo), mountinfo)
     # In a hybrid setup both trees are there; the memory controller is in the one whose line names it.
     for version, group_path in ((1, member.version_1), (2, member.version_2)):
         if group_path is None:
@@ -292,31 +303,23 @@ def _climb(top: Path, own: Path, version: int) -> list[Group]:
     groups = []
     for directory in (own, *own.parents):
         if version == 2 and (directory / "memory.current").exists():
-            groups.append(_group(directory, version, "memory.max", "memory.current"))
-            # Nobody is killed above it. Where nothing can be reclaimed whoever allocates is put to sleep, for hours.
+            groups.append(Group.of(directory, version, "memory.max", "memory.current"))
+            # Nothing is killed above it, but where nothing can be reclaimed a process that allocates sleeps, for hours.
             if (directory / "memory.high").exists():
-                groups.append(_group(directory, version, "memory.high", "memory.current"))
+                groups.append(Group.of(directory, version, "memory.high", "memory.current"))
         elif version == 1 and not (directory / "release_agent").exists():
             if groups and not _is_hierarchical(directory):
                 break
             if (directory / "memory.usage_in_bytes").exists():
-                groups.append(_group(directory, version, "memory.limit_in_bytes", "memory.usage_in_bytes"))
+                groups.append(Group.of(directory, version, "memory.limit_in_bytes", "memory.usage_in_bytes"))
             # Memory and swap together, where swap is counted: full, it kills just the same.
             if (directory / "memory.memsw.usage_in_bytes").exists():
-                groups.append(_group(directory, version, "memory.memsw.limit_in_bytes", "memory.memsw.usage_in_bytes"))
+                groups.append(
+                    Group.of(directory, version, "memory.memsw.limit_in_bytes", "memory.memsw.usage_in_bytes")
+                )
         if directory == top:
             break
     return groups
-
-
-def _group(directory: Path, version: int, limit: str, usage: str) -> Group:
-    return Group(
-        version,
-        directory,
-        KernelFile(directory / limit),
-        KernelFile(directory / usage),
-        KernelFile(directory / "memory.stat"),
-    )
 
 
 def _is_hierarchical(directory: Path) -> bool:
@@ -332,10 +335,8 @@ def count_oom_kills(groups: Groups) -> int | None:
     if not groups.groups:
         return None
     own = groups.groups[0]
-    events = KernelFile(own.directory / ("memory.events" if own.version == 2 else "memory.oom_control"))
+    events = own.directory / ("memory.events" if own.version == 2 else "memory.oom_control")
     try:
-        return parse_field(events.read(), b"oom_kill", events.path)
+        return parse_field(read_once(events), b"oom_kill", events)
     except UnreadableMemory:
         return None
-    finally:
-        events.close()

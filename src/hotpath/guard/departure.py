@@ -23,9 +23,9 @@ from hotpath.log import logger
 
 Server = Literal["uvicorn", "gunicorn", "hypercorn", "granian", "unknown"]
 
-# Connections that are kept alive get this share of the time to ask once more and get `Connection: close`.
+# Share of the time in which kept-alive connections may send one more request, to be answered `Connection: close`.
 LINGER_SHARE: Final = 0.5
-# How long after its deadline a process that does not end is ended: connections without traffic, threads that hang.
+# Time after the deadline until a process that does not end is killed: idle connections, threads that hang.
 FORCE_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.05
 
@@ -51,9 +51,7 @@ class Surroundings:
 
 def look_around(environ: Mapping[str, str] = os.environ) -> Surroundings:
     """Find out once the server runs, so not while the app is imported."""
-    # Not imported for it: in a process that multiprocessing started it is there.
-    processes = sys.modules.get("multiprocessing.process")
-    is_child = processes is not None and processes.parent_process() is not None
+    is_child = is_child_process()
     unit = environ.get("INVOCATION_ID") is not None
     # A terminal of a desktop session inherits INVOCATION_ID too; systemd.exec(5) says for whom it is.
     main = environ.get("SYSTEMD_EXEC_PID", "")
@@ -72,6 +70,12 @@ def look_around(environ: Mapping[str, str] = os.environ) -> Surroundings:
         respawns = server.config.workers > 1
         return Surroundings("uvicorn", is_worker=is_child and respawns, is_respawned=respawns, is_unit=unit)
     return Surroundings("unknown", is_worker=False, is_respawned=False, is_unit=unit)
+
+
+def is_child_process() -> bool:
+    """Whether multiprocessing started this process. Not imported for it: there it is imported already."""
+    processes = sys.modules.get("multiprocessing.process")
+    return processes is not None and processes.parent_process() is not None
 
 
 def uvicorn_server() -> Any:
@@ -117,7 +121,7 @@ class Departure:
         if server is not None:
             server.force_exit = True
             time.sleep(FORCE_SECONDS)
-        # What holds the process now is a thread that hangs. EX_TEMPFAIL of sysexits(3).
+        # A thread that hangs holds the process now. EX_TEMPFAIL of sysexits(3).
         os._exit(75)
 
     def _open(self, server: Any) -> int:

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 
-from hotpath.caching.registry import registered
+from hotpath.caching.registry import registry
 from hotpath.errors import DeclarationError, HotpathError, UnreadableMemory
 from hotpath.guard.admission import Admission
 from hotpath.guard.alarms import Alarm, Alarms, Marks
@@ -35,14 +35,14 @@ from hotpath.options import check_kind, human_bytes, parse_bytes
 from hotpath.process import after_fork
 from hotpath.types import Scope, Send
 
-# While requests are in the app, so that what one of them takes is seen before it has given it back, and what is known
-# is not older than 200 ms while one of them blocks the event loop.
+# Maximum interval of samples while requests are in the app: the memory that one takes is seen before it is given back,
+# and a sample is no older than 200 ms while one blocks the event loop.
 BUSY_SECONDS = 0.15
-# The event loop looks at the guard, and the guard at the loop.
+# Interval at which the event loop looks at the thread of the guard, and reports its own lag.
 TICK_SECONDS = 0.5
-# A sample this old: the thread hangs, and nobody knows how much memory is left.
+# Age of a sample at which the thread counts as hanging, and the guard as blind.
 STALLED_SECONDS = 5.0
-# Walking through all memory of a process takes a millisecond or more. Only who leaves first depends on it.
+# Intervals of reading the unique size, which takes a millisecond or more and decides only who leaves first.
 UNIQUE_SECONDS = 10.0
 UNIQUE_REST_SECONDS = 60.0
 
@@ -112,9 +112,11 @@ class MemoryGuard:
             clock=self.clock,
             chance=self.chance,
         )
-        # What shrinks beside the caches of ``hotpath.caching``, which are found by themselves.
+        # Functions that shrink something beside the caches of ``hotpath.caching``, which register themselves.
         self.shrinks: list[Shrink] = []
-        self.trimmer = Trimmer(self._resident, self._find_shrinks, self.clock)
+        self.trimmer = Trimmer(
+            self._resident, lambda: [*(cache.shrink for cache in registry.all()), *self.shrinks], self.clock
+        )
         self.on_leaving: list[Callable[[], None]] = []
         self.transitions: Counter[tuple[State, State, str]] = Counter()
         self._set_unstarted()
@@ -239,7 +241,9 @@ class MemoryGuard:
         self._publish(reading)
         if self.position.state is not before.state:
             self._entered(before, self.position)
-        self._watch_marks(at, is_read=reading is not None)
+        kind = self._marks.note(at, self.outlook.share if reading is not None and self.outlook is not None else None)
+        if kind is not None:
+            self.alarms.send(kind, f"memory: {self._situation()}")
         self._act(at, reading)
         return self.position
 
@@ -279,7 +283,6 @@ class MemoryGuard:
         return (None, 0, problem) if problem is not None else (reading, mapped, None)
 
     def _publish(self, reading: MemoryReading | None) -> None:
-        """Tell the admission, and the other workers."""
         position = self.position
         is_ready = position.state is not State.DRAIN and not (
             position.overdue and (self.recycling.obstacle is not None or self.recycling.is_suppressed)
@@ -410,14 +413,10 @@ class MemoryGuard:
         ).start()
 
     def _sign_of_life(self) -> None:
-        """What systemd waits for."""
         if not self._is_announced and is_serving():
             self._is_announced = notify("READY=1")
         if watchdog_seconds() is not None:
             notify("WATCHDOG=1")
-
-    def _find_shrinks(self) -> list[Shrink]:
-        return [*(cache.shrink for cache in registered()), *self.shrinks]
 
     def _resident(self) -> int:
         try:
@@ -435,12 +434,6 @@ class MemoryGuard:
             f" {human_bytes(max(0, outlook.headroom))} left, {human_bytes(max(0, outlook.growth))}/s,"
             f" {self.admission.in_flight} in flight"
         )
-
-    def _watch_marks(self, at: float, *, is_read: bool) -> None:
-        share = self.outlook.share if is_read and self.outlook is not None else None
-        kind = self._marks.note(at, share)
-        if kind is not None:
-            self.alarms.send(kind, f"memory: {self._situation()}")
 
     def restart_after_fork(self) -> None:
         """The thread, the slot and the requests are the parent's; the next request starts this one."""

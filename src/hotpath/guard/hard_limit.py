@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hotpath.errors import UnreadableMemory
@@ -18,16 +18,16 @@ from hotpath.errors import UnreadableMemory
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _STATM = Path("/proc/self/statm")
 
-# A request with many small objects creeps along the limit for some tenths of a second before it gets its error, since
-# CPython asks malloc for what it got no arena for. The reserve is not for that one. Whoever is still there after a
-# second got an error that went unreported, or goes on without.
+# A request with many small objects stays near the limit for some tenths of a second before it gets its error, since
+# CPython asks malloc where it got no arena. After a second near the limit, an error went unreported or is ignored, and
+# the reserve counts as used.
 _NEAR_BYTES = 64 * _PAGE
 NEAR_SECONDS = 1.0
-# Opened for the others once a request has hit the limit.
+# Memory that is released to the other requests once one has hit the limit.
 RESERVE_BYTES = 32 * 1024 * 1024
-# The reserve is meant for machines; of a small limit it takes no more than this share, or nobody gets anything.
+# Maximum share of the limit that the reserve takes: it is sized for machines, not for small limits.
 _RESERVE_SHARE = 0.15
-# What is left for the next one once the reserve is used: enough to say no with.
+# Memory that is left for the next request once the reserve is used: enough to refuse it.
 LAST_BYTES = 1024 * 1024
 
 
@@ -71,7 +71,10 @@ class HardLimit:
             self._near_since = now
         elif now - self._near_since >= NEAR_SECONDS:
             self.reserve_used = True
-        self._set(mapped + max(0, headroom - (0 if self.reserve_used else self._reserve)))
+        soft = mapped + max(0, headroom - (0 if self.reserve_used else self._reserve))
+        self._soft = self._bounded(soft)
+        self._opened = (self._bounded(soft + (LAST_BYTES if self.reserve_used else self._reserve)), self._hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (self._soft, self._hard))
 
     def open_reserve(self) -> None:
         """Somebody got a ``MemoryError``: make room for those who go on. Allocates nothing."""
@@ -85,30 +88,13 @@ class HardLimit:
             os.close(self._statm)
             self._statm = None
 
-    def _set(self, soft: int) -> None:
-        self._soft = self._bounded(soft)
-        self._opened = (self._bounded(soft + (LAST_BYTES if self.reserve_used else self._reserve)), self._hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (self._soft, self._hard))
-
     def _bounded(self, soft: int) -> int:
         return soft if self._hard == resource.RLIM_INFINITY else min(soft, self._hard)
 
 
 def is_memory_error(error: BaseException | None) -> bool:
     """Whether memory ran out at the bottom of it: frameworks wrap what a handler raises."""
-    seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        cause = waiting.pop()
-        if cause is None or id(cause) in seen:
-            continue
-        seen.add(id(cause))
-        if isinstance(cause, MemoryError):
-            return True
-        if isinstance(cause, BaseExceptionGroup):
-            waiting += cause.exceptions
-        waiting += (cause.__cause__, cause.__context__)
-    return False
+    return any(isinstance(cause, MemoryError) for cause in _causes(error))
 
 
 def is_thread_error(error: BaseException | None) -> bool:
@@ -117,10 +103,19 @@ def is_thread_error(error: BaseException | None) -> bool:
     Its stack counts when it is mapped, touched or not (8 MiB mostly), so forty that start between two samples have no
     room where there is some for all that they will ever touch.
     """
-    for _ in range(20):  # causes can go round in a circle
-        if error is None:
-            return False
-        if type(error) is RuntimeError and error.args == ("can't start new thread",):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(type(cause) is RuntimeError and cause.args == ("can't start new thread",) for cause in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception and all that it comes of, each once: causes can go round in a circle."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        cause = waiting.pop()
+        if cause is None or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        if isinstance(cause, BaseExceptionGroup):
+            waiting += cause.exceptions
+        waiting += (cause.__cause__, cause.__context__)

@@ -26,6 +26,7 @@ from hotpath.guard.cgroups import (
     parse_field,
     parse_limit,
     parse_stat,
+    read_once,
 )
 from hotpath.guard.outlook import MemoryReading
 from hotpath.guard.strangers import Crowd, find_crowd
@@ -34,19 +35,18 @@ from hotpath.process import after_fork
 
 __all__ = ["MemoryReader", "MemoryReading", "children_bytes"]
 
-# Limits and the own group are looked at again after this time. With samples at most 1 s apart, a change is then seen
-# within a second whatever their interval is.
+# Interval of reading the limits and the own group again. With samples 1 s apart a change is seen within a second.
 LOOK_SECONDS = 0.5
 
-# Finding all children costs a walk through /proc and a walk through the memory of each.
+# Interval of measuring the children: a walk through /proc, and through the memory of each.
 CHILDREN_SECONDS = 10.0
 
-# Other programs in the own group, a shell or a script, are no matter until they hold so much of the budget.
+# Share of the budget that other programs in the own group, such as a shell or a script, may hold unnoticed.
 STRANGERS_SHARE = 0.1
 STRANGERS_SECONDS = 10.0
 
-# A count of more than so many times the machine's memory is none. Memory and swap together, which version 1 counts,
-# and containers that are shown less than there is, stay far below.
+# A count above this many times the machine's memory is invalid. Memory plus swap, as version 1 counts, and containers
+# that see only part of the machine stay far below.
 _MACHINES = 16
 
 
@@ -129,22 +129,15 @@ class MemoryReader:
         if not self._has_procfs:
             with self._psutil():
                 return psutil.Process().memory_full_info().uss
-        rollup = KernelFile(self._root / "proc/self/smaps_rollup")
-        try:
-            return parse_field(rollup.read(), b"Pss:", rollup.path)
-        finally:
-            rollup.close()
+        rollup = self._root / "proc/self/smaps_rollup"
+        return parse_field(read_once(rollup), b"Pss:", rollup)
 
     def host_total(self) -> int:
         """The machine's memory in bytes. Raises ``UnreadableMemory``."""
         if not self._has_procfs:
             with self._psutil():
                 return psutil.virtual_memory().total
-        meminfo = KernelFile(self._meminfo.path)
-        try:
-            return _total(meminfo.read(), meminfo.path)
-        finally:
-            meminfo.close()
+        return _total(read_once(self._meminfo.path), self._meminfo.path)
 
     def check_budget(self) -> None:
         """Raise ``DeclarationError`` for a budget that cannot work: above the machine, below what is used."""
@@ -168,13 +161,11 @@ class MemoryReader:
 
     def oom_kills(self) -> int | None:
         """How many processes of the own group the kernel has killed for memory; ``None`` where that is not known."""
-        membership = KernelFile(self._membership.path)
+        membership = self._membership.path
         try:
-            return count_oom_kills(find_groups(self._root, membership.read(), membership.path))
+            return count_oom_kills(find_groups(self._root, read_once(membership), membership))
         except UnreadableMemory:
             return None
-        finally:
-            membership.close()
 
     def close(self) -> None:
         """Let go of all files; a later ``read`` opens them again."""

@@ -46,15 +46,15 @@ class MemoryReading:
 
 
 SAMPLES = 8
-# Fewer slopes say nothing: a page that is loaded once is no growth.
+# Minimum slopes for a growth: a page that is loaded once is none.
 SLOPES_NEEDED = 3
-# Closer samples replace each other, so that eight cover two seconds however fast they come: a process that grows in
-# steps has a growth of nothing between most samples that are 50 ms apart.
+# Minimum distance of two samples that are kept, so that eight cover two seconds: a process that grows in steps shows no
+# growth between most samples that are 50 ms apart.
 SPACING_SECONDS = 0.25
 
-# BRAKE's reserve in bytes is meant for machines; of a small limit it takes no more than this share.
+# Maximum share of the limit that BRAKE's reserve takes: its bytes are sized for machines, not for small limits.
 RESERVE_SHARE = 0.15
-# Twice the largest request is kept free too, unless it alone would put an empty process into BRAKE.
+# Maximum share of the limit for twice the largest request, so that it alone never puts an empty process into BRAKE.
 REQUEST_RESERVE_SHARE = 0.25
 
 
@@ -122,9 +122,9 @@ def next_sample_seconds(headroom: int, fastest_growth: float, *, least: float, m
     return min(most, max(least, headroom / (4 * fastest_growth)))
 
 
-# Counters of processes and of the group are read one after the other, and the kernel counts in batches.
+# Tolerance: counters of processes and of the group are read one after the other, and the kernel counts in batches.
 _SLACK_BYTES = 64 * 1024 * 1024
-# A process whose own memory moved by so much has changed its group's.
+# Change of a process's own memory that must show in its group.
 _MOVED_BYTES = 8 * 1024 * 1024
 
 

@@ -21,7 +21,7 @@ class Priority(IntEnum):
     P3 = 3
 
 
-# A robots.txt that answers 5xx stops all crawling of a host; a certificate that is not renewed stops everything.
+# A robots.txt that answers 5xx stops all crawling of a host; an expired certificate stops everything.
 NEVER_REFUSED: Final = (
     "/livez",
     "/healthz",
@@ -34,7 +34,7 @@ NEVER_REFUSED: Final = (
 )
 READINESS: Final = ("/readyz", "/ready")
 
-_READS = frozenset(("GET", "HEAD", "OPTIONS"))
+READS = frozenset(("GET", "HEAD", "OPTIONS"))
 
 Chooser = Callable[[Scope], "Priority | int | None"]
 
@@ -73,7 +73,7 @@ class Priorities:
             if (path.startswith(text) if is_prefix else path == text) and (only is None or only == method):
                 return priority
         # A handshake has no method: what it opens stays, and takes memory as long as it does.
-        return Priority.P2 if method in _READS else Priority.P3
+        return Priority.P2 if method in READS else Priority.P3
 
 
 def check_readiness(paths: object) -> None:

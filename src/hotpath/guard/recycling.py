@@ -15,7 +15,7 @@ from hotpath.guard.worker_slots import HOLD_SECONDS, SLOTS, Worker, WorkerSlots,
 from hotpath.log import Once, logger
 from hotpath.options import parse_count, parse_seconds
 
-# So long without a refusal, and a recycle before it has helped.
+# Time without a refusal after which the last recycle counts as having helped.
 CALM_SECONDS = 5.0
 
 MAX_DRAIN_SECONDS = 3600.0
@@ -96,7 +96,7 @@ class Recycling:
         else:
             self.obstacle = None if self._leave else "leave=False"
         try:
-            # Who has its turn keeps it until it is gone and another is in its place, however long its drain may be.
+            # The worker that leaves keeps the token until it is gone and replaced, however long its drain may be.
             slots = WorkerSlots(
                 slots_path(key), hold_seconds=HOLD_SECONDS + max(0.0, self._drain_seconds - 20.0), clock=self._clock
             )

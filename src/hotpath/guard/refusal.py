@@ -16,9 +16,9 @@ import orjson
 from hotpath.errors import DeclarationError
 from hotpath.types import Header, Scope, Send
 
-# Clients that were refused together must not come back together.
+# Number of different waits, so that clients that were refused together do not come back together.
 SPREAD: Final = 16
-# A Retry-After of an hour would be obeyed.
+# Maximum Retry-After: clients would obey one of an hour, too.
 MAX_RETRY_SECONDS: Final = 300
 
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -33,7 +33,7 @@ _DETAILS: Final = {
     413: "The body is larger than what this server has memory for.",
 }
 
-# Made before memory can be short: without a byte left orjson crashes.
+# Encoded at import: orjson crashes where no memory is left.
 _BODIES: Final = {
     (status, is_problem): orjson.dumps(
         {"title": title, "status": status, "detail": _DETAILS[status]} if is_problem else {"error": _DETAILS[status]}

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 
-# Less than this is noise of the allocator and of what runs beside it.
+# Minimum cost that counts: less is noise of the allocator and of other requests.
 LEAST_BYTES = 4 * 1024 * 1024
 
-# A cost that was seen once is half forgotten after ten minutes: a route that was fixed, or refused because it was
-# dear, is tried again.
+# Costs fade, so that a route that was fixed, or refused for its cost, is tried again.
 HALF_LIFE_SECONDS = 600.0
 
 MAX_ROUTES = 256

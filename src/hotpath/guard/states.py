@@ -270,7 +270,7 @@ def _deadline(case: Case, _: State) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Transition:
     """Arrows from each of ``sources`` to ``target``, taken when ``holds``. ``text`` is for people, ``reason`` for a
     metric.
     """
@@ -288,23 +288,23 @@ _SHED_ENDS: Final = "120 s of shedding that trimming did not help, 600 s that it
 _BY_THE_LAST: Final = "3 good readings, by the last"
 
 TABLE: Final = (
-    Row((_NORMAL, _TRIM, _SHED, _BRAKE), _BLIND, "unreadable", "3 bad readings", _unreadable),
-    Row((_BRAKE, _SHED, _TRIM), _NORMAL, "calm", _BELOW_LEAVE, _calm),
-    Row((_BRAKE, _SHED), _TRIM, "calm", _BELOW_LEAVE, _calm),
-    Row((_BRAKE,), _SHED, "calm", _BELOW_LEAVE, _calm),
-    Row((_BRAKE,), _DRAIN, "brake_deadline", "20 s in BRAKE", _deadline),
-    Row((_NORMAL, _TRIM, _SHED), _BRAKE, "usage", "u ≥ .90", _usage),
-    Row((_NORMAL, _TRIM, _SHED), _BRAKE, "exhaustion", "TTE < 2 s from u = .70 on", _exhaustion),
-    Row((_NORMAL, _TRIM, _SHED), _BRAKE, "headroom", "H below the reserve", _headroom),
-    Row((_SHED,), _DRAIN, "shed_deadline", _SHED_ENDS, _deadline),
-    Row((_NORMAL, _TRIM), _SHED, "usage", "u ≥ .80", _usage),
-    Row((_NORMAL, _TRIM), _SHED, "exhaustion", "TTE < 8 s from u = .70 on", _exhaustion),
-    Row((_NORMAL,), _TRIM, "usage", "u ≥ .70 in 2 of 3", _usage),
-    Row((_NORMAL,), _TRIM, "exhaustion", "TTE < 60 s in 2 of 3", _exhaustion),
-    Row((_BLIND,), _BRAKE, "readable", _BY_THE_LAST, _readable),
-    Row((_BLIND,), _SHED, "readable", _BY_THE_LAST, _readable),
-    Row((_BLIND,), _TRIM, "readable", _BY_THE_LAST, _readable),
-    Row((_BLIND,), _NORMAL, "readable", _BY_THE_LAST, _readable),
+    Transition((_NORMAL, _TRIM, _SHED, _BRAKE), _BLIND, "unreadable", "3 bad readings", _unreadable),
+    Transition((_BRAKE, _SHED, _TRIM), _NORMAL, "calm", _BELOW_LEAVE, _calm),
+    Transition((_BRAKE, _SHED), _TRIM, "calm", _BELOW_LEAVE, _calm),
+    Transition((_BRAKE,), _SHED, "calm", _BELOW_LEAVE, _calm),
+    Transition((_BRAKE,), _DRAIN, "brake_deadline", "20 s in BRAKE", _deadline),
+    Transition((_NORMAL, _TRIM, _SHED), _BRAKE, "usage", "u ≥ .90", _usage),
+    Transition((_NORMAL, _TRIM, _SHED), _BRAKE, "exhaustion", "TTE < 2 s from u = .70 on", _exhaustion),
+    Transition((_NORMAL, _TRIM, _SHED), _BRAKE, "headroom", "H below the reserve", _headroom),
+    Transition((_SHED,), _DRAIN, "shed_deadline", _SHED_ENDS, _deadline),
+    Transition((_NORMAL, _TRIM), _SHED, "usage", "u ≥ .80", _usage),
+    Transition((_NORMAL, _TRIM), _SHED, "exhaustion", "TTE < 8 s from u = .70 on", _exhaustion),
+    Transition((_NORMAL,), _TRIM, "usage", "u ≥ .70 in 2 of 3", _usage),
+    Transition((_NORMAL,), _TRIM, "exhaustion", "TTE < 60 s in 2 of 3", _exhaustion),
+    Transition((_BLIND,), _BRAKE, "readable", _BY_THE_LAST, _readable),
+    Transition((_BLIND,), _SHED, "readable", _BY_THE_LAST, _readable),
+    Transition((_BLIND,), _TRIM, "readable", _BY_THE_LAST, _readable),
+    Transition((_BLIND,), _NORMAL, "readable", _BY_THE_LAST, _readable),
 )
 _BY_SOURCE: Final = {state: tuple(row for row in TABLE if state in row.sources) for state in State}
 
@@ -342,7 +342,7 @@ def take_in(position: Position, signal: Signal | Blank, thresholds: Thresholds, 
     return Case(seen, signal, thresholds, trim_helps)
 
 
-def _enter(position: Position, row: Row, at: float, thresholds: Thresholds) -> Position:
+def _enter(position: Position, row: Transition, at: float, thresholds: Thresholds) -> Position:
     target, reason = row.target, row.reason
     base = tuple(level.dwell_seconds for level in thresholds.levels)
     dwells, left, causes = list(position.dwell_seconds or base), list(position.left_at), list(position.entered_for)

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-# More names in a line of the log help nobody.
+from hotpath.guard.departure import is_child_process
+
+# Maximum names of programs in a line of the log.
 MAX_NAMED = 3
 
 
@@ -30,9 +32,7 @@ class Crowd:
 
 def has_parent() -> bool:
     """Whether the parent of this process has started it as a worker. Asked before the server runs."""
-    processes = sys.modules.get("multiprocessing.process")
-    is_child = processes is not None and processes.parent_process() is not None
-    return is_child or "gunicorn.arbiter" in sys.modules
+    return is_child_process() or "gunicorn.arbiter" in sys.modules
 
 
 def find_crowd(
@@ -51,10 +51,7 @@ def find_crowd(
     parents = {pid: _parent(root, pid) for pid in pids}
     head = parents[own]
     top = head if head in pids and (is_worker() or _command(root, head) == _command(root, own)) else own
-    above, pid = set(), parents.get(top, 0)
-    while pid in pids and pid not in above:  # a shell, an init
-        above.add(pid)
-        pid = parents[pid]
+    above = _line(parents.get(top, 0), parents)  # a shell, an init
     family = {pid for pid in pids if top in _line(pid, parents) or _is_twin(root, pid, top, parents)}
     strangers = [f"{_name(root, pid)} ({pid})" for pid in sorted(pids - family - above)]
     return Crowd(tuple(strangers), sum(_resident(root, pid, page_size) for pid in family))
@@ -85,28 +82,29 @@ def _is_twin(root: Path, pid: int, top: int, parents: dict[int, int]) -> bool:
 
 
 def _parent(root: Path, pid: int) -> int:
-    try:
-        return int((root / f"proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
+    return _second_number(_read(root, pid, "stat").rpartition(b")")[2])
 
 
 def _command(root: Path, pid: int) -> bytes:
+    return _read(root, pid, "cmdline")
+
+
+def _name(root: Path, pid: int) -> str:
+    return _read(root, pid, "comm").decode("utf-8", "backslashreplace").strip() or "a process"
+
+
+def _resident(root: Path, pid: int, page_size: int) -> int:
+    return _second_number(_read(root, pid, "statm")) * page_size
+
+
+def _read(root: Path, pid: int, name: str) -> bytes:
+    """A file of proc(5); empty where it cannot be read."""
     try:
-        return (root / f"proc/{pid}/cmdline").read_bytes()
+        return (root / f"proc/{pid}/{name}").read_bytes()
     except OSError:
         return b""
 
 
-def _name(root: Path, pid: int) -> str:
-    try:
-        return (root / f"proc/{pid}/comm").read_text("utf-8", "backslashreplace").strip()
-    except OSError:
-        return "a process"
-
-
-def _resident(root: Path, pid: int, page_size: int) -> int:
-    try:
-        return int((root / f"proc/{pid}/statm").read_bytes().split()[1]) * page_size
-    except (OSError, ValueError, IndexError):
-        return 0
+def _second_number(data: bytes) -> int:
+    fields = data.split()
+    return int(fields[1]) if len(fields) > 1 and fields[1].isdigit() else 0

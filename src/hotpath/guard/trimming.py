@@ -4,40 +4,43 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hotpath.log import logger
 from hotpath.process.malloc import trim_malloc
 
-# What a cache keeps of its maximum, from the first trim to the third.
+# Share of its maximum that a cache keeps, from the first trim to the third.
 STEPS = (0.50, 0.25, 0.0)
 STEP_SECONDS = 5.0
-# A full collection stops the whole process: half a second for 500 MB of dicts.
+# Interval of full collections, which stop the whole process: half a second for 500 MB of dicts.
 COLLECT_SECONDS = 30.0
 MALLOC_SECONDS = 10.0
 
-# A collection that took long and gave back next to nothing is not tried again so soon, in the end every ten minutes.
+# The interval doubles, up to ten minutes, after a collection that took this long and gave back less than this.
 SLOW_SECONDS = 0.1
 POOR_BYTES = 1024 * 1024
 MAX_COLLECT_SECONDS = 600.0
 
-# How far back "trimming helps" looks, and what share of the limit it has to have given back.
+# Trimming helps where it gave back this share of the limit within this time.
 HELPS_SECONDS = 60.0
 HELPS_SHARE = 0.01
 
-# Makes room: given the share of its maximum that may stay, returns the bytes that it let go.
+# Takes the share of its maximum that may stay, and returns the bytes that it released.
 Shrink = Callable[[float], int]
 
 
 @dataclass(slots=True)
 class Trimmer:
-    """Runs in the guard's thread. ``shrinks`` are asked with each step; ``measure`` says what is in use, in bytes."""
+    """Runs in the guard's thread. ``shrinks`` are asked with each step; ``measure`` says what is in use, in bytes.
+
+    ``released_bytes`` were given back since the start, by method.
+    """
 
     measure: Callable[[], int]
     shrinks: Callable[[], list[Shrink]]
     clock: Callable[[], float] = time.monotonic
-    released: dict[str, int] = field(default_factory=lambda: {"caches": 0, "gc": 0, "malloc": 0})
+    released_bytes: dict[str, int] = field(default_factory=lambda: {"caches": 0, "gc": 0, "malloc": 0})
     _step: int = 0
     _stepped: float = float("-inf")
     _collected: float = float("-inf")
@@ -85,12 +88,7 @@ class Trimmer:
         before = self.measure()
         action()
         gained = max(0, before - self.measure())
-        self.released[method] += gained
+        self.released_bytes[method] += gained
         if gained:
             self._gained.append((at, gained))
         return gained
-
-    @property
-    def released_bytes(self) -> Mapping[str, int]:
-        """Bytes given back since the start, by method."""
-        return dict(self.released)

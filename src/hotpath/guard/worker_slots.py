@@ -29,28 +29,29 @@ from hotpath.errors import UnusableSlots
 from hotpath.process import after_fork
 from hotpath.process.lock import lock, unlock
 
-# One page: 8 places for the token, 56 for workers, more than one machine's cores are used by.
+# One page: 8 places for the token and 56 for workers, more than run on one machine.
 PAGE_BYTES = 4096
 SLOT_BYTES = 64
 SLOTS = 56
 _FIRST_SLOT = PAGE_BYTES - SLOTS * SLOT_BYTES
 
-# One worker at a time, so that the others carry its load, and not again before the fresh one has shown what it holds.
+# Minimum time between two recycles: the others carry the load, and the fresh worker first has to show what it holds.
 RECYCLE_APART_SECONDS = 60.0
-# All workers of a group see the same pressure, but not at the same moment: the largest must have had time to say so.
+# Minimum age of a wish to be recycled. All workers see the same pressure, but not at the same moment, and the largest
+# is to leave first.
 SETTLE_SECONDS = 2.0
-# A guard beats at least once a second: one that has been silent for so long holds nobody up, however large it is.
+# Age of a heartbeat after which a worker holds up nobody, however large it is. Guards beat once a second or more often.
 SILENT_SECONDS = 15.0
-# Whoever has the token is gone after its drain (20 s), and another one is in its place soon. One that cannot leave, or
-# is not replaced, keeps the others for no longer than this.
+# Maximum time that a worker keeps the token. It is gone after its drain (20 s) and replaced soon; one that cannot
+# leave, or is not replaced, must not hold up the others for longer.
 HOLD_SECONDS = 120.0
-# Nobody asks how often somebody left for longer than this.
+# Recycles older than this are asked for by nobody.
 FORGET_SECONDS = 3600.0
 
 _CRC = struct.Struct("<I")
 
 
-class _Part:
+class _Record:
     """Values at a fixed place, followed by their CRC.
 
     What is read while it is written is read again; what a dying process left half written, or what is damaged, counts
@@ -80,12 +81,12 @@ class _Part:
         page[base + self._offset : base + self.end] = bytes(self.end - self._offset)
 
 
-_OWNER = _Part("QQ", 0)  # pid, start time
-_BEAT = _Part("dQII", _OWNER.end)  # heartbeat, unique bytes, state, in flight
-_WISH = _Part("d", _BEAT.end)  # since when it wants to be recycled
-_HOLDER = _Part("QQd", 0)  # who has the token: pid, start time, since when
+_OWNER = _Record("QQ", 0)  # pid, start time
+_BEAT = _Record("dQII", _OWNER.end)  # heartbeat, unique bytes, state, in flight
+_WISH = _Record("d", _BEAT.end)  # since when it wants to be recycled
+_HOLDER = _Record("QQd", 0)  # who has the token: pid, start time, since when
 _GRANT_COUNT = 16
-_GRANTS = _Part(f"{_GRANT_COUNT}d{_GRANT_COUNT}I", _HOLDER.end)  # the last grants: when, to which slot
+_GRANTS = _Record(f"{_GRANT_COUNT}d{_GRANT_COUNT}I", _HOLDER.end)  # the last grants: when, to which slot
 
 
 def slots_path(key: str) -> Path:

@@ -8,7 +8,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from hotpath.caching.registry import stats
+from hotpath.caching.registry import registry
 from hotpath.guard.guard import MemoryGuard
 from hotpath.metrics.slot import own_slot
 
@@ -24,7 +24,7 @@ class CacheCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The figures of this moment; none while there is no cache."""
-        caches = stats()
+        caches = registry.stats()
         if not caches:
             return
         for field, text in (

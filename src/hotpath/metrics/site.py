@@ -34,19 +34,15 @@ class HotpathCollector(Collector):
         loader = reader_of(self._hot).loader
         snapshot = loader.snapshot
         if snapshot.generation is not None and snapshot.created is not None:
-            yield _gauge("hotpath_generation", "The number of the generation that is served.", snapshot.generation)
             # A clock that went back must not give a negative age.
             age = max(0.0, self._clock() - snapshot.created)
-            yield _gauge("hotpath_generation_age_seconds", "Seconds since the generation was made.", age)
-        yield _gauge("hotpath_pinned", "1 while a pin keeps newer generations from being served.", loader.pinned)
-        yield _gauge(
-            "hotpath_degraded", "1 while another generation than the wanted one is served.", bool(loader.degraded)
-        )
-        yield _gauge("hotpath_items", "Keys that are answered without the app.", len(loader.keys))
-        yield _gauge(
-            "hotpath_stale_items", "Items past their lifetime, which are served all the same.", loader.stale_items
-        )
-        yield _gauge("hotpath_body_bytes", "Bytes of memory that loaded pages account for.", loader.body_bytes)
+            yield _gauge("generation", "The number of the generation that is served.", snapshot.generation)
+            yield _gauge("generation_age_seconds", "Seconds since the generation was made.", age)
+        yield _gauge("pinned", "1 while a pin keeps newer generations from being served.", loader.pinned)
+        yield _gauge("degraded", "1 while another generation than the wanted one is served.", bool(loader.degraded))
+        yield _gauge("items", "Keys that are answered without the app.", len(loader.keys))
+        yield _gauge("stale_items", "Items past their lifetime, which are served all the same.", loader.stale_items)
+        yield _gauge("body_bytes", "Bytes of memory that loaded pages account for.", loader.body_bytes)
         corrupt = CounterMetricFamily(
             "hotpath_corrupt_items",
             "Items whose bytes on disk were not what was published, when they were read.",
@@ -64,4 +60,4 @@ class HotpathCollector(Collector):
 
 
 def _gauge(name: str, documentation: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, documentation, value=value)
+    return GaugeMetricFamily(f"hotpath_{name}", documentation, value=value)

@@ -9,10 +9,19 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from email.utils import parsedate_to_datetime
 
 from hotpath.errors import DeclarationError, HotpathError, PublicUnseen
-from hotpath.ops.answers import Comparison, Expected, Failure, Page, compare, edge_status, is_refused, most_bytes
+from hotpath.ops.answers import (
+    Comparison,
+    Expected,
+    Mismatch,
+    PublicPage,
+    Replies,
+    compare,
+    edge_status,
+    is_refused,
+    most_bytes,
+)
 from hotpath.ops.crawler import percentile
 from hotpath.ops.http import USER_AGENT, Client, Reply, check_user_agent, parse_url, request_target
 from hotpath.site import Hotpath
@@ -28,7 +37,7 @@ PAUSE_SECONDS = 0.5
 
 DEFAULT_TIMEOUT_SECONDS = 5.0
 
-# A crawler's politeness: enough to be done in seconds, too little to be a load.
+# Concurrent requests: enough to be done in seconds, too few to be a load.
 DEFAULT_CONCURRENCY = 4
 
 # Longest Retry-After that is waited for; a server that wants more time is not asked again.
@@ -85,8 +94,8 @@ class CheckReport:
     answered: int
     critical: int
     asked_again: int
-    failures: tuple[Failure, ...]
-    unseen: tuple[Failure, ...]
+    failures: tuple[Mismatch, ...]
+    unseen: tuple[Mismatch, ...]
     notes: tuple[str, ...]
     seconds: tuple[float, ...] = field(repr=False)
     slowest: str | None
@@ -109,19 +118,6 @@ class CheckReport:
         shares = (("median", 0.5), ("p99", 0.99), ("slowest", 1.0)) if self.seconds else ()
         latency = {name: round(percentile(self.seconds, share) * 1e3, 1) for name, share in shares}
         return {"right": self.is_right, **facts, "latency_ms": latency or None}
-
-
-@dataclass(slots=True)
-class _Asked:
-    """The three answers of one page."""
-
-    identity: Reply
-    gzipped: Reply
-    head: Reply
-
-    @property
-    def all(self) -> tuple[Reply, Reply, Reply]:
-        return self.identity, self.gzipped, self.head
 
 
 def public_base(base_url: str, name: str = "--base-url") -> str:
@@ -160,7 +156,7 @@ def check(
         wrong = _wrong(plan, asked, store, options)
         first_wrong = len(wrong) if first_wrong is None else max(first_wrong, len(wrong))
         while wrong and monotonic() < until and plan.generation == store.chosen_sequence():
-            pause = max((_retry_after(reply) for url in wrong for reply in asked[url].all), default=0.0)
+            pause = max((reply.retry_after_seconds for url in wrong for reply in asked[url].all), default=0.0)
             if pause > MAX_RETRY_AFTER_SECONDS or (has_waited and monotonic() + pause > until):
                 until = monotonic()
                 break
@@ -173,26 +169,13 @@ def check(
             return _report(plan, asked, store, base_url, options, first_wrong - len(wrong))
 
 
-def _retry_after(reply: Reply) -> float:
-    """Seconds that a refusal asks for (RFC 9110 §10.2.3); 0 where it asks for none."""
-    value = reply.headers.get("retry-after", "").strip()
-    if reply.status not in (429, 503) or not value:
-        return 0.0
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return 0.0
-
-
 @dataclass(frozen=True, slots=True)
 class _Plan:
     generation: int
     at: float
     total: int
     critical: int
-    pages: Sequence[Page]
+    pages: Sequence[PublicPage]
     says_generation: bool | None
     bad: Mapping[int, str]
 
@@ -212,7 +195,7 @@ def _plan(site: Hotpath | Store, store: Store, base_url: str, options: CheckOpti
             keys.setdefault(item.policy.route, []).append(key)
     chosen = critical + _sampled(keys, options, seed=f"{generation} {store.clock()}")
     items = [manifest.items[key] for key in chosen]
-    pages = [Page(base_url + item.key, item, expects.get(item.policy.route)) for item in items]
+    pages = [PublicPage(base_url + item.key, item, expects.get(item.policy.route)) for item in items]
     says = None
     if isinstance(site, Hotpath) and chosen:
         from hotpath.ops.explain import explain  # loads the read side, which a check of a store alone does not need
@@ -247,7 +230,7 @@ def _sampled(keys: Mapping[str, Sequence[str]], options: CheckOptions, seed: str
     return chosen
 
 
-def _ask_all(pages: Sequence[Page], base_url: str, options: CheckOptions) -> dict[str, _Asked]:
+def _ask_all(pages: Sequence[PublicPage], base_url: str, options: CheckOptions) -> dict[str, Replies]:
     """The answers by URL. A server that answers nothing at all is not asked for every page."""
     local = threading.local()
     clients: list[Client] = []
@@ -255,18 +238,18 @@ def _ask_all(pages: Sequence[Page], base_url: str, options: CheckOptions) -> dic
     silent = Counter[str]()
     refused = threading.Event()
 
-    def ask(page: Page) -> tuple[str, _Asked]:
+    def ask(page: PublicPage) -> tuple[str, Replies]:
         if refused.is_set():
             held = Reply(0, {}, b"", 0.0, problem="not asked: the server said Retry-After")
-            return page.url, _Asked(held, held, held)
+            return page.url, Replies(held, held, held)
         if not answered.is_set() and silent["pages"] >= GIVE_UP_AFTER:
             given_up = Reply(0, {}, b"", 0.0, problem=f"not asked: {GIVE_UP_AFTER} pages before got no answer")
-            return page.url, _Asked(given_up, given_up, given_up)
+            return page.url, Replies(given_up, given_up, given_up)
         if not hasattr(local, "client"):
             local.client = Client(base_url, timeout_seconds=options.timeout_seconds, shown=base_url)
             clients.append(local.client)
         answers = _ask(local.client, page, options.user_agent)
-        if any(_retry_after(reply) and is_refused(reply) for reply in answers.all):
+        if any(reply.retry_after_seconds and is_refused(reply) for reply in answers.all):
             refused.set()
         if any(reply.status for reply in answers.all):
             answered.set()
@@ -282,7 +265,7 @@ def _ask_all(pages: Sequence[Page], base_url: str, options: CheckOptions) -> dic
             client.close()
 
 
-def _ask(client: Client, page: Page, user_agent: str) -> _Asked:
+def _ask(client: Client, page: PublicPage, user_agent: str) -> Replies:
     target, most = request_target(page.url), most_bytes(page.item)
 
     def reply(method: str, accept: str) -> Reply:
@@ -290,13 +273,13 @@ def _ask(client: Client, page: Page, user_agent: str) -> _Asked:
 
     identity = reply("GET", "identity")
     if is_refused(identity):
-        return _Asked(identity, identity, identity)
-    return _Asked(identity, reply("GET", "gzip"), reply("HEAD", "identity"))
+        return Replies(identity, identity, identity)
+    return Replies(identity, reply("GET", "gzip"), reply("HEAD", "identity"))
 
 
 def _comparisons(
-    plan: _Plan, asked: Mapping[str, _Asked], store: Store, options: CheckOptions
-) -> list[tuple[Page, Comparison]]:
+    plan: _Plan, asked: Mapping[str, Replies], store: Store, options: CheckOptions
+) -> list[tuple[PublicPage, Comparison]]:
     says = plan.says_generation
     if says is None:
         says = any(reply.generation is not None for replies in asked.values() for reply in replies.all)
@@ -304,29 +287,18 @@ def _comparisons(
     older = [sequence for sequence in reversed(store.sequences()) if sequence != plan.generation]
     published = Expected(plan.generation, plan.at, store.clock(), plan.bad, digests, says, older)
     return [
-        (
-            page,
-            compare(
-                page,
-                asked[page.url].identity,
-                asked[page.url].gzipped,
-                asked[page.url].head,
-                published,
-                edge=options.edge,
-                max_seconds=options.max_seconds,
-            ),
-        )
+        (page, compare(page, asked[page.url], published, edge=options.edge, max_seconds=options.max_seconds))
         for page in plan.pages
     ]
 
 
-def _wrong(plan: _Plan, asked: Mapping[str, _Asked], store: Store, options: CheckOptions) -> set[str]:
+def _wrong(plan: _Plan, asked: Mapping[str, Replies], store: Store, options: CheckOptions) -> set[str]:
     compared = _comparisons(plan, asked, store, options)
     return {page.url for page, comparison in compared if comparison.failures or comparison.unseen}
 
 
 def _report(
-    plan: _Plan, asked: Mapping[str, _Asked], store: Store, base_url: str, options: CheckOptions, again: int
+    plan: _Plan, asked: Mapping[str, Replies], store: Store, base_url: str, options: CheckOptions, again: int
 ) -> CheckReport:
     compared = _comparisons(plan, asked, store, options)
     notes = [note for _, comparison in compared for note in comparison.notes]
@@ -401,8 +373,8 @@ def lines(report: CheckReport, most: int = 20) -> list[str]:
     return lines
 
 
-def _kinds(word: str, failures: Sequence[Failure], most: int) -> list[str]:
-    alike: dict[Failure, list[str]] = {}
+def _kinds(word: str, failures: Sequence[Mismatch], most: int) -> list[str]:
+    alike: dict[Mismatch, list[str]] = {}
     for failure in failures:
         alike.setdefault(replace(failure, url=""), []).append(failure.url)
     lines = []

@@ -41,29 +41,29 @@ def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Expla
         reader.refresh()  # a file has to be seen twice before it counts
     reader.refresh()
     headers = [(b"accept-encoding", accept_encoding.encode("latin-1", "replace"))] if accept_encoding else []
-    found = find_key(reader.snapshot, raw_path, query)
-    if isinstance(found, Miss):
+    key = find_key(reader.snapshot, raw_path, query)
+    if isinstance(key, Miss):
         lost = find_key(replace(reader.snapshot, keys=reader.loader.damaged), raw_path, query)
         damage = reader.loader.damaged.get(lost) if isinstance(lost, bytes) else None
         if isinstance(lost, bytes) and damage:
             return Explanation(url, False, f"{damage}, and {_NO_OTHER}", key=lost.decode("ascii"))
-        return Explanation(url, False, _why_not(hot, raw_path, found))
-    page = reader.load_page(found) if isinstance(found, bytes) else None
-    answer = resolve_page(page, "GET", headers) if page is not None else found
+        return Explanation(url, False, _why_not(hot, raw_path, key))
+    page = reader.load_page(key) if isinstance(key, bytes) else None
+    answer = resolve_page(page, "GET", headers) if page is not None else key
     if isinstance(answer, bytes):
         damage = reader.loader.damaged.get(answer)
         reason = f"{damage}, and {_NO_OTHER}" if damage else UNREADABLE.reason
         return Explanation(url, False, reason, key=answer.decode("ascii"))
     fields = answer.headers + answer.freshness.headers
-    told = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in fields)
+    shown = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in fields)
     if page is None:
-        return Explanation(url, True, "the page has another slash at its end", status=answer.status, headers=told)
+        return Explanation(url, True, "the page has another slash at its end", status=answer.status, headers=shown)
     file = str(hot.store.files_path(page.generation) / page.file) if page.generation else page.file
     source = f"generation {page.generation}" if page.generation else "a watched file"
     damage = reader.loader.damaged.get(page.key.encode("ascii")) if page.generation else None
     if damage:
         source += f", since {damage}: run 'hotpath verify --repair'"
-    return Explanation(url, True, f"served from {source}", page.key, file, page.policy.route, answer.status, told)
+    return Explanation(url, True, f"served from {source}", page.key, file, page.policy.route, answer.status, shown)
 
 
 # One function, since the reasons are asked for in the order in which a request meets them.

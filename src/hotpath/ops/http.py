@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Self, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -22,7 +23,7 @@ from hotpath.errors import DeclarationError, Unreachable
 
 USER_AGENT = "hotpath (asgi-hotpath)"
 
-# What an answer to a webhook or a purge says is a line or two.
+# Maximum body of an answer; a webhook or a purge answers with a line or two.
 MAX_ANSWER_BYTES = 64 * 1024
 
 T = TypeVar("T")
@@ -59,6 +60,19 @@ class Reply:
         """Seconds since a cache stored it (RFC 9111 §5.1); ``None`` where no cache says so."""
         value = self.headers.get("age", "").strip()
         return int(value) if value.isascii() and value.isdigit() else None
+
+    @property
+    def retry_after_seconds(self) -> float:
+        """What a refusal asks for (RFC 9110 §10.2.3); 0 where it asks for nothing."""
+        value = self.headers.get("retry-after", "").strip()
+        if self.status not in (429, 503) or not value:
+            return 0.0
+        if value.isascii() and value.isdigit():
+            return float(value[:9])
+        try:
+            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        except (ValueError, OverflowError):
+            return 0.0
 
 
 def within(seconds: float, work: Callable[[], T], cut: Callable[[], object]) -> T:

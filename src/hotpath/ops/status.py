@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hotpath.batch.reports import PUBLISHED, QUARANTINED, last_run
 from hotpath.errors import HotpathError, NothingPublished, StoreError
 from hotpath.options import human_bytes, human_seconds
 from hotpath.site import Hotpath
-from hotpath.store.damage import Damage, find_edited
+from hotpath.store.damage import find_edited
 from hotpath.store.quarantine import problems_of
 from hotpath.store.store import Store
 from hotpath.text import counted
@@ -36,13 +36,21 @@ class GenerationStatus:
     ``stale`` counts the items past their lifetime: they are still served, and say so in ``Cache-Status``.
     """
 
-    sequence: int
+    generation: int
     age_seconds: int | None
     items: int | None
     bytes: int | None
     state: tuple[str, ...]
     stale: int = 0
     problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineStatus:
+    """A generation that failed validation, and the problems it has."""
+
+    generation: int
+    problems: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,41 +66,25 @@ class DirectoryStatus:
 class StoreStatus:
     """The state of a store; ``degraded`` says why another generation than the wanted one is served.
 
-    ``quarantined`` has the problems of each generation that failed validation, ``last_run`` the report of the last
-    batch, where there was one, or ``last_run_problem`` why this user cannot read it. ``directories`` are those of the
-    site, where a site was given. ``damages`` are files of the served generation that were lost or edited in place.
+    ``last_run`` has facts of the last batch, where there was one, or ``last_run_problem`` why this user cannot read it.
+    ``directories`` are those of the site, where a site was given. ``damages`` are files of the served generation that
+    were lost or edited in place. The fields are those of ``--json``.
     """
 
-    root: str
+    store: str
     serving: int | None
     degraded: str | None
     generations: tuple[GenerationStatus, ...]
-    quarantined: Mapping[int, Sequence[str]]
+    quarantined: tuple[QuarantineStatus, ...]
     last_run: Mapping[str, Any] | None
     directories: tuple[DirectoryStatus, ...] = ()
     last_run_problem: str | None = None
-    damages: tuple[Damage, ...] = ()
+    damages: tuple[str, ...] = ()
 
     @property
     def is_hot(self) -> bool:
         """Whether any page is."""
         return self.serving is not None or any(directory.count for directory in self.directories)
-
-    def as_dict(self) -> dict[str, object]:
-        """For ``--json``."""
-        return {
-            "store": self.root,
-            "serving": self.serving,
-            "degraded": self.degraded,
-            "generations": [{"generation": facts.pop("sequence"), **facts} for facts in map(asdict, self.generations)],
-            "quarantined": [
-                {"generation": sequence, "problems": list(problems)} for sequence, problems in self.quarantined.items()
-            ],
-            "last_run": {name: self.last_run.get(name) for name in _RUN_FACTS} if self.last_run else None,
-            "last_run_problem": self.last_run_problem,
-            "directories": [asdict(directory) for directory in self.directories],
-            "damages": [str(damage) for damage in self.damages],
-        }
 
 
 def status(site: Hotpath | Store) -> StoreStatus:
@@ -122,17 +114,18 @@ def _status(store: Store, directories: tuple[DirectoryStatus, ...] = (), *, has_
     pin = _or_problem(lambda: store.pointer(store.pin_path), problems)
     current = _or_problem(lambda: store.pointer(store.current_path), problems)
     bad = _or_problem(store.bad, problems) or {}
-    run = run_problem = None
+    report = run_problem = None
     try:
-        run = last_run(store)
+        report = last_run(store)
     except (StoreError, OSError) as error:
         # Reports are for the operator: that somebody else may not read them says nothing against the store.
         if isinstance(error, PermissionError) or isinstance(error.__cause__, PermissionError):
             run_problem = str(error)
         else:
             problems.append(str(error))
-    if run is not None and run.get("outcome") == QUARANTINED and run.get("sequence") in store.sequences():
-        run = {**run, "outcome": APPROVED, "reason": None}  # by a person since
+    run = {name: report.get(name) for name in _RUN_FACTS} if report else None
+    if run is not None and run["outcome"] == QUARANTINED and run["sequence"] in store.sequences():
+        run |= {"outcome": APPROVED, "reason": None}  # by a person since
     states = {
         sequence: [
             *(["serving"] if sequence == serving else []),
@@ -143,10 +136,11 @@ def _status(store: Store, directories: tuple[DirectoryStatus, ...] = (), *, has_
         for sequence in reversed(store.sequences())
     }
     generations = tuple(_look_at(store, sequence, tuple(state)) for sequence, state in states.items())
-    quarantined = {sequence: _why(store, sequence) for sequence in reversed(store.quarantined())}
+    quarantined = tuple(QuarantineStatus(n, _why(store, n)) for n in reversed(store.quarantined()))
     # A broken pointer may be behind a pin, where it does no harm yet.
     degraded = degraded or "; ".join(problems) or None
-    damages = tuple(find_edited(store.disk, store.generation_path(serving), serving)) if serving is not None else ()
+    edited = find_edited(store.disk, store.generation_path(serving), serving) if serving is not None else ()
+    damages = tuple(map(str, edited))
     return StoreStatus(
         str(store.root), serving, degraded, generations, quarantined, run, directories, run_problem, damages
     )
@@ -185,7 +179,7 @@ def _why(store: Store, sequence: int) -> list[str]:
 
 def lines(status: StoreStatus) -> list[str]:
     """The status as a person reads it."""
-    lines = [f"store {status.root}"]
+    lines = [f"store {status.store}"]
     if status.serving is not None:
         lines.append(f"serving generation {status.serving}")
     elif not status.is_hot:
@@ -202,9 +196,10 @@ def lines(status: StoreStatus) -> list[str]:
     elif status.damages:
         lines.append("  'hotpath verify --repair' replaces what another generation has; build again for the rest")
     lines += map(_generation_line, status.generations)
-    for sequence, problems in status.quarantined.items():
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        lines.append(f"  {sequence:>6}  in quarantine: {problems[0] if problems else 'no reason given'}{more}")
+    for refused in status.quarantined:
+        more = f" (and {len(refused.problems) - 1} more)" if len(refused.problems) > 1 else ""
+        reason = refused.problems[0] if refused.problems else "no reason given"
+        lines.append(f"  {refused.generation:>6}  in quarantine: {reason}{more}")
     if status.last_run is not None:
         lines += _run_lines(status.last_run)
     if status.last_run_problem:
@@ -215,20 +210,20 @@ def lines(status: StoreStatus) -> list[str]:
 def _generation_line(generation: GenerationStatus) -> str:
     state = ", ".join(generation.state)
     if generation.problem:
-        return f"  {generation.sequence:>6}  unreadable: {generation.problem}  {state}"
+        return f"  {generation.generation:>6}  unreadable: {generation.problem}  {state}"
     if generation.stale and "serving" in generation.state:
         state += f"  {counted(generation.stale, 'item')} past their lifetime"
     age, size = human_seconds(generation.age_seconds or 0), human_bytes(generation.bytes or 0)
-    return f"  {generation.sequence:>6}  {age:>8} old  {generation.items:>7} items  {size:>10}  {state}".rstrip()
+    return f"  {generation.generation:>6}  {age:>8} old  {generation.items:>7} items  {size:>10}  {state}".rstrip()
 
 
 def _run_lines(run: Mapping[str, Any]) -> list[str]:
     """The last batch, where it is not simply the generation that is served."""
-    failures = run.get("failures", [])
-    if run.get("outcome") in (PUBLISHED, APPROVED) and not failures:
+    failures = run["failures"] or []
+    if run["outcome"] in (PUBLISHED, APPROVED) and not failures:
         return []
-    lines = [f"last run: {run.get('outcome')}, {len(failures)} of {counted(run.get('total') or 0, 'item')} failed"]
-    if reason := run.get("reason"):
+    lines = [f"last run: {run['outcome']}, {len(failures)} of {counted(run['total'] or 0, 'item')} failed"]
+    if reason := run["reason"]:
         lines[0] += f"; {reason}"
     for failure in failures[:3]:
         kept = "; its last good bytes stay" if failure.get("carried") else ""

@@ -25,6 +25,7 @@ import psutil
 
 from hotpath.errors import IsolatedFailure
 from hotpath.options import human_bytes
+from hotpath.process.reseed import reseed_shared
 from hotpath.process.signals import NUMBERS
 
 # Writers' locks that this process holds. A forked child closes its copies: it must not hold what its parent lets go.
@@ -68,6 +69,7 @@ def forked(work: Callable[[], object]) -> int:
     """fork(2): the id of a child that does ``work`` and ends, never back into the caller's code, and not after it.
 
     Of a caller that is killed nothing may go on: above all its locks, which the child has too, would not be free.
+    The shared random generators are seeded anew.
     Python warns of fork beside threads since 3.12: another thread may hold a lock that the child waits for. Callers
     say why theirs does not, or give the child a timeout.
     """
@@ -81,13 +83,14 @@ def forked(work: Callable[[], object]) -> int:
         if child == 0:
             status = 1
             try:
-                _die_with(parent)
+                die_with(parent)
                 for descriptor in LOCK_DESCRIPTORS:
                     os.close(descriptor)
                 for number in NUMBERS:
                     signal.signal(number, signal.SIG_DFL)
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 os.setsid()
+                reseed_shared()
                 work()
                 status = 0
             finally:
@@ -97,7 +100,7 @@ def forked(work: Callable[[], object]) -> int:
     return child
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Be killed when the parent is; elsewhere than on Linux a child ends when its work is done."""
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -11,7 +11,7 @@ from types import FrameType
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# As a shell has it for what Ctrl-C ended.
+# Exit code of a shell for a command that Ctrl-C ended.
 INTERRUPTED = 128 + signal.SIGINT
 
 

@@ -24,13 +24,13 @@ from hotpath.store.os_errors import explain
 from hotpath.store.store import Choice, Store
 from hotpath.types import Header
 
-# What stays of the bodies however short memory is.
+# Minimum share of the bodies that stays in memory.
 MIN_BODIES = 0.25
 
 # Pages between two pauses of a load.
 PAGES_PER_PAUSE = 20
 
-# Pages that failed transiently and are read again at one look.
+# Maximum pages that are read again at one look after a transient failure.
 MAX_RETRIES_PER_LOOK = 200
 
 _PERCENT = ord("%")
@@ -63,10 +63,10 @@ class Loader:
         self.pause = pause
         self._once = Once()
         self._lock = threading.RLock()
-        self._overlay = Overlay(directories, max_body_bytes=options.max_body_bytes, site_headers=options.headers)
+        self._overlay = Overlay(directories, options)
         self.usage = Usage()
         self._cache = PageCache(options.max_body_bytes, self._retire)
-        self._source = PageSource(store, Index(), self._once, generation_header=options.generation_header)
+        self._source = PageSource(store, Index(), self._once, options)
         self._signature: tuple[object, ...] | None = None
         # When the store is looked at again though nothing has changed, since something was wrong the last time.
         self._look_again_at = float("inf")
@@ -225,8 +225,7 @@ class Loader:
             self._store,
             index,
             self._once,
-            generation_header=self._options.generation_header,
-            site_headers=self._options.headers,
+            self._options,
             detail=b"degraded" if choice.degraded else b"pinned" if choice.pinned else b"",
             corrupt_items=self._source.corrupt_items,
         )

@@ -13,8 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from hotpath.process import after_fork
 
-# How long a load gives the interpreter away: as long as a waiting thread needs to take it, so that the event loop of
-# the same process goes on answering.
+# Pause of a load: as long as a waiting thread needs to take the interpreter, so that the event loop goes on answering.
 PAUSE_SECONDS = 0.0001
 
 P = ParamSpec("P")
@@ -55,11 +54,6 @@ class LoadingThread:
         except RuntimeError:
             self._run_waiting()
         return done.result()
-
-    @property
-    def is_waited_for(self) -> bool:
-        """Whether a call of ``run_soon`` has not begun."""
-        return bool(self._waiting)
 
     def pause(self) -> None:
         """Give the interpreter away for a moment and run what waits. Called by long loads every now and then."""

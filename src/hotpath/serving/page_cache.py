@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from hotpath.serving.snapshot import Page
 
-# What a page costs in memory beside its bodies: its variants with their header lists, about 1.5 KB a coding.
+# Memory of a page beside its bodies: its variants with their header lists, about 1.5 KB a coding.
 PAGE_OVERHEAD_BYTES = 4096
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from hotpath.errors import Corrupt, StoreError
 from hotpath.log import Once
 from hotpath.serving.index import Index
 from hotpath.serving.snapshot import Freshness, Page, make_page
+from hotpath.site import ReadOptions
 from hotpath.store.manifest import Item, Manifest, decode_item
 from hotpath.store.store import Store
 
-# A transient failure ends without a new pointer: rights, a disk, the number of open files.
+# Interval of reading again after a transient failure: rights, a disk, the number of open files.
 RETRY_SECONDS = 5.0
 
-# Decoded manifests take memory, four times what this process keeps of its own generation.
+# Maximum decoded items of older generations; they take four times the memory of an index.
 MAX_OLDER_ITEMS = 200_000
 
 
@@ -33,9 +34,8 @@ class PageSource:
         store: Store,
         index: Index,
         once: Once,
+        options: ReadOptions,
         *,
-        generation_header: bool,
-        site_headers: Sequence[tuple[str, str]] = (),
         detail: bytes = b"",
         corrupt_items: int = 0,
     ) -> None:
@@ -45,8 +45,7 @@ class PageSource:
         self.damaged: dict[bytes, str] = {}
         self._store = store
         self._once = once
-        self._generation_header = generation_header
-        self._site_headers = site_headers
+        self._options = options
         self._detail = detail
         self._freshness: dict[tuple[int, int], Freshness] = {}
         self._kept_freshness: set[Freshness] = set()  # of pages that were kept from a generation before
@@ -146,15 +145,8 @@ class PageSource:
         freshness = self._freshness.get((since, lifetime))
         if freshness is None:
             freshness = self._freshness[since, lifetime] = Freshness(since + lifetime, now, self._detail)
-        return make_page(
-            item,
-            sequence,
-            freshness,
-            bodies,
-            generation_header=self._generation_header,
-            now=now,
-            site_headers=self._site_headers,
-        )
+        header, site_headers = self._options.generation_header, self._options.headers
+        return make_page(item, sequence, freshness, bodies, now, site_headers, generation_header=header)
 
     def _read_bodies(self, item: Item, sequence: int) -> dict[str, bytes] | None:
         """The verified bodies by coding. A bad coding is left out; without a good identity there are none."""

@@ -13,7 +13,7 @@ from hotpath.serving.snapshot import Page, Snapshot
 from hotpath.serving.watcher import Watcher
 from hotpath.site import Hotpath
 
-# Files of other programs have to show within two seconds, and be seen twice before they count.
+# Files of other programs must be seen twice before they count, and be served within two seconds.
 DIRECTORY_REFRESH_SECONDS = 0.5
 
 
@@ -44,11 +44,6 @@ class Reader:
     def is_started(self) -> bool:
         """Whether the first load has happened in this process."""
         return self._is_started
-
-    @property
-    def is_waited_for(self) -> bool:
-        """Whether a page is waited for that a load in progress lets in at its next pause."""
-        return self._thread.is_waited_for
 
     def start(self) -> None:
         """Load what there is and keep it current from now on. Idempotent; blocks while loading, so not for a loop.

@@ -34,7 +34,7 @@ from hotpath.serving.snapshot import (
 )
 from hotpath.types import Header
 
-# What stands where an answer has its HTTP status, so that the three outcomes can be told apart by one attribute.
+# Values in the place of an HTTP status, so that one attribute distinguishes the three outcomes.
 MISS_STATUS: Final = 0
 PENDING_STATUS: Final = -1
 
@@ -91,7 +91,7 @@ _REDIRECT_CACHE_CONTROL = (b"cache-control", b"public, max-age=60")
 _REDIRECTED = Freshness(0, 0)
 _REDIRECTED.set(b"hotpath; hit; detail=redirect")
 
-# What RFC 3986 §3.4 does not let stand in a query, and clients send all the same.
+# Characters that clients send in a query though RFC 3986 §3.4 does not allow them.
 _NO_QUERY_CHARACTER = re.compile(rb"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9._~!$&'()*+,;=:@/?%-]")
 
 # Accept-Encoding has a handful of values on the whole web; what each means is worked out once. Bounded, because the
@@ -173,10 +173,10 @@ def resolve_page(page: Page, method: str, headers: Sequence[Header]) -> Answer:
     identity = variants[IDENTITY]
     assert identity is not None  # every item has its identity coding
     tiers = _accepted(fields[_ACCEPT_ENCODING]) if _ACCEPT_ENCODING in fields else (IDENTITY,)
-    variant = next((found for mask in tiers if (found := variants[mask]) is not None), None)
+    variant = next((variants[mask] for mask in tiers if variants[mask] is not None), None)
     if variant is None:
         return refuse(identity, page, 406)
-    # Of what the same request without Range would get (§13.2.2, §14.2).
+    # The conditions are those of the same request without Range (§13.2.2, §14.2).
     match evaluate(fields, variant.etag, variant.last_modified):
         case Precondition.NOT_MODIFIED:
             return variant.not_modified or variant.make_not_modified()
@@ -228,14 +228,14 @@ def find_key(snapshot: Snapshot, raw_path: bytes, query: bytes) -> bytes | Redir
     path = canonical_path(split_absolute(raw_path)[1])
     if path is None:
         return NEVER_HOT
-    found = _look_up(snapshot, snapshot.keys, path, query)
-    if isinstance(found, Miss) and snapshot.folded:
+    key = _look_up(snapshot, snapshot.keys, path, query)
+    if isinstance(key, Miss) and snapshot.folded:
         folded = canonical_path(path, fold_case=True)
         if folded is not None:
-            found = _look_up(snapshot, snapshot.folded, folded, query)
-    if isinstance(found, Miss) and snapshot.redirect_slashes:
-        return _redirect(snapshot, path, query) or found
-    return found
+            key = _look_up(snapshot, snapshot.folded, folded, query)
+    if isinstance(key, Miss) and snapshot.redirect_slashes:
+        return _redirect(snapshot, path, query) or key
+    return key
 
 
 def _look_up(snapshot: Snapshot, keys: Container[bytes], path: bytes, query: bytes) -> bytes | Miss:
@@ -269,8 +269,8 @@ def _redirect(snapshot: Snapshot, path: bytes, query: bytes) -> Redirect | None:
     return Redirect(308, [(b"content-length", b"0"), location, _REDIRECT_CACHE_CONTROL, *fields], b"", _REDIRECTED)
 
 
-def _escape(found: re.Match[bytes]) -> bytes:
-    return b"%%%02X" % found.group()[0]
+def _escape(match: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % match[0][0]
 
 
 def _accepted(value: bytes) -> tuple[int, ...]:

@@ -74,14 +74,14 @@ def if_none_match(value: bytes, etag: bytes) -> bool:
     if value.strip(b" \t") == b"*":
         return True
     opaque = etag.removeprefix(b"W/")
-    return any(found.group(2) == opaque for found in _LISTED_TAG.finditer(value))
+    return any(match.group(2) == opaque for match in _LISTED_TAG.finditer(value))
 
 
 def if_match(value: bytes, etag: bytes) -> bool:
     """Whether ``etag`` is among those the client wants: ``*`` or a listed tag, by strong comparison (§13.1.1)."""
     if value.strip(b" \t") == b"*":
         return True
-    return any(found.group(1) is None and found.group(2) == etag for found in _LISTED_TAG.finditer(value))
+    return any(match.group(1) is None and match.group(2) == etag for match in _LISTED_TAG.finditer(value))
 
 
 _DAYS = rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
@@ -106,17 +106,17 @@ _CENTURY_PIVOT = 70
 def parse_http_date(value: bytes) -> int | None:
     """Seconds since the epoch of an HTTP-date in any of its three forms (§5.6.7), ``None`` when it is none."""
     for form in _DATE_FORMS:
-        found = form.fullmatch(value)
-        if found:
+        match = form.fullmatch(value)
+        if match:
             break
     else:
         return None
-    if found["month"] not in _MONTHS:
+    if match["month"] not in _MONTHS:
         return None
-    year, month, day = int(found["year"]), _MONTHS.index(found["month"]) + 1, int(found["day"])
-    if len(found["year"]) == 2:
+    year, month, day = int(match["year"]), _MONTHS.index(match["month"]) + 1, int(match["day"])
+    if len(match["year"]) == 2:
         year += 1900 if year >= _CENTURY_PIVOT else 2000
-    hour, minute, second = int(found["hour"]), int(found["minute"]), int(found["second"])
+    hour, minute, second = int(match["hour"]), int(match["minute"]), int(match["second"])
     # 60 is a leap second, which the grammar has and the epoch does not.
     if year < 1 or not 1 <= day <= calendar.monthrange(year, month)[1] or hour > 23 or minute > 59 or second > 60:
         return None
@@ -163,9 +163,9 @@ def if_range(value: bytes, etag: bytes, last_modified: int | None) -> bool:
 
     The date counts as a strong validator: the caller knows that its item did not change twice in one second (§8.8.2.2).
     """
-    found = _ENTITY_TAG.fullmatch(value)
-    if found:
-        return found.group(1) is None and found.group(2) == etag
+    match = _ENTITY_TAG.fullmatch(value)
+    if match:
+        return match.group(1) is None and match.group(2) == etag
     date = parse_http_date(value)
     return date is not None and date == last_modified
 
@@ -187,7 +187,7 @@ UNSATISFIABLE = Unsatisfiable()
 # The unit is case-insensitive (§14.1); the grammar of a range (§14.1.1) has no white space.
 _RANGE = re.compile(rb"bytes=(\d*)-(\d*)", re.IGNORECASE)
 
-# Beyond any length. A client's five thousand digits are valid (§14.1.2), but Python refuses to convert so many.
+# A position beyond any length. Five thousand digits are valid (§14.1.2), but Python refuses to convert so many.
 _FAR_DIGITS = 19
 _FAR = 10**_FAR_DIGITS
 
@@ -198,10 +198,10 @@ def parse_range(value: bytes, length: int) -> Span | Unsatisfiable | None:
     Ignored are unknown units, malformed sets and sets of several ranges: the full answer is always allowed, and costs
     less than many small parts.
     """
-    found = _RANGE.fullmatch(value)
-    if not found:
+    match = _RANGE.fullmatch(value)
+    if not match:
         return None
-    first, last = found.groups()
+    first, last = match.groups()
     if first:
         start = _position(first)
         if last and _position(last) < start:

@@ -220,10 +220,10 @@ def make_page(
     generation: int | None,
     freshness: Freshness,
     bodies: Mapping[str, bytes],
-    *,
-    generation_header: bool,
     now: float,
     site_headers: Sequence[tuple[str, str]] = (),
+    *,
+    generation_header: bool,
 ) -> Page:
     """A page with its answers, from verified bytes by content coding."""
     policy = item.policy

@@ -2,22 +2,18 @@
 
 What is guaranteed, with a look every half second (``reader.DIRECTORY_REFRESH_SECONDS``):
 
-- A file is taken when three looks in a row, ``UNCHANGED_SECONDS`` or more from the first to the last, find the same
-  inode, size and times, the second and the third read the same bytes, and these parse as what the page is. So a change
-  shows one to one and a half seconds after the last write; later where the process does not get to run, or loads a
-  generation of very many pages meanwhile. A file that nobody has written to for ``SETTLED_SECONDS`` when it is first
-  seen, as at start, is taken at once.
-- Until then, and when the file is empty, torn or invalid, the last good bytes stay, however long that lasts.
-- A writer that pauses in the middle of a file for less than ``UNCHANGED_SECONDS`` is waited for. After a longer pause
-  what is there counts as the file: torn JSON is refused even then, but half of a text, or of a number, is none that
-  anybody could tell. Bytes that are changed through mmap(2) change no time at once, so nothing is promised for them.
-- A file that two looks in a row do not find is a miss: the app is asked. Where a directory cannot be listed (too many
-  open files, rights, a disk), nothing is missing: the last good bytes stay.
-- ``Last-Modified`` is when these bytes were written, copied or moved here, as the kernel's ctime says, and later than
-  that of the bytes before: an mtime that a program sets, as rsync -t does, makes no two versions look like one.
-- No link to a file is followed, and no linked folder that leads out of the directory before the first field.
-- At most ``MAX_FILES`` files of at most ``routes.MAX_BYTES`` each are looked at, and no more bytes of them kept in
-  memory than ``max_body_bytes`` of the site: they are all held there, and a look at each costs some 6 µs.
+- A file is taken when three looks in a row, over ``UNCHANGED_SECONDS`` or more, find the same inode, size and times,
+  the last two read the same bytes, and these parse: one to one and a half seconds after the last write, later where the
+  process is busy. A file that is older than ``SETTLED_SECONDS`` when it is first seen is taken at once.
+- Until then, and while the file is empty, torn or invalid, the last good bytes stay.
+- A writer may pause in the middle of a file for less than ``UNCHANGED_SECONDS``. After a longer pause torn JSON is
+  still refused, but half of a text counts as the file. Writes through mmap(2) change no time at first: no promise.
+- A file that two looks in a row do not find is a miss. Where a directory cannot be listed, the last good bytes stay.
+- ``Last-Modified`` is the ctime, and later than that of the bytes before: an mtime that a program sets, as rsync -t
+  does, makes no two versions look like one.
+- Links to files are not followed, nor linked folders that lead out of the directory before the first field.
+- At most ``MAX_FILES`` files of at most ``routes.MAX_BYTES`` each are looked at, some 6 µs each, and at most
+  ``max_body_bytes`` of the site are kept in memory.
 
 A writer that wants certainty writes another name in the same directory (one that the pattern does not match) and
 renames it over the old one: then every state that can be seen is whole.
@@ -42,14 +38,14 @@ from hotpath.pages.payload import unfit_bytes
 from hotpath.pages.routes import MAX_BYTES
 from hotpath.serving.rfc9110 import IDENTITY
 from hotpath.serving.snapshot import Freshness, Page, make_page
-from hotpath.site import MAX_FILES, Directory
+from hotpath.site import MAX_FILES, Directory, ReadOptions
 from hotpath.store.disk import Disk
 from hotpath.store.manifest import Item, Representation
 
-# A file whose time is older than this was not touched between two looks, so it need not be seen twice.
+# Age of a file from which it need not be seen twice: it was not written between two looks.
 SETTLED_SECONDS = 2.0
 
-# How long the same file has to be found: two looks of half a second, less what a clock that is being set may take off.
+# Time that a file must stay the same: two looks of half a second, less what setting the clock may take off.
 UNCHANGED_SECONDS = 0.9
 
 # The line of a key that has none in a manifest: such a page is always in memory.
@@ -75,17 +71,15 @@ class WatchedDirectory:
     def __init__(
         self,
         directory: Directory,
+        options: ReadOptions,
         *,
-        max_body_bytes: int,
-        site_headers: Sequence[tuple[str, str]] = (),
         disk: Disk | None = None,
     ) -> None:
         self.pages: Mapping[bytes, Page] = {}
         self._directory = directory
         self._policy = directory.policy
         self._pattern = directory.pattern
-        self._max_body_bytes = max_body_bytes
-        self._site_headers = site_headers
+        self._options = options
         self._disk = disk or Disk()
         self._listed: set[str] = set()
         self._troubles: set[str] = set()
@@ -94,7 +88,7 @@ class WatchedDirectory:
         self._waiting: set[str] = set()  # files there was no room for
         self._missing: set[str] = set()
         self._once = Once(MAX_FILES)
-        # What stands before the first field is the site's own; what a field matches, another program may have made.
+        # The part before the first field is the site's own; another program may have made what a field matches.
         self._base = directory.files.text.partition("{")[0].rpartition("/")[0] or "/"
 
     def poll(self, now: float) -> bool:
@@ -110,10 +104,11 @@ class WatchedDirectory:
             if page is None:
                 continue
             if room is None:
-                room = self._max_body_bytes - sum(map(_bytes_of, pages.values()))
+                room = self._options.max_body_bytes - sum(map(_bytes_of, pages.values()))
             left = room - _bytes_of(page) + (_bytes_of(served) if served else 0)
             if left < 0:
-                self._warn(name, f"has no room: the directory holds more than max_body_bytes={self._max_body_bytes:,}")
+                most = self._options.max_body_bytes
+                self._warn(name, f"has no room: the directory holds more than max_body_bytes={most:,}")
                 self._waiting.add(name)
                 continue
             room = left
@@ -162,7 +157,7 @@ class WatchedDirectory:
             self._warn(self._pattern, f"matches {len(names):,} files, and only the first {MAX_FILES:,} are served")
         # The key of a name is made once: it costs more than the look.
         before, self._keys = self._keys, {}
-        found: dict[str, bytes] = {}
+        keys: dict[str, bytes] = {}
         first_names: dict[str, str] = {}
         for name in sorted(names)[:MAX_FILES]:
             key = self._keys[name] = before[name] if name in before else self._key_of(name)
@@ -173,8 +168,8 @@ class WatchedDirectory:
                 self._warn(name, f"has the key of {first} ({key}); rename one of them")
                 self._seen.pop(name, None)  # looked at anew when the other is gone
                 continue
-            found[name] = key.encode("ascii")
-        return found
+            keys[name] = key.encode("ascii")
+        return keys
 
     def _key_of(self, name: str) -> str | None:
         values = self._directory.files.match(name)
@@ -199,19 +194,19 @@ class WatchedDirectory:
     def _look(self, name: str, key: bytes, page: Page | None, now: float) -> Page | None:
         """The new page of a file, or ``None`` where what is served stays."""
         try:
-            found = os.lstat(name)  # no Path: of ten thousand looks that would be the half
-            signature = _signature(found)
+            stat = os.lstat(name)  # no Path: of ten thousand looks that would be the half
+            signature = _signature(stat)
             seen = self._seen.get(name)
             if seen is None or seen.signature != signature:
                 seen = _Seen(signature, now, None)
                 self._seen[name] = seen
                 self._waiting.discard(name)
-                if now - found.st_mtime < SETTLED_SECONDS:
+                if now - stat.st_mtime < SETTLED_SECONDS:
                     return None
             elif seen.is_judged:
                 return None  # nothing new
-            if found.st_size > MAX_BYTES:
-                self._warn(name, f"has {found.st_size:,} bytes, and a hot page at most {MAX_BYTES:,}")
+            if stat.st_size > MAX_BYTES:
+                self._warn(name, f"has {stat.st_size:,} bytes, and a hot page at most {MAX_BYTES:,}")
                 return None
             self._require_inside(name)
             data = self._disk.read(Path(name))
@@ -228,9 +223,9 @@ class WatchedDirectory:
             return None
         if seen.digest != digest:
             self._seen[name] = _Seen(signature, seen.since, digest)
-            if now - found.st_mtime < SETTLED_SECONDS:
+            if now - stat.st_mtime < SETTLED_SECONDS:
                 return None  # the second reading comes with the next look
-        elif 0 <= now - seen.since < UNCHANGED_SECONDS and now - found.st_mtime < SETTLED_SECONDS:
+        elif 0 <= now - seen.since < UNCHANGED_SECONDS and now - stat.st_mtime < SETTLED_SECONDS:
             return None  # looks that come faster than usual make nothing older
         self._seen[name] = _Seen(signature, seen.since, digest, is_judged=True)
         problem = unfit_bytes(data, self._policy.media_type)
@@ -241,10 +236,10 @@ class WatchedDirectory:
         if page is not None and page.digests[0] == digest:
             return None
         # When it was last written, copied or moved here: unlike the mtime that nobody can set back.
-        date = int(max(found.st_mtime, found.st_ctime))
+        date = int(max(stat.st_mtime, stat.st_ctime))
         if page is not None:
             date = max(date, _date_of(page) + 1)
-        return self._page(name, key.decode("ascii"), data, digest, int(found.st_mtime), date, now)
+        return self._page(name, key.decode("ascii"), data, digest, int(stat.st_mtime), date, now)
 
     def _require_inside(self, name: str) -> None:
         """Raise ``UnsafePath`` where linked folders lead out of the directory that the declaration names."""
@@ -267,9 +262,7 @@ class WatchedDirectory:
                 representations.append(Representation(coding, "", len(body), hashlib.sha256(body).digest()))
         item = Item(key, self._policy, tuple(representations), date)
         freshness = Freshness(modified + self._policy.lifetime_seconds, now)
-        return make_page(
-            item, None, freshness, bodies, generation_header=False, now=now, site_headers=self._site_headers
-        )
+        return make_page(item, None, freshness, bodies, now, self._options.headers, generation_header=False)
 
     def _warn(self, name: str, problem: str) -> None:
         """Once for a file until it is good again, not at every look."""
@@ -279,12 +272,9 @@ class WatchedDirectory:
 class Overlay:
     """The pages of all directories, in front of those of the generation that have the same keys."""
 
-    def __init__(
-        self, declared: Sequence[Directory], *, max_body_bytes: int, site_headers: Sequence[tuple[str, str]]
-    ) -> None:
+    def __init__(self, declared: Sequence[Directory], options: ReadOptions) -> None:
         self._declared = declared
-        self._max_body_bytes = max_body_bytes
-        self._site_headers = site_headers
+        self._options = options
         self._directories: list[WatchedDirectory] = []
         self._keys: AbstractSet[bytes] = frozenset()
         # Lines of the generation that something stands in front of: they are back when the file is gone.
@@ -293,9 +283,7 @@ class Overlay:
     def poll(self, now: float) -> bool:
         """Look at every file once, and at how old each page is; whether any page is another."""
         for declared in self._declared[len(self._directories) :]:
-            self._directories.append(
-                WatchedDirectory(declared, max_body_bytes=self._max_body_bytes, site_headers=self._site_headers)
-            )
+            self._directories.append(WatchedDirectory(declared, self._options))
         changed = [directory.poll(now) for directory in self._directories]
         for directory in self._directories:
             for page in directory.pages.values():
@@ -335,6 +323,6 @@ def _bytes_of(page: Page) -> int:
     return sum(map(len, page.bodies.values()))
 
 
-def _signature(found: os.stat_result) -> tuple[int, int, int, int]:
+def _signature(stat: os.stat_result) -> tuple[int, int, int, int]:
     # The time of the last change too: unlike that of the last write nobody can set it back.
-    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+    return stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size

@@ -47,7 +47,7 @@ class Imported(Published):
 
 
 @dataclass(slots=True)
-class _Plan:
+class _Sources:
     """The files to publish by key, each with its name in the generation; what is skipped, and what is wrong."""
 
     pages: dict[str, tuple[str, str]]
@@ -99,10 +99,10 @@ def import_directory(
     return Imported(**facts, left_behind=(*plan.left_behind,), precompressed=(*plan.precompressed,))
 
 
-def _plan(store: Store, directory: Path, prefix: str, strip_suffix: str, keep_precompressed: bool) -> _Plan:
+def _plan(store: Store, directory: Path, prefix: str, strip_suffix: str, keep_precompressed: bool) -> _Sources:
     files = list(walk(directory))
     names = {file.name for file in files if not file.is_left_behind}
-    plan = _Plan({}, [_shown(file.name) for file in files if file.is_left_behind], [], [])
+    plan = _Sources({}, [_shown(file.name) for file in files if file.is_left_behind], [], [])
     folded: dict[str, str] = {}
     prefix_bytes = longest_prefix_bytes(store.root)
     for file in files:
@@ -147,7 +147,7 @@ def _check_options(store: Store, directory: Path, prefix: str) -> None:
         )
 
 
-def _publish(store: Store, directory: Path, plan: _Plan, validate: Validator | None, *, replace: bool) -> Published:
+def _publish(store: Store, directory: Path, plan: _Sources, validate: Validator | None, *, replace: bool) -> Published:
     problems = []
     with staging(store) as stage:
         if stage.previous is not None and not replace:

@@ -21,7 +21,7 @@ from hotpath.ops.traffic.damage import bursts, parse_journal
 from hotpath.ops.traffic.logs import read
 from hotpath.ops.traffic.page import html
 from hotpath.ops.traffic.quiet import quietest
-from hotpath.ops.traffic.report import Report, lines
+from hotpath.ops.traffic.report import LogReport, lines
 
 GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 REAL_LOG = Path(__file__).resolve().parents[4] / "shared" / "data" / "access.log.gz"
@@ -38,7 +38,7 @@ def line(
     return f'{address} - - [{at} +0000] "GET {path} HTTP/1.1" {status} 5831 "-" "{agent}" 0.100\n'
 
 
-def logged(tmp_path: Path, *parts: str, **options: object) -> Report:
+def logged(tmp_path: Path, *parts: str, **options: object) -> LogReport:
     log = tmp_path / "access.log"
     log.write_text("".join(parts))
     return read([str(log)], **options)  # type: ignore[arg-type]

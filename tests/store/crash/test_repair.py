@@ -16,25 +16,26 @@ from hotpath.store.store import Store
 from hotpath.store.verify import verify
 from tests.store.crash.operations import Ended, EndedDisk, NumberedDisk
 from tests.store.crash.scenarios import content_of, litter, open_store, publish, reading
+from tests.store.faults.sites import edit
 
 
 def lose_a_file(store: Store) -> None:
     """One that the generation before has too, under the same inode until now."""
     path = store.files_path(3) / "constant.json"
     path.unlink()
-    path.write_bytes(b"[")
+    edit(path, b"[")
 
 
 def lose_the_marks(store: Store) -> None:
     store.rollback(reason="half of the rows")
-    store.bad_path.write_bytes(b"{")
+    edit(store.bad_path, b"{")
 
 
 DAMAGES: dict[str, Callable[[Store], object]] = {
-    "the pointer is garbage": lambda store: store.current_path.write_bytes(b"?"),
-    "the pin leads nowhere": lambda store: store.pin_path.write_bytes(Pointer(9, bytes(32)).encode()),
+    "the pointer is garbage": lambda store: edit(store.current_path, b"?"),
+    "the pin leads nowhere": lambda store: edit(store.pin_path, Pointer(9, bytes(32)).encode()),
     "a file is not what was published": lose_a_file,
-    "a manifest is cut": lambda store: store.manifest_path(3).write_bytes(store.manifest_path(3).read_bytes()[:-9]),
+    "a manifest is cut": lambda store: edit(store.manifest_path(3), store.manifest_path(3).read_bytes()[:-9]),
     "the marks are garbage": lose_the_marks,
     "the link is gone": lambda store: (store.root / "current").unlink(),
 }

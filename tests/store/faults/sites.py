@@ -133,13 +133,20 @@ async def the_app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"the app"})
 
 
+def edit(path: Path, data: bytes) -> None:
+    """Write a file in place, as nobody does by accident with what is published."""
+    if path.exists():
+        path.chmod(path.stat().st_mode | 0o200)
+    path.write_bytes(data)
+
+
 def rewrite_manifest(store: Store, sequence: int, change: Callable[[bytes], bytes]) -> None:
     """A manifest with all its digests right, and the pointer to it, as only who owns the store can write it."""
     path = store.manifest_path(sequence)
     text, mark, _ = path.read_bytes().rpartition(b'],"sha256":"')
     text = change(text)
-    path.write_bytes(text + mark + hashlib.sha256(text).hexdigest().encode() + b'"}\n')
-    store.current_path.write_bytes(Pointer(sequence, hashlib.sha256(path.read_bytes()).digest()).encode())
+    edit(path, text + mark + hashlib.sha256(text).hexdigest().encode() + b'"}\n')
+    edit(store.current_path, Pointer(sequence, hashlib.sha256(path.read_bytes()).digest()).encode())
 
 
 def site_of(store: Store) -> Hotpath:

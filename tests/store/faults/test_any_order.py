@@ -22,6 +22,7 @@ from hotpath.store.verify import lines as verify_lines
 from hotpath.store.verify import verify
 from tests.store.crash.operations import NumberedDisk
 from tests.store.crash.scenarios import CONTENTS, open_store, pages, publish, reading, reject
+from tests.store.faults.sites import edit
 
 GOOD = {key.encode("ascii"): {pages(content)[key] for content in CONTENTS} for key in pages(1)}
 
@@ -55,8 +56,8 @@ def spoil(path: Path, chance: random.Random) -> None:
         chance.choice(
             (
                 lambda: None,
-                lambda: path.write_bytes(data[: chance.randrange(len(data) + 1)]),
-                lambda: path.write_bytes(chance.choice((flipped, flipped[::-1]))),
+                lambda: edit(path, data[: chance.randrange(len(data) + 1)]),
+                lambda: edit(path, chance.choice((flipped, flipped[::-1]))),
                 path.mkdir,
                 lambda: path.symlink_to(chance.choice(("/etc/passwd", "nowhere", ".."))),
                 lambda: os.mkfifo(path),

@@ -17,13 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from hotpath.errors import StoreBusy, StoreError
+from hotpath.errors import StoreBusy, StoreError, UnsafePath
 from hotpath.ops.alerts import sent
 from hotpath.ops.recovery.incident import RecoveryOptions
 from hotpath.ops.recovery.journal import Journal
 from hotpath.ops.recovery.recover import recover
 from hotpath.ops.status import status
 from hotpath.serving import reader_of
+from hotpath.store.disk import Disk
 from hotpath.store.prune import MAX_HELD, Pruned, prune
 from hotpath.store.repair import repair
 from hotpath.store.store import Store
@@ -148,6 +149,19 @@ def test_what_is_for_one_process_at_a_time_cannot_be_locked_by_strangers(store: 
         assert time.monotonic() - began < sent.WAIT_SECONDS / 2
 
 
+@pytest.mark.parametrize("name", ["recover.lock", "alerts.lock"])
+def test_a_link_planted_at_a_lock_is_not_followed(store: Store, name: str) -> None:
+    victim = store.root.parent / "victim"
+    victim.write_text("precious")
+    (store.root / name).symlink_to(victim)
+    with sent.held(store):
+        pass  # an alert beats a lock
+    if name == "recover.lock":
+        with pytest.raises(UnsafePath, match="the lock is a symbolic link"), Journal(store).held():
+            pass
+    assert (victim.read_text(), victim.stat().st_mode & 0o777) == ("precious", 0o644)
+
+
 def test_a_reader_gets_its_lock_when_a_stranger_lets_go(store: Store) -> None:
     path = store.manifest_path(3)
     with path.open() as file:
@@ -162,6 +176,30 @@ def test_a_reader_gets_its_lock_when_a_stranger_lets_go(store: Store) -> None:
     publish(store, n=b"[5]")
     assert 3 not in store.sequences()
     reader_of(hot).close()
+
+
+class Overtaken(Disk):
+    """Something happens when a reader asks for its lock, which it does not get."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def try_lock(self, descriptor: int, *, shared: bool = False) -> bool:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if not (shared and meanwhile):
+            return super().try_lock(descriptor, shared=shared)
+        meanwhile()
+        return False
+
+
+@pytest.mark.parametrize("keep", [1, 9])
+def test_a_reader_without_its_lock_sees_that_the_pointer_has_moved(store: Store, keep: int) -> None:
+    """Whether what it opened was pruned meanwhile, or may be from now on."""
+    disk = Overtaken()
+    disk.meanwhile = lambda: publish(Store(store.root, keep=keep), n=b"[4]")
+    choice = Store(store.root, disk=disk).choose()
+    os.close(choice.descriptor)
+    assert (choice.sequence, choice.is_held, choice.degraded) == (4, True, None)
+    assert (3 in store.sequences()) == (keep == 9)
 
 
 # Without locks.

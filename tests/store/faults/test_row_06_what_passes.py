@@ -18,7 +18,7 @@ from hotpath.site import Hotpath
 from hotpath.store.disk import Disk
 from hotpath.store.store import Store
 from hotpath.testing import FakeClock
-from tests.store.faults.sites import APP_STATUS, get, publish, site_of
+from tests.store.faults.sites import APP_STATUS, edit, get, publish, site_of
 
 
 class Troubled(Disk):
@@ -80,7 +80,7 @@ def test_a_load_that_failed_is_tried_again(store: Store, disk: Troubled) -> None
 @pytest.mark.usefixtures("at_once")
 def test_what_stays_wrong_is_not_loaded_again_and_again(store: Store) -> None:
     publish(store, a=b"[2]", b=b"[2]")
-    store.current_path.write_bytes(b"nonsense")
+    edit(store.current_path, b"nonsense")
     hot = site_of(store)
     assert get(hot, "/a").body == b"[2]"
     before = reader_of(hot).snapshot
@@ -168,7 +168,7 @@ def test_one_bad_page_where_older_generations_cannot_be_listed_costs_no_other_pa
 ) -> None:
     """As with a directory that the web user may pass and not list, or with no descriptor left."""
     publish(store, a=b"[2]", b=b"[2]")
-    (store.files_path(2) / "a.json").write_bytes(b"[")
+    edit(store.files_path(2) / "a.json", b"[")
 
     def fail() -> list[int]:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(store.generations_path))
@@ -190,7 +190,7 @@ def test_a_page_that_is_kept_from_before_goes_on_to_age(tmp_path: Path) -> None:
     reader_of(hot).start()
     clock.advance(60)
     build(hot)
-    (hot.store.files_path(2) / "p.json").write_bytes(b"{}")
+    edit(hot.store.files_path(2) / "p.json", b"{}")
     reader_of(hot).refresh()
     clock.advance(7200)
     reader_of(hot).refresh()
@@ -206,7 +206,7 @@ def test_a_site_with_a_directory_hears_that_its_store_is_broken(tmp_path: Path) 
     assert reader_of(hot).loader.degraded is None
     hot.route("/p")(lambda: [1])
     build(hot)
-    hot.store.manifest_path(1).write_bytes(b"{}")
+    edit(hot.store.manifest_path(1), b"{}")
     reader_of(hot).refresh()
     assert reader_of(hot).loader.degraded
 
@@ -216,10 +216,10 @@ def test_a_coding_that_was_mended_comes_back(store: Store) -> None:
     publish(store, a=body)
     file = store.files_path(2) / "a.json.gz"
     good = file.read_bytes()
-    file.write_bytes(b"x")
+    edit(file, b"x")
     hot = site_of(store)
     assert b"content-encoding" not in dict(get(hot, "/a").headers)
-    file.write_bytes(good)
+    edit(file, good)
     publish(store, a=body)
     reader_of(hot).refresh()
     snapshot = reader_of(hot).snapshot

@@ -20,7 +20,7 @@ from hotpath.site import Hotpath
 from hotpath.store.pointer import Pointer
 from hotpath.store.prune import prune
 from hotpath.store.store import Store
-from tests.store.faults.sites import APP_STATUS, get, publish, refusal, rewrite_manifest, site_of
+from tests.store.faults.sites import APP_STATUS, edit, get, publish, refusal, rewrite_manifest, site_of
 
 LATEST = 4
 
@@ -43,7 +43,7 @@ def newer_format(store: Store) -> None:
 
 
 def lose_two(store: Store) -> None:
-    store.manifest_path(LATEST).write_bytes(b"")
+    edit(store.manifest_path(LATEST), b"")
     shutil.rmtree(store.generation_path(LATEST - 1))
 
 
@@ -69,27 +69,27 @@ class Damage:
 
 DAMAGES = [
     Damage("CURRENT is missing", lambda s: s.current_path.unlink(), LATEST, "CURRENT is missing"),
-    Damage("CURRENT is empty", lambda s: s.current_path.write_bytes(b""), LATEST, "expected '<number> sha256:"),
-    Damage("CURRENT is garbage", lambda s: s.current_path.write_bytes(os.urandom(80)), LATEST, "expected '<number>"),
-    Damage("CURRENT is huge", lambda s: s.current_path.write_bytes(b"9" * 10**6), LATEST, "expected '<number>"),
+    Damage("CURRENT is empty", lambda s: edit(s.current_path, b""), LATEST, "expected '<number> sha256:"),
+    Damage("CURRENT is garbage", lambda s: edit(s.current_path, os.urandom(80)), LATEST, "expected '<number>"),
+    Damage("CURRENT is huge", lambda s: edit(s.current_path, b"9" * 10**6), LATEST, "expected '<number>"),
     Damage(
         "CURRENT is of a newer form",
-        lambda s: s.current_path.write_bytes(b"v2 " + s.current_path.read_bytes()),
+        lambda s: edit(s.current_path, b"v2 " + s.current_path.read_bytes()),
         LATEST,
         "expected '<number>",
     ),
-    Damage("CURRENT is dangling", lambda s: s.current_path.write_bytes(Pointer(9, bytes(32)).encode()), LATEST, "/9/"),
+    Damage("CURRENT is dangling", lambda s: edit(s.current_path, Pointer(9, bytes(32)).encode()), LATEST, "/9/"),
     Damage(
         "CURRENT has another digest",
-        lambda s: s.current_path.write_bytes(Pointer(LATEST, bytes(32)).encode()),
+        lambda s: edit(s.current_path, Pointer(LATEST, bytes(32)).encode()),
         LATEST - 1,
         "not the one that the pointer names",
     ),
     Damage("CURRENT is a directory", lambda s: instead(s.current_path, Path.mkdir), LATEST, "CURRENT"),
-    Damage("PIN is empty", lambda s: s.pin_path.write_bytes(b""), LATEST, "PIN"),
-    Damage("PIN is dangling", lambda s: s.pin_path.write_bytes(Pointer(9, bytes(32)).encode()), LATEST, "/9/"),
+    Damage("PIN is empty", lambda s: edit(s.pin_path, b""), LATEST, "PIN"),
+    Damage("PIN is dangling", lambda s: edit(s.pin_path, Pointer(9, bytes(32)).encode()), LATEST, "/9/"),
     Damage("the manifest is missing", lambda s: s.manifest_path(LATEST).unlink(), LATEST - 1, "No such file"),
-    Damage("the manifest is empty", lambda s: s.manifest_path(LATEST).write_bytes(b""), LATEST - 1, "manifest"),
+    Damage("the manifest is empty", lambda s: edit(s.manifest_path(LATEST), b""), LATEST - 1, "manifest"),
     Damage("the manifest is of a newer format", newer_format, LATEST - 1, "upgrade hotpath"),
     Damage("the generation is gone", lambda s: shutil.rmtree(s.generation_path(LATEST)), LATEST - 1, "No such file"),
     Damage(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from hotpath.serving import reader_of
 from hotpath.store.store import Store
 from hotpath.store.verify import verify
-from tests.store.faults.sites import APP_STATUS, get, publish, site_of
+from tests.store.faults.sites import APP_STATUS, edit, get, publish, site_of
 
 GOOD = {"/a": {b'{"a":1}', b'{"a":2}'}, "/b": {b'{"b":1}', b'{"b":2}'}}
 
@@ -58,13 +57,13 @@ def test_no_damage_of_one_file_goes_unseen_or_changes_a_byte_that_is_served(
     data = path.read_bytes()
     count = 0
     for what, damaged in damages(data):
-        path.write_bytes(damaged)
+        edit(path, damaged)
         for target, body in served(store).items():
             assert body in GOOD[target], f"{what} of {name} gave {body!r}"
         if not _means_the_same(name, data, damaged):
             assert not verify(store).is_sound, f"{what} of {name} was not found"
         count += 1
-    path.write_bytes(data)
+    edit(path, data)
     record_property("cases", count)
     assert count == 9 * len(data)
     assert verify(store).is_sound
@@ -79,14 +78,14 @@ def _means_the_same(name: str, data: bytes, damaged: bytes) -> bool:
 def test_swapped_files(store: Store) -> None:
     one, other = (store.files_path(2) / name for name in ("a.json", "b.json"))
     first, second = one.read_bytes(), other.read_bytes()
-    one.write_bytes(second)
-    other.write_bytes(first)
+    edit(one, second)
+    edit(other, first)
     assert served(store) == {"/a": b'{"a":1}', "/b": b'{"b":1}'}
     assert {str(damage.key) for damage in verify(store).damages} == {"/a", "/b"}
 
 
 def test_swapped_manifests(store: Store) -> None:
-    shutil.copy(store.manifest_path(1), store.manifest_path(2))
+    edit(store.manifest_path(2), store.manifest_path(1).read_bytes())
     assert served(store) == {"/a": b'{"a":1}', "/b": b'{"b":1}'}
     assert not verify(store).is_sound
 
@@ -98,7 +97,7 @@ def test_a_valid_edit_with_its_own_digest_made_right_is_still_not_what_the_point
     body = body.replace(
         hashlib.sha256(b'{"a":2}').hexdigest().encode(), hashlib.sha256(b'{"a":9}').hexdigest().encode()
     )
-    path.write_bytes(body + mark + hashlib.sha256(body).hexdigest().encode() + b'"}\n')
-    (store.files_path(2) / "a.json").write_bytes(b'{"a":9}')
+    edit(path, body + mark + hashlib.sha256(body).hexdigest().encode() + b'"}\n')
+    edit(store.files_path(2) / "a.json", b'{"a":9}')
     assert served(store) == {"/a": b'{"a":1}', "/b": b'{"b":1}'}
     assert not verify(store).is_sound

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hotpath.serving import reader_of
 from hotpath.store.store import Store
-from tests.store.faults.sites import await_true, command, get, publish, run, site_of, write_module
+from tests.store.faults.sites import await_true, command, edit, get, publish, run, site_of, write_module
 
 
 def test_a_rollback_during_a_publish_is_busy_and_then_works(tmp_path: Path) -> None:
@@ -55,9 +55,9 @@ def test_what_was_rolled_back_never_comes_back(tmp_path: Path) -> None:
     assert store.chosen_sequence() == 2
     store.unpin()
     assert store.chosen_sequence() == 2
-    store.current_path.write_bytes(b"garbage")
+    edit(store.current_path, b"garbage")
     assert store.chosen_sequence() == 2
-    store.current_path.write_bytes(store.pointer_to(3).encode())
+    edit(store.current_path, store.pointer_to(3).encode())
     assert store.chosen_sequence() == 2
     assert publish(store, a=b"[4]").generation == 4
     store.manifest_path(4).unlink()

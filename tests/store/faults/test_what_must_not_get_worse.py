@@ -18,7 +18,7 @@ from hotpath.store.quarantine import approve
 from hotpath.store.repair import repair
 from hotpath.store.store import Store
 from hotpath.store.verify import verify
-from tests.store.faults.sites import POLICY, publish, rewrite_manifest
+from tests.store.faults.sites import POLICY, edit, publish, rewrite_manifest
 
 LARGE = b"[%s]" % b",".join([b"1"] * 1000)
 
@@ -72,7 +72,7 @@ def test_a_generation_of_a_newer_version_is_not_given_up(store: Store) -> None:
 
 @pytest.mark.parametrize("links", [True, False])
 def test_last_good_bytes_are_carried_without_a_coding_that_rotted(store: Store, disk: Troubled, links: bool) -> None:
-    (store.files_path(2) / "a.json.gz").write_bytes(b"x")
+    edit(store.files_path(2) / "a.json.gz", b"x")
     disk.links = links
     with staging(store) as stage:
         kept = stage.carry("/a", "a.json", POLICY)
@@ -86,7 +86,7 @@ def test_last_good_bytes_are_carried_without_a_coding_that_rotted(store: Store, 
 
 def test_a_coding_that_rotted_everywhere_keeps_nobody_from_going_back(store: Store) -> None:
     """Unchanged files are one file with several names."""
-    (store.files_path(1) / "a.json.gz").write_bytes(b"x")
+    edit(store.files_path(1) / "a.json.gz", b"x")
     assert len(verify(store).damages) == 2
     store.pin(1)
     store.unpin()
@@ -142,24 +142,24 @@ def test_a_newer_generation_that_was_rolled_back_from_is_no_reason_against_an_ap
 
 def test_a_torn_line_of_the_history_swallows_none(store: Store) -> None:
     whole = store.history_path.read_bytes()
-    store.history_path.write_bytes(whole + b'{"time":1,"ev')
+    edit(store.history_path, whole + b'{"time":1,"ev')
     store.rollback()
     store.unpin()
-    store.bad_path.write_bytes(b"nonsense\n")
+    edit(store.bad_path, b"nonsense\n")
     repair(store)
     assert [*store.bad()] == [2]
 
 
 def test_marks_are_made_anew_where_there_is_no_history(store: Store) -> None:
     store.history_path.unlink()
-    store.bad_path.write_bytes(b"nonsense\n")
+    edit(store.bad_path, b"nonsense\n")
     repair(store)
     assert store.bad() == {}
 
 
 def test_status_tells_what_is_wrong_behind_a_pin(store: Store) -> None:
     store.pin(1)
-    store.current_path.write_bytes(b"nonsense")
+    edit(store.current_path, b"nonsense")
     found = status(store)
     assert found.serving == 1
     assert "CURRENT" in (found.degraded or "")

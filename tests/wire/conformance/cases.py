@@ -49,7 +49,7 @@ LINES: Mapping[int, str] = {
     36: "text is encoded in the charset that its media type names",
     37: "parameters of advertising clicks are dropped, and a site's own",
     38: "redirect_slashes answers no empty segment; Location is a URI",
-    39: "fields of all pages and hosts that are answered are declared; what the app's middleware would do is told",
+    39: "fields and hosts of all pages are declared; the log names middleware of the app that hot pages do not pass",
 }
 
 # The clock of the site below: published at PUBLISHED, asked an hour later.

@@ -55,16 +55,16 @@ def _starlette() -> Any:
 
 
 def fastapi(hot: Hotpath) -> App:
-    return HotpathMiddleware(_fastapi(), hot=hot)
+    return HotpathMiddleware(fastapi_app(), hot=hot)
 
 
 def fastapi_added(hot: Hotpath) -> App:
-    app = _fastapi()
+    app = fastapi_app()
     app.add_middleware(HotpathMiddleware, hot=hot)
     return app
 
 
-def _fastapi() -> Any:
+def fastapi_app() -> Any:
     from fastapi import FastAPI
     from fastapi.responses import PlainTextResponse
 

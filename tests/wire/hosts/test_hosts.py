@@ -213,9 +213,9 @@ def innermost(request: pytest.FixtureRequest) -> bool:
 
 
 def test_the_hosts_middleware_works_on_cold_pages(hot: Hotpath, innermost: bool) -> None:
-    from tests.wire.hosts.apps import _fastapi
+    from tests.wire.hosts.apps import fastapi_app
 
-    app = _fastapi()
+    app = fastapi_app()
 
     async def missing(request: Any, error: KeyError) -> Any:
         from fastapi.responses import PlainTextResponse
@@ -242,9 +242,9 @@ def test_the_hosts_middleware_works_on_cold_pages(hot: Hotpath, innermost: bool)
 def test_what_stands_outside_of_hotpath_sees_hot_pages_and_what_stands_inside_does_not(
     hot: Hotpath, innermost: bool
 ) -> None:
-    from tests.wire.hosts.apps import _fastapi
+    from tests.wire.hosts.apps import fastapi_app
 
-    app = add_all(_fastapi(), hot, innermost=innermost)
+    app = add_all(fastapi_app(), hot, innermost=innermost)
     fields = [(b"host", b"h"), (b"origin", b"https://a.example")]
     for _ in range(2):  # what an outer middleware writes into one answer is not in the next
         answer = asyncio.run(asgi_get(app, "/hot", headers=fields))
@@ -254,11 +254,11 @@ def test_what_stands_outside_of_hotpath_sees_hot_pages_and_what_stands_inside_do
 
 
 def test_a_guard_of_identity_keeps_a_hot_page_only_from_outside_or_by_bypass(hot: Hotpath) -> None:
-    """As docs/how-to/put-it-around-your-app.md tells: from inside it is never asked."""
+    """Middleware inside never runs for a hot page (docs/how-to/put-it-around-your-app.md)."""
     from starlette.middleware.base import BaseHTTPMiddleware
     from starlette.responses import PlainTextResponse
 
-    from tests.wire.hosts.apps import _fastapi
+    from tests.wire.hosts.apps import fastapi_app
 
     async def only_with_a_token(request: Any, call_next: Any) -> Any:
         if "authorization" not in request.headers:
@@ -269,11 +269,11 @@ def test_a_guard_of_identity_keeps_a_hot_page_only_from_outside_or_by_bypass(hot
         return asyncio.run(asgi_get(app, path, headers=[(b"host", b"h"), *fields])).status
 
     token = (b"authorization", b"Bearer x")
-    inside = _fastapi()
+    inside = fastapi_app()
     inside.add_middleware(BaseHTTPMiddleware, dispatch=only_with_a_token)
     wrapped = HotpathMiddleware(inside, hot=hot)
     assert [ask(wrapped, "/hot"), ask(wrapped, "/cold"), ask(wrapped, "/cold", token)] == [200, 401, 200]
-    outside = _fastapi()
+    outside = fastapi_app()
     outside.add_middleware(HotpathMiddleware, hot=hot)
     outside.add_middleware(BaseHTTPMiddleware, dispatch=only_with_a_token)
     assert [ask(outside, "/hot"), ask(outside, "/hot", token)] == [401, 200]

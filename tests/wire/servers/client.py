@@ -41,7 +41,7 @@ class Connection:
     def read(self, *, head: bool = False) -> Response:
         """The next final answer. Raises ``ConnectionEnded``."""
         while True:
-            lines = self._until(b"\r\n\r\n").split(b"\r\n")
+            lines = self.read_until(b"\r\n\r\n").split(b"\r\n")
             version, status, *_ = lines[0].split(b" ", 2)
             assert version in (b"HTTP/1.1", b"HTTP/1.0"), lines[0]
             headers = []
@@ -69,23 +69,23 @@ class Connection:
             return b""
         fields = dict(headers)
         if b"content-length" in fields:
-            return self._exactly(int(fields[b"content-length"]))
+            return self.read_exactly(int(fields[b"content-length"]))
         if fields.get(b"transfer-encoding") == b"chunked":
             body = b""
-            while size := int(self._until(b"\r\n"), 16):
-                body += self._exactly(size)
-                self._until(b"\r\n")
-            self._until(b"\r\n")
+            while size := int(self.read_until(b"\r\n"), 16):
+                body += self.read_exactly(size)
+                self.read_until(b"\r\n")
+            self.read_until(b"\r\n")
             return body
         return self._to_the_end()
 
-    def _until(self, mark: bytes) -> bytes:
+    def read_until(self, mark: bytes) -> bytes:
         while mark not in self._buffer:
             self._more()
         found, _, self._buffer = self._buffer.partition(mark)
         return found
 
-    def _exactly(self, length: int) -> bytes:
+    def read_exactly(self, length: int) -> bytes:
         while len(self._buffer) < length:
             self._more()
         found, self._buffer = self._buffer[:length], self._buffer[length:]

@@ -32,7 +32,7 @@ MANY_LINES = 100
 # The line of heads that were made to be too large for somebody.
 TOO_LARGE = 33
 
-# Where a server does with a well-formed request what RFC 9110 does not say; docs/reference/servers.md tells each.
+# Where a server does with a well-formed request what RFC 9110 does not say; docs/reference/servers.md lists each.
 OWN_WAYS = {
     ("uvicorn-httptools", "18-9112 3.2.2-absolute-form of the root"): "a whole URL without a path is refused",
     ("uvicorn-door", "18-9112 3.2.2-absolute-form of the root"): "left to uvicorn, which refuses it",
@@ -280,13 +280,13 @@ def test_a_websocket_passes_through(server: Server) -> None:
         key = base64.b64encode(os.urandom(16)).decode("ascii")
         fields = ("Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13")
         connection.send(request("GET", "/rows", *fields))
-        head = connection._until(b"\r\n\r\n")
+        head = connection.read_until(b"\r\n\r\n")
         assert b" 101 " in head.split(b"\r\n")[0] + b" ", head
         mask = b"\1\2\3\4"
         text = b"hello"
         connection.send(bytes([0x81, 0x80 | len(text)]) + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(text)))
-        opcode, length = connection._exactly(2)
-        assert (opcode, connection._exactly(length)) == (0x81, b"app: hello")
+        opcode, length = connection.read_exactly(2)
+        assert (opcode, connection.read_exactly(length)) == (0x81, b"app: hello")
 
 
 # What changes while it runs

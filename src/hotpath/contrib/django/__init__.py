@@ -12,13 +12,15 @@ from functools import cache
 from typing import Any
 
 from django.conf import settings
+from django.core import mail
 from django.core.asgi import get_asgi_application as get_django_application
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import close_old_connections, connections, reset_queries
 from django.utils.module_loading import autodiscover_modules
 
 from hotpath.asgi.access_log import Observer
 from hotpath.asgi.middleware import HotpathMiddleware
+from hotpath.batch.hooks import before_each_item
 from hotpath.errors import DeclarationError
 from hotpath.guard.guard import MemoryGuard
 from hotpath.pages.routes import PlannedItem
@@ -37,7 +39,7 @@ OPTIONS = {
 }
 STORE = PREFIX + "STORE"
 
-# What a new project has that says nothing.
+# The store of a project without the setting, below its BASE_DIR.
 DEFAULT_DIRECTORY = "var/hot"
 
 
@@ -47,10 +49,18 @@ class DjangoHotpath(Hotpath):
     def plan(self) -> list[PlannedItem]:
         """Every item the batch has to build. Raises ``DeclarationError``, also where a ``hot.py`` fails."""
         discover_or_say()
+        # Only this process has what settings.configure() says, and the databases of a test run.
+        is_importable = getattr(settings, "SETTINGS_MODULE", None) and not hasattr(mail, "outbox")
+        self.target = f"{__name__}.spawned:hot" if is_importable else ""
         planned = super().plan()
-        # The batch forks: a connection that ``each=`` opened must not be shared by two processes.
+        # A connection that ``each=`` opened must not be shared by two processes, and with one the batch cannot fork.
         connections.close_all()
         return planned
+
+
+# As before each request: an item gets no connection that the server has closed, or that is older than CONN_MAX_AGE.
+before_each_item(close_old_connections)
+before_each_item(reset_queries)
 
 
 def discover() -> None:

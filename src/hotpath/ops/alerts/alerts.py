@@ -22,10 +22,10 @@ from hotpath.ops.alerts.stuck import stuck
 from hotpath.store.store import Store
 from hotpath.text import printable
 
-# Once a day, beside the nightly failure itself: enough not to be forgotten, too little to be filtered away.
+# Interval of reminders: often enough not to be forgotten, and seldom enough not to be filtered away.
 REMIND_SECONDS = 24 * 3600
 
-# A nightly job does not begin at the same second each night, and once a year an hour earlier.
+# A reminder may come this much early: a nightly job starts at another second each night, and once a year an hour early.
 EARLY_SECONDS = 2 * 3600
 
 

@@ -34,7 +34,7 @@ class Apprise:
 
     @property
     def _scheme(self) -> str:
-        # Of tgram://token/chat even the host is a secret.
+        # In tgram://token/chat even the host is a secret.
         return self.url.reveal().partition("://")[0] + "://***"
 
     def send(self, message: Message) -> str | None:

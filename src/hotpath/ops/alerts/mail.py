@@ -21,7 +21,7 @@ from hotpath.ops.secret import Secret, scrubbed
 PORT, PORT_WITHOUT_TLS = 587, 25
 TIMEOUT_SECONDS = 10.0
 
-# A server need not take 8-bit text (8BITMIME, RFC 6152).
+# Servers without 8BITMIME (RFC 6152) refuse 8-bit text.
 _POLICY = SMTP.clone(cte_type="7bit")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from hotpath.batch.failures import FailureGroups
 from hotpath.errors import BuildFailed, Implausible, NothingToRetry, PublicAnswerWrong, StoreBusy, StoreError
@@ -20,7 +20,7 @@ _NAMES = (
     (KeyboardInterrupt, "interrupted"),
 )
 
-# What a mail program shows of a subject, and what a person reads of a list at night; the log has all of it.
+# Maximum characters of a subject and lines of a list; the log has all of it.
 MAX_SUMMARY = 150
 MAX_DETAILS = 30
 
@@ -61,17 +61,7 @@ class Message:
 
     def as_dict(self) -> dict[str, object]:
         """As a webhook gets it."""
-        return {
-            "site": self.site,
-            "event": self.event,
-            "kind": self.kind,
-            "about": self.about,
-            "summary": self.summary,
-            "details": list(self.details[:MAX_DETAILS]),
-            "seconds": self.seconds,
-            "time": self.time,
-            "text": self.text,
-        }
+        return {**asdict(self), "details": self.details[:MAX_DETAILS], "text": self.text}
 
 
 def kind_of(error: BaseException, area: str = "build") -> str | None:

@@ -18,7 +18,7 @@ from hotpath.ops.alerts.message import FAILED, REMINDER, RESOLVED
 from hotpath.process.lock import lock
 from hotpath.store.store import Store
 
-# Another process that is just sending holds the file for as long as that takes; then two alerts beat none.
+# Maximum wait for another process that is sending. After it two alerts are sent rather than none.
 WAIT_SECONDS = 15.0
 
 

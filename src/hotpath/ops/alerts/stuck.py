@@ -13,8 +13,8 @@ from hotpath.process.lock import is_held
 from hotpath.store.store import Store
 from hotpath.text import printable
 
-# The second night that meets the same holder: two nights are 48 hours, the clock may change in between, and no build
-# that is meant to run nightly takes this long.
+# The second nightly run that meets the same holder comes after 48 hours, or 47 where the clock changes. No nightly
+# build takes this long.
 STUCK_SECONDS = 40 * 3600
 
 MAX_COMMAND_CHARACTERS = 200
@@ -24,7 +24,7 @@ def stuck(store: Store, now: float) -> str | None:
     """Who has held the writer's lock for longer than ``STUCK_SECONDS``; ``None`` where nobody has."""
     path = store.root / "lock"
     try:
-        # Whoever takes the lock writes its number into the file.
+        # The process that takes the lock writes its id into the file.
         since = path.stat().st_mtime
         if now - since < STUCK_SECONDS or not is_held(path):
             return None

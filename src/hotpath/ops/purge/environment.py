@@ -6,17 +6,14 @@ from collections.abc import Mapping
 
 from hotpath.errors import DeclarationError
 from hotpath.ops.environment import read_settings
-from hotpath.ops.purge.bunny import Bunny
-from hotpath.ops.purge.cloudflare import Cloudflare
-from hotpath.ops.purge.fastly import Fastly
+from hotpath.ops.purge.providers import Bunny, Cloudflare, Fastly, PurgeWebhook
 from hotpath.ops.purge.purger import Purger
-from hotpath.ops.purge.webhook import PurgeWebhook
 from hotpath.ops.secret import Secret
 
 PREFIX = "HOTPATH_PURGE_"
 NAMES = ("CLOUDFLARE_ZONE", "CLOUDFLARE_TOKEN", "FASTLY_TOKEN", "FASTLY_SOFT", "BUNNY_KEY", "WEBHOOK", "WEBHOOK_TOKEN")
 
-# The first needs the second.
+# Settings, each with the one that it needs.
 _PAIRS = (
     ("CLOUDFLARE_ZONE", "CLOUDFLARE_TOKEN"),
     ("CLOUDFLARE_TOKEN", "CLOUDFLARE_ZONE"),

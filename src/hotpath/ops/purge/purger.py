@@ -14,7 +14,7 @@ from hotpath.text import counted
 
 TIMEOUT_SECONDS = 10.0
 
-# Bunny takes 5 URLs a second: a thousand pages take three minutes beside its burst. A longer purge comes too late.
+# Maximum time of a purge; a longer one comes too late. Bunny takes 5 URLs a second: three minutes for 1,000 pages.
 PATIENCE_SECONDS = 600.0
 
 # Seconds to wait after a 429 that does not say how long, and after an error that is transient.
@@ -81,7 +81,7 @@ def run_calls(
     """Make the calls one after the other and stop at the first that cannot be made.
 
     ``refusal`` says what a provider has against a call that it answered, ``None`` where it took it. After 429 the
-    provider's ``Retry-After`` is kept (RFC 9110 §10.2.3, in seconds); a 5xx or no answer is tried again a few times.
+    provider's ``Retry-After`` is kept; a 5xx or no answer is tried again a few times.
     """
     until = limits.monotonic() + limits.patience_seconds
     done = 0
@@ -110,7 +110,7 @@ def _made(
             if reply.status == 429:
                 # An answer that says to wait is no failed try; patience bounds it.
                 tries -= 1
-                pause = _retry_after(reply) or PAUSE_SECONDS
+                pause = reply.retry_after_seconds or PAUSE_SECONDS
                 problem = f"429: too many purges, and it says to wait {pause:g} s more"
             elif reply.status >= 500:
                 problem = f"{reply.status}: {refusal(reply) or 'it failed'}"
@@ -119,11 +119,6 @@ def _made(
         if tries >= TRIES or limits.monotonic() + pause > until:
             return problem
         limits.sleep(pause)
-
-
-def _retry_after(reply: Reply) -> float | None:
-    value = reply.headers.get("retry-after", "").strip()
-    return float(value) if value.isascii() and value.isdigit() and int(value) > 0 else None
 
 
 def batches(urls: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -13,7 +13,7 @@ from typing import Any
 from hotpath.errors import HotpathError, Implausible, NothingPublished, StoreError
 from hotpath.ops.check import CheckOptions
 from hotpath.ops.purge.purger import Purger
-from hotpath.ops.recovery.journal import BEGIN, DOING, Entry, Journal
+from hotpath.ops.recovery.journal import BEGIN, DOING, Journal, JournalEntry
 from hotpath.site import Hotpath
 from hotpath.store.manifest import Manifest
 from hotpath.store.store import Store
@@ -67,9 +67,9 @@ class Incident:
     target: str
     run_batch: Callable[[Hotpath], object]
     number: int
-    entries: list[Entry]
+    entries: list[JournalEntry]
     journal: Journal | None = None
-    report: Callable[[Entry], object] = lambda entry: None
+    report: Callable[[JournalEntry], object] = lambda entry: None
     implausible: Implausible | None = None
     wrote: bool = False
     facts: dict[tuple[str, str], Any] = field(init=False)
@@ -112,7 +112,7 @@ class Incident:
     def was_begun(self, step: str) -> bool:
         return any(entry.step == step and entry.state == DOING for entry in self.entries)
 
-    def last(self, step: str) -> Entry | None:
+    def last(self, step: str) -> JournalEntry | None:
         return next((entry for entry in reversed(self.entries) if entry.step == step), None)
 
     def note(
@@ -126,7 +126,7 @@ class Incident:
         """Write a line of the journal, on the disk before anything goes on."""
         assert self.journal is not None
         noted = asdict(begin_now(self.store)) if state == BEGIN else {"serving": self.serving, **(facts or {})}
-        entry = Entry(int(self.store.clock()), self.number, state, step, text, next_step, noted)
+        entry = JournalEntry(int(self.store.clock()), self.number, state, step, text, next_step, noted)
         self.journal.append(entry)
         self.entries.append(entry)
         self.wrote = True

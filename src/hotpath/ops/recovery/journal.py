@@ -21,7 +21,7 @@ BEGIN, DOING, DONE, SKIPPED, FAILED, END = "begin", "doing", "done", "skipped", 
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """One line. ``recovery`` numbers the recoveries; ``step`` is empty in the lines that begin and end one.
 
     ``text`` is for people, ``next_step`` what to do about a failure, ``facts`` what a later run has to know.
@@ -46,21 +46,21 @@ class Journal:
     def path(self) -> Path:
         return self._store.root / "recover.jsonl"
 
-    def last(self) -> list[Entry]:
+    def last(self) -> list[JournalEntry]:
         """The entries of the newest recovery, oldest first; a line that was torn by a kill is passed over."""
         try:
             lines = self._store.disk.read(self.path).splitlines()
         except FileNotFoundError:
             return []
-        entries: list[Entry] = []
+        entries: list[JournalEntry] = []
         for line in lines:
             try:
-                entries.append(Entry(**orjson.loads(line)))
+                entries.append(JournalEntry(**orjson.loads(line)))
             except (orjson.JSONDecodeError, TypeError):
                 continue
         return [entry for entry in entries if entry.recovery == entries[-1].recovery]
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: JournalEntry) -> None:
         """Write one line, and have it on the disk before anything goes on. Raises ``StoreError``."""
         disk = self._store.disk
         with self._store.explained():

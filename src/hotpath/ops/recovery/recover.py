@@ -16,14 +16,14 @@ from hotpath.batch.run import build
 from hotpath.errors import HotpathError, StoreBusy, StoreError
 from hotpath.ops.check import public_base
 from hotpath.ops.recovery.incident import Incident, RecoveryOptions, Stopped, serving
-from hotpath.ops.recovery.journal import BEGIN, DOING, DONE, END, FAILED, SKIPPED, Entry, Journal
+from hotpath.ops.recovery.journal import BEGIN, DOING, DONE, END, FAILED, SKIPPED, Journal, JournalEntry
 from hotpath.ops.recovery.steps import STEPS, Step
 from hotpath.process.fork import LOCK_DESCRIPTORS
 from hotpath.site import Hotpath
 from hotpath.store.locks import hold
 from hotpath.store.store import Store
 
-# Within this time another run belongs to the same bad night: it continues, and undoes or repeats nothing.
+# A run within this time continues the last recovery, and undoes or repeats nothing.
 SAME_NIGHT_SECONDS = 6 * 3600
 
 _MARKS = {DONE: "[x]", SKIPPED: "[-]", FAILED: "[!]", DOING: "[>]"}
@@ -42,10 +42,10 @@ class Recovery:
     finished: bool
     changed: bool
     serving: int | None
-    steps: tuple[Entry, ...]
+    steps: tuple[JournalEntry, ...]
 
     @property
-    def failed(self) -> Entry | None:
+    def failed(self) -> JournalEntry | None:
         return next((entry for entry in self.steps if entry.state == FAILED), None)
 
     def as_dict(self) -> dict[str, object]:
@@ -79,7 +79,7 @@ def recover(
     target: str = "TARGET",
     new: bool = False,
     run_batch: Callable[[Hotpath], object] = build,
-    report: Callable[[Entry], object] = lambda entry: None,
+    report: Callable[[JournalEntry], object] = lambda entry: None,
 ) -> Recovery:
     """Bring a site back; ``report`` gets each line of the journal as it is written.
 
@@ -136,7 +136,7 @@ def heading(number: int, begun: int, store: str) -> str:
     return f"recovery {number} of {store}, begun {datetime.fromtimestamp(begun, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def line(entry: Entry) -> str:
+def line(entry: JournalEntry) -> str:
     """One step of the checklist."""
     text = f"  {_MARKS[entry.state]} {entry.step:<10} {entry.text}"
     return f"{text}\n      next: {entry.next_step}" if entry.next_step else text
@@ -212,7 +212,7 @@ def _kept(store: Store, sequences: Iterable[int]) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _continued(store: Store, journal: Journal, new: bool) -> tuple[int, list[Entry]]:
+def _continued(store: Store, journal: Journal, new: bool) -> tuple[int, list[JournalEntry]]:
     """The number of this recovery, and the entries of its earlier runs."""
     entries = journal.last()
     if not entries:

@@ -18,12 +18,12 @@ from hotpath.text import counted
 # Without a critical route, the number of pages asked for to warm the caches.
 WARM_PAGES = 20
 
-# A site that was just started has its first workers up by then.
+# Deadline of warming: a site that was just started has its first workers up by then.
 WARM_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class Applied:
     """What a step did; ``facts`` are for later runs, and for the look afterwards."""
 
     text: str
@@ -35,7 +35,7 @@ class Look:
     """What a step sees; ``apply`` does what is needed and is harmless to repeat. Without one nothing is needed."""
 
     text: str
-    apply: Callable[[], Done] | None = None
+    apply: Callable[[], Applied] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,14 @@ def _verify(incident: Incident) -> Look:
     if set(incident.facts.get(("verify", "left")) or ()).issuperset(wrong):
         return Look(f"{read}: {len(wrong)} cannot be repaired ({wrong[0]})")
 
-    def apply() -> Done:
+    def apply() -> Applied:
         if incident.was_begun("roll back") and _is_rollback_half_done(incident):
             incident.store.rollback()  # finishes it; a repair would take what is left of it for damage
         after = repair(incident.store)
         left = [*after.problems, *map(str, after.damages)]
         repaired = f"{len(after.repaired)} repaired" if after.repaired else "nothing could be repaired"
         rest = f"{len(left)} cannot be repaired ({left[0]})" if left else "every file is right"
-        return Done(f"{repaired}, {rest}", {"left": left})
+        return Applied(f"{repaired}, {rest}", {"left": left})
 
     return Look(f"{read}: {len(wrong)} wrong ({wrong[0]}); repair what needs no guess", apply)
 
@@ -82,9 +82,9 @@ def _roll_back(incident: Incident) -> Look:
             return Look("nothing can be served yet; the batch makes a generation")
         raise Stopped("nothing can be served", build)
 
-    def apply() -> Done:
+    def apply() -> Applied:
         start, end = incident.store.rollback(reason=reason or "recover")
-        return Done(
+        return Applied(
             f"back from generation {start} to {end}, which is pinned: builds publish beside it until"
             f" 'hotpath unpin {incident.target}'"
         )
@@ -134,16 +134,16 @@ def _build(incident: Incident) -> Look:
     if incident.implausible is not None:
         return Look(f"the batch ran, generation {incident.implausible.sequence} is in quarantine")
 
-    def apply() -> Done:
+    def apply() -> Applied:
         try:
             incident.run_batch(incident.hot)
         except Implausible as error:
             incident.implausible = error
-            return Done(f"the batch ran, generation {error.sequence} is in quarantine")
+            return Applied(f"the batch ran, generation {error.sequence} is in quarantine")
         except BuildFailed as error:
             first = f" ({error.failures[0]})" if error.failures else ""
             raise Stopped(f"{error}{first}", "fix what failed, then run this again") from None
-        return Done(f"generation {incident.built} is built")
+        return Applied(f"generation {incident.built} is built")
 
     return Look(f"run the batch, {counted(len(incident.hot.plan()), 'item')}", apply)
 
@@ -175,9 +175,9 @@ def _publish(incident: Incident) -> Look:
             f" 'hotpath unpin {incident.target}'"
         )
 
-    def apply() -> Done:
+    def apply() -> Applied:
         pinned = store.unpin()
-        return Done(f"generation {built} is served; {pinned} is no longer pinned")
+        return Applied(f"generation {built} is served; {pinned} is no longer pinned")
 
     return Look(f"generation {built} is published beside generation {pin.sequence}, which is pinned", apply)
 
@@ -196,14 +196,14 @@ def _purge(incident: Incident) -> Look:
     if incident.facts.get(("purge", "to")) == serving:
         return Look(f"{counted(len(urls), 'URL')} purged in this recovery")
 
-    def apply() -> Done:
+    def apply() -> Applied:
         results = []
         for purger in options.purgers:
             results.append(purger.purge(urls))
             if results[-1].problem is not None:
                 next_step = "fix that and run this again; until then the edge keeps its copies for their max-age"
                 raise Stopped(str(results[-1]), next_step)
-        return Done(", ".join(map(str, results)), {"to": serving})
+        return Applied(", ".join(map(str, results)), {"to": serving})
 
     why = "" if everything else f": other bytes in generation {serving} than before"
     return Look(f"purge {counted(len(urls), 'URL')}{why}", apply)
@@ -230,7 +230,7 @@ def _warm(incident: Incident) -> Look:
     critical = {route.path.text for route in incident.hot.routes if route.expects.critical}
     keys = [key for key, item in items.items() if item.policy.route in critical] or list(items)[:WARM_PAGES]
 
-    def apply() -> Done:
+    def apply() -> Applied:
         options = incident.options
         urls = [f"{options.base_url}{key}" for key in keys]
         pages = warm(urls, deadline_seconds=WARM_SECONDS, user_agent=options.check.user_agent)
@@ -240,7 +240,7 @@ def _warm(incident: Incident) -> Look:
                 "start the site (or its front), see that --base-url is right, then run this again;"
                 f" 'hotpath status {incident.target}' says what it would serve",
             )
-        return Done(f"{counted(len(pages), 'page')} answered 200", {"to": serving})
+        return Applied(f"{counted(len(pages), 'page')} answered 200", {"to": serving})
 
     return Look(f"ask for {counted(len(keys), 'page')}", apply)
 

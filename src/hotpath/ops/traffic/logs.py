@@ -11,7 +11,7 @@ from hotpath.ops.traffic.crawlers import shipped
 from hotpath.ops.traffic.damage import Restart, bursts, restarts_of
 from hotpath.ops.traffic.files import blocks
 from hotpath.ops.traffic.quiet import MINUTES_OF_DAY, quietest
-from hotpath.ops.traffic.report import DAYS, Report, report
+from hotpath.ops.traffic.report import DAYS, LogReport, report
 from hotpath.ops.traffic.summary import Summary
 
 WINDOW_MINUTES: Final = 10
@@ -25,7 +25,7 @@ def read(
     window_minutes: int = WINDOW_MINUTES,
     unit: str | None = None,
     ranges: Mapping[str, Path] | None = None,
-) -> Report:
+) -> LogReport:
     """Read every file, in any order. ``declared`` are the paths of the site's hot routes, where there is a site.
 
     ``unit`` is the systemd unit whose restarts are shown beside errors; ``ranges`` are newer files of crawlers'

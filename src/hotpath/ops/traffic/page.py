@@ -7,14 +7,14 @@ from html import escape
 from importlib import resources
 from string import Template
 
-from hotpath.ops.traffic.report import Report, lines
+from hotpath.ops.traffic.report import LogReport, lines
 from hotpath.ops.traffic.summary import CLASSES
 from hotpath.text import printable
 
 _WIDTH, _HEIGHT = 720, 160
 
 
-def html(report: Report) -> str:
+def html(report: LogReport) -> str:
     """A whole document."""
     template = resources.files("hotpath.ops.traffic").joinpath("page.html").read_text(encoding="utf-8")
     return Template(template).substitute(
@@ -34,7 +34,7 @@ def html(report: Report) -> str:
     )
 
 
-def _crawl_plot(report: Report) -> str:
+def _crawl_plot(report: LogReport) -> str:
     """Requests of verified crawlers by day, and above them in another colour those that got 5xx or no answer."""
     days: dict[str, list[int]] = {}
     for line in report.crawls:

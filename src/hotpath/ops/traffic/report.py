@@ -82,7 +82,7 @@ class BurstLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class LogReport:
     """``covered`` and ``covered_crawl`` are the hot set's shares of all requests and of verified crawlers' ones.
 
     ``unasked`` are declared routes that nobody asked for. Times are UTC.
@@ -116,7 +116,7 @@ def report(
     quiet: Window | None = None,
     damage: Iterable[Burst] = (),
     warnings: Iterable[str] = (),
-) -> Report:
+) -> LogReport:
     """``declared`` are the paths of the site's hot routes, where there is a site."""
     crawls = _crawls(summary, days)
     verified = [line for line in crawls if line.verified]
@@ -125,7 +125,7 @@ def report(
     routes, ranked_by = _routes(summary, declared)
     hot_set = [route for route in routes if route.is_hot_set]
     files = [tally for path, tally in summary.templates.items() if _is_static(path)]
-    return Report(
+    return LogReport(
         summary.lines,
         summary.bad_lines,
         tuple(line.decode("utf-8", "backslashreplace") for line in summary.bad_shown),
@@ -149,7 +149,7 @@ def report(
     )
 
 
-def lines(report: Report) -> list[str]:
+def lines(report: LogReport) -> list[str]:
     """As a person reads it in a terminal."""
     out = [
         f"{counted(report.lines, 'line')}, {report.first or 'without times'}"
@@ -168,7 +168,7 @@ def lines(report: Report) -> list[str]:
     return [*out, *(f"note: {warning}" for warning in report.warnings)]
 
 
-def _crawl_lines(report: Report) -> list[str]:
+def _crawl_lines(report: LogReport) -> list[str]:
     if not report.crawls:
         return ["no crawler is in this log: the lines have no user agent, or none of the known ones"]
     heads = ("requests", *CLASSES, "errors")
@@ -182,7 +182,7 @@ def _crawl_lines(report: Report) -> list[str]:
     return [line.rstrip() for line in out]
 
 
-def _route_lines(report: Report) -> list[str]:
+def _route_lines(report: LogReport) -> list[str]:
     heads = f"{'requests':>10}{'crawlers':>10}{'bytes':>12}{'seconds':>10}"
     out = [f"{heads}   path, by {report.ranked_by}; * is the hot set"]
     for route in report.routes:
@@ -206,7 +206,7 @@ def _quiet_line(quiet: Window | None) -> str:
     return f"quiet: {found}, {quiet.average:g} in an average window"
 
 
-def _damage_lines(report: Report) -> list[str]:
+def _damage_lines(report: LogReport) -> list[str]:
     if not report.damage:
         return ["no 5xx, and no request without an answer"]
     out = ["errors that came together, those that crawlers saw first:"]
