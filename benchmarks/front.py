@@ -65,9 +65,11 @@ LATENCY_REQUESTS = 2000
 LOAD_SECONDS = 120.0
 
 LIMIT = "raw ASGI"
+LIMIT_304 = "raw ASGI, always 304"
 # As in the table: how each is started, and the store that it reads.
 SERVERS: Mapping[str, tuple[str, str]] = {
     LIMIT: ("peer same-identity", "hot"),
+    LIMIT_304: ("peer same-304", "hot"),
     "nginx": ("nginx", "hot"),
     "middleware": ("peer hotpath", "hot"),
     "protocol": ("protocol", "hot"),
@@ -95,7 +97,7 @@ _ALL = (LIMIT, "nginx", "middleware", "protocol", "door")
 PROFILES = (
     Profile("plain", {}, (*_ALL, f"door, {IDLE:,} idle")),
     Profile("13 fields", _BROWSER, _ALL),
-    Profile("304", {}, ("nginx", "middleware", "protocol", "door"), 304),
+    Profile("304", {}, (LIMIT_304, "nginx", "middleware", "protocol", "door"), 304),
     Profile("keys", {}, (f"door, {FEW_KEYS} keys", "door, many keys")),
 )
 

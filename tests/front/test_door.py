@@ -271,7 +271,8 @@ def test_the_door_holds_no_copy_for_readers_that_take_nothing(large: Site) -> No
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for _ in range(40):
             client = socket.create_connection(("127.0.0.1", port))
-            client.sendall(HOT)
+            client.setblocking(False)
+            client.send(HOT * 2000)
             clients.append(client)
         wait_for(lambda: door.hits == 40)
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
@@ -281,7 +282,7 @@ def test_the_door_holds_no_copy_for_readers_that_take_nothing(large: Site) -> No
 
 
 def test_a_slow_head_ends_and_an_idle_connection_too(site: Site) -> None:
-    with alone(site, head_seconds=0.5, idle_seconds=3) as (door, desk, port):
+    with alone(site, head_seconds=0.5, idle_seconds=2) as (door, desk, port):
         with socket.create_connection(("127.0.0.1", port)) as slow, socket.create_connection(("127.0.0.1", port)):
             began = time.monotonic()
             ended = None
@@ -299,8 +300,8 @@ def test_a_slow_head_ends_and_an_idle_connection_too(site: Site) -> None:
 
 
 def test_a_connection_that_asks_is_not_idle(site: Site) -> None:
-    with alone(site, idle_seconds=1.5) as (_, _, port), Connection(port) as connection:
-        for _ in range(12):
+    with alone(site, idle_seconds=0.8) as (_, _, port), Connection(port) as connection:
+        for _ in range(8):
             assert connection.ask(HOT).body == BODY
             time.sleep(0.3)
 

@@ -24,8 +24,8 @@ from hotpath.types import Header
 
 HandOver = Callable[[socket.socket, bytes], None]
 
-# What one recv takes: a head of the largest size that is understood.
-RECV_BYTES: Final = 16_384
+# What one recv takes: most heads, and no more, since it is kept for a client that sends many and reads no answer.
+RECV_BYTES: Final = 4096
 # Connections accepted before those that are there get their turn.
 ACCEPTS: Final = 64
 # Seconds between two looks at the clock: the Date, what is overdue, the beat of a door without clients.
@@ -86,7 +86,7 @@ class Door:
         self._tick_at = 0.0
         self._not_accepting: set[int] = set()
         self._quiet_at = self._stop_at = float("inf")
-        self._is_stopping = threading.Event()
+        self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="hotpath-door", daemon=True)
 
     @property
@@ -114,7 +114,7 @@ class Door:
         """
         self._stop_at = time.monotonic() + seconds
         self._quiet_at = time.monotonic() + min(seconds, LAST_READ_SECONDS)
-        self._is_stopping.set()
+        self._is_stopping = True
         with contextlib.suppress(OSError):
             self._waker.send(b".")
         if self._thread.ident is None:
@@ -148,7 +148,7 @@ class Door:
     def _turn(self) -> bool:
         """Everything that is ready now; whether there is another turn."""
         by_descriptor = self._connections.by_descriptor
-        ready = self._poller.poll(0.05 if self._is_stopping.is_set() else TICK_SECONDS)
+        ready = self._poller.poll(0.05 if self._is_stopping else TICK_SECONDS)
         self.beat = now = time.monotonic()
         if now >= self._tick_at:
             self._tick(now)
@@ -171,7 +171,7 @@ class Door:
                 # The thread serves everybody, so a fault of one request ends that one's connection alone.
                 self._log_fault("the door failed on a request and closed its connection; logged once")
                 self._end(descriptor)
-        return not self._is_stopping.is_set() or self._finish(now)
+        return not self._is_stopping or self._finish(now)
 
     def _accept(self, listener: socket.socket, now: float) -> None:
         for _ in range(ACCEPTS):
@@ -240,55 +240,57 @@ class Door:
 
     def _serve(self, connection: Connection, data: bytes, now: float) -> None:
         """Answer the heads in ``data`` in order, as long as they are hot and the client takes the answers."""
-        start = 0
+        start, hits = 0, self._hits
         while True:
-            head = self._hits.blocks.read(data, start) if self.answers else None
-            answer = self._hits.find(head) if head is not None else None
+            head = hits.blocks.read(data, start) if self.answers else None
+            answer = hits.find(head) if head is not None else None
             if head is None or answer is None:
                 if self.answers and head is None and is_half(data, start):
                     self._keep_half(connection, data[start:], now)
                 else:
                     self._give_away(connection, data[start:])
                 return
+            method, _, meaning, _, start = head
             connection.head_since = None
-            connection.closes = head.meaning.closes or self._is_stopping.is_set()
+            connection.closes = meaning.closes or self._is_stopping
             self.hits += 1
             if self._on_hit is None:
-                self._send(connection, head, answer)
+                self._send(connection, method, answer)
             else:
                 self._send_observed(connection, head, answer, self._on_hit)
             if connection.output:
-                connection.data = data[head.end :]
+                connection.data = data[start:]
                 self._poller.modify(connection.sock.fileno(), WRITE)
                 return
             if connection.closes:
                 self._end(connection.sock.fileno())
                 return
-            start = head.end
             if start == len(data):
                 return
 
-    def _send(self, connection: Connection, head: Head, answer: Answer) -> None:
+    def _send(self, connection: Connection, method: str, answer: Answer) -> None:
         """Give the answer to the kernel; what it does not take waits in ``connection.output``."""
-        opening = self._opening.head(answer, connection.closes)
-        body = answer.body if head.method == "GET" else b""
+        body = answer.body if method == "GET" else b""
+        is_joined = len(body) <= JOIN_BYTES
+        first = self._opening.head(answer, connection.closes, body if is_joined else b"")
+        size = len(first) if is_joined else len(first) + len(body)
         try:
-            if len(body) <= JOIN_BYTES:
-                sent = connection.send(opening + body)
-            else:
-                sent = connection.sock.sendmsg((opening, body))
+            sent = connection.send(first) if is_joined else connection.sock.sendmsg((first, body))
         except (BlockingIOError, InterruptedError):
             sent = 0
+        if sent == size:
+            return
         # The body is the page's own, so a client that reads nothing holds no copy of it.
-        if sent < len(opening):
-            connection.output = [memoryview(opening)[sent:], memoryview(body)]
-        elif sent < len(opening) + len(body):
-            connection.output = [memoryview(body)[sent - len(opening) :]]
+        opening = size - len(body)
+        if sent < opening:
+            connection.output = [memoryview(first[sent:opening]), memoryview(body)]
+        else:
+            connection.output = [memoryview(body)[sent - opening :]]
 
     def _send_observed(self, connection: Connection, head: Head, answer: Answer, observe: Observer) -> None:
         raw_path = head.target.partition(b"?")[0]
         watch = Watch({"method": head.method, "raw_path": raw_path, "headers": parse_fields(head.block)}, _unsent)
-        self._send(connection, head, answer)
+        self._send(connection, head.method, answer)
         watch.status, watch.headers, watch.body_bytes = answer.status, answer.headers, len(answer.body)
         try:
             observe(watch.request(result_of(answer)))

@@ -65,6 +65,10 @@ class Head(NamedTuple):
     end: int
 
 
+# As Head(…) in half the time: a named tuple's own way is one more call in Python.
+_new: Final = tuple.__new__
+
+
 def parse_block(block: bytes, hosts: Hosts | None = None) -> Meaning | None:
     """The meaning of what follows a target, from the space before the version to the empty line; or ``None``."""
     found = _BLOCK.fullmatch(block)
@@ -151,7 +155,7 @@ class Blocks:
                 return None
         if meaning.closes and end < len(data):
             return None
-        return Head(method, data[begin:space], meaning, block, end)
+        return _new(Head, (method, data[begin:space], meaning, block, end))
 
 
 def is_target(target: bytes) -> bool:

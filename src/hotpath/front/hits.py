@@ -34,15 +34,16 @@ class Hits:
     def find(self, head: Head) -> Answer | None:
         """The answer to a head that was understood, counted; ``None`` where it is not for hotpath, or not in memory."""
         snapshot: Snapshot = self._loader.snapshot
-        target, query = head.target, b""
+        method, target, meaning, _, _ = head
+        query = b""
         # A GET of a key as it stands, whether it has a query or not, is a lookup; else path and query are apart.
-        if target not in snapshot.pages or head.method != "GET":
+        if target not in snapshot.pages or method != "GET":
             if not is_target(target):
                 return None
             if _QUESTION_MARK in target:
                 target, _, query = target.partition(b"?")
         try:
-            answer = resolve(snapshot, head.method, target, query, head.meaning.fields)
+            answer = resolve(snapshot, method, target, query, meaning.fields)
         except Exception:
             # Whatever is wrong in hotpath must never cost a request that the app could answer.
             self.internal_errors += 1
@@ -62,12 +63,12 @@ class Opening:
         self._fields = field_lines(headers)
         self._lines: dict[int, bytes] = {}
 
-    def head(self, answer: Answer, closes: bool) -> bytes:
-        """The whole head of an answer."""
+    def head(self, answer: Answer, closes: bool, body: bytes = b"") -> bytes:
+        """The whole head of an answer, and ``body`` behind it."""
         line = self._lines.get(answer.status)
         if line is None:
             line = self._lines[answer.status] = _status_line(answer.status) + self._fields
-        return b"".join((line, answer.lines, answer.freshness.line, _CLOSE if closes else _END))
+        return b"".join((line, answer.lines, answer.freshness.line, _CLOSE if closes else _END, body))
 
 
 def _status_line(status: int) -> bytes:
