@@ -16,6 +16,8 @@ from hotpath.errors import DeclarationError
 from hotpath.types import Header, Scope
 
 PSEUDONYM: Final = b"hotpath"
+# Key of a scope: the target as the client wrote it, where the server keeps it.
+TARGET: Final = "hotpath.target"
 # A request that passed so many fronts goes in circles: two tiers are usual, ten are nobody's.
 MAX_FRONTS: Final = 10
 
@@ -46,6 +48,8 @@ _FORWARDED_SPELLINGS: Final = frozenset(
 _HANDSHAKE: Final = frozenset(
     b"sec-websocket-" + name for name in (b"accept", b"extensions", b"key", b"protocol", b"version")
 )
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?@]+)((?:[/?].*)?)", re.IGNORECASE | re.DOTALL)
+_METHOD: Final = re.compile(r"[A-Z][A-Z-]*")
 _DIGITS: Final = re.compile(rb"[0-9]+")
 _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -77,8 +81,8 @@ class Body:
 
 
 class Trust:
-    """Peers whose ``X-Forwarded-*`` fields are believed: networks (``10.0.0.0/8``), addresses, and ``unix`` for those on
-    a Unix socket. Raises ``DeclarationError`` for anything else.
+    """Peers whose ``X-Forwarded-*`` fields are believed: networks (``10.0.0.0/8``), addresses, and ``unix`` for those
+    on a Unix socket. Raises ``DeclarationError`` for anything else.
     """
 
     def __init__(self, peers: Iterable[str] = ()) -> None:
@@ -108,17 +112,32 @@ class Trust:
         if known is None:
             if len(self._known) >= 1024:
                 self._known.clear()
-            known = self._known[peer] = any(_address(peer) in network for network in self._networks)
+            address = _address(peer)
+            known = address is not None and any(address in network for network in self._networks)
+            self._known[peer] = known
         return known
 
 
-def target_of(scope: Scope) -> bytes:
-    """The target as the client wrote it, from what ASGI keeps of it."""
-    raw: bytes | None = scope.get("raw_path")
-    if raw is None:
-        raw = quote(scope["path"], safe="/~!$&'()*+,;=:@").encode("ascii")
-    query: bytes = scope.get("query_string") or b""
-    return b"%b?%b" % (raw, query) if query else raw
+def target_of(scope: Scope) -> tuple[bytes, bytes | None]:
+    """The target for the app, and the host that it names itself, which counts in place of ``Host`` (RFC 9112 §3.2.2).
+
+    As the client wrote it where the server keeps that, else from what ASGI keeps of it. Raises ``BadRequest`` for one
+    that servers read in several ways.
+    """
+    written: bytes | None = scope.get(TARGET)
+    if written is None:
+        written = scope.get("raw_path") or quote(scope["path"], safe="/~!$&'()*+,;=:@").encode("ascii")
+        if query := scope.get("query_string"):
+            written = b"%b?%b" % (written, query)
+    if b"#" in written:
+        raise BadRequest(400, "the target has a fragment")
+    if written.startswith(b"/") or written == b"*":
+        return written, None
+    absolute = _ABSOLUTE.fullmatch(written)
+    if absolute is None:
+        raise BadRequest(400, "the target is no path and names no host")
+    authority, rest = absolute.groups()
+    return rest if rest.startswith(b"/") else b"/" + rest, authority
 
 
 def body_of(headers: Iterable[Header], http_version: str = "1.1") -> Body:
@@ -144,8 +163,11 @@ def body_of(headers: Iterable[Header], http_version: str = "1.1") -> Body:
     return Body(length=int(lengths[0]))
 
 
-def request_fields(scope: Scope, trust: Trust, default_host: bytes) -> list[Header]:
-    """The fields that the app gets, framing among them. Raises ``BadRequest`` without exactly one ``Host``."""
+def request_fields(scope: Scope, trust: Trust, default_host: bytes, authority: bytes | None = None) -> list[Header]:
+    """The fields that the app gets, but for ``Transfer-Encoding``. ``authority`` is the target's own.
+
+    Raises ``BadRequest`` without exactly one ``Host``.
+    """
     headers: list[Header] = scope["headers"]
     dropped = _dropped(headers)
     is_handshake = scope["type"] == "websocket"
@@ -167,16 +189,18 @@ def request_fields(scope: Scope, trust: Trust, default_host: bytes) -> list[Head
             hosts.append(value)
         elif name == b"via":
             fronts += value.count(PSEUDONYM)
+        elif name == b"content-length":
+            value = value.strip(b" \t")  # noqa: PLW2901 # some servers leave it there
         fields.append((name, value))
     version = str(scope.get("http_version", "1.1"))
     if fronts >= MAX_FRONTS:
         raise BadRequest(508, "the request goes in circles: the app's address leads to the front again")
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         raise BadRequest(400, "not exactly one Host")
-    if not hosts:
-        fields.insert(0, (b"host", default_host))
+    host = authority or (hosts[0] if hosts else default_host)
+    if hosts != [host]:
+        fields = [(b"host", host), *(field for field in fields if field[0] != b"host")]
     fields.append((b"via", version.encode("latin-1") + b" " + PSEUDONYM))
-    host = hosts[0] if hosts else default_host
     scheme = {"ws": b"http", "wss": b"https"}.get(scope["scheme"]) or scope["scheme"].encode("latin-1")
     return fields + _forwarded(forwarded, peer, scheme, host)
 
@@ -204,6 +228,8 @@ def handshake_fields(headers: Iterable[Header]) -> list[Header]:
 
 def head_bytes(method: str, target: bytes, fields: Iterable[Header]) -> bytes:
     """A request's head. Raises ``BadRequest`` for what would read as another head."""
+    if not _METHOD.fullmatch(method) or method == "CONNECT":  # each of them is for another kind of server
+        raise BadRequest(501, f"{method} is not passed on")
     if not target or b" " in target:
         raise BadRequest(400, "the target is empty or has a space")
     lines = [b"%b %b HTTP/1.1" % (method.encode("ascii"), target)]

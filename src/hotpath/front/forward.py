@@ -28,7 +28,7 @@ from hotpath.front.fields import (
     response_fields,
     target_of,
 )
-from hotpath.front.hold import Hold, Next, Stay, Unavailable, after_break, is_repeatable, retry_after
+from hotpath.front.hold import Hold, Next, Stay, Unavailable, after_break, is_repeatable, retry_after, retry_delay
 from hotpath.front.upstream import Lease, Unreached, Upstream, Wire
 from hotpath.front.websockets import Sockets
 from hotpath.guard.priorities import Chooser, Priorities, Priority
@@ -143,9 +143,12 @@ class Forward:
             upstream.suspect_kept()
             is_fresh = True
             if following is Next.WAIT:
-                continue  # a fresh connection that ended at once: the next attempt tells whether anybody listens
-            upstream.counters.retried += 1
-            sendings += 1
+                await self._hold.enter_again(stay, self._priorities.of(request.scope), "it closed a new connection")
+            else:
+                upstream.counters.retried += 1
+                sendings += 1
+                # A process that is killed closes its listening socket in the same moment, not always first.
+                await asyncio.sleep(retry_delay(0))
 
     async def _unavailable(self, problem: Unavailable, client: _Client, send: Send) -> None:
         counters = self.upstream.counters
@@ -173,14 +176,13 @@ class _Request:
     def __init__(self, scope: Scope, trust: Trust, authority: str) -> None:
         headers: list[Header] = scope["headers"]
         method: str = scope["method"]
-        if method == "CONNECT":
-            raise BadRequest(501, "CONNECT is for proxies")
         self.scope = scope
         self.body = body_of(headers, scope.get("http_version", "1.1"))
-        fields = request_fields(scope, trust, authority.encode("latin-1"))
+        target, host = target_of(scope)
+        fields = request_fields(scope, trust, authority.encode("latin-1"), host)
         if self.body.is_chunked:
             fields.append((b"transfer-encoding", b"chunked"))
-        self.head = head_bytes(method, target_of(scope), fields)
+        self.head = head_bytes(method, target, fields)
         self.is_head = method == "HEAD"
         self.is_repeatable = is_repeatable(method, has_body=not self.body.is_empty)
         self.expects_continue = not self.body.is_empty and any(

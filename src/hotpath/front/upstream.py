@@ -271,7 +271,9 @@ class Upstream:
         wire = None if is_fresh else self._kept(place)
         place.in_flight += 1
         try:
-            return Lease(place, wire or await place.address.connect(self.connect_seconds))
+            if wire is None:  # its truth is another matter: aiohttp's protocol is a queue
+                wire = await place.address.connect(self.connect_seconds)
+            return Lease(place, wire)
         except BaseException:
             self._leave(place)
             raise

@@ -31,7 +31,7 @@ from hotpath.front.fields import (
     response_fields,
     target_of,
 )
-from hotpath.front.hold import MAX_SENDINGS, Hold, Unavailable, retry_after
+from hotpath.front.hold import MAX_SENDINGS, Hold, Unavailable, retry_after, retry_delay
 from hotpath.front.upstream import Address, Upstream
 from hotpath.guard.priorities import Priorities
 from hotpath.types import Header, Receive, Scope, Send
@@ -60,8 +60,10 @@ class Sockets:
         await receive()  # websocket.connect
         counters = self._upstream.counters
         try:
-            fields = request_fields(scope, self._trust, self._upstream.address.authority.encode("latin-1"))
-            await self._serve(scope, fields, receive, send)
+            default = self._upstream.address.authority.encode("latin-1")
+            target, host = target_of(scope)
+            fields = request_fields(scope, self._trust, default, host)
+            await self._serve(scope, target, fields, receive, send)
         except BadRequest as bad:
             await _reject(scope, send, bad.status)
         except Unavailable as problem:
@@ -77,7 +79,7 @@ class Sockets:
             counters.bad_gateway += 1
             await _reject(scope, send, 502)
 
-    async def _serve(self, scope: Scope, fields: list[Header], receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: Scope, target: bytes, fields: list[Header], receive: Receive, send: Send) -> None:
         """Wait as any request while nobody listens; a handshake is a GET, so it may be sent twice."""
         stay = self._hold.stay()
         sendings = 0
@@ -88,7 +90,7 @@ class Sockets:
                 place = self._upstream.enter()
                 try:
                     async with _session(place.address, self._upstream.connect_seconds) as session:
-                        app = await _shake(session, place.address, scope, fields)
+                        app = await _shake(session, place.address, target, scope, fields)
                         self._hold.answered()
                         stay.leave()
                         self._upstream.counters.forwarded += 1
@@ -103,6 +105,7 @@ class Sockets:
                     if isinstance(problem, WSServerHandshakeError) or sendings >= MAX_SENDINGS or not stay.is_in:
                         raise
                     self._upstream.counters.retried += 1
+                    await asyncio.sleep(retry_delay(0))
                     continue
                 finally:
                     self._upstream.leave(place)
@@ -124,12 +127,12 @@ def _session(address: Address, connect_seconds: float) -> ClientSession:
 
 
 async def _shake(
-    session: ClientSession, address: Address, scope: Scope, fields: list[Header]
+    session: ClientSession, address: Address, target: bytes, scope: Scope, fields: list[Header]
 ) -> ClientWebSocketResponse:
     base = f"http://{address.authority}"
     pairs = [(name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in fields]
     return await session.ws_connect(
-        URL(base + target_of(scope).decode("latin-1"), encoded=True),
+        URL(base + target.decode("latin-1"), encoded=True),
         headers=CIMultiDict(pairs),
         protocols=scope.get("subprotocols") or (),
         autoclose=False,
