@@ -93,6 +93,11 @@ class HotpathMiddleware:
                 guard.shrinks.append(self._loader.shrink)
 
     @property
+    def has_bypass(self) -> bool:
+        """Whether ``bypass=`` decides for each request, which only this process can ask."""
+        return self._bypass is not None
+
+    @property
     def is_plain(self) -> bool:
         """Whether a hot page needs nothing of this instance: no ``bypass``, no ``observe``, and no connection to close.
 

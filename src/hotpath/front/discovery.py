@@ -47,7 +47,11 @@ def discover(app: str, *, seconds: float = IMPORT_SECONDS) -> Found | None:
     command = [sys.executable, "-m", "hotpath.front.discovery", app, str(write)]
     with os.fdopen(read, "rb") as answer:
         child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=(write,),
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=(write,),
             start_new_session=True,
         )
         os.close(write)
@@ -88,7 +92,7 @@ def facts_of(app: object) -> dict[str, Any] | None:
             "headers": dict(reading.headers),
             "ignore_query": sorted(own),
             "hosts": hosts
-            and [*(name.decode("ascii") for name in hosts.names), *(f"*{end.decode('ascii')}" for end in hosts.suffixes)],
+            and [name.decode("ascii") for name in (*hosts.names, *(b"*" + end for end in hosts.suffixes))],
         },
         "directories": [
             {
@@ -131,7 +135,7 @@ def _middleware_in(app: object) -> dict[str, Any] | None:
 
 
 def import_app(target: str) -> object:
-    """The object that ``module:attribute`` names, ``module:function`` with ``()`` called. Raises ``DeclarationError``."""
+    """The object that ``module:attribute`` names; ``module:function()`` is called. Raises ``DeclarationError``."""
     module_name, colon, attributes = target.partition(":")
     if not colon or not module_name or not attributes:
         raise DeclarationError(f"{target!r}: write module:attribute, as for uvicorn: myapp:app")

@@ -95,7 +95,7 @@ def _own_group() -> tuple[int, Path]:
             own[1] = path
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
         before, _, after = line.partition(" - ")
-        kind, _, options = (after.split(" ") + ["", ""])[:3]
+        kind, _, options = [*after.split(" "), "", ""][:3]
         root, point = before.split(" ")[3:5]
         if kind == "cgroup" and "memory" in options.split(",") and 1 in own:
             return 1, _below(Path(point), root, own[1])
