@@ -148,12 +148,13 @@ class AppProcess:
                 await self._pause(self.restarts.ended(0.0))
                 continue
             await child.process.wait()
+            useful = child.useful_seconds
             async with self._deploying:  # a deploy that goes on has another one in its place soon
                 if self._is_closing or self.child is not child:
                     continue
             await child.kill()
             if child is not self._ended_by_us:
-                delay = self.restarts.ended(child.lived_seconds)
+                delay = self.restarts.ended(useful)
                 self._say_how_it_ended(child, delay)
                 await self._pause(delay)
 

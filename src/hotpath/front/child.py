@@ -57,6 +57,8 @@ class Child:
     started: float
     printed: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
     reader: asyncio.Task[None] | None = None
+    accepts: asyncio.Task[None] | None = None
+    accepted_at: float | None = None
 
     @property
     def pid(self) -> int:
@@ -72,6 +74,11 @@ class Child:
     def lived_seconds(self) -> float:
         """Since its start."""
         return time.monotonic() - self.started
+
+    @property
+    def useful_seconds(self) -> float:
+        """Since it took the first connection; 0 where it never did."""
+        return time.monotonic() - self.accepted_at if self.accepted_at is not None else 0.0
 
     def how_it_ended(self) -> str:
         """``was killed by SIGKILL``, or the status it ended with."""
@@ -140,6 +147,7 @@ async def start(
     )
     child = Child(path, process, time.monotonic())
     child.reader = asyncio.create_task(_pass_through(child, prefix))
+    child.accepts = asyncio.create_task(_note_accepting(child))
     return child
 
 
@@ -161,6 +169,11 @@ async def _pass_through(child: Child, prefix: str) -> None:
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(f"{prefix}{text}\n")
             sys.stderr.flush()
+
+
+async def _note_accepting(child: Child) -> None:
+    if await await_accepting(child, None) is None:
+        child.accepted_at = time.monotonic()
 
 
 async def await_accepting(child: Child, ready: str | None, seconds: float = START_SECONDS) -> str | None:

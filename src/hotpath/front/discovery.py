@@ -68,7 +68,7 @@ def discover(app: str, *, seconds: float = IMPORT_SECONDS) -> Found | None:
         said = complaint.decode("utf-8", "replace").strip().splitlines()[-SHOWN_LINES:]
         raise TargetError(app, "it cannot be imported:\n  " + "\n  ".join(said or ["it ended without a word"]))
     facts = json.loads(data)
-    return None if facts is None else Found(_site_of(facts), facts["has_bypass"])
+    return None if facts is None else Found(site_of(facts), facts["has_bypass"])
 
 
 def facts_of(app: object) -> dict[str, Any] | None:
@@ -110,7 +110,8 @@ def facts_of(app: object) -> dict[str, Any] | None:
     }
 
 
-def _site_of(facts: dict[str, Any]) -> Hotpath:
+def site_of(facts: dict[str, Any]) -> Hotpath:
+    """The site that these facts are of, without its functions."""
     hot = Hotpath(facts["root"], **facts["options"])
     for directory in facts["directories"]:
         hot.directory(directory.pop("path"), directory.pop("files"), **directory)

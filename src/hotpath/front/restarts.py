@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_DELAY_SECONDS: Final = 30.0
-# Who has lived so long was no part of a crash loop.
-STEADY_SECONDS: Final = 60.0
+# Who has taken requests for so long was no part of a crash loop: it is started again at once, however often it ends.
+STEADY_SECONDS: Final = 2.0
 # Ends in a row that are called a crash loop.
 LOOP_ENDS: Final = 3
 
@@ -19,9 +19,9 @@ class Restarts:
     in_a_row: int = 0
     total: int = 0
 
-    def ended(self, lived_seconds: float) -> float:
-        """Seconds to wait before the next start, after a process that lived so long."""
-        if lived_seconds >= STEADY_SECONDS:
+    def ended(self, useful_seconds: float) -> float:
+        """Seconds to wait before the next start, after a process that took requests for so long."""
+        if useful_seconds >= STEADY_SECONDS:
             self.in_a_row = 0
         self.in_a_row += 1
         self.total += 1
