@@ -169,8 +169,10 @@ def request_fields(scope: Scope, trust: Trust, default_host: bytes, authority: b
     Raises ``BadRequest`` without exactly one ``Host``.
     """
     headers: list[Header] = scope["headers"]
-    dropped = _dropped(headers)
-    is_handshake = scope["type"] == "websocket"
+    named = _named(headers)
+    dropped = _HOP_BY_HOP | named if named else _HOP_BY_HOP
+    if scope["type"] == "websocket":
+        dropped = dropped | _HANDSHAKE
     client = scope.get("client")
     peer: str | None = client[0] if client and client[0] else None
     is_trusted = trust.includes(peer)
@@ -178,11 +180,10 @@ def request_fields(scope: Scope, trust: Trust, default_host: bytes, authority: b
     hosts: list[bytes] = []
     forwarded: dict[bytes, list[bytes]] = {}
     fronts = 0
-    for name, value in headers:
-        if name in dropped or (is_handshake and name in _HANDSHAKE):
-            continue
-        if name in _FORWARDED_SPELLINGS:
-            if is_trusted and name in _FORWARDED:
+    for header in headers:
+        name, value = header
+        if name in dropped or name in _FORWARDED_SPELLINGS:
+            if is_trusted and name in _FORWARDED and name not in named:
                 forwarded.setdefault(name, []).append(value)
             continue
         if name == b"host":
@@ -190,12 +191,12 @@ def request_fields(scope: Scope, trust: Trust, default_host: bytes, authority: b
         elif name == b"via":
             fronts += value.count(PSEUDONYM)
         elif name == b"content-length":
-            value = value.strip(b" \t")  # noqa: PLW2901 # some servers leave it there
-        fields.append((name, value))
+            header = (name, value.strip(b" \t"))  # noqa: PLW2901 # some servers leave it there
+        fields.append(header)
     version = str(scope.get("http_version", "1.1"))
     if fronts >= MAX_FRONTS:
         raise BadRequest(508, "the request goes in circles: the app's address leads to the front again")
-    if len(hosts) > 1 or (not hosts and version == "1.1"):
+    if len(hosts) > 1 or (not hosts and version != "1.0"):
         raise BadRequest(400, "not exactly one Host")
     host = authority or (hosts[0] if hosts else default_host)
     if hosts != [host]:
@@ -211,7 +212,7 @@ def response_fields(headers: Iterable[Header], status: int, *, is_chunked: bool 
     Raises ``BadAnswer`` for a value that no server sends.
     """
     fields = [(name.lower(), value) for name, value in headers]
-    dropped = _dropped(fields)
+    dropped = _HOP_BY_HOP | _named(fields)
     # Nothing follows, and servers wait for as many bytes as the field says; or the chunks count (RFC 9112 §6.3).
     if status in (204, 304) or is_chunked:
         dropped = dropped | {b"content-length"}
@@ -232,9 +233,7 @@ def head_bytes(method: str, target: bytes, fields: Iterable[Header]) -> bytes:
         raise BadRequest(501, f"{method} is not passed on")
     if not target or b" " in target:
         raise BadRequest(400, "the target is empty or has a space")
-    lines = [b"%b %b HTTP/1.1" % (method.encode("ascii"), target)]
-    for name, value in fields:
-        lines.append(b"%b: %b" % (name, value))
+    lines = [b"%b %b HTTP/1.1" % (method.encode("ascii"), target), *[b"%b: %b" % field for field in fields]]
     head = b"\r\n".join(lines) + b"\r\n\r\n"
     ends = len(lines) + 1
     if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
@@ -242,12 +241,12 @@ def head_bytes(method: str, target: bytes, fields: Iterable[Header]) -> bytes:
     return head
 
 
-def _dropped(headers: Iterable[Header]) -> frozenset[bytes]:
-    """Names of the fields that end here: connection fields, and those that ``Connection`` names."""
-    named = {
-        option.strip(b" \t").lower() for name, value in headers if name == b"connection" for option in value.split(b",")
-    }
-    return _HOP_BY_HOP | (named - _NEVER_NAMED) if named else _HOP_BY_HOP
+def _named(headers: list[Header]) -> frozenset[bytes]:
+    """Names of the fields that ``Connection`` names, which end here too."""
+    options = [value for name, value in headers if name == b"connection"]
+    if not options:
+        return frozenset()
+    return frozenset(option.strip(b" \t").lower() for option in b",".join(options).split(b",")) - _NEVER_NAMED
 
 
 def _forwarded(believed: dict[bytes, list[bytes]], peer: str | None, scheme: bytes, host: bytes) -> list[Header]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import ClientError
 from aiohttp.client_proto import ResponseHandler
@@ -20,7 +20,6 @@ from aiohttp.streams import StreamReader
 from hotpath.front.fields import (
     BadAnswer,
     BadRequest,
-    Body,
     Trust,
     body_of,
     head_bytes,
@@ -37,6 +36,14 @@ from hotpath.types import Header, Receive, Scope, Send
 
 # A client that expects 100 may send its body without it (RFC 9110 §10.1.1): so long the app has to say it.
 EXPECT_SECONDS: Final = 1.0
+# An answer of this size comes in one piece or two. It is passed on when it is whole, or after this time, so that an app
+# that is killed between the two pieces costs a repetition and not half an answer.
+MAX_WHOLE: Final = 65536
+WHOLE_SECONDS: Final = 0.05
+# As nginx: client_body_timeout and send_timeout.
+STALL_SECONDS: Final = 60.0
+# Most answers begin within this; nobody need look out for the end of their clients, which costs a task each.
+WATCH_SECONDS: Final = 0.02
 
 
 class Forward:
@@ -45,7 +52,8 @@ class Forward:
     ``hold_seconds``: the longest wait for an app that is down, paused or has enough to do; ``in_flight`` and
     ``waiting``: how many requests are in the app and before it at most. ``trust``: networks whose ``X-Forwarded-*`` are
     believed, and ``"unix"``. ``priorities``: as the guard's ``priority``, who goes first and who is refused first.
-    ``connect_seconds``: the longest wait for one connection, by default the upstream's.
+    ``connect_seconds``: the longest wait for one connection, by default the upstream's. ``stall_seconds``: how long a
+    client may send nothing of a body, or read nothing of an answer, before it loses its place in the app.
 
     Raises ``DeclarationError`` for options that make no sense.
     """
@@ -60,6 +68,7 @@ class Forward:
         trust: Iterable[str] = (),
         priorities: Mapping[str, Priority | int] | Chooser | None = None,
         connect_seconds: float | None = None,
+        stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self.upstream = upstream
         if connect_seconds is not None:
@@ -69,10 +78,11 @@ class Forward:
             hold_seconds=parse_seconds(hold_seconds, "hold_seconds"),
             in_flight=parse_count(in_flight, "in_flight"),
             waiting=parse_count(waiting, "waiting"),
+            priorities=Priorities(priorities),
         )
+        self.stall_seconds = parse_seconds(stall_seconds, "stall_seconds")
         self._trust = Trust(trust)
-        self._priorities = Priorities(priorities)
-        self._sockets = Sockets(upstream, self._hold, self._trust, self._priorities)
+        self._sockets = Sockets(upstream, self._hold, self._trust)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request with the app's answer."""
@@ -97,8 +107,8 @@ class Forward:
         except BadRequest as bad:
             await send_plain(send, bad.status, bad.problem, [(b"connection", b"close")])
             return
-        client = _Client(receive, request.body, asyncio.current_task())
-        stay = self._hold.stay()
+        client = _Client(receive, request, self.stall_seconds)
+        stay = self._hold.stay(scope)
         try:
             await self._pass_on(request, client, stay, send)
         except Unavailable as problem:
@@ -106,8 +116,10 @@ class Forward:
         except asyncio.CancelledError:
             if not client.is_gone:
                 raise
-            _uncancel()
+            client.uncancel()
             self.upstream.counters.cancelled += 1
+            if client.is_stalled and not client.is_answered:
+                await client.send_plain(send, 408, "the rest of the body did not come", [(b"connection", b"close")])
         finally:
             client.stop()
             stay.leave()
@@ -118,12 +130,12 @@ class Forward:
         if request.body.is_empty:
             client.watch()
         if not self._hold.try_enter(stay):
-            await self._hold.enter(stay, self._priorities.of(request.scope))
+            await self._hold.enter(stay)
         while True:
             try:
                 lease = await upstream.lease(is_fresh=is_fresh)
             except Unreached as problem:
-                await self._hold.enter_again(stay, self._priorities.of(request.scope), str(problem))
+                await self._hold.enter_again(stay, str(problem))
                 continue
             exchange = _Exchange(request, client, lease)
             try:
@@ -143,7 +155,7 @@ class Forward:
             upstream.suspect_kept()
             is_fresh = True
             if following is Next.WAIT:
-                await self._hold.enter_again(stay, self._priorities.of(request.scope), "it closed a new connection")
+                await self._hold.enter_again(stay, "it closed a new connection")
             else:
                 upstream.counters.retried += 1
                 sendings += 1
@@ -191,23 +203,28 @@ class _Request:
 
 
 class _Client:
-    """What comes from the client: its body, and that it goes away, which cancels ``owner``."""
+    """What comes from the client: its body, and that it goes away, which cancels the task that serves it."""
 
-    __slots__ = ("_body", "_first", "_owner", "_receive", "_task", "is_answered", "is_gone", "is_read")
+    __slots__ = (
+        "_owner", "_receive", "_request", "_stall_seconds", "_task", "_timer",
+        "is_answered", "is_gone", "is_read", "is_stalled",
+    )  # fmt: skip
 
-    def __init__(self, receive: Receive, body: Body, owner: asyncio.Task[Any] | None) -> None:
+    def __init__(self, receive: Receive, request: _Request, stall_seconds: float) -> None:
         self._receive = receive
-        self._body = body
-        self._owner = owner
+        self._request = request
+        self._stall_seconds = stall_seconds
+        self._owner = asyncio.current_task()
         self._task: asyncio.Task[None] | None = None
-        self._first: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self.is_gone = False
+        self.is_stalled = False
         self.is_answered = False
-        self.is_read = body.is_empty
+        self.is_read = request.body.is_empty
 
     def watch(self) -> None:
-        """Look out for the end of a client whose request has no body."""
-        self._task = asyncio.get_running_loop().create_task(self._watch())
+        """Look out for the end of a client whose request has no body, before long."""
+        self._timer = asyncio.get_running_loop().call_later(WATCH_SECONDS, self._begin_watch)
 
     def send_body(self, wire: Wire, may_send: asyncio.Event | None) -> None:
         """Send the body to the app as it comes, then look out for the client's end."""
@@ -215,41 +232,64 @@ class _Client:
 
     def pause(self) -> None:
         """The connection to the app has gone: send no more of the body to it."""
-        if not self._body.is_empty:
+        if not self._request.body.is_empty:
             self.stop()
 
     def stop(self) -> None:
         """Look out no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._task is not None:
             self._task.cancel()
             self._task = None
 
+    def uncancel(self) -> None:
+        """The cancellation was this client's end, and is dealt with."""
+        if self._owner is not None:
+            self._owner.uncancel()
+
     async def send_plain(self, send: Send, status: int, text: str, fields: Iterable[Header] = ()) -> None:
-        """An answer of the front's own; the connection ends where a body on it was not read."""
+        """An answer of the front's own."""
         self.is_answered = True
-        await send_plain(send, status, text, [*fields, *([] if self.is_read else [(b"connection", b"close")])])
+        await send_plain(send, status, text, [*fields, *self.closing()])
+
+    def closing(self) -> list[Header]:
+        """``Connection: close`` where only the client knows whether the body that it announced still comes."""
+        return [] if self.is_read or not self._request.expects_continue else [(b"connection", b"close")]
+
+    def _leave(self) -> None:
+        if not self.is_answered and self._owner is not None:
+            self.is_gone = True
+            self._owner.cancel()
+
+    def _begin_watch(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if not self.is_answered and self._owner is not None:
-            self.is_gone = True
-            self._owner.cancel()
+        self._leave()
 
     async def _pump(self, wire: Wire, may_send: asyncio.Event | None) -> None:
         if may_send is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(may_send.wait(), EXPECT_SECONDS)
+        body = self._request.body
         writer = StreamWriter(wire, asyncio.get_running_loop())
-        if self._body.is_chunked:
+        if body.is_chunked:
             writer.enable_chunking()
-        sent = 0
-        while not self.is_read:
-            message = await self._receive()
+        sent, is_last = 0, False
+        while not is_last:
+            try:
+                async with asyncio.timeout(self._stall_seconds):
+                    message = await self._receive()
+            except TimeoutError:
+                self.is_stalled = True
+                self._leave()
+                return
             if message["type"] == "http.disconnect":
-                self.is_gone = not self.is_answered
-                if self.is_gone and self._owner is not None:
-                    self._owner.cancel()
+                self._leave()
                 return
             chunk = message.get("body", b"")
             sent += len(chunk)
@@ -261,9 +301,7 @@ class _Client:
                     await writer.write_eof()
             except (ClientError, OSError):
                 return  # the app reads no more; what it has to say comes another way
-            self.is_read = is_last and self._body.length in (None, sent)
-            if is_last:
-                break
+        self.is_read = body.length in (None, sent)
         await self._watch()
 
 
@@ -294,20 +332,23 @@ class _Exchange:
                 self._client.send_body(wire, may_send)
             message, payload = await self._head(wire, may_send)
             fields = response_fields(message.raw_headers, message.code, is_chunked=message.chunked)
-            if payload.exception() is not None:
-                return Next.BAD_GATEWAY
-            if not self._client.is_read and request.expects_continue:
-                fields.append((b"connection", b"close"))  # whether its body comes, only the client knows
+            if not payload.is_eof() and int(message.headers.get("Content-Length", MAX_WHOLE + 1)) <= MAX_WHOLE:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(payload.wait_eof(), WHOLE_SECONDS)
+            if (problem := payload.exception()) is not None:
+                raise problem
+            fields += self._client.closing()
             forward.answered(request.scope, message.code, loop.time() - started)
             self.is_passed_on = True
             await send({"type": "http.response.start", "status": message.code, "headers": fields})
-            await self._pass_body(payload, send)
-        except (ClientError, HttpProcessingError, OSError, BadAnswer):
+            await self._pass_body(payload, send, forward.stall_seconds)
+        except (HttpProcessingError, BadAnswer):
+            return Next.BREAK if self.is_passed_on else Next.BAD_GATEWAY
+        except (ClientError, OSError):
             return after_break(
                 repeatable=request.is_repeatable,
                 sendings=sendings + 1,
                 is_sent=self.is_sent,
-                is_heard=wire.is_heard,
                 is_passed_on=self.is_passed_on,
             )
         self.is_whole = self._client.is_read
@@ -326,16 +367,16 @@ class _Exchange:
             if message.code >= 200:
                 return message, payload
 
-    async def _pass_body(self, payload: StreamReader, send: Send) -> None:
+    async def _pass_body(self, payload: StreamReader, send: Send, stall_seconds: float) -> None:
         while True:
             chunk = await payload.readany()
-            is_last = payload.at_eof()
-            if is_last:
+            if payload.at_eof():
                 self._client.is_answered = True
-            if chunk or is_last:
-                await send({"type": "http.response.body", "body": chunk, "more_body": not is_last})
-            if is_last:
+                await send({"type": "http.response.body", "body": chunk, "more_body": False})
                 return
+            if chunk:
+                async with asyncio.timeout(stall_seconds):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
 async def send_plain(send: Send, status: int, text: str, fields: Iterable[Header] = ()) -> None:
@@ -349,9 +390,3 @@ async def send_plain(send: Send, status: int, text: str, fields: Iterable[Header
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _uncancel() -> None:
-    task = asyncio.current_task()
-    if task is not None:
-        task.uncancel()

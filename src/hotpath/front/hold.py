@@ -12,7 +12,9 @@ from typing import Final
 
 from hotpath.front.admission import Entry, Line, Ramp, Ticket
 from hotpath.front.upstream import Unreached, Upstream
-from hotpath.guard.priorities import Priority
+from hotpath.guard.priorities import Priorities, Priority
+from hotpath.log import Once
+from hotpath.types import Scope
 
 FIRST_DELAY: Final = 0.1
 NEXT_DELAY: Final = 0.25
@@ -31,7 +33,7 @@ class Next(Enum):
     """What follows when a connection broke."""
 
     WAIT = "wait"  # nothing was sent: any method is tried again when somebody listens
-    AGAIN = "again"  # sent, and not a byte of an answer: once more
+    AGAIN = "again"  # sent, and nothing of an answer was passed on: once more
     BAD_GATEWAY = "bad gateway"  # it may have been done: the client must know
     BREAK = "break"  # part of the answer is with the client: it must see that the rest is missing
 
@@ -41,13 +43,13 @@ def is_repeatable(method: str, *, has_body: bool) -> bool:
     return method in _REPEATABLE and not has_body
 
 
-def after_break(*, repeatable: bool, sendings: int, is_sent: bool, is_heard: bool, is_passed_on: bool) -> Next:
+def after_break(*, repeatable: bool, sendings: int, is_sent: bool, is_passed_on: bool) -> Next:
     """What follows. ``sendings`` counts this one, if it was sent."""
     if not is_sent:
         return Next.WAIT
     if is_passed_on:
         return Next.BREAK
-    if is_heard or not repeatable or sendings >= MAX_SENDINGS:
+    if not repeatable or sendings >= MAX_SENDINGS:
         return Next.BAD_GATEWAY
     return Next.AGAIN
 
@@ -73,10 +75,11 @@ class Unavailable(Exception):
 class Stay:
     """One request's way through: it has a place in the app while ``is_in``."""
 
-    __slots__ = ("_hold", "deadline", "is_in", "ticket")
+    __slots__ = ("_hold", "deadline", "is_in", "scope", "ticket")
 
-    def __init__(self, hold: Hold, deadline: float) -> None:
+    def __init__(self, hold: Hold, scope: Scope, deadline: float) -> None:
         self._hold = hold
+        self.scope = scope
         self.deadline = deadline
         self.ticket: Ticket | None = None
         self.is_in = False
@@ -94,9 +97,13 @@ class Hold:
     At most ``in_flight`` requests are in the app, at most ``waiting`` wait, none longer than ``hold_seconds``.
     """
 
-    def __init__(self, upstream: Upstream, *, hold_seconds: float, in_flight: int, waiting: int) -> None:
+    def __init__(
+        self, upstream: Upstream, *, hold_seconds: float, in_flight: int, waiting: int, priorities: Priorities
+    ) -> None:
         self.hold_seconds = hold_seconds
         self._upstream = upstream
+        self._priorities = priorities
+        self._once = Once()
         self._ramp = Ramp(in_flight)
         self._line = Line(waiting)
         self._active = 0
@@ -118,13 +125,13 @@ class Hold:
         stay.is_in = True
         return True
 
-    def stay(self) -> Stay:
+    def stay(self, scope: Scope) -> Stay:
         """The way of a request that comes now."""
-        return Stay(self, asyncio.get_running_loop().time() + self.hold_seconds)
+        return Stay(self, scope, asyncio.get_running_loop().time() + self.hold_seconds)
 
-    async def enter(self, stay: Stay, priority: Priority) -> None:
+    async def enter(self, stay: Stay) -> None:
         """Wait for a place. Raises ``Unavailable``."""
-        ticket = stay.ticket = self._line.ticket(priority)
+        ticket = stay.ticket = self._ticket(stay)
         entry, loser = self._line.enter(ticket)
         if loser is not None:
             self._futures.pop(loser).set_exception(Unavailable(is_full=True))
@@ -134,11 +141,11 @@ class Hold:
             self._look_out(0.0)
         await self._wait(stay, ticket)
 
-    async def enter_again(self, stay: Stay, priority: Priority, reason: str) -> None:
+    async def enter_again(self, stay: Stay, reason: str) -> None:
         """Nobody took the connection: wait until somebody does. Raises ``Unavailable`` when the time is over."""
         self._fall(reason)
         stay.leave()
-        ticket = stay.ticket = stay.ticket or self._line.ticket(priority)
+        ticket = stay.ticket = stay.ticket or self._ticket(stay)
         self._line.put_back(ticket)
         self._look_out(retry_delay(0))
         await self._wait(stay, ticket)
@@ -161,6 +168,15 @@ class Hold:
         if self._ramp_timer is not None:
             self._ramp_timer.cancel()
             self._ramp_timer = None
+
+    def _ticket(self, stay: Stay) -> Ticket:
+        try:
+            priority = self._priorities.of(stay.scope)
+        except Exception as problem:
+            # A function of the user's; a request that it fails on is a read like any other.
+            priority = Priority.P2
+            self._once.warn(f"priorities= failed on a request, which counts as P2: {problem!r}", "priorities")
+        return self._line.ticket(priority)
 
     async def _wait(self, stay: Stay, ticket: Ticket) -> None:
         future = self._futures[ticket] = asyncio.get_running_loop().create_future()

@@ -100,11 +100,10 @@ class Address:
 
 
 class Wire(ResponseHandler):
-    """One connection: aiohttp's protocol, which also knows whether a byte of an answer came."""
+    """One connection: aiohttp's protocol."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self.is_heard = False
         self.idle_since = 0.0
 
     @property
@@ -126,7 +125,6 @@ class Wire(ResponseHandler):
         transport = self.transport
         if transport is None or transport.is_closing():
             return False
-        self.is_heard = False
         self.set_response_params(
             skip_payload=is_bodiless,
             read_until_eof=True,
@@ -137,11 +135,6 @@ class Wire(ResponseHandler):
         )
         transport.write(head)
         return True
-
-    def data_received(self, data: bytes) -> None:
-        """As aiohttp, and note that the app has begun to answer."""
-        self.is_heard = True
-        super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """As aiohttp, but a reset is no end of a body that is framed by the end of its connection."""

@@ -19,7 +19,6 @@ from aiohttp import (
     WSMsgType,
     WSServerHandshakeError,
 )
-from multidict import CIMultiDict
 from yarl import URL
 
 from hotpath.front.fields import (
@@ -33,7 +32,6 @@ from hotpath.front.fields import (
 )
 from hotpath.front.hold import MAX_SENDINGS, Hold, Unavailable, retry_after, retry_delay
 from hotpath.front.upstream import Address, Upstream
-from hotpath.guard.priorities import Priorities
 from hotpath.types import Header, Receive, Scope, Send
 
 # aiohttp's own fields, which it would add where the client has none.
@@ -49,11 +47,10 @@ BAD_GATEWAY: Final = 1014
 class Sockets:
     """Passes WebSockets on. A handshake has a place in the app as any request; an open socket needs none."""
 
-    def __init__(self, upstream: Upstream, hold: Hold, trust: Trust, priorities: Priorities) -> None:
+    def __init__(self, upstream: Upstream, hold: Hold, trust: Trust) -> None:
         self._upstream = upstream
         self._hold = hold
         self._trust = trust
-        self._priorities = priorities
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket."""
@@ -81,11 +78,11 @@ class Sockets:
 
     async def _serve(self, scope: Scope, target: bytes, fields: list[Header], receive: Receive, send: Send) -> None:
         """Wait as any request while nobody listens; a handshake is a GET, so it may be sent twice."""
-        stay = self._hold.stay()
+        stay = self._hold.stay(scope)
         sendings = 0
         try:
             if not self._hold.try_enter(stay):
-                await self._hold.enter(stay, self._priorities.of(scope))
+                await self._hold.enter(stay)
             while True:
                 place = self._upstream.enter()
                 try:
@@ -109,7 +106,7 @@ class Sockets:
                     continue
                 finally:
                     self._upstream.leave(place)
-                await self._hold.enter_again(stay, self._priorities.of(scope), reason)
+                await self._hold.enter_again(stay, reason)
         finally:
             stay.leave()
 
@@ -133,7 +130,7 @@ async def _shake(
     pairs = [(name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in fields]
     return await session.ws_connect(
         URL(base + target.decode("latin-1"), encoded=True),
-        headers=CIMultiDict(pairs),
+        headers=pairs,
         protocols=scope.get("subprotocols") or (),
         autoclose=False,
         max_msg_size=0,
