@@ -322,7 +322,8 @@ def test_before_an_app_in_another_language(built: Path) -> None:
     try:
         to = f"http://127.0.0.1:{backend.server_address[1]}"
         with served(built, "--to", to, command=("front", "hot")) as front:
-            assert json.loads(front.get("/any?x=%2F")[1])["path"] == "/any?x=%2F"
+            for target in ("/any?x=%2F", "/any?", "/%7Ea//b/../c", "/?"):
+                assert json.loads(front.get(target)[1])["path"] == target
             assert front.get("/hot/1")[0] == 200
             done = hotpath(built, "reload", "--port", str(front.port))
             assert done.returncode != 0

@@ -13,7 +13,7 @@ from typing import Final
 
 from hotpath.asgi.access_log import Observer, Watch, result_of
 from hotpath.front.connections import Connection, Connections
-from hotpath.front.heads import Head, is_half, parse_fields
+from hotpath.front.heads import RequestHead, is_half, parse_fields
 from hotpath.front.hits import JOIN_BYTES, Hits, Opening
 from hotpath.front.poller import READ, WRITE, Poller, make_poller
 from hotpath.log import Once, logger
@@ -287,7 +287,7 @@ class Door:
         else:
             connection.output = [memoryview(body)[sent - opening :]]
 
-    def _send_observed(self, connection: Connection, head: Head, answer: Answer, observe: Observer) -> None:
+    def _send_observed(self, connection: Connection, head: RequestHead, answer: Answer, observe: Observer) -> None:
         raw_path = head.target.partition(b"?")[0]
         watch = Watch({"method": head.method, "raw_path": raw_path, "headers": parse_fields(head.block)}, _unsent)
         self._send(connection, head.method, answer)

@@ -6,7 +6,7 @@ import http
 from collections.abc import Sequence
 from typing import Final
 
-from hotpath.front.heads import Blocks, Head, is_target
+from hotpath.front.heads import Blocks, RequestHead, is_target
 from hotpath.log import logger
 from hotpath.serving.reader import Reader, reader_of
 from hotpath.serving.resolver import resolve
@@ -31,7 +31,7 @@ class Hits:
         self.internal_errors = 0
         self._loader = self.reader.loader
 
-    def find(self, head: Head) -> Answer | None:
+    def find(self, head: RequestHead) -> Answer | None:
         """The answer to a head that was understood, counted; ``None`` where it is not for hotpath, or not in memory."""
         snapshot: Snapshot = self._loader.snapshot
         method, target, meaning, _, _ = head

@@ -17,7 +17,7 @@ from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 from uvicorn.server import ServerState
 
 from hotpath.asgi.middleware import HotpathMiddleware
-from hotpath.front.heads import Head
+from hotpath.front.heads import RequestHead
 from hotpath.front.hits import Hits, Opening
 from hotpath.log import logger
 from hotpath.serving.snapshot import Answer
@@ -43,7 +43,7 @@ class Early:
         self._opening = Opening()
         self._fields: list[Header] | None = None
 
-    def bytes_of(self, head: Head, answer: Answer, default_headers: list[Header]) -> bytes:
+    def bytes_of(self, head: RequestHead, answer: Answer, default_headers: list[Header]) -> bytes:
         """An answer as it goes on the wire."""
         if default_headers is not self._fields:  # another list each second, with another Date
             self._fields = default_headers
@@ -158,7 +158,7 @@ class HotpathProtocol(Base):
                 )
         return data[start:]
 
-    def _log(self, head: Head, status: int) -> None:
+    def _log(self, head: RequestHead, status: int) -> None:
         """The line that uvicorn writes for a request."""
         path, _, query = head.target.partition(b"?")
         scope: Any = {"client": self.client, "path": unquote(path.decode("ascii")), "query_string": query}

@@ -14,6 +14,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from hotpath.errors import HotpathError
+from hotpath.front.exact import ExactProtocol
 from hotpath.front.protocol import HotpathProtocol
 from hotpath.serving.rfc9110 import format_http_date
 from hotpath.types import ASGIApp, Header
@@ -175,7 +176,7 @@ class FrontServer:
             _refuse(self._arriving.popleft()[0])
 
 
-class FrontProtocol(HotpathProtocol):
+class FrontProtocol(ExactProtocol, HotpathProtocol):
     """A connection that begins in the middle, with a time limit for its heads."""
 
     def __init__(self, front: FrontServer, config: Config, app_state: dict[str, Any], data: bytes) -> None:
