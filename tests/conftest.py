@@ -11,6 +11,9 @@ from hypothesis import HealthCheck, settings
 from xdist.remote import Producer  # type: ignore[import-untyped]
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
+# Several packages of tests use it: before the first of them.
+pytest.register_assert_rewrite("tests.wire.conformance.judge")
+
 # A busy machine is no failure, so no deadline. In CI the same examples every time: red means that the code changed.
 _slow_machine = [HealthCheck.too_slow]
 settings.register_profile("dev", deadline=None, suppress_health_check=_slow_machine)
