@@ -128,10 +128,10 @@ class PublicUnseen(HotpathError):
     exit_code = 69  # EX_UNAVAILABLE of sysexits(3)
 
     def __init__(self, base_url: str, sequence: int, problems: list[str]) -> None:
-        shown = "\n".join(f"  {problem}" for problem in problems[:20])
+        shown = "".join(f"\n  {problem}" for problem in problems[:20])
         super().__init__(
             f"generation {sequence} is published and stays, but {base_url} could not be looked at:"
-            f" nothing is known to be wrong\n{shown}"
+            f" nothing is known to be wrong{shown}"
         )
         self.base_url = base_url
         self.sequence = sequence

@@ -97,9 +97,11 @@ def test_an_approved_run_is_the_last_run(site: Site) -> None:
     site.rows = [row | {"name": "other"} for row in site.rows]
     with pytest.raises(Implausible):
         site.night()
-    with pytest.raises(DeclarationError, match="it was quarantined and nothing of it was kept"):
+    assert lines(status(site.hot))[-2].strip() == "if it is right after all: 'hotpath approve TARGET 4 --reason …'"
+    with pytest.raises(DeclarationError, match="that run was quarantined and none of its pages were kept"):
         site.night(60, retry_failed=True)
     approve(site.hot.store, 4, "they were renamed")
+    assert "right after all" not in "".join(lines(status(site.hot)))
     with pytest.raises(NothingToRetry, match="nothing failed in the last run"):
         site.night(60, retry_failed=True)
 

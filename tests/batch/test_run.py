@@ -18,7 +18,7 @@ import orjson
 import pytest
 
 from hotpath.batch.progress import Done
-from hotpath.batch.reports import newest_runs
+from hotpath.batch.reports import last_run, newest_runs
 from hotpath.batch.run import build
 from hotpath.batch.sqlite import sqlite_snapshot
 from hotpath.errors import BuildFailed, DeclarationError, Implausible, StoreBusy, StoreError
@@ -232,11 +232,22 @@ def test_on_the_first_run_nothing_may_fail(hot: Hotpath) -> None:
         build(hot)
 
 
+def test_the_last_of_two_runs_in_one_second_is_the_one_that_was_published(hot: Hotpath) -> None:
+    hot.store.clock = FakeClock()
+    pages(hot, 40).append(7)
+    with pytest.raises(BuildFailed):
+        build(hot)
+    build(hot, partial=True)
+    run = last_run(hot.store)
+    assert run is not None
+    assert run["outcome"] == "published"
+
+
 def test_a_refused_first_run_names_what_publishes_it(hot: Hotpath) -> None:
     pages(hot, 108).extend(range(6))
     for max_failures in (0.05, 0.5):
         with pytest.raises(
-            BuildFailed, match=r"max_failures says nothing here\); --partial publishes the 102 that could be built"
+            BuildFailed, match=r"max_failures has no effect here\); --partial publishes the 102 that could be built"
         ):
             build(hot, max_failures=max_failures)
 
@@ -329,7 +340,7 @@ def test_retrying_runs_only_what_failed(hot: Hotpath) -> None:
     broken[:] = range(30)
     with pytest.raises(BuildFailed):
         build(hot)
-    with pytest.raises(DeclarationError, match="it was failed"):
+    with pytest.raises(DeclarationError, match="that run was failed"):
         build(hot, retry_failed=True)
 
 

@@ -218,10 +218,13 @@ def test_limits_that_cannot_work_are_usage_errors(project: Path) -> None:
         ("missing:hot", "No module named 'nowhere'"),
         ("syntax:hot", "SyntaxError"),
         ("leaves:hot", "importing leaves failed"),
+        ("django_site:hot", "ImproperlyConfigured: no settings; write 'python manage.py hotpath …' beside manage.py"),
         ("./myapp.py:hot", "write myapp:hot"),
         ("myapp.py:hot", "write myapp:hot"),
         ("./myapp:hot", "write myapp:hot"),
-        ("there", "this is a directory"),
+        ("there", "this is a directory, expected module:attribute"),
+        ("myapp.hot:hot", "there is no module 'myapp.hot'; write myapp:hot"),
+        ("inner:hot", "; run the command in there, which has inner.py"),
     ],
 )
 def test_a_wrong_target_says_what_and_where(project: Path, target: str, told: str) -> None:
@@ -229,7 +232,11 @@ def test_a_wrong_target_says_what_and_where(project: Path, target: str, told: st
     (project / "missing.py").write_text("\nimport nowhere\n")
     (project / "syntax.py").write_text("def f(:\n")
     (project / "leaves.py").write_text("import sys\nsys.exit(0)\n")
+    (project / "django_site.py").write_text(
+        "class ImproperlyConfigured(Exception): ...\n\nraise ImproperlyConfigured('no settings')\n"
+    )
     (project / "there").mkdir()
+    (project / "there/inner.py").write_text("")
     found = hotpath(project, "build", target)
     assert found.code == 2
     assert told in found.err
@@ -277,6 +284,9 @@ def test_import(project: Path) -> None:
     manifest = json.loads((project / "var/hot/generations/1/manifest.json").read_text())
     assert sorted(item["key"] for item in manifest["items"]) == ["/api/", "/api/rankings/kospi"]
     assert hotpath(project, "import", "var/hot", "nothere").code == 2
+    swapped = hotpath(project, "import", "out", "var/hot")
+    assert swapped.code == 2
+    assert "this is a store, expected a directory of files; write 'hotpath import STORE DIRECTORY'" in swapped.err
 
 
 def test_import_refuses_what_could_not_be_served_and_names_every_file(project: Path) -> None:

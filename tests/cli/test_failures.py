@@ -94,6 +94,12 @@ def test_alerts_that_nobody_gets_are_refused(project: Path, arguments: list[str]
     assert "--alert: no way to send one is set; set HOTPATH_ALERT_WEBHOOK" in found.err
 
 
+def test_a_test_without_any_way_says_what_to_set(project: Path) -> None:
+    found = hotpath(project, "alert", "test")
+    assert found.code == 1
+    assert "set HOTPATH_ALERT_WEBHOOK, HOTPATH_ALERT_APPRISE or HOTPATH_ALERT_PING, a URL, or" in found.err
+
+
 def test_a_wrong_check_url_is_refused_before_anything_is_built(project: Path) -> None:
     found = hotpath(project, "build", "myapp:hot", "--check", "example.org")
     assert found.code == 2
@@ -134,7 +140,8 @@ def test_json_of_a_failed_and_of_a_wrong_build(project: Path) -> None:
     wrong = hotpath(project, "build", "myapp:hot", "--json", "--check", "http://127.0.0.1:1")
     told = json.loads(wrong.out)
     assert wrong.code == 69
-    assert "generation 2 is published and stays, but http://127.0.0.1:1 could not be looked at" in wrong.err
+    assert wrong.err.count("generation 2 is published and stays, but http://127.0.0.1:1 could not be looked at") == 1
+    assert "\n\n" not in wrong.err
     assert told["generation"] == 2
     assert {unseen["found"] for unseen in told["check"]["unseen"]} == {"connection refused"}
 
@@ -166,6 +173,9 @@ def test_an_approval_and_an_unpin_say_what_is_served(project: Path) -> None:
     found = hotpath(project, "build", "myapp:hot")
     assert "generation 3 is published, but 1 is pinned and stays served" in found.err
     assert "generation 1 is no longer pinned; generation 3 is served" in hotpath(project, "unpin", "myapp:hot").out
+    pinned = hotpath(project, "pin", "myapp:hot", "3").out
+    assert pinned == "generation 3 is pinned: builds publish beside it until 'hotpath unpin myapp:hot'\n"
+    assert "3 is no longer pinned; it stays served" in hotpath(project, "unpin", "myapp:hot").out
 
 
 def test_a_plan_that_stops_is_a_failure(project: Path) -> None:

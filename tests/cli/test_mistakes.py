@@ -227,6 +227,15 @@ MISTAKES = [
         first=("build myapp:hot",),
     ),
     Mistake(
+        "a page whose function failed",
+        "explain myapp:hot /top/nyse",
+        "it failed in the last run, and the app answers for it: KeyError: 'nyse' at {here}/myapp.py:7 "
+        '(return {{"market": market, "cap": {{"kospi": 1}}[market]}})',
+        changed('{"market": market}', '{"market": market, "cap": {"kospi": 1}[market]}'),
+        exit_code=1,
+        first=("build myapp:hot --partial",),
+    ),
+    Mistake(
         "a route that was declared after the last build",
         "explain myapp:other /about",
         "  no item of the current generation has this key; '/about' is declared, and generation 1 was built without it"

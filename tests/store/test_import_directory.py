@@ -432,6 +432,6 @@ def test_the_command_names_what_it_skips_and_what_would_go(source: Path, store: 
 
 def test_a_target_is_not_taken_for_the_name_of_a_new_store(source: Path, tmp_path: Path) -> None:
     code, told = run(tmp_path, "import", "mysite:hot", str(source))
-    assert (code, "mysite:hot: expected the path of a store" in told) == (2, True)
+    assert (code, "mysite:hot: this is a TARGET, expected the path of a store" in told) == (2, True)
     assert not (tmp_path / "mysite:hot").exists()
     assert run(tmp_path, "import", str(tmp_path / "mysite:hot"), str(source))[0] == 0, "as it says to write it"

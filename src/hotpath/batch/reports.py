@@ -52,11 +52,12 @@ def write_run(store: Store, record: Mapping[str, Any]) -> Path:
         make(disk, directory)
     name = f"{record['sequence']:08d}-{record['time']}"
     ending = ".json" if record["outcome"] == PUBLISHED else _REFUSED
-    path = directory / f"{name}{ending}"
-    number = 1
-    while path.exists():  # two runs in one second
+    number, numbered = 1, name
+    # Two runs in one second. A refused one counts too: else nothing says which of the two is newer.
+    while any((directory / f"{numbered}{other}").exists() for other in (".json", _REFUSED)):
         number += 1
-        path = directory / f"{name}-{number}{ending}"
+        numbered = f"{name}-{number}"
+    path = directory / f"{numbered}{ending}"
     line = json_bytes({"format": FORMAT, **record}, default=dict, option=orjson.OPT_APPEND_NEWLINE)
     disk.write_new(path, line, PRIVATE_MODE)
     disk.sync_file(path)

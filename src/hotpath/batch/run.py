@@ -182,7 +182,7 @@ def _failed_before(hot: Hotpath) -> tuple[set[str], int]:
     run = last_run(hot.store)
     is_kept = run is not None and (run.get("outcome") == PUBLISHED or run.get("sequence") in hot.store.sequences())
     if run is None or not is_kept:
-        what = "there was none" if run is None else f"it was {run.get('outcome')} and nothing of it was kept"
+        what = "there was none" if run is None else f"that run was {run.get('outcome')} and none of its pages were kept"
         raise DeclarationError(f"--retry-failed takes over the last run, but {what}; run the whole batch")
     whole_time = int(run.get("whole_time", run["time"]))
     age = int(hot.store.clock()) - whole_time
@@ -373,7 +373,7 @@ class _Build:
         lost = failed - len(self.carried)
         if self.stage.previous is None and not partial:
             return (
-                "this is the first run, so there are no last good bytes to keep (max_failures says nothing here);"
+                "this is the first run, so there are no last good bytes to keep (max_failures has no effect here);"
                 f" --partial publishes the {total - failed:,} that could be built, and the app answers for the others"
             )
         counts = len(self.carried) if partial else failed

@@ -116,10 +116,10 @@ def _say_night(night: Night, root: Path, seconds: float, quiet: bool, as_json: b
 @click.command("import", epilog="Example: hotpath import var/hot dist/ --strip-suffix .html")
 @click.argument("store", type=click.Path(file_okay=False, path_type=Path))
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--prefix", default="/", show_default=True, help="The URL path the directory stands for.")
-@click.option("--strip-suffix", default="", help="Taken off the URLs, like .json.")
+@click.option("--prefix", default="/", show_default=True, help="URL path of the directory.")
+@click.option("--strip-suffix", default="", help="Ending to take off the URLs, like .json.")
 @click.option("--keep-precompressed", is_flag=True, help="Publish a.js.gz beside a.js too, as a page of its own.")
-@click.option("--replace", is_flag=True, help="Also where pages of a build, or most pages, would go.")
+@click.option("--replace", is_flag=True, help="Publish even if that removes pages of a build, or most pages.")
 @click.option("--validate", metavar="TARGET", help="A function of (new, previous) manifests that returns problems.")
 @JSON
 def import_(
@@ -136,7 +136,12 @@ def import_(
     if ":" in str(store) and len(store.parts) == 1 and not store.exists():
         raise TargetError(
             str(store),
-            f"expected the path of a store, which no code builds; write {store.absolute()} if that is its name",
+            "this is a TARGET, expected the path of a store that only imports publish to, var/imported for example;"
+            f" write {store.absolute()} if that is its name",
+        )
+    if (directory / "generations").is_dir() and (directory / "CURRENT").exists():
+        raise TargetError(
+            str(directory), "this is a store, expected a directory of files; write 'hotpath import STORE DIRECTORY'"
         )
     validator = load_validator(validate) if validate else None
     imported = import_directory(

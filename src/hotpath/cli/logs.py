@@ -14,7 +14,7 @@ from hotpath.options import parse_seconds
 
 @click.command(epilog="Example: hotpath logs /var/log/nginx/access.log* myapp:hot --window 15m")
 @click.argument("sources", nargs=-1, required=True, metavar="FILE… [TARGET]")
-@click.option("--days", default=30, show_default=True, help="The last days that the crawl table counts.")
+@click.option("--days", default=30, show_default=True, help="Days, up to the newest line, that the crawl table counts.")
 @click.option("--window", default="10m", show_default=True, help="How long a deploy takes, for the quiet hour.")
 @click.option("--unit", help="The systemd unit of the app: its restarts are shown beside the errors.")
 @click.option(

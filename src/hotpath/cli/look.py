@@ -31,7 +31,7 @@ def status(target: str, as_json: bool) -> None:
 @click.command(epilog="Example: hotpath explain myapp:hot /rankings/kospi --accept-encoding gzip")
 @STORE
 @click.argument("url")
-@click.option("--accept-encoding", help="As a browser would send it: 'gzip, br'.")
+@click.option("--accept-encoding", help="Accept-Encoding of the request: 'gzip, br'.")
 @JSON
 def explain(target: str, url: str, accept_encoding: str | None, as_json: bool) -> None:
     """Show the file and headers a GET of URL gets, or why it is not hot.
@@ -56,16 +56,14 @@ def explain(target: str, url: str, accept_encoding: str | None, as_json: bool) -
     "--sample",
     default=public_check.DEFAULT_SAMPLE,
     show_default=True,
-    help="How many pages to ask for beside the critical ones; at least one of each route.",
+    help="Pages to ask for in addition to the critical ones; at least one of each route.",
 )
-@click.option("--all", "everything", is_flag=True, help="Ask for every page.")
+@click.option("--all", "everything", is_flag=True, help="Ask for every page, not for a sample.")
 @click.option("--edge", is_flag=True, help=EDGE)
-@click.option("--wait", default="10s", show_default=True, help="How long a wrong answer is asked for again; 0: never.")
+@click.option("--wait", default="10s", show_default=True, help="How long to retry a wrong answer; 0: never.")
 @click.option("--timeout", default="5s", show_default=True, help="Time limit of each answer.")
 @click.option("--max-latency", type=click.FloatRange(min=0.001), help="Seconds; a slower answer is wrong.")
-@click.option(
-    "--concurrency", default=public_check.DEFAULT_CONCURRENCY, show_default=True, help="How many to ask at once."
-)
+@click.option("--concurrency", default=public_check.DEFAULT_CONCURRENCY, show_default=True, help="Requests at a time.")
 @click.option("--user-agent", default=DEFAULT_USER_AGENT, show_default=True, help=USER_AGENT)
 @click.option("--alert", is_flag=True, help="Send an alert when it is wrong or right again, as HOTPATH_ALERT_… says.")
 @JSON
@@ -117,7 +115,7 @@ def check(
 
 @click.command(epilog="Example: hotpath audit src/ --sarif audit.sarif")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="PATH...")
-@click.option("--all", "everything", is_flag=True, help="Tests too, and what the code bounds as far as can be seen.")
+@click.option("--all", "everything", is_flag=True, help="Include tests, and what the code appears to bound.")
 @click.option("--sarif", type=click.Path(dir_okay=False, path_type=Path), help="Write SARIF 2.1.0 for a review tool.")
 @JSON
 def audit(paths: tuple[Path, ...], everything: bool, sarif: Path | None, as_json: bool) -> None:

@@ -40,19 +40,19 @@ TARGET = click.argument("target")
 STORE = click.argument("target", metavar="TARGET|STORE")
 
 # Help of options that several commands have.
-BASE_URL = "What stands before the path of every page: https://example.org"
-USER_AGENT = "Sent as User-Agent; what a firewall or a limit has to let pass."
+BASE_URL = "Scheme and host of the public site: https://example.org"
+USER_AGENT = "User-Agent of the requests, for a firewall or rate limit to let pass."
 EDGE = "A cache stands in front: its copies may be older."
 
 _BATCH = (
     click.option("--memory", default="512MiB", show_default=True, help="Memory that each item may allocate."),
     click.option("--timeout", default="60s", show_default=True, help="Time limit of each item, unless its route says."),
-    click.option("--workers", default=1, show_default=True, help="How many items are run at once."),
+    click.option("--workers", default=1, show_default=True, help="Items that run at once."),
     click.option(
         "--max-failures",
         default=DEFAULT_MAX_FAILURES,
         show_default=True,
-        help="The share of items that may fail and keep their last good bytes; one always may, unless this is 0.",
+        help="Share of items that may fail and keep their last good bytes; one always may, unless this is 0.",
     ),
     click.option(
         "--partial",

@@ -115,7 +115,11 @@ def _say_step(entry: JournalEntry, store: str) -> None:
 
 @click.command(epilog="Example: hotpath verify var/hot --repair")
 @STORE
-@click.option("--repair", is_flag=True, help="Repair what can be repaired without a guess; the rest falls back.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Restore damaged files from other generations; the rest falls back to older bytes or the app.",
+)
 @JSON
 def verify(target: str, repair: bool, as_json: bool) -> None:
     """Read every file and name those that are damaged."""
@@ -137,7 +141,7 @@ def verify(target: str, repair: bool, as_json: bool) -> None:
 @click.command(epilog="Example: hotpath rollback myapp:hot --reason 'prices of yesterday'")
 @STORE
 @click.option("--to", type=int, help="Go back to this generation instead of the one before.")
-@click.option("--reason", default="rolled back by hand", show_default=True, help="Is kept in the history.")
+@click.option("--reason", default="rolled back by hand", show_default=True, help="Why; kept in the history.")
 @JSON
 def rollback(target: str, to: int | None, reason: str, as_json: bool) -> None:
     """Go back to the generation before, and pin it.
@@ -158,7 +162,7 @@ def rollback(target: str, to: int | None, reason: str, as_json: bool) -> None:
 def pin(target: str, generation: int) -> None:
     """Serve GENERATION, whatever is published, until unpin."""
     load_store(target).pin(generation)
-    say(f"generation {generation} is pinned")
+    say(f"generation {generation} is pinned: builds publish beside it until 'hotpath unpin {target}'")
 
 
 @click.command(epilog="Example: hotpath unpin myapp:hot")
@@ -170,13 +174,15 @@ def unpin(target: str) -> None:
     if pinned is None:
         say("nothing was pinned")
     else:
-        say(f"generation {pinned} is no longer pinned; generation {store.chosen_sequence()} is served")
+        served = store.chosen_sequence()
+        kept = "it stays served, as no newer one is accepted" if served == pinned else f"generation {served} is served"
+        say(f"generation {pinned} is no longer pinned; {kept}")
 
 
 @click.command(epilog="Example: hotpath approve myapp:hot 42 --reason 'a holiday: half of the rows'")
 @STORE
 @click.argument("generation", type=int)
-@click.option("--reason", required=True, help="Why it is right after all; is kept in the history.")
+@click.option("--reason", required=True, help="Why it is right after all; kept in the history.")
 def approve(target: str, generation: int, reason: str) -> None:
     """Release GENERATION from quarantine, and serve it.
 
@@ -196,7 +202,7 @@ def approve(target: str, generation: int, reason: str) -> None:
 
 @click.command(epilog="Example: hotpath prune var/hot --keep 3")
 @STORE
-@click.option("--keep", type=click.IntRange(1), help="How many generations stay.  [default: the store's own]")
+@click.option("--keep", type=click.IntRange(1), help="Generations to keep.  [default: the store's own]")
 @JSON
 def prune(target: str, keep: int | None, as_json: bool) -> None:
     """Remove old generations.

@@ -8,7 +8,7 @@ import click
 
 from hotpath.cli import demo as demo_site
 from hotpath.cli.output import JSON, USER_AGENT, print_json, say, show, warn
-from hotpath.ops.alerts.environment import NAMES, PREFIX, alerts_from_environment
+from hotpath.ops.alerts.environment import PREFIX, alerts_from_environment
 from hotpath.ops.http import USER_AGENT as DEFAULT_USER_AGENT
 from hotpath.ops.warm import CONCURRENCY, lines
 from hotpath.ops.warm import warm as warm_urls
@@ -16,10 +16,10 @@ from hotpath.options import parse_seconds
 
 
 @click.command(epilog="Example: hotpath demo --serve --keep trial/")
-@click.option("--csv", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Real valuations to use.")
-@click.option("--market", default="CSV", show_default=True, help="What the market of the CSV file is called.")
+@click.option("--csv", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Use real valuations.")
+@click.option("--market", default="CSV", show_default=True, help="Name of the market in the CSV file.")
 @click.option("--serve", is_flag=True, help="Keep it running, with its backend broken, until Ctrl-C.")
-@click.option("--keep", type=click.Path(path_type=Path), help="A new directory that stays; without it nothing stays.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Keep the files, in this new directory.")
 @click.option(
     "--tickers", type=click.IntRange(4, 100_000), default=8_000, show_default=True, help="How many stocks to make."
 )
@@ -33,8 +33,8 @@ def demo(csv: Path | None, market: str, serve: bool, keep: Path | None, tickers:
 
 @click.command(epilog="Example: hotpath warm https://example.org/ https://example.org/rankings/kospi")
 @click.argument("urls", metavar="URL…", nargs=-1, required=True)
-@click.option("--deadline", default="60s", show_default=True, help="How long to try, all pages together.")
-@click.option("--concurrency", default=CONCURRENCY, show_default=True, help="How many at a time.")
+@click.option("--deadline", default="60s", show_default=True, help="Time limit for all pages together.")
+@click.option("--concurrency", default=CONCURRENCY, show_default=True, help="Requests at a time.")
 @click.option("--user-agent", default=DEFAULT_USER_AGENT, show_default=True, help=USER_AGENT)
 @JSON
 def warm(urls: tuple[str, ...], deadline: str, concurrency: int, user_agent: str, as_json: bool) -> None:
@@ -58,7 +58,10 @@ def alert(action: str, as_json: bool) -> None:
         say(f"{delivery.way}: {'sent' if delivery.problem is None else f'NOT SENT: {delivery.problem}'}")
         warn([delivery.warning] if delivery.warning else [])
     if not deliveries:
-        names = ", ".join(PREFIX + name for name in NAMES)
-        click.echo(f"hotpath: no way to send an alert is set; there are {names}", err=True)
+        click.echo(
+            f"hotpath: no way to send an alert is set; set {PREFIX}WEBHOOK, {PREFIX}APPRISE or {PREFIX}PING, a URL, or"
+            f" {PREFIX}SMTP_HOST, {PREFIX}MAIL_TO and {PREFIX}MAIL_FROM for mail",
+            err=True,
+        )
     if not deliveries or any(delivery.problem for delivery in deliveries):
         raise SystemExit(1)

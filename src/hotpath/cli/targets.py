@@ -46,7 +46,7 @@ def _find(target: str) -> object:
     module_name, colon, attributes = target.partition(":")
     if not colon and Path(target).is_dir():
         raise TargetError(
-            target, "this is a directory, and what is declared has to be known; write app:hot, or as yours is"
+            target, "this is a directory, expected module:attribute, the Hotpath object of your app: app:hot"
         )
     if not colon or not module_name or not attributes:
         raise TargetError(target, f"expected module:attribute; {_as_written(module_name, 'hot')}")
@@ -61,7 +61,11 @@ def _find(target: str) -> object:
         value: object = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
-            raise TargetError(target, f"there is no module {error.name!r} in {here} or on sys.path") from None
+            parent = module_name.rpartition(".")[0]
+            if parent in sys.modules and (names := _sites_in(parent)):
+                raise TargetError(target, f"there is no module {error.name!r}; write {parent}:{names[0]}") from None
+            there = _where_it_is(module_name)
+            raise TargetError(target, f"there is no module {error.name!r} in {here} or on sys.path{there}") from None
         raise _import_failed(target, module_name, error) from error
     except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
         raise _import_failed(target, module_name, error) from error
@@ -75,6 +79,13 @@ def _find(target: str) -> object:
         except Exception as error:  # one that is made when it is asked for: Django's, from settings that may be wrong
             raise TargetError(target, f"{error}") from error
     return value
+
+
+def _where_it_is(module_name: str) -> str:
+    """A hint at the folder to run the command in, where the file is one level away."""
+    file = Path(*module_name.split(".")).with_suffix(".py")
+    near = [folder for folder in (Path(".."), *sorted(Path().glob("*/"))) if (folder / file).is_file()]
+    return f"; run the command in {near[0]}, which has {file}" if near else ""
 
 
 def _as_written(name: str, attributes: str) -> str:
@@ -116,7 +127,10 @@ def _import_failed(target: str, module_name: str, error: BaseException) -> Targe
             target, f"{error}" if declared_at or not where else f"{where}: {error}", where=declared_at or where
         )
     place = f" at {where}" if where else ""
-    return TargetError(target, f"importing {module_name} failed{place}: {type(error).__name__}: {error}", where=where)
+    name = type(error).__name__
+    # Django's, which need not be installed here.
+    fix = "; write 'python manage.py hotpath …' beside manage.py" if name == "ImproperlyConfigured" else ""
+    return TargetError(target, f"importing {module_name} failed{place}: {name}: {error}{fix}", where=where)
 
 
 def load_store(target: str) -> Store:

@@ -95,7 +95,7 @@ def _alert_of_what_was_unseen(hot: Hotpath, checked: CheckReport, alerts: Alerts
         return alerts.resolved(hot.store, "public", f"{base} answers with what is published", about=base)
     problems = [str(unseen) for unseen in checked.unseen]
     summary = str(PublicUnseen(base, checked.generation, []))
-    return [summary, *alerts.wrong(hot.store, "public.unseen", summary, problems, about=base)]
+    return alerts.wrong(hot.store, "public.unseen", summary, problems, about=base)
 
 
 def _go_back(hot: Hotpath, sequence: int, report: CheckReport) -> None:

@@ -200,6 +200,9 @@ def lines(status: StoreStatus) -> list[str]:
         more = f" (and {len(refused.problems) - 1} more)" if len(refused.problems) > 1 else ""
         reason = refused.problems[0] if refused.problems else "no reason given"
         lines.append(f"  {refused.generation:>6}  in quarantine: {reason}{more}")
+    newest = max((generation.generation for generation in status.generations), default=0)
+    if status.quarantined and (candidate := status.quarantined[0].generation) > newest:  # an older one is not approved
+        lines.append(f"  if it is right after all: 'hotpath approve TARGET {candidate} --reason …'")
     if status.last_run is not None:
         lines += _run_lines(status.last_run)
     if status.last_run_problem:
@@ -214,7 +217,8 @@ def _generation_line(generation: GenerationStatus) -> str:
     if generation.stale and "serving" in generation.state:
         state += f"  {counted(generation.stale, 'item')} past their lifetime"
     age, size = human_seconds(generation.age_seconds or 0), human_bytes(generation.bytes or 0)
-    return f"  {generation.generation:>6}  {age:>8} old  {generation.items:>7} items  {size:>10}  {state}".rstrip()
+    items = f"{generation.items:>7} {'item ' if generation.items == 1 else 'items'}"
+    return f"  {generation.generation:>6}  {age:>8} old  {items}  {size:>10}  {state}".rstrip()
 
 
 def _run_lines(run: Mapping[str, Any]) -> list[str]:

@@ -37,3 +37,10 @@ def explain(error: OSError, root: Path) -> StoreError:
     # Of a rename it is the place that is taken, where the kernel says so.
     place = error.filename2 if name in ("EEXIST", "ENOTEMPTY", "EISDIR") and error.filename2 else error.filename
     return StoreError(error.strerror or str(error), path=place or root, fix=fix)
+
+
+def in_words(error: Exception) -> str:
+    """The path and what is wrong with it, without the number that ``str`` puts before them."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

@@ -66,7 +66,7 @@ def approve(store: Store, sequence: int, reason: str) -> list[str]:
             raise StoreError(
                 f"generation {sequence} is not in quarantine (there: {held})",
                 path=store.quarantine_path,
-                fix="'hotpath status' lists them",
+                fix="'hotpath status' lists what can be approved",
             )
         newer = [other for other in store.sequences() if other > sequence and other not in store.bad()]
         if newer:

@@ -23,7 +23,7 @@ from hotpath.store.directories import prepare, remove_litter
 from hotpath.store.disk import Disk, is_file_at, stat_signature
 from hotpath.store.locks import give_back, hold, take
 from hotpath.store.manifest import Head, Manifest, decode, decode_head
-from hotpath.store.os_errors import explain
+from hotpath.store.os_errors import explain, in_words
 from hotpath.store.pointer import REPAIR, Pointer
 from hotpath.text import json_bytes
 
@@ -183,7 +183,7 @@ class Store:
         try:
             bad = self.bad()
         except (StoreError, OSError) as error:
-            problems.append(str(error))
+            problems.append(in_words(error))
             bad = {}
         named: set[int] = set()
         for path, pinned in ((self.pin_path, True), (self.current_path, False)):
@@ -197,7 +197,7 @@ class Store:
                     continue
                 return self._open(pointer.sequence, pointer.sha256, pinned, problems)
             except (StoreError, OSError) as error:
-                problems.append(str(error))
+                problems.append(in_words(error))
         for sequence in reversed(self.sequences()):
             if sequence not in bad and sequence not in named:
                 if not problems:
@@ -205,7 +205,7 @@ class Store:
                 try:
                     return self._open(sequence, None, False, problems)
                 except (StoreError, OSError) as error:
-                    problems.append(str(error))
+                    problems.append(in_words(error))
         raise NothingPublished(
             "; ".join(problems) or "nothing is published here yet",
             path=self.root,
@@ -313,7 +313,7 @@ class Store:
                 raise StoreError(
                     f"generation {sequence} is marked bad ({bad[sequence]})",
                     path=self.root,
-                    fix="'hotpath status' lists the others",
+                    fix="it is never served again; 'hotpath build' makes a new one, 'hotpath status' lists the others",
                 )
             if sequence not in self.sequences():
                 raise StoreError(

@@ -88,10 +88,15 @@ DAMAGES = [
     Damage("CURRENT is a directory", lambda s: instead(s.current_path, Path.mkdir), LATEST, "CURRENT"),
     Damage("PIN is empty", lambda s: edit(s.pin_path, b""), LATEST, "PIN"),
     Damage("PIN is dangling", lambda s: edit(s.pin_path, Pointer(9, bytes(32)).encode()), LATEST, "/9/"),
-    Damage("the manifest is missing", lambda s: s.manifest_path(LATEST).unlink(), LATEST - 1, "No such file"),
+    Damage("the manifest is missing", lambda s: s.manifest_path(LATEST).unlink(), LATEST - 1, "json: No such file"),
     Damage("the manifest is empty", lambda s: edit(s.manifest_path(LATEST), b""), LATEST - 1, "manifest"),
     Damage("the manifest is of a newer format", newer_format, LATEST - 1, "upgrade hotpath"),
-    Damage("the generation is gone", lambda s: shutil.rmtree(s.generation_path(LATEST)), LATEST - 1, "No such file"),
+    Damage(
+        "the generation is gone",
+        lambda s: shutil.rmtree(s.generation_path(LATEST)),
+        LATEST - 1,
+        "manifest.json: No such file",
+    ),
     Damage(
         "the last two are lost",
         lose_two,

@@ -18,7 +18,7 @@ RESTART_MINUTES: Final = 3
 # systemd's catalog of messages (sd-messages(3)): a process exited, the kernel's OOM killer struck, a unit has started.
 _MESSAGES: Final = {
     "98e322203f7a4ed290d09fe03c09fe15": "its process ended",
-    "fe6faa94e7774663a0da52717891d8ef": "killed for want of memory",
+    "fe6faa94e7774663a0da52717891d8ef": "killed, out of memory",
     "39f53479d3a045ac8e11786248231fbf": "started",
 }
 

@@ -60,5 +60,5 @@ def _opened(path: str) -> Iterator[BinaryIO]:
                 yield file
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise DeclarationError(
-            f"{path}: {error.strerror}; give the access logs of the site, or - to read them"
+            f"{path}: {error.strerror}; give the access logs of the site, or - to read them from standard input"
         ) from error

@@ -41,10 +41,10 @@ def read(
             summary.read(block)
     if not summary.hits:
         first_bad = summary.bad_shown[0][:80].decode("utf-8", "backslashreplace") if summary.bad_shown else None
-        shown = f"; the first: {first_bad!r}" if first_bad else ""
+        shown = f"; its first line is {first_bad!r}" if first_bad else ", which has no line"
         raise DeclarationError(
-            f"no line of {', '.join(files)} is one of an access log that is known{shown}: combined or common format,"
-            " JSON of nginx, Caddy or hotpath, or uvicorn's"
+            f"no line of an access log in {', '.join(files)}{shown}; the formats read are the combined and the common"
+            " one, JSON lines of nginx, Caddy and hotpath, and uvicorn's"
         )
     if summary.bad_minutes_dropped:
         warnings.append(f"{summary.bad_minutes_dropped} errors are in the totals, and in no burst: there are too many")

@@ -268,7 +268,7 @@ def _routes(summary: Summary, declared: Sequence[str] | None) -> tuple[list[Rout
         )
         for path, tally in ranked
     ]
-    return routes, "seconds of the app" if timed else "bytes, for want of times"
+    return routes, "seconds of the app" if timed else "bytes, as the log has no times"
 
 
 def _is_static(path: str) -> bool:
