@@ -89,10 +89,16 @@ class Front(Served):
     """A front before ``address``."""
 
     def __init__(
-        self, address: Address, *, http: Any = ExactProtocol, path: Path | None = None, **options: Any
+        self,
+        address: Address,
+        *,
+        http: Any = ExactProtocol,
+        loop: Any = "auto",
+        path: Path | None = None,
+        **options: Any,
     ) -> None:
         self.upstream = Upstream(address)
-        super().__init__(Forward(self.upstream, **options), path, http=http)
+        super().__init__(Forward(self.upstream, **options), path, http=http, loop=loop)
 
     def get(self, target: str = "/echo", **options: Any) -> Reply:
         return self.ask("GET", target, **options)

@@ -17,12 +17,11 @@ from tests.front import forward_app
 from tests.front.forwarding import SECONDS, Backend, Front, Reply, Served, read_all, reset, running, wait_until
 
 
-@pytest.fixture(scope="module", params=["tcp", "unix"])
+@pytest.fixture(scope="module", params=["tcp", "unix"])  # and the loop's two kinds
 def front(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     path = tmp_path_factory.mktemp("app") / "app.sock" if request.param == "unix" else None
     app = Served(forward_app.app, path)
-    front = Front(app.address)
-    with running(front, app):
+    with running(Front(app.address, loop="asyncio" if path else "uvloop"), app) as (front, _):
         yield front
 
 
@@ -46,20 +45,14 @@ def answers(data: bytes) -> Any:
     return lambda number, request, sock: sock.sendall(data)
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        "/",
-        "/a%2Fb/%zz?x=%C3%A9&y=1+2",
-        "//double//slash/",
-        "/a/../b/./c",
-        "/;p=1?a=b?c=d",
-        "/%7Euser?&&=",
-        "/[x]|\\^`{}",
-    ],
-)
-def test_the_target_arrives_byte_for_byte(front: Front, target: str) -> None:
-    assert echoed(front.get(target))["target"] == target
+TARGETS = r"/ /a? /?? /a%2Fb/%zz?x=%C3%A9&y=1+2 //double//slash/ /a/../b/./c /;p=1?a=b?c=d /%7Euser?&&= /[x]|\^`{} *"
+
+
+def test_the_target_arrives_byte_for_byte() -> None:
+    with before(answers(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")) as (front, backend):
+        for target in TARGETS.split():
+            assert front.get(target).status == 200
+            assert backend.seen[-1].split(b"\r\n")[0] == f"GET {target} HTTP/1.1".encode()
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"])
@@ -178,7 +171,7 @@ def test_a_client_that_expects_100_gets_it_when_the_app_wants_the_body(front: Fr
     with socket.create_connection(("127.0.0.1", front.port), SECONDS) as sock:
         sock.sendall(head.replace(b"Connection: close\r\n", b"") % b"/refuse")
         reply = Reply(read_all(sock))  # until it is closed: what comes next could be the body or another request
-    assert reply.status == 413
+    assert (reply.status, reply["connection"]) == (413, "close")
     assert b"100 Continue" not in reply.data
 
 
@@ -377,6 +370,12 @@ def test_a_front_on_a_unix_socket(tmp_path: Path) -> None:
         sock.connect(str(front.path))
         sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nConnection: close\r\n\r\n")
         assert ["x-forwarded-for", "192.0.2.1"] in echoed(Reply(read_all(sock)))["fields"]
+
+
+def test_a_front_before_itself_says_so(front: Front) -> None:
+    with running(Front(front.address)) as (circle,):
+        circle.call(lambda: circle.upstream.switch(circle.address))
+        assert circle.get().status == 508
 
 
 def test_latencies_are_observed(front: Front) -> None:

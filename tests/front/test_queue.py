@@ -108,3 +108,12 @@ def test_one_at_a_time_stays_one_at_a_time() -> None:
     ramp.start()
     ramp.grow()
     assert ramp.limit == 1
+
+
+def test_streams_that_outlive_their_process_leave_room_for_the_ramp() -> None:
+    ramp = Ramp(64)
+    ramp.fall()
+    ramp.start(active=40)
+    assert ramp.limit == 42
+    ramp.start(active=64)
+    assert ramp.limit == 64

@@ -53,9 +53,9 @@ class Ramp:
         """The app is down."""
         self.limit = 0
 
-    def start(self) -> None:
-        """The app is back."""
-        self.limit = min(RAMP_START, self.top)
+    def start(self, active: int = 0) -> None:
+        """The app is back; ``active`` requests are still in the old one, and say nothing about the new one."""
+        self.limit = min(active + RAMP_START, self.top)
 
     def grow(self) -> None:
         """An answer has begun, or a second has passed."""

@@ -243,7 +243,7 @@ class Hold:
         finally:
             if self._probing is asyncio.current_task():
                 self._probing = None
-        self._ramp.start()
+        self._ramp.start(self._active)
         self._upstream.mark(is_up=True)
         self._admit()
         if self._ramp_timer is None:

@@ -288,10 +288,15 @@ class Upstream:
         """See whether the app takes connections. Raises ``Unreached``."""
         place = self._place
         wire = await place.address.connect(self.connect_seconds)
+        if place is not self._place:
+            wire.close()
+            raise Unreached("the address has changed")
         self._keep(place, wire)
 
     def mark(self, is_up: bool, reason: str = "") -> None:
-        """Note whether the app takes connections, and log that when it changes."""
+        """Note whether the app takes connections, and log that when it changes. For ``Hold``, which lets nobody pass
+        meanwhile.
+        """
         if is_up == self.is_up:
             return
         self.is_up = is_up
