@@ -75,6 +75,7 @@ def test_the_app_dies_with_the_front(site: Path) -> None:
         await_true(lambda: not psutil.pid_exists(pid), 5, lambda: "the app lives on without its front")
 
 
+@pytest.mark.slow
 def test_a_site_that_is_not_built_yet_is_picked_up(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with served(tmp_path) as front:
@@ -85,6 +86,7 @@ def test_a_site_that_is_not_built_yet_is_picked_up(tmp_path: Path) -> None:
         await_true(lambda: front.get("/hot/1")[0] == 200, 10, lambda: "the first generation was not picked up")
 
 
+@pytest.mark.slow
 def test_pause_holds_what_is_cold_and_resume_lets_it_pass(site: Path) -> None:
     with served(site) as front:
         front.app_pid()
@@ -99,6 +101,7 @@ def test_pause_holds_what_is_cold_and_resume_lets_it_pass(site: Path) -> None:
         assert is_whole(hot)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "problem"),
     [
