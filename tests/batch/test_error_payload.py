@@ -45,6 +45,8 @@ PAGES: list[Any] = [
     {"message": "hello", "stocks": [1]},
     {"message": "nothing was found", "stocks": []},
     {"error": False, "code": 0},
+    {"error": 0, "message": "ok", "rows": []},
+    {"errors": 0, "timestamp": 5},
     {"title": "An article", "details": "a text", "tags": []},
     {},
     [],

@@ -285,6 +285,38 @@ def test_a_program_that_calls_build_has_fresh_interpreters_too(
     assert done.pages.get("7", [True]) == [True]
 
 
+def test_items_have_the_working_directory_that_the_batch_has(build: Build, tmp_path: Path) -> None:
+    """A module that goes down one directory would go down another one each time it is imported."""
+    change = """
+    import os
+    os.makedirs("below", exist_ok=True)
+    os.chdir("below")
+
+    @hot.route("/where")
+    def where():
+        return [os.getcwd()]
+    """
+    done = build(textwrap.dedent(change) + THREADS + HOW)
+    assert is_fresh(done), done.stderr
+    assert done.pages["where"] == [str(tmp_path / "below")]
+
+
+@pytest.mark.parametrize("command", ["build-pages", "folder"])
+def test_a_program_without_an_ending_or_a_directory_has_fresh_interpreters_too(tmp_path: Path, command: str) -> None:
+    """Installed as ``bin/build-pages``, or run as ``python folder``."""
+    program = tmp_path / command
+    if command == "folder":
+        program.mkdir()
+        program /= "__main__.py"
+    declares = DECLARES.replace("from pages import hot", "from hotpath import Hotpath\nhot = Hotpath('hot')")
+    program.write_text(declares.replace("\nif", THREADS + "\nif"))
+    done = subprocess.run(
+        [sys.executable, command], cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert published(tmp_path / "hot") == {"how": [True], "7": [True]}
+
+
 UNGUARDED = PROGRAM.replace('if __name__ == "__main__":', "if True:")
 IN_A_FUNCTION = f"""
 from hotpath import Hotpath

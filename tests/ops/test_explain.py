@@ -97,3 +97,19 @@ def test_a_file_that_is_gone_is_named_and_what_answers_meanwhile(hot: Hotpath) -
 def test_a_sound_store_has_no_damage(hot: Hotpath) -> None:
     assert status(hot).damages == ()
     assert not any("DAMAGED" in line for line in lines(status(hot)))
+
+
+def test_an_item_that_failed_and_was_left_to_the_app_is_explained_by_its_failure(tmp_path: Path) -> None:
+    hot = Hotpath(tmp_path / "hot", refresh=3600)
+    hot.route("/ten/{n}", each={"n": [1, 0]})(lambda n: {"a": 10 // n})
+    hot.route("/by/{n}", each={"n": [0]})(lambda n: {"a": 10 // n})
+    build(hot, partial=True)
+    for path in ("/ten/0", "/by/0"):
+        reason = explain(hot, path).reason
+        assert "it failed in the last run, and the app answers for it: ZeroDivisionError: " in reason
+        assert "hotpath build" not in reason
+    assert "is the value in each=" in explain(hot, "/ten/2").reason
+    for report in (hot.store.root / "runs").iterdir():
+        report.unlink()
+    assert "is the value in each=" in explain(hot, "/ten/0").reason
+    reader_of(hot).close()

@@ -193,6 +193,15 @@ def test_a_directory_that_lost_most_of_its_files_is_refused(source: Path, store:
     assert import_directory(store, source, replace=True).items == 3
 
 
+def test_an_import_behind_a_pin_says_that_it_is_not_served(source: Path, store: Store) -> None:
+    assert import_directory(store, source).warnings == ()
+    store.pin(1)
+    expected = f"generation 2 is published, but 1 is pinned and stays served until 'hotpath unpin {store.root}'"
+    assert import_directory(store, source).warnings == (expected,)
+    store.unpin()
+    assert import_directory(store, source).warnings == ()
+
+
 def test_prefix_and_suffix(source: Path, store: Store) -> None:
     import_directory(store, source, prefix="/api", strip_suffix=".json")
     assert get(site_of(store), "/api/rankings/kospi").body == b'{"market":"kospi"}'

@@ -71,4 +71,4 @@ def _says_error(name: str, value: object) -> bool:
         if isinstance(value, str):
             return value.lower() in _BAD_WORDS
         return value is True if isinstance(value, bool) else isinstance(value, int) and value >= 400
-    return name in _ERRORS and value is not False
+    return name in _ERRORS and value != 0  # False is 0 too

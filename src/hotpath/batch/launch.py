@@ -204,7 +204,10 @@ def _place_of(site: Hotpath | None, planned: Sequence[PlannedItem]) -> Place:
 
 
 def _script() -> str | None:
-    """The program that runs, where it is written to be imported too: its file, or its module's name (``python -m``)."""
+    """The program that runs, where it is written to be imported too: its absolute path, or its module's name.
+
+    ``python -m`` runs a module; a directory or an archive is run as ``__main__``, which names nothing elsewhere.
+    """
     main = sys.modules[_MAIN]
     file = getattr(main, "__file__", None)
     try:
@@ -214,7 +217,9 @@ def _script() -> str | None:
     guards = [node.test for node in tree.body if isinstance(node, ast.If)] if tree else []
     if not any("__name__" in ast.dump(guard) for guard in guards):
         return None
-    return main.__spec__.name if main.__spec__ is not None else file
+    if main.__spec__ is not None and main.__spec__.name != _MAIN:
+        return main.__spec__.name
+    return str(Path(file).absolute()) if file else None
 
 
 def close_ends(ends: Ends) -> None:

@@ -41,7 +41,7 @@ _SIZE = struct.Struct("!Q")
 class Place:
     """Where a fresh interpreter finds a ``Hotpath`` object: the ``target`` module:attribute, after ``modules``.
 
-    ``main`` is the program that was run, a path or a module, where some of it is declared there.
+    ``main`` is the program that was run, an absolute path or a module, where some of it is declared there.
     """
 
     target: str
@@ -90,7 +90,9 @@ def _set_up(descriptor: int) -> tuple[Setup, Mapping[str, Route]]:
     sys.argv[:] = setup.arguments
     if setup.view is not None:
         join_view(setup.view)
+    here = Path.cwd()
     routes = {route.path.text: route for route in _site_at(setup.place).routes}
+    os.chdir(here)  # what changes it while it is imported has done that in the batch already
     missing = sorted(setup.routes - routes.keys())
     if missing:
         raise DeclarationError(f"{setup.place.target} does not declare {missing[0]!r} there")
@@ -113,7 +115,7 @@ def _site_at(place: Place) -> Hotpath:
 
 def _import_program(path: str) -> None:
     """As a module that is not ``__main__`` by its name, but is found as that where parameters are of its classes."""
-    if not path.endswith(".py"):
+    if not os.path.isabs(path):  # noqa: PTH117  it may be the name of a module
         sys.modules["__main__"] = importlib.import_module(path)
         return
     name = "__mp_main__"  # as multiprocessing calls it

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from hotpath.batch.reports import last_run
-from hotpath.errors import HotpathError
+from hotpath.errors import StoreError
 from hotpath.pages.keys import canonical_path, matches_path
 from hotpath.serving.reader import reader_of
 from hotpath.serving.resolver import OTHER_QUERY, UNREADABLE, Miss, find_key, resolve_page
@@ -68,15 +69,6 @@ def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Expla
     return Explanation(url, True, f"served from {source}", page.key, file, page.policy.route, answer.status, shown)
 
 
-def _last_failure(hot: Hotpath, key: str) -> str | None:
-    try:
-        run = last_run(hot.store)
-    except (HotpathError, OSError):  # reports are for the operator, and another user may not read them
-        return None
-    failures = run.get("failures") or [] if run is not None else []
-    return next((str(failure.get("problem")) for failure in failures if failure.get("key") == key), None)
-
-
 # One function, since the reasons are asked for in the order in which a request meets them.
 def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
     reader = reader_of(hot)
@@ -108,13 +100,13 @@ def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
             f"{watched.path.text!r} is declared for the files {watched.files.text}, and there is no valid one for it"
         )
         reasons.append(watched.problem() or there)
+    elif declared is not None and (problem := _failure(hot, text)) is not None:
+        reasons.append(f"it failed in the last run, and the app answers for it: {problem}")
     elif declared is not None and declared not in reader.loader.built_routes and reader.loader.built_routes:
         reasons.append(
             f"{declared!r} is declared, and generation {reader.snapshot.generation} was built without it: run"
             " 'hotpath build TARGET' with the Hotpath object that declares it"
         )
-    elif declared is not None and (problem := _last_failure(hot, text)) is not None:
-        reasons.append(f"it failed in the last run, and the app answers for it: {problem}")
     elif declared is not None:
         reasons.append(
             f"{declared!r} is declared and has no such item: is the value in each=, was the batch run since?"
@@ -125,6 +117,14 @@ def _why_not(hot: Hotpath, raw_path: bytes, miss: Miss) -> str:
         known = ", ".join([repr(r.path.text) for r in hot.routes] + [repr(d.path.text) for d in hot.directories][:8])
         reasons.append(f"no declared route has this shape (declared: {known})")
     return "; ".join(reasons)
+
+
+def _failure(hot: Hotpath, key: str) -> str | None:
+    """Why the last run has not made the page; ``None`` also where this user may not read that."""
+    with contextlib.suppress(StoreError, OSError):
+        failures = (last_run(hot.store) or {}).get("failures") or ()
+        return next((failure["problem"] for failure in failures if failure["key"] == key), None)
+    return None
 
 
 def _in_another_form(canonical: bytes, keys: Iterable[bytes]) -> bytes | None:

@@ -96,6 +96,10 @@ def import_directory(
         raise HotpathError(f"{directory}: the directory holds no files{but}, so there is nothing to publish")
     published = _publish(store, directory, plan, validate, replace=replace)
     facts = {field.name: getattr(published, field.name) for field in fields(published)}
+    serving = store.chosen_sequence()
+    if serving != published.generation:
+        kept = f"generation {published.generation} is published, but {serving} is pinned and stays served until"
+        facts["warnings"] = (*published.warnings, f"{kept} 'hotpath unpin {store.root}'")
     return Imported(**facts, left_behind=(*plan.left_behind,), precompressed=(*plan.precompressed,))
 
 
