@@ -66,7 +66,7 @@ def _pass_over_the_thread_of_xdist() -> None:
         found = fresh.reason_not_to_fork()
         return None if found == alone else found
 
-    launch.reason_not_to_fork = reason_not_to_fork
+    launch.reason_not_to_fork = reason_not_to_fork  # type: ignore[attr-defined] # where the name is looked up
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types of its own
