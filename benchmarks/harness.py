@@ -149,6 +149,8 @@ def parse_wrk(output: str) -> tuple[float, int]:
     errors = re.search(r"Socket errors:.*|Non-2xx or 3xx responses:.*", output)
     if rate is None or total is None or errors is not None:
         raise Broken(errors.group() if errors else f"wrk said: {output.strip()[:200]}")
+    if total.group(1) == "0":
+        raise Broken("no request was answered")
     return float(rate.group(1)), int(total.group(1))
 
 
@@ -194,14 +196,18 @@ def wait_until_quiet(cores: Cores, probe: Probe) -> None:
         probe.patience_seconds -= wall
 
 
-def start_wrk(server: Server, path: str, headers: Mapping[str, str], seconds: int, core: int) -> subprocess.Popen[str]:
-    """Start the client on its core. Raises ``Missing`` without wrk."""
+def start_wrk(
+    server: Server, path: str, headers: Mapping[str, str], seconds: int, core: int, script: Path | None = None
+) -> subprocess.Popen[str]:
+    """Start the client on its core; ``script`` is one of wrk's own, in Lua. Raises ``Missing`` without wrk."""
     wrk = shutil.which("wrk")
     if wrk is None:
         raise Missing("wrk is not installed (apt-get install wrk)")
     command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
     for name, value in headers.items():
         command += ["-H", f"{name}: {value}"]
+    if script is not None:
+        command += ["-s", str(script)]
     with pinned(core):
         return subprocess.Popen(
             [*command, server.url + path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -210,11 +216,12 @@ def start_wrk(server: Server, path: str, headers: Mapping[str, str], seconds: in
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What one client asks: a server, a path and the request fields."""
+    """What one client asks: a server, a path and the request fields; or what a ``script`` of wrk's says."""
 
     server: Server
     path: str
     headers: Mapping[str, str]
+    script: Path | None = None
 
 
 def run_pair(one: Target, other: Target, seconds: int, cores: Cores) -> tuple[float, float]:
@@ -225,7 +232,7 @@ def run_pair(one: Target, other: Target, seconds: int, cores: Cores) -> tuple[fl
     """
     targets = (one, other)
     before = [target.server.cpu_seconds() for target in targets]
-    clients = [start_wrk(t.server, t.path, t.headers, seconds, cores.client) for t in targets]
+    clients = [start_wrk(t.server, t.path, t.headers, seconds, cores.client, t.script) for t in targets]
     outputs = [client.communicate()[0] for client in clients]
     used = [target.server.cpu_seconds() - start for target, start in zip(targets, before, strict=True)]
     first, second = (seconds / parse_wrk(said)[1] * 1e6 for seconds, said in zip(used, outputs, strict=True))
@@ -238,7 +245,8 @@ def run_slot(target: Target, seconds: int, cores: Cores, probe: Probe) -> Slot:
     busy, cpu = busy_seconds(), target.server.cpu_seconds()
     client = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
-    output, _ = start_wrk(target.server, target.path, target.headers, seconds, cores.client).communicate()
+    client_process = start_wrk(target.server, target.path, target.headers, seconds, cores.client, target.script)
+    output, _ = client_process.communicate()
     wall = time.perf_counter() - started
     served = target.server.cpu_seconds() - cpu
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

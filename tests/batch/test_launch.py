@@ -212,6 +212,7 @@ def good(n):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [FORKED, THREADS], ids=["forked", "fresh"])
 def test_limits_and_reports_are_the_same_in_both(build: Build, before: str, tmp_path: Path) -> None:
     assert build(before + '@hot.route("/first")\ndef first():\n    return [1]\n').status == 0
@@ -262,6 +263,7 @@ if""",
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "program", "as_module"),
     [
@@ -340,6 +342,7 @@ def page(n, function):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "program", "problem"),
     [

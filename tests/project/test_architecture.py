@@ -21,6 +21,7 @@ MAY_USE = {
     "guard": "caching",
     "asgi": "pages serving site guard",
     "metrics": "serving site guard caching",
+    "front": "pages serving site store guard caching metrics asgi",
     "ops": "pages store serving site batch guard",
 }
 GROUND = {"errors", "log", "options", "process", "text", "types"}

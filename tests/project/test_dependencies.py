@@ -23,6 +23,7 @@ PROGRAMS = {
     "uvicorn": "python -m uvicorn",
     **{name: f"-m {name}" for name in ("hatchling", "mypy", "pyright")},
     **dict.fromkeys(("daphne", "granian", "gunicorn", "hypercorn"), "tests/wire/servers"),
+    "httptools": "the parser of uvicorn, which takes h11 without it",
     "itsdangerous": "starlette's SessionMiddleware",
     "mkdocs-material": "the theme of mkdocs.yml",
     "mkdocstrings": "a plugin of mkdocs.yml",

@@ -92,6 +92,19 @@ class HotpathMiddleware:
             if self._loader.shrink not in guard.shrinks:  # several instances share one loader
                 guard.shrinks.append(self._loader.shrink)
 
+    @property
+    def has_bypass(self) -> bool:
+        """Whether ``bypass=`` decides for each request, which only this process can ask."""
+        return self._bypass is not None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a hot page needs nothing of this instance: no ``bypass``, no ``observe``, and no connection to close.
+
+        Then a server may answer it before it calls the app.
+        """
+        return self._bypass is None and self._observe is None and not self._is_leaving
+
     # One coroutine from the server to the answer or the app, longer than functions should be: each more would cost
     # every request 60 ns.
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -72,7 +72,7 @@ _IF_NONE_MATCH = b"if-none-match"
 _IF_MODIFIED_SINCE = b"if-modified-since"
 # Stands for the tag of a request that has only a date; no entity tag looks like it.
 _BY_DATE = b"(by date)"
-_CONSULTED = frozenset(
+CONSULTED = frozenset(
     (_ACCEPT_ENCODING, _IF_NONE_MATCH, _IF_MODIFIED_SINCE, b"if-match", b"if-unmodified-since", b"if-range", b"range")
 )
 
@@ -89,7 +89,7 @@ _SLASH = ord("/")
 # A 308 may be kept for ever (RFC 9110 §15.4.9); one that depends on tonight's keys must not be.
 _REDIRECT_CACHE_CONTROL = (b"cache-control", b"public, max-age=60")
 _REDIRECTED = Freshness(0, 0)
-_REDIRECTED.headers = [(b"cache-status", b"hotpath; hit; detail=redirect")]
+_REDIRECTED.set(b"hotpath; hit; detail=redirect")
 
 # Characters that clients send in a query though RFC 3986 §3.4 does not allow them.
 _NO_QUERY_CHARACTER = re.compile(rb"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9._~!$&'()*+,;=:@/?%-]")
@@ -122,7 +122,7 @@ def resolve(
         return _resolve_target(snapshot, method, raw_path, query, headers)
     variants = page.variants
     accept = tag = None
-    consulted = _CONSULTED
+    consulted = CONSULTED
     for name, value in headers:
         if name in consulted:
             if name == _ACCEPT_ENCODING and accept is None:
@@ -210,7 +210,7 @@ def _consulted_fields(headers: Sequence[Header]) -> dict[bytes, bytes]:
     """The fields that matter, the lines of each joined (RFC 9110 §5.3); without those that are out of all measure."""
     lines: dict[bytes, list[bytes]] = {}
     for name, value in headers[:MAX_HEAD_LINES]:
-        if name in _CONSULTED:
+        if name in CONSULTED:
             lines.setdefault(name, []).append(value)
     fields = {}
     for name, values in lines.items():

@@ -26,7 +26,7 @@ class Freshness:
     no request has to look at a clock. ``detail`` is a token that says what is unusual: pinned, degraded.
     """
 
-    __slots__ = ("detail", "expires", "headers")
+    __slots__ = ("detail", "expires", "headers", "line")
 
     def __init__(self, expires: int, now: float, detail: bytes = b"") -> None:
         self.expires = expires
@@ -35,14 +35,18 @@ class Freshness:
 
     def update(self, now: float) -> None:
         """Say what is left at ``now`` (seconds since the epoch); negative when stale."""
-        value = b"hotpath; hit; ttl=%d%b" % (self.expires - int(now), self.detail)
+        self.set(b"hotpath; hit; ttl=%d%b" % (self.expires - int(now), self.detail))
+
+    def set(self, value: bytes) -> None:
+        """Take this value of the field, as ASGI has fields and as the wire has them."""
         self.headers: list[Header] = [(b"cache-status", value)]
+        self.line = field_lines(self.headers)
 
 
 class Answer:
     """A response ready to be sent: status, headers without ``cache-status``, body. ``uses`` counts how often it was."""
 
-    __slots__ = ("body", "freshness", "headers", "status", "uses")
+    __slots__ = ("_lines", "body", "freshness", "headers", "status", "uses")
 
     def __init__(self, status: int, headers: list[Header], body: bytes, freshness: Freshness) -> None:
         self.status = status
@@ -50,6 +54,14 @@ class Answer:
         self.body = body
         self.freshness = freshness
         self.uses = 0
+        self._lines: bytes | None = None
+
+    @property
+    def lines(self) -> bytes:
+        """``headers`` as they go on the wire, kept from when they are first asked for."""
+        if self._lines is None:
+            self._lines = field_lines(self.headers)
+        return self._lines
 
 
 class Serve(Answer):
@@ -231,6 +243,11 @@ def make_page(
             suffix = b"-" + coding.encode("ascii")
         variants[coding] = Variant(body, b'"' + digest + suffix + b'"', last_modified, own, shared, freshness)
     return Page(item, generation, freshness, index_by_mask(variants))
+
+
+def field_lines(headers: Sequence[Header]) -> bytes:
+    """Fields as HTTP/1.1 writes them (RFC 9112 §5), each with its line end."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 def etag_text(sha256: bytes) -> bytes:

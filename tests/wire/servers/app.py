@@ -104,6 +104,9 @@ def shapes(root: Path) -> Mapping[str, App]:
 
 _SHAPES = shapes(Path(os.environ["HOTPATH_TEST_STORES"]))
 
+# What a door before the application answers, whichever shape is named: all have the same pages but "growing".
+hot = _SHAPES["wrapped"].hot  # type: ignore[attr-defined] # a HotpathMiddleware
+
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
     """Hand each request, untouched, to the shape that its x-shape field names."""

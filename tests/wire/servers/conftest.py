@@ -16,10 +16,8 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.wire.conformance.judge")
-
-from hotpath.serving import reader_of  # noqa: E402
-from tests.wire.conformance.site import Site, make_site, make_sites  # noqa: E402
+from hotpath.serving import reader_of
+from tests.wire.conformance.site import Site, make_site, make_sites
 
 ROOT = Path(__file__).parents[3]
 APP = "tests.wire.servers.app:application"
@@ -28,6 +26,7 @@ APP = "tests.wire.servers.app:application"
 SERVERS: Mapping[str, str] = {
     "uvicorn-httptools": "uvicorn --http httptools --loop uvloop --ws websockets --port {port} --log-level error {app}",
     "uvicorn-h11": "uvicorn --http h11 --loop asyncio --ws wsproto --port {port} --log-level error {app}",
+    "uvicorn-door": "tests.front.serve --port {port} {app} tests.wire.servers.app:hot",
     "granian": "granian --interface asgi --port {port} --log-level error {app}",
     "hypercorn": "hypercorn --bind 127.0.0.1:{port} --workers 0 --log-level error {app}",
     "daphne": "daphne --port {port} --bind 127.0.0.1 --verbosity 0 {app}",
@@ -36,6 +35,7 @@ SERVERS: Mapping[str, str] = {
 ROOT_PATH: Mapping[str, str] = {
     "uvicorn-httptools": "--root-path /sub",
     "uvicorn-h11": "--root-path /sub",
+    "uvicorn-door": "",
     "granian": "--url-path-prefix /sub",
     "hypercorn": "--root-path /sub",
     "daphne": "--root-path /sub",
@@ -44,6 +44,7 @@ ROOT_PATH: Mapping[str, str] = {
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "uvicorn-httptools": ("uvicorn", "httptools", "uvloop", "websockets"),
     "uvicorn-h11": ("uvicorn", "h11", "wsproto"),
+    "uvicorn-door": ("uvicorn",),
     "granian": ("granian",),
     "hypercorn": ("hypercorn",),
     "daphne": ("daphne",),

@@ -1,0 +1,75 @@
+"""From the bytes of a connection to the bytes of an answer: what the door and the protocol of uvicorn share."""
+
+from __future__ import annotations
+
+import http
+from collections.abc import Sequence
+from typing import Final
+
+from hotpath.front.heads import Blocks, RequestHead, is_target
+from hotpath.log import logger
+from hotpath.serving.reader import Reader, reader_of
+from hotpath.serving.resolver import resolve
+from hotpath.serving.snapshot import Answer, Snapshot, field_lines
+from hotpath.site import Hotpath
+from hotpath.types import Header
+
+# A body of at most so many bytes is copied behind its head: cheaper than a call of the kernel with two buffers.
+JOIN_BYTES: Final = 65_536
+
+_QUESTION_MARK: Final = ord("?")
+_END: Final = b"\r\n"
+_CLOSE: Final = b"connection: close\r\n\r\n"
+
+
+class Hits:
+    """Finds the answers of one site to request heads. For one thread at a time."""
+
+    def __init__(self, hot: Hotpath) -> None:
+        self.reader: Reader = reader_of(hot)
+        self.blocks = Blocks(hot.reading.hosts)
+        self.internal_errors = 0
+        self._loader = self.reader.loader
+
+    def find(self, head: RequestHead) -> Answer | None:
+        """The answer to a head that was understood, counted; ``None`` where it is not for hotpath, or not in memory."""
+        snapshot: Snapshot = self._loader.snapshot
+        method, target, meaning, _, _ = head
+        query = b""
+        # A GET of a key as it stands, whether it has a query or not, is a lookup; else path and query are apart.
+        if target not in snapshot.pages or method != "GET":
+            if not is_target(target):
+                return None
+            if _QUESTION_MARK in target:
+                target, _, query = target.partition(b"?")
+        try:
+            answer = resolve(snapshot, method, target, query, meaning.fields)
+        except Exception:
+            # Whatever is wrong in hotpath must never cost a request that the app could answer.
+            self.internal_errors += 1
+            if self.internal_errors == 1:
+                logger.exception("hotpath failed on a request, which went to the app; later failures are only counted")
+            return None
+        if answer.status <= 0 or not isinstance(answer, Answer):
+            return None
+        answer.uses += 1
+        return answer
+
+
+class Opening:
+    """What answers begin with: status line and the server's own fields, as uvicorn writes them."""
+
+    def __init__(self, headers: Sequence[Header] = ()) -> None:
+        self._fields = field_lines(headers)
+        self._lines: dict[int, bytes] = {}
+
+    def head(self, answer: Answer, closes: bool, body: bytes = b"") -> bytes:
+        """The whole head of an answer, and ``body`` behind it."""
+        line = self._lines.get(answer.status)
+        if line is None:
+            line = self._lines[answer.status] = _status_line(answer.status) + self._fields
+        return b"".join((line, answer.lines, answer.freshness.line, _CLOSE if closes else _END, body))
+
+
+def _status_line(status: int) -> bytes:
+    return f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\n".encode("ascii")
