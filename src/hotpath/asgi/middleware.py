@@ -105,11 +105,6 @@ class HotpathMiddleware:
         """
         return self._bypass is None and self._observe is None and not self._is_leaving
 
-    @property
-    def has_bypass(self) -> bool:
-        """Whether a function of the app says which requests are the app's."""
-        return self._bypass is not None
-
     # One coroutine from the server to the answer or the app, longer than functions should be: each more would cost
     # every request 60 ns.
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
