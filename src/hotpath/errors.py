@@ -46,6 +46,10 @@ class TargetError(HotpathError):
         self.where = where
 
 
+class AppBroken(TargetError):
+    """The app raises while it is imported, as it may until somebody has repaired it."""
+
+
 class ItemError(HotpathError):
     """One item of a batch could not be made into bytes; the run names it and publishes nothing.
 

@@ -43,7 +43,7 @@ class Served:
         self._ready = threading.Event()
         self._app = app
         config = uvicorn.Config(
-            self.serve_app,
+            self.run_app,
             log_level="critical",
             lifespan="on",
             timeout_graceful_shutdown=1,
@@ -78,7 +78,7 @@ class Served:
         assert not self._thread.is_alive()
         self._socket.close()
 
-    async def serve_app(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def run_app(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             self.loop = asyncio.get_running_loop()
             self._ready.set()

@@ -1,198 +1,231 @@
-"""A real ``hotpath serve`` or ``hotpath front`` as a process, and clients that count what they get."""
+"""``hotpath serve`` as a process of its own, and clients that count what becomes of their requests."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
+import shutil
 import signal
-import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any
 
-APP = """
-import asyncio, os, time
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse
-from starlette.routing import Route
-from hotpath import Hotpath, HotpathMiddleware
+from tests.front import served_site
+from tests.front.forwarding import free_port, wait_until
 
-VERSION = 1
-hot = Hotpath("hot", headers={"x-site": "ours"}, ignore_query=["ref_*"])
-
-@hot.route("/hot/{n}", each={"n": list(range(20))})
-def page(n): return {"n": n, "text": "x" * 5000}
-
-held = []
-
-async def who(request):
-    return JSONResponse({"pid": os.getpid(), "version": VERSION})
-
-async def slow(request):
-    await asyncio.sleep(float(request.query_params.get("s", "1")))
-    return JSONResponse({"pid": os.getpid()})
-
-async def echo(request):
-    return JSONResponse({"length": len(await request.body())})
-
-async def grow(request):
-    held.append(bytearray(os.urandom(1024)) * 1024 * int(request.query_params["mib"]))
-    return JSONResponse({})
-
-app = HotpathMiddleware(Starlette(routes=[
-    Route("/who", who), Route("/slow", slow), Route("/echo", echo, methods=["POST"]), Route("/grow", grow),
-]), hot=hot)
-"""
+ROOT = Path(__file__).parents[2]
+SECONDS = 30.0
+# A command starts Python, reads the store and, in most tests, asks an app.
+START_SECONDS = 60.0
 
 
-def free_port() -> int:
-    """One that nobody listens at now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-def write_site(directory: Path, app: str = APP) -> None:
-    """A site whose hot pages are built."""
-    (directory / "app.py").write_text(app)
-    done = hotpath(directory, "build", "app:hot", "--quiet")
-    assert done.returncode == 0, done.stderr
-
-
-def environment() -> dict[str, str]:
-    root = Path(__file__).resolve().parents[2]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)]), "PYTHONUNBUFFERED": "1"}
-
-
-def hotpath(directory: Path, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hotpath", *arguments]
-    environ = {**environment(), "XDG_RUNTIME_DIR": str(directory)}
-    return subprocess.run(
-        command, cwd=directory, env=environ, capture_output=True, text=True, timeout=timeout, check=False
-    )
-
-
-@dataclass
 class Serving:
-    """A front that runs, at ``port``; ``log`` is what it printed."""
+    """A running command in ``directory``, where the site and its store are. ``lines`` is what it has printed."""
 
-    directory: Path
-    port: int
-    process: subprocess.Popen[str]
-    log: Path
+    def __init__(
+        self,
+        directory: Path,
+        *arguments: str,
+        environ: Mapping[str, str] | None = None,
+        prefix: tuple[str, ...] = (),
+        **options: Any,
+    ) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.log = directory / f"log-{self.port}"
+        self.run = Path(tempfile.gettempdir()) / f"hotpath-test-{self.port}"  # short enough for a socket in it
+        self.environ = {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}",
+            "HOTPATH_RUN": str(self.run),
+            "HOTPATH_STORE": "",
+            **(environ or {}),
+        }
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    *prefix,
+                    *(sys.executable, "-m", "hotpath"),
+                    *(word.replace("{port}", str(self.port)) for word in arguments),
+                ],
+                cwd=directory,
+                env=self.environ,
+                stdout=log,
+                stderr=log,
+                **options,
+            )
 
-    def get(self, path: str, method: str = "GET", body: bytes | None = None, timeout: float = 30) -> tuple[int, bytes]:
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)) as connection:
+    @property
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait_for(self, text: str, count: int = 1) -> None:
+        def is_there() -> bool:
+            assert self.process.poll() is None or text in self.text, self.text
+            return self.text.count(text) >= count
+
+        with contextlib.suppress(AssertionError):
+            wait_until(is_there, START_SECONDS)
+        assert self.text.count(text) >= count, self.text
+
+    def get(self, path: str, method: str = "GET", body: bytes | None = None) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        try:
             connection.request(method, path, body)
             answer = connection.getresponse()
             return answer.status, answer.read()
+        finally:
+            connection.close()
 
     def app_pid(self) -> int:
+        """The process that answers a cold request."""
         status, body = self.get("/who")
-        assert status == 200, (status, body)
-        return int(body.partition(b'"pid":')[2].partition(b",")[0])
+        assert status == 200, body
+        return int(body.split()[1])
 
-    def said(self) -> str:
-        return self.log.read_text(errors="replace")
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Another command of the same user."""
+        return subprocess.run(
+            [sys.executable, "-m", "hotpath", *arguments],
+            cwd=self.directory,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
 
-    def await_said(self, text: str, seconds: float = 30) -> str:
-        await_true(lambda: text in self.said(), seconds, lambda: f"it never said {text!r}:\n{self.said()}")
-        return self.said()
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(SECONDS)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            shutil.rmtree(self.run, ignore_errors=True)
 
 
-def await_true(is_so: Callable[[], bool], seconds: float, why: Callable[[], str]) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if is_so():
-            return
-        time.sleep(0.02)
-    raise AssertionError(why())
+def make_site(directory: Path) -> Path:
+    """A directory with the site's module and a published store."""
+    directory.mkdir(exist_ok=True)
+    shutil.copy(served_site.__file__, directory / "mysite1.py")
+    published = subprocess.run(
+        [sys.executable, "-m", "hotpath", "build", "mysite1:hot"],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert published.returncode == 0, published.stderr
+    return directory
 
 
 @contextlib.contextmanager
-def served(directory: Path, *arguments: str, command: Sequence[str] = ("serve", "app:app")) -> Iterator[Serving]:
-    """Runs until the block ends; nothing of it is left then."""
-    port = free_port()
-    log = directory / f"front-{port}.log"
-    environ = {**environment(), "XDG_RUNTIME_DIR": str(directory)}
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "hotpath", *command, "--port", str(port), *arguments],
-            cwd=directory,
-            env=environ,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-    serving = Serving(directory, port, process, log)
+def serving(directory: Path, *arguments: str, **options: Any) -> Iterator[Serving]:
+    """``hotpath serve`` of the site, once its app is there."""
+    serve = Serving(directory, "serve", "mysite1:app", "--port", "{port}", *arguments, **options)
     try:
-        serving.await_said("hotpath serves")
-        yield serving
+        serve.wait_for("Uvicorn running on unix socket")
+        yield serve
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise AssertionError(f"it did not end:\n{serving.said()}") from None
+        serve.stop()
 
 
 @dataclass
-class Client:
-    """Asks for one path after another on kept connections, in a thread, and counts what comes."""
+class Load:
+    """Clients on kept connections: what they got, by kind. ``problems`` are requests without a whole good answer."""
 
     port: int
-    paths: Sequence[str]
-    method: str = "GET"
-    body: bytes | None = None
-    pause: float = 0.0
-    counts: Counter[object] = field(default_factory=Counter)
+    seen: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
-    longest: float = 0.0
-    _ends: threading.Event = field(default_factory=threading.Event)
+    longest: dict[str, float] = field(default_factory=dict)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
 
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        return self
+    def start(
+        self, kind: str, count: int, ask: Callable[[http.client.HTTPConnection, int], None], pause: float
+    ) -> None:
+        for number in range(count):
+            thread = threading.Thread(target=self._run, args=(kind, number, ask, pause), daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
-    def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        self._thread.join(60)
-        assert not self._thread.is_alive()
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(SECONDS * 2)
+            assert not thread.is_alive()
 
-    def _run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=40)
-        number = 0
-        while not self._ends.is_set():
-            path = self.paths[number % len(self.paths)]
+    def _run(self, kind: str, number: int, ask: Callable[..., None], pause: float) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        while not self._stop.is_set():
             number += 1
             began = time.monotonic()
             try:
-                connection.request(self.method, path, self.body)
-                answer = connection.getresponse()
-                data = answer.read()
-                generation = answer.getheader("x-hotpath-generation")
-                self.counts[answer.status, generation, len(data) if generation else None] += 1
-                if answer.status != 200:
-                    self.problems.append(f"{path}: {answer.status} {data[:100]!r}")
-            except (OSError, http.client.HTTPException) as error:
-                self.counts[type(error).__name__] += 1
-                self.problems.append(f"{path}: {error!r}")
+                ask(connection, number)
+                self.seen[kind] += 1
+            except (OSError, http.client.HTTPException, AssertionError) as error:
+                self.problems.append(f"{kind} {number}: {error!r}")
                 connection.close()
-            self.longest = max(self.longest, time.monotonic() - began)
-            time.sleep(self.pause)
+            self.longest[kind] = max(self.longest.get(kind, 0.0), time.monotonic() - began)
+            time.sleep(pause)
         connection.close()
 
-    @property
-    def total(self) -> int:
-        return self.counts.total()
+
+def hot(connection: http.client.HTTPConnection, number: int) -> None:
+    key = served_site.KEYS[number % len(served_site.KEYS)]
+    connection.request("GET", f"/rankings/{key}")
+    answer = connection.getresponse()
+    page = json.loads(answer.read())
+    assert answer.status == 200
+    assert (page["key"], page["end"], len(page["rows"])) == (key, key, 100)
+    assert answer.headers["x-hotpath-generation"] == "1"
+
+
+def cold(connection: http.client.HTTPConnection, number: int) -> None:
+    connection.request("GET", f"/cold/{number}")
+    answer = connection.getresponse()
+    body = answer.read()
+    assert answer.status == 200, f"{answer.status} {body[:80]!r}"
+    assert len(body.split()) == 3
+
+
+def post(connection: http.client.HTTPConnection, number: int) -> None:
+    """One that was sent when the app died is 502 once, and only that."""
+    connection.request("POST", f"/cold/{number}", b"x" * 100)
+    answer = connection.getresponse()
+    body = answer.read()
+    assert answer.status in (200, 502), f"{answer.status} {body[:80]!r}"
+
+
+@contextlib.contextmanager
+def load(port: int, *, hot_clients: int = 2, cold_clients: int = 4, posting: int = 1) -> Iterator[Load]:
+    """Clients until the end of the block."""
+    clients = Load(port)
+    clients.start("hot", hot_clients, hot, 0.005)
+    clients.start("cold", cold_clients, cold, 0.01)
+    clients.start("post", posting, post, 0.02)
+    try:
+        yield clients
+    finally:
+        clients.stop()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

@@ -14,7 +14,7 @@ from hotpath.front.fields import (
     TARGET,
     BadAnswer,
     BadRequest,
-    Framing,
+    BodyFraming,
     Trust,
     body_of,
     handshake_fields,
@@ -117,10 +117,10 @@ def test_trust_that_makes_no_sense(trust: Any) -> None:
 @pytest.mark.parametrize(
     ("headers", "version", "body"),
     [
-        ([], "1.1", Framing()),
-        ([(b"content-length", b"0")], "1.1", Framing(length=0)),
-        ([(b"content-length", b" 12\t")], "1.1", Framing(length=12)),
-        ([(b"transfer-encoding", b"Chunked")], "1.1", Framing(is_chunked=True)),
+        ([], "1.1", BodyFraming()),
+        ([(b"content-length", b"0")], "1.1", BodyFraming(length=0)),
+        ([(b"content-length", b" 12\t")], "1.1", BodyFraming(length=12)),
+        ([(b"transfer-encoding", b"Chunked")], "1.1", BodyFraming(is_chunked=True)),
         ([(b"content-length", b"1"), (b"transfer-encoding", b"chunked")], "1.1", 400),
         ([(b"content-length", b"1"), (b"content-length", b"1")], "1.1", 400),
         ([(b"content-length", b"1, 1")], "1.1", 400),
@@ -136,8 +136,8 @@ def test_trust_that_makes_no_sense(trust: Any) -> None:
         ([(b"transfer-encoding", b"\x0bchunked")], "1.1", 501),
     ],
 )
-def test_framing_is_never_ambiguous(headers: list[Header], version: str, body: Framing | int) -> None:
-    if isinstance(body, Framing):
+def test_framing_is_never_ambiguous(headers: list[Header], version: str, body: BodyFraming | int) -> None:
+    if isinstance(body, BodyFraming):
         assert body_of(headers, version) == body
         assert body.is_empty == (not body.is_chunked and not body.length)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotpath.front.admission import RAMP_START, Line, Ramp, Ticket, Turn
+from hotpath.front.admission import RAMP_START, Arrival, Line, Ramp, Ticket
 from hotpath.guard.priorities import Priority
 
 P0, P1, P2, P3 = Priority
@@ -38,10 +38,10 @@ def test_the_important_go_first() -> None:
 
 def test_a_full_line_refuses_the_lowest_priority_at_once() -> None:
     line, tickets = line_of(2, P2, P2)
-    assert line.enter(line.ticket(P3)) == (Turn.REFUSED, None)
-    assert line.enter(line.ticket(P2)) == (Turn.REFUSED, None)
+    assert line.enter(line.ticket(P3)) == (Arrival.REFUSED, None)
+    assert line.enter(line.ticket(P2)) == (Arrival.REFUSED, None)
     important = line.ticket(P1)
-    assert line.enter(important) == (Turn.WAITS, tickets[1])
+    assert line.enter(important) == (Arrival.WAITS, tickets[1])
     assert len(line) == 2
     assert order(line) == [important, tickets[0]]
 
@@ -77,7 +77,7 @@ def test_the_line_is_bounded_and_loses_nobody(places: int, steps: list[Priority 
             continue
         ticket = line.ticket(step)
         entry, loser = line.enter(ticket)
-        if entry is Turn.WAITS:
+        if entry is Arrival.WAITS:
             inside.add(ticket)
         else:
             assert all(waiting.priority <= step for waiting in inside)

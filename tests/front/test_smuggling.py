@@ -82,10 +82,10 @@ class Noting(Front):
         self.seen: list[tuple[str, str]] = []
         super().__init__(address, **options)
 
-    async def serve_app(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def run_app(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             self.seen.append((scope["method"], scope["path"]))
-        await super().serve_app(scope, receive, send)
+        await super().run_app(scope, receive, send)
 
 
 def send_raw(port: int, data: bytes, seconds: float = 0.5) -> bytes:

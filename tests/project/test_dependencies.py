@@ -30,6 +30,7 @@ PROGRAMS = {
     "ruff": "make lint",
     "sqlalchemy": "docs/how-to/build-from-sqlite.md",
     "types-psutil": "mypy",
+    "websockets": "uvicorn --ws websockets-sansio",
 }
 
 # Of a module that does not have the name of its distribution.

@@ -170,13 +170,21 @@ def test_the_architecture_page_has_the_rule_that_is_tested() -> None:
     }
 
 
-def test_systemd_takes_the_units_of_the_how_to(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("document", "units"),
+    [
+        (VPS, ["site.service", "site-build.service", "site-build.timer"]),
+        (VPS.with_name("serve.md"), ["site.service", "site.socket", "site-front.service", "site-app.service"]),
+    ],
+    ids=["vps-2gb", "serve"],
+)
+def test_systemd_takes_the_units_of_the_how_to(tmp_path: Path, document: Path, units: list[str]) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not here")
-    text = VPS.read_text("utf-8")
+    text = document.read_text("utf-8")
     places = re.findall(r"`/etc/systemd/system/(site[\w.-]+)`:", text)
     blocks = [block for block in split(text)[0] if block.language == "ini"]
-    assert places == ["site.service", "site-build.service", "site-build.timer"]
+    assert places == units
     for place, block in zip(places, blocks, strict=True):
         unit = "\n".join(block.lines).replace("User=site\n", "").replace("/srv/site/.venv/bin/", "/bin/")
         # What is run is not here; that the line can be read is what counts.

@@ -1,58 +1,77 @@
-"""The commands of the front: ``serve``, ``front``, and what is asked of a running one."""
+"""``hotpath serve`` and ``hotpath front``, and the commands to a running one."""
 
 from __future__ import annotations
 
-import http.client
-import json
+import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
-from hotpath.cli.output import say
-from hotpath.errors import DeclarationError, HotpathError, TargetError
-from hotpath.options import human_bytes, parse_bytes, parse_seconds
+from hotpath.cli.output import complain, say
+from hotpath.errors import AppBroken, DeclarationError, TargetError
+from hotpath.options import parse_bytes, parse_seconds
 from hotpath.site import Hotpath
 
-# A deploy may wait for an app that starts slowly, and then for its requests.
-CONTROL_SECONDS = 300.0
+# Between two looks for other signals.
+SIGHUP_SECONDS = 0.5
 
-_COMMON = (
-    click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen."),
-    click.option("--port", default=8000, show_default=True, help="Where to listen."),
-    click.option("--reuse-port", is_flag=True, help="Several fronts listen on one port."),
-    click.option("--admin", metavar="HOST:PORT", help="Metrics and health, for you alone: 127.0.0.1:9180"),
+_FRONT = (
+    click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+    click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on."),
+    click.option("--uds", type=click.Path(path_type=Path), help="Unix socket to listen on instead."),
+    click.option(
+        "--systemd", is_flag=True, help="Listen on the sockets of a systemd .socket unit, and on nothing else."
+    ),
+    click.option("--reuse-port", is_flag=True, help="Let another front listen on the same port: SO_REUSEPORT."),
+    click.option(
+        "--connections", default=4096, show_default=True, type=click.IntRange(2), help="Open connections at most."
+    ),
     click.option("--hold", default="15s", show_default=True, help="How long a request waits for an app that is down."),
-    click.option("--in-flight", default=64, show_default=True, help="Requests in the app at a time."),
-    click.option("--waiting", default=256, show_default=True, help="Requests that may wait; others get 503."),
-    click.option("--trust", multiple=True, metavar="CIDR", help="Proxies whose X-Forwarded fields are true."),
-    click.option("--connections", default=4096, show_default=True, help="Connections at a time."),
+    click.option(
+        "--in-flight", default=64, show_default=True, type=click.IntRange(1), help="Requests in the app at most."
+    ),
+    click.option(
+        "--waiting", default=256, show_default=True, type=click.IntRange(1), help="Requests that wait at most."
+    ),
+    click.option("--drain", default="30s", show_default=True, help="How long running requests may take at an end."),
+    click.option("--trust", multiple=True, metavar="CIDR", help="Networks, or unix, whose X-Forwarded-* are believed."),
+    click.option("--admin", metavar="HOST:PORT", help="Where /metrics and health are: 127.0.0.1:9180 or unix:/path."),
+    click.option("--access-log", is_flag=True, help="Print a JSON line for each request, hot or not."),
 )
+_PID = click.option("--pid", type=int, help="Process id of the front, where several run.")
 
 
-def _common(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(_COMMON):
+def _front_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_FRONT):
         command = option(command)
     return command
 
 
-@click.command(epilog="Example: hotpath serve myapp:app --port 8000 --memory 900MiB")
+@click.command(epilog="Example: hotpath serve myapp:app --port 80 --memory 900MiB --ready /readyz")
 @click.argument("app")
-@click.option("--store", type=click.Path(path_type=Path), help="The store, where the app's Hotpath cannot be found.")
-@click.option("--server", default="uvicorn", show_default=True, help="Or granian, gunicorn, hypercorn, a command.")
-@click.option("--workers", default=1, show_default=True, help="Processes of the app.")
-@click.option("--memory", help="What the app may use, so that the kernel never picks the front: 900MiB")
-@click.option("--ready", metavar="PATH", help="200 here once a new version can be used; else that it listens.")
-@click.option("--health", metavar="PATH", help="An app that does not answer here is ended and started again.")
-@click.option("--health-timeout", default="10s", show_default=True, help="How long it has for that.")
-@click.option("--drain", default="30s", show_default=True, help="How long requests in an old version may take.")
-@click.option("--in-process", is_flag=True, help="No process of its own: the app's, with hot pages before ASGI.")
-@_common
-# Long since each of its options is a line.
+@click.option(
+    "--store", type=click.Path(path_type=Path), help="Path of the store; else HOTPATH_STORE, else APP is asked."
+)
+@click.option(
+    "--server", default="uvicorn", show_default=True, help="granian, gunicorn, hypercorn, or COMMAND {socket}."
+)
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes of that server.")
+@click.option("--memory", help="Memory of the app: 900MiB. The kernel then kills the app and never the front.")
+@click.option("--ready", metavar="PATH", help="Path of the app that is 2xx once it may get requests.")
+@click.option("--health", metavar="PATH", default="/healthz", show_default=True, help="Path that any live app answers.")
+@click.option(
+    "--health-timeout", default="30s", show_default=True, help="Without an answer for so long it is replaced."
+)
+@click.option("--start-timeout", default="60s", show_default=True, help="How long the app may take to start.")
+@click.option("--in-process", is_flag=True, help="The app in this same process: faster hits, and no page without it.")
+@_front_options
 def serve(
     app: str,
     store: Path | None,
@@ -60,233 +79,181 @@ def serve(
     workers: int,
     memory: str | None,
     ready: str | None,
-    health: str | None,
+    health: str,
     health_timeout: str,
-    drain: str,
+    start_timeout: str,
     in_process: bool,
-    **common: Any,
+    **front: Any,
 ) -> None:
-    """Run APP (module:attribute) behind a front that outlives it.
+    """Serve an app so that its hot pages outlive it.
 
-    Hot pages stay at 200 while the app restarts, hangs or is killed; other requests wait for it. SIGHUP or 'hotpath
-    reload' starts the new code beside the old, and then changes over.
+    In place of 'uvicorn APP': the app runs as a child of this process, which answers the hot pages, starts the app
+    again when it ends, and holds requests meanwhile. SIGHUP, or 'hotpath reload', deploys without a gap.
     """
+    run = _loaded()
+    options = _options(run, front)
+    _log(options.access_log)
     if in_process:
-        _serve_in_process(app, workers, common["host"], common["port"])
-    front = _loaded()
-    hot, notes = _site_of(app, store)
-    directory = front.directory_of(common["port"])
-    drain_seconds = parse_seconds(drain, "--drain")
-    options = front.AppOptions(
-        app=app,
-        directory=directory,
-        server=server,
-        workers=workers,
-        memory_bytes=_memory_of(memory),
-        ready=_path_of(ready, "--ready"),
-        health=_path_of(health, "--health"),
-        health_seconds=parse_seconds(health_timeout, "--health-timeout"),
-        drain_seconds=drain_seconds,
+        run.serve_in_process(_imported(app), _listeners(front), options)
+        return
+    for path, name in ((ready, "--ready"), (health, "--health")):
+        if path is not None and not path.startswith("/"):
+            raise DeclarationError(f"{name} {path}: write a path of the app, as in /healthz")
+    from hotpath.front.group import check_limit
+    from hotpath.front.servers import ServerCommand
+    from hotpath.front.supervisor import Care
+
+    care = Care(
+        ready=ready,
+        health=health,
+        health_timeout=parse_seconds(health_timeout, "--health-timeout"),
+        start_timeout=parse_seconds(start_timeout, "--start-timeout"),
+        drain=options.drain,
+        memory=None if memory is None else check_limit(parse_bytes(memory, "--memory")),
     )
-    front.command_of(server, app, str(directory / "app-1.sock"), workers)  # wrong ones are refused before anything runs
-    _run(front, hot, directory, common, f"the app {app}, run by {server.split(maxsplit=1)[0]}", notes, app=options)
+    command = ServerCommand.of(server, app, workers)
+    # The port first: what is wrong with it is known at once, and an app may take long to import.
+    listeners = _listeners(front)
+    run.serve(_site(app, store), listeners, run.App(app, command, care), options)
 
 
-@click.command(epilog="Example: hotpath front var/hot --to http://127.0.0.1:8001 --port 8000")
-@click.argument("store", type=click.Path(path_type=Path))
-@click.option("--to", required=True, metavar="URL", help="The app: http://127.0.0.1:8001 or unix:/run/site.sock")
-@_common
-def front(store: Path, to: str, **common: Any) -> None:
-    """Answer the hot pages of STORE before an app that something else runs.
+@click.command(epilog="Example: hotpath front var/hot --to http://127.0.0.1:9000 --port 80")
+@click.argument("target", metavar="STORE|TARGET")
+@click.option("--to", "to", required=True, metavar="URL", help="The app: http://127.0.0.1:9000 or unix:/run/site.sock.")
+@_front_options
+def front(target: str, to: str, **front: Any) -> None:
+    """Answer hot pages before an app that something else runs.
 
-    Everything else is passed on to the app, in whatever language it is; requests wait while it is down.
+    Everything that is not hot goes to the app, in whatever language it is; while it is down, requests wait. With a
+    TARGET (module:attribute of the Hotpath object) what it declares for all pages holds here too: headers=, hosts=,
+    ignore_query=, redirect_slashes=, and hot.directory(); a STORE does not have that.
     """
-    parts = _loaded()
-    address = parts.Address.parse(to)
-    hot = Hotpath(store)
-    _run(parts, hot, parts.directory_of(common["port"]), common, f"the app at {address}", [], address=address)
+    run = _loaded()
+    from hotpath.front.upstream import Address
+
+    options = _options(run, front)
+    _log(options.access_log)
+    address = Address.parse(to)
+    listeners = _listeners(front)
+    hot = _asked(target) if ":" in target and not Path(target).exists() else Hotpath(Path(target).absolute())
+    run.serve(hot, listeners, address, options)
 
 
-@click.command(epilog="Example: hotpath reload --port 8000")
-@click.option("--port", default=8000, show_default=True, help="Of the front.")
-def reload(port: int) -> None:
-    """Start the app's new code beside the old one, and change over."""
-    _ask(port, "/reload")
-    say("the new version has taken over")
+@click.command(epilog="Example: hotpath reload")
+@_PID
+def reload(pid: int | None) -> None:
+    """Start the app's new code beside the old, and switch to it.
+
+    The exit code is 1 where it does not come up; the old one goes on then.
+    """
+    _command(pid, "/reload")
 
 
-@click.command(epilog="Example: hotpath pause --max 60s; migrate; hotpath resume")
-@click.option("--port", default=8000, show_default=True, help="Of the front.")
-@click.option("--max", "longest", default="60s", show_default=True, help="When it ends by itself.")
-def pause(port: int, longest: str) -> None:
-    """Let all but hot pages wait: a migration, another database."""
-    seconds = parse_seconds(longest, "--max")
-    _ask(port, f"/pause?seconds={seconds:g}")
-    say(f"requests for the app wait now, for {seconds:g} s at most; 'hotpath resume' lets them pass")
+@click.command(epilog="Example: hotpath pause --max 2m; ./migrate; hotpath resume")
+@click.option("--max", "most", default="60s", show_default=True, help="When it ends by itself.")
+@_PID
+def pause(most: str, pid: int | None) -> None:
+    """Hold every request that is not hot, for a migration or the like."""
+    parse_seconds(most, "--max")
+    _command(pid, f"/pause?seconds={quote(most)}")
 
 
 @click.command(epilog="Example: hotpath resume")
-@click.option("--port", default=8000, show_default=True, help="Of the front.")
-def resume(port: int) -> None:
-    """Let requests pass again."""
-    _ask(port, "/resume")
-    say("requests for the app pass again")
+@_PID
+def resume(pid: int | None) -> None:
+    """Let the requests go that 'hotpath pause' holds."""
+    _command(pid, "/resume")
 
 
-class _Parts:
-    """The front's names, loaded by its commands alone: they need the extra."""
+def _command(pid: int | None, name: str) -> None:
+    from hotpath.front import control
 
-    def __init__(self) -> None:
-        from hotpath.front.app_process import AppOptions
-        from hotpath.front.listeners import directory_of, from_systemd, listen
-        from hotpath.front.run import FrontOptions, run
-        from hotpath.front.servers import command_of
-        from hotpath.front.upstream import Address
-
-        self.AppOptions, self.FrontOptions, self.Address = AppOptions, FrontOptions, Address
-        self.directory_of, self.from_systemd, self.listen = directory_of, from_systemd, listen
-        self.run, self.command_of = run, command_of
+    say(control.command(control.find(pid), name))
 
 
-def _loaded() -> _Parts:
+def _loaded() -> Any:
+    """``hotpath.front.run``, whose libraries are an extra."""
     try:
-        return _Parts()
+        from hotpath.front import run
     except ImportError as error:
-        raise DeclarationError(f"the front needs {error.name}: pip install 'asgi-hotpath[cli,front]'") from None
+        sys.exit(f"hotpath: the front needs {error.name}: pip install 'asgi-hotpath[front]'")
+    return run
 
 
-def _site_of(app: str, store: Path | None) -> tuple[Hotpath, list[str]]:
-    """The site as the front sees it, and what is to say of it."""
-    from hotpath.front.discovery import discover
-
-    if store is not None:
-        return Hotpath(store), []
-    named = os.environ.get("HOTPATH_STORE")
-    try:
-        found = discover(app)
-    except TargetError as error:
-        if named is None:
-            raise TargetError(app, f"{error.problem}\nmend that, or name the store with --store") from None
-        return Hotpath(named), [f"{error}", "hot pages are served meanwhile; SIGHUP tries the app at once"]
-    if found is None:
-        if named is None:
-            raise DeclarationError(
-                f"{app}: no HotpathMiddleware is in this app; add it, or name the store with --store"
-            )
-        return Hotpath(named), []
-    if found.has_bypass:
-        raise DeclarationError(
-            f"{app}: bypass= decides for each request, and a front cannot ask the app; leave bypass= out, or serve with"
-            " --in-process"
-        )
-    return found.hot, []
-
-
-def _memory_of(memory: str | None) -> int | None:
-    if memory is None:
-        return None
-    import psutil
-
-    limit, total = parse_bytes(memory, "--memory"), psutil.virtual_memory().total
-    if limit > total:
-        raise DeclarationError(f"--memory {memory}: this machine has {human_bytes(total)}; write less, and leave room")
-    return limit
-
-
-def _path_of(path: str | None, name: str) -> str | None:
-    if path is not None and (not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path):
-        raise DeclarationError(f"{name} {path!r}: write a path of the app, as {name} /healthz")
-    return path
-
-
-# Long since it says what it does.
-def _run(
-    parts: _Parts, hot: Hotpath, directory: Path, common: dict[str, Any], of: str, notes: list[str], **app: Any
-) -> None:
-    listeners = parts.from_systemd() or [parts.listen(common["host"], common["port"], reuse_port=common["reuse_port"])]
-    admin = None
-    if common["admin"] is not None:
-        host, colon, port = common["admin"].rpartition(":")
-        if not colon or not port.isdigit():
-            raise DeclarationError(f"--admin {common['admin']}: write host and port, as 127.0.0.1:9180")
-        admin = parts.listen(host.strip("[]"), int(port))
-    options = parts.FrontOptions(
-        hot=hot,
-        directory=directory,
-        admin=admin,
-        hold_seconds=parse_seconds(common["hold"], "--hold"),
-        in_flight=common["in_flight"],
-        waiting=common["waiting"],
-        trust=common["trust"],
-        connections=common["connections"],
-        **app,
+def _options(run: Any, front: dict[str, Any]) -> Any:
+    return run.FrontOptions(
+        connections=front["connections"],
+        hold=parse_seconds(front["hold"], "--hold"),
+        in_flight=front["in_flight"],
+        waiting=front["waiting"],
+        drain=parse_seconds(front["drain"], "--drain"),
+        trust=front["trust"],
+        admin=None if front["admin"] is None else run.admin_address(front["admin"]),
+        access_log=front["access_log"],
     )
 
-    def started() -> None:
-        from hotpath.serving.reader import reader_of
 
-        snapshot = reader_of(hot).loader.snapshot
-        pages = f"{len(snapshot.pages)} hot pages of generation {snapshot.generation}"
-        if snapshot.generation is None:
-            pages = f"no hot page yet: {hot.store.root} has no generation, and is looked at until it has"
-        looks = f"http://{_place(admin)}/metrics, /healthz, /readyz" if admin else "off; --admin 127.0.0.1:9180"
-        deploys = f"'hotpath reload --port {common['port']}' deploys; " if "app" in app else ""
-        lines = [
-            f"hotpath serves {', '.join(map(_shown, listeners))}",
-            f"  hot    {pages}, from {hot.store.root}",
-            f"  cold   {of}; requests wait {common['hold']} while it is down",
-            f"  admin  {looks}",
-            f"  {deploys}Ctrl-C ends {'all of it' if deploys else 'it'}",
-        ]
-        for line in [*lines, *notes]:
-            print(line, file=sys.stderr, flush=True)
+def _listeners(front: dict[str, Any]) -> list[socket.socket]:
+    """As the options say; those of systemd go before. Raises ``NoSocket``."""
+    from hotpath.front.listeners import NoSocket, bind, bind_unix, from_systemd
 
+    if given := from_systemd():
+        return given
+    if front["systemd"]:
+        raise NoSocket(
+            "--systemd: systemd gave no socket; start it by a .socket unit of the same name (ListenStream=80), and not"
+            " from a shell"
+        )
+    if front["uds"] is not None:
+        return [bind_unix(front["uds"])]
+    return [bind(front["host"], front["port"], reuse_port=front["reuse_port"])]
+
+
+def _site(app: str, store: Path | None) -> Hotpath:
+    """What is hot: by ``--store``, by the environment, or as the app declares it."""
+    path = store or os.environ.get("HOTPATH_STORE")
+    if path:
+        return Hotpath(Path(path).absolute())
+    # Blocked, so that a signal that comes before anybody waits for it does so too.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
-        parts.run(options, listeners, started)
+        while True:
+            try:
+                return _asked(app)
+            except AppBroken as broken:
+                complain(
+                    f"hotpath: {broken}\nhotpath: which pages are hot is not known until it can be imported, unless"
+                    " --store is given; SIGHUP tries again"
+                )
+                while signal.sigtimedwait({signal.SIGHUP}, SIGHUP_SECONDS) is None:
+                    pass  # Ctrl-C ends it here
     finally:
-        for listener in listeners:
-            listener.close()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
-def _shown(listener: socket.socket) -> str:
-    return f"unix:{listener.getsockname()}" if listener.family == socket.AF_UNIX else f"http://{_place(listener)}"
+def _asked(target: str) -> Hotpath:
+    from hotpath.front.declared import ask
+
+    return ask(target)
 
 
-def _place(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _imported(app: str) -> Any:
+    from uvicorn.importer import ImportFromStringError, import_from_string
 
-
-def _serve_in_process(app: str, workers: int, host: str, port: int) -> None:
-    """Become uvicorn with our protocol."""
-    command = [sys.executable, "-m", "uvicorn", app, "--http", "hotpath.front.protocol:HotpathProtocol"]
-    command += ["--host", host, "--port", str(port)]
-    os.execv(sys.executable, [*command, "--workers", str(workers)] if workers > 1 else command)
-
-
-def _ask(port: int, target: str) -> None:
-    """POST to the control socket of a front. Raises ``DeclarationError`` where there is none, or where it refuses."""
-    parts = _loaded()
-    path = parts.directory_of(port) / "control.sock"
-    connection = _UnixConnection("localhost", timeout=CONTROL_SECONDS)
-    connection.path = str(path)
+    sys.path.insert(0, str(Path.cwd()))
     try:
-        connection.request("POST", target)
-        problem = json.loads(connection.getresponse().read())["problem"]
-    except (OSError, ValueError, http.client.HTTPException):
-        raise DeclarationError(f"no front of this user listens at port {port} ({path}); give its --port") from None
-    finally:
-        connection.close()
-    if problem is not None:
-        raise HotpathError(problem)
+        return import_from_string(app)
+    except ImportFromStringError as error:
+        raise TargetError(app, str(error)) from None
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """The standard library's client over a Unix socket."""
-
-    path = ""
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
+def _log(with_access: bool) -> None:
+    """Lines of the front on stderr, those of requests on stdout; an app's own are not touched."""
+    lines = logging.StreamHandler()
+    lines.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger("hotpath").addHandler(lines)
+    if with_access:
+        logger = logging.getLogger("hotpath.access")
+        logger.addHandler(logging.StreamHandler(sys.stdout))
+        logger.setLevel(logging.INFO)
+        logger.propagate = False

@@ -14,7 +14,7 @@ from hotpath.guard.priorities import Priority
 RAMP_START: Final = 2
 
 
-class Turn(Enum):
+class Arrival(Enum):
     """What becomes of a request that comes."""
 
     ADMITTED = "admitted"
@@ -79,17 +79,17 @@ class Line:
         """A place behind everybody of its priority."""
         return Ticket(priority, next(self._numbers))
 
-    def enter(self, ticket: Ticket) -> tuple[Turn, Ticket | None]:
+    def enter(self, ticket: Ticket) -> tuple[Arrival, Ticket | None]:
         """Wait, if there is a place; the second value is who loses his to a more important one."""
         if self._length < self.places:
             self._put(ticket)
-            return Turn.WAITS, None
+            return Arrival.WAITS, None
         last = next((queue[-1] for queue in reversed(self._waiting.values()) if queue), None)
         if last is None or last.priority <= ticket.priority:
-            return Turn.REFUSED, None
+            return Arrival.REFUSED, None
         self.leave(last)
         self._put(ticket)
-        return Turn.WAITS, last
+        return Arrival.WAITS, last
 
     def put_back(self, ticket: Ticket) -> None:
         """Wait again, at the old place, whether there is room or not: it was admitted and could not be sent."""

@@ -1,211 +1,182 @@
-"""The app's own server as a child of the front: started, watched, ended; its output passed through with a prefix."""
+"""One process of the app's server: started on a socket of its own, looked at, ended."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
+import subprocess
 import sys
+import threading
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import psutil
+from hotpath.front.group import MemoryGroup
+from hotpath.front.output import Output
+from hotpath.front.servers import ServerCommand, environment
+from hotpath.front.upstream import Address
 
-from hotpath.process.fork import descendants, how_it_ended, own_bytes
-
-# Lines of its last output that a crash is shown with.
-LAST_LINES: Final = 12
-# An app that prints a line without an end must not fill the front.
-MAX_LINE_BYTES: Final = 16 * 1024
-START_SECONDS: Final = 120.0
+# How the kernel weighs it when memory runs out, proc(5): before everything that has not asked for this.
+OOM_SCORE: Final = 500
 LOOK_SECONDS: Final = 0.05
-# Between SIGTERM and SIGKILL.
+# From SIGTERM to SIGKILL for what should have no request any more.
 END_SECONDS: Final = 10.0
+KILL_SECONDS: Final = 5.0
+# Attempts to take away a memory group whose last process was killed just now.
+REMOVALS: Final = 40
 
-# Becomes the server: dies with the front, is the first that the kernel kills, and counts in its own memory group. A
-# program of its own, since a front with threads must not run Python between fork and exec.
-_LAUNCH: Final = """
-import ctypes, os, signal, sys
-parent, procs, kind = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, kind)
-if os.getppid() != parent:
-    sys.exit(1)
-try:
-    with open("/proc/self/oom_score_adj", "w") as file:
-        file.write("500")
-except OSError:
-    pass
-if procs:
-    with open(procs, "w") as file:
-        file.write(str(os.getpid()))
-os.execvp(sys.argv[4], sys.argv[4:])
-"""
+_LAUNCH: Final = Path(__file__).with_name("launch.py")
 
 
-@dataclass(slots=True, eq=False)
 class Child:
-    """One process that runs the app on the socket ``path``. ``printed`` are its last lines."""
+    """The app's server on the Unix socket ``socket``, started at once. ``ended`` is set when it has.
 
-    path: Path
-    process: asyncio.subprocess.Process
-    started: float
-    printed: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
-    reader: asyncio.Task[None] | None = None
-    accepts: asyncio.Task[None] | None = None
-    accepted_at: float | None = None
+    For one event loop, in the main thread: the process dies with the thread that started it. It leads a session of its
+    own, so that Ctrl-C reaches the front alone. Raises ``OSError`` where no process can be made now.
+    """
+
+    def __init__(
+        self,
+        command: ServerCommand,
+        socket: Path,
+        *,
+        group: MemoryGroup | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.socket = socket
+        self.address = Address(path=str(socket))
+        self.group = group
+        self.ready_at: float | None = None
+        self.ended = asyncio.Event()
+        self._lock = threading.Lock()
+        self._loop = asyncio.get_running_loop()
+        launch = [sys.executable, "-I", "-S", str(_LAUNCH), str(os.getpid()), str(int(command.death_signal))]
+        groups = [str(group.joined)] if group is not None else []
+        self._process = subprocess.Popen(
+            [*launch, str(OOM_SCORE), *groups, "--", *command.at(socket)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**environment(environ), "PYTHONUNBUFFERED": "1"},  # what it prints is seen when it is printed
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        try:
+            self._output = Output([(self._process.stdout, 1), (self._process.stderr, 2)], b"app | ")
+            threading.Thread(target=self._wait, name="hotpath-child", daemon=True).start()
+        except RuntimeError as error:  # as many threads as the user or the group may have
+            self._process.kill()
+            self._process.wait()
+            raise OSError(errno.EAGAIN, str(error)) from None
 
     @property
     def pid(self) -> int:
-        """Its number."""
-        return self.process.pid
+        """The id of its first process."""
+        return self._process.pid
 
     @property
     def has_ended(self) -> bool:
-        """Whether there is nothing to wait for."""
-        return self.process.returncode is not None
+        """Whether its first process is gone."""
+        return self._process.returncode is not None
 
     @property
-    def lived_seconds(self) -> float:
-        """Since its start."""
-        return time.monotonic() - self.started
+    def served_seconds(self) -> float | None:
+        """How long it has been ready; ``None`` if it never was."""
+        return None if self.ready_at is None else time.monotonic() - self.ready_at
 
     @property
-    def useful_seconds(self) -> float:
-        """Since it took the first connection; 0 where it never did."""
-        return time.monotonic() - self.accepted_at if self.accepted_at is not None else 0.0
-
     def how_it_ended(self) -> str:
-        """``was killed by SIGKILL``, or the status it ended with."""
-        code = self.process.returncode or 0
-        return how_it_ended(-code if code < 0 else code << 8)
+        """For people: ``ended with status 1``, ``was killed by SIGKILL``."""
+        code = self._process.returncode
+        if code is None:
+            return "runs"
+        if code >= 0:
+            return f"ended with status {code}"
+        name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
+        if self.group is not None and self.group.oom_kills():
+            return f"was killed by {name}: the kernel had no more memory within {self.group.text}"
+        return f"was killed by {name}"
 
-    def memory_bytes(self) -> int:
-        """What it and all below it hold for themselves."""
-        try:
-            own = psutil.Process(self.pid)
-        except psutil.Error:
-            return 0
-        return sum(map(own_bytes, [own, *descendants(self.pid)]))
+    def last_lines(self) -> list[str]:
+        """What it printed last."""
+        return self._output.last_lines()
 
-    def signal(self, number: int) -> None:
-        """Send a signal to it alone."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
+    async def become_ready(self, ready: str | None, health: str, seconds: float) -> bool:
+        """Wait until ``ready`` is answered with 2xx or 3xx, or, where it is ``None``, ``health`` with anything.
+
+        Not only until it accepts: a server with workers does so before any of them has the app. False when the process
+        ends before, or after ``seconds``.
+        """
+        until = time.monotonic() + seconds
+        while not self.has_ended and time.monotonic() < until:
+            status = await ask(self.socket, ready or health, max(LOOK_SECONDS, until - time.monotonic()))
+            if status is not None and (ready is None or 200 <= status < 400):
+                self.ready_at = time.monotonic()
+                return True
+            await asyncio.sleep(LOOK_SECONDS)
+        return False
 
     async def end(self, seconds: float = END_SECONDS) -> None:
-        """SIGTERM, and after so many seconds SIGKILL for it and all below it."""
-        below = descendants(self.pid)
+        """SIGTERM for its first process, and after ``seconds`` SIGKILL for all; then nothing of it is left."""
         if not self.has_ended:
-            self.signal(signal.SIGTERM)
-            self.signal(signal.SIGCONT)  # a stopped one could not end
+            self._process.terminate()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.process.wait(), seconds)
-        await self.kill(below)
+                await asyncio.wait_for(self.ended.wait(), seconds)
+        self.kill()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.ended.wait(), KILL_SECONDS)
+        await self.clean_up()
 
-    async def kill(self, below: Sequence[psutil.Process] = ()) -> None:
-        """SIGKILL for it and all below it, and wait until it is gone."""
-        for process in {*below, *descendants(self.pid)}:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        if not self.has_ended:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
-        await self.process.wait()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        if self.reader is not None:
-            # Somebody else may hold the pipe open.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.reader, 1)
-        with contextlib.suppress(OSError):
-            os.unlink(self.path)  # noqa: PTH108
+    def kill(self) -> None:
+        """SIGKILL for it and all that it started."""
+        self._signal(signal.SIGKILL)
+        if self.group is not None:
+            self.group.kill()
 
-
-async def start(
-    command: Sequence[str], path: Path, *, prefix: str, procs: Path | None, environ: Mapping[str, str], workers: int
-) -> Child:
-    """Start the server. Raises ``OSError`` where that cannot be done at all."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)  # noqa: PTH108  blocks no longer than any look at a directory
-    # Of several workers the first process ends the others; killed, it could not.
-    kind = signal.SIGTERM if workers > 1 else signal.SIGKILL
-    launch = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), str(procs or ""), str(int(kind)), *command]
-    process = await asyncio.create_subprocess_exec(
-        *launch,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=dict(environ),
-        start_new_session=True,
-        limit=MAX_LINE_BYTES,
-    )
-    child = Child(path, process, time.monotonic())
-    child.reader = asyncio.create_task(_pass_through(child, prefix))
-    child.accepts = asyncio.create_task(_note_accepting(child))
-    return child
-
-
-async def _pass_through(child: Child, prefix: str) -> None:
-    """Each line of the child to standard error, and the last of them kept."""
-    stream = child.process.stdout
-    assert stream is not None
-    while True:
-        try:
-            line = await stream.readuntil(b"\n")
-        except asyncio.IncompleteReadError as rest:
-            line = rest.partial
-            if not line:
+    async def clean_up(self) -> None:
+        """After its end: take its socket and its group away."""
+        self.socket.unlink(missing_ok=True)
+        for _ in range(REMOVALS):
+            if self.group is None or self.group.remove():
                 return
-        except asyncio.LimitOverrunError as full:
-            line = await stream.readexactly(max(1, full.consumed))
-        text = line.decode("utf-8", "replace").rstrip("\n")
-        child.printed.append(text)
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(f"{prefix}{text}\n")
-            sys.stderr.flush()
+            self.group.kill()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To all of its session, as long as its number cannot be another's: until it has been waited for."""
+        with self._lock, contextlib.suppress(ProcessLookupError, PermissionError):
+            if self._process.returncode is None:
+                os.killpg(self.pid, number)
+
+    def _wait(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        # Workers that it has left behind.
+        self._signal(signal.SIGKILL)
+        with self._lock:
+            self._process.wait()
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self.ended.set)
 
 
-async def _note_accepting(child: Child) -> None:
-    if await await_accepting(child, None) is None:
-        child.accepted_at = time.monotonic()
-
-
-async def await_accepting(child: Child, ready: str | None, seconds: float = START_SECONDS) -> str | None:
-    """Wait until it takes connections, and where ``ready`` is a path, until that answers 200; else why it does not."""
-    until = time.monotonic() + seconds
-    problem = "does not listen"
-    while time.monotonic() < until:
-        if child.has_ended:
-            return child.how_it_ended()
-        answer = await status_of(child.path, ready)
-        if answer == 200 or (ready is None and answer is not None):
-            return None
-        if answer is not None:
-            problem = f"answers {answer} at {ready}"
-        await asyncio.sleep(LOOK_SECONDS)
-    return f"{problem} within {seconds:g} s"
-
-
-async def status_of(path: Path, target: str | None, seconds: float = 5.0) -> int | None:
-    """The status of a GET; 0 for a connection alone, where there is no ``target``. ``None`` where nobody answers."""
-    writer = None
+async def ask(socket: Path, path: str, seconds: float) -> int | None:
+    """The status of a GET; ``None`` where no answer begins within ``seconds``."""
+    writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(seconds):
-            reader, writer = await asyncio.open_unix_connection(path)
-            if target is None:
-                return 0
-            writer.write(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode("ascii"))
+            reader, writer = await asyncio.open_unix_connection(socket)
+            request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: hotpath\r\nConnection: close\r\n\r\n"
+            writer.write(request.encode("ascii", "replace"))
             line = await reader.readline()
-            words = line.split()
-            return int(words[1]) if len(words) > 1 and words[1].isdigit() else None
-    except (OSError, TimeoutError, ValueError):
+    except (OSError, ValueError, TimeoutError):
         return None
     finally:
         if writer is not None:
             writer.close()
+    words = line.split(b" ", 2)
+    return int(words[1]) if len(words) > 1 and words[1].isdigit() else None

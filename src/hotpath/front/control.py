@@ -1,70 +1,118 @@
-"""What an operator asks of a running front, on a Unix socket that only its user can open and on --admin."""
+"""``hotpath reload``, ``pause`` and ``resume``: where running fronts are, and how they are asked.
+
+Each front has a directory of its own, which only its user may enter, with the sockets of the app and one for commands.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import http.client
+import os
+import shutil
+import socket
+import stat
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
 
-from prometheus_client import CollectorRegistry
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
+import orjson
+import psutil
 
-from hotpath.errors import DeclarationError
-from hotpath.front.upstream import Upstream
-from hotpath.metrics.app import MetricsApp
-from hotpath.options import parse_seconds
-from hotpath.serving.reader import reader_of
-from hotpath.site import Hotpath
+from hotpath.errors import DeclarationError, HotpathError
 
-MAX_PAUSE_SECONDS = 600.0
-
-Reload = Callable[[], Awaitable[str | None]]
-
-
-def admin_app(hot: Hotpath, upstream: Upstream, registry: CollectorRegistry) -> Starlette:
-    """``/metrics``, ``/healthz`` and ``/readyz``: they look, and change nothing."""
-
-    async def healthz(_: Request) -> JSONResponse:
-        return JSONResponse({"status": "ok"})
-
-    async def readyz(_: Request) -> JSONResponse:
-        """Ready to serve hot pages, whatever the app does: that is what the front is for."""
-        generation = reader_of(hot).loader.snapshot.generation
-        facts = {"generation": generation, "app": "up" if upstream.is_up else "down", "paused": upstream.is_paused}
-        return JSONResponse(facts, 200 if generation else 503)
-
-    metrics = MetricsApp(hot=hot, registry=registry)
-    return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)])
+SOCKET: Final = "control.sock"
+# unix(7): sun_path has 108 bytes with the final zero; the longest name here is "app-999999.sock".
+MAX_PATH: Final = 107 - len("/app-999999.sock")
 
 
-def control_app(upstream: Upstream, reload: Reload | None) -> Starlette:
-    """``POST /reload``, ``/pause?seconds=60`` and ``/resume``; ``reload`` is ``None`` where the app is another's."""
+class NoFront(HotpathError):
+    """There is no front to ask, or more than one."""
 
-    async def reload_now(_: Request) -> JSONResponse:
-        if reload is None:
-            return JSONResponse({"problem": "this front does not run the app: restart what does"}, 409)
-        problem = await reload()
-        return JSONResponse({"problem": problem}, 200 if problem is None else 409)
 
-    async def pause(request: Request) -> JSONResponse:
-        try:
-            seconds = parse_seconds(request.query_params.get("seconds", "60s"), "--max")
-        except DeclarationError as error:
-            return JSONResponse({"problem": str(error)}, 409)
-        if seconds > MAX_PAUSE_SECONDS:
-            return JSONResponse({"problem": f"--max: at most {MAX_PAUSE_SECONDS:g} s"}, 409)
-        upstream.pause(seconds)
-        return JSONResponse({"problem": None})
+def base_directory(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the directories of this user's fronts are: in ``HOTPATH_RUN``, ``XDG_RUNTIME_DIR``, ``/run`` or ``/tmp``.
 
-    async def resume(_: Request) -> JSONResponse:
-        upstream.resume()
-        return JSONResponse({"problem": None})
+    Made where it is missing. Raises ``DeclarationError`` for one that others may write to.
+    """
+    own, session = environ.get("HOTPATH_RUN"), environ.get("XDG_RUNTIME_DIR")
+    if own:
+        base = Path(own).absolute()
+    elif session:
+        base = Path(session) / "hotpath"
+    elif os.geteuid() == 0:
+        base = Path("/run/hotpath")
+    else:
+        base = Path(tempfile.gettempdir()) / f"hotpath-{os.geteuid()}"
+    try:
+        base.mkdir(mode=0o700, exist_ok=True)
+        state = base.lstat()
+    except OSError as error:
+        raise DeclarationError(f"{base}: {error.strerror}; set HOTPATH_RUN to a directory of your own") from None
+    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.geteuid() or state.st_mode & 0o022:
+        raise DeclarationError(f"{base} can be changed by others; set HOTPATH_RUN to a directory of your own")
+    return base
 
-    return Starlette(
-        routes=[
-            Route("/reload", reload_now, methods=["POST"]),
-            Route("/pause", pause, methods=["POST"]),
-            Route("/resume", resume, methods=["POST"]),
-        ]
-    )
+
+def make_directory(base: Path) -> Path:
+    """A new directory of this process, 0700; those of processes that are gone are taken away."""
+    for other in base.iterdir():
+        pid = _pid_of(other)
+        # Its number may be of another container, which has this directory too.
+        if pid is not None and not psutil.pid_exists(pid) and not _answers(other / SOCKET):
+            shutil.rmtree(other, ignore_errors=True)
+    own = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
+    if len(os.fsencode(own)) > MAX_PATH:
+        own.rmdir()
+        raise DeclarationError(f"{base} is too long for a Unix socket; set HOTPATH_RUN to a shorter path")
+    return own
+
+
+def _pid_of(directory: Path) -> int | None:
+    number, dash, _ = directory.name.partition("-")
+    return int(number) if dash and number.isdigit() else None
+
+
+def find(pid: int | None, base: Path | None = None) -> Path:
+    """The command socket of the front with this process id, by default of the only one. Raises ``NoFront``."""
+    base = base_directory() if base is None else base
+    sockets = {_pid_of(path.parent): path for path in base.glob(f"*/{SOCKET}") if _answers(path)}
+    running = {number: path for number, path in sockets.items() if number is not None}
+    if pid is not None and pid not in running:
+        raise NoFront(f"no front with process id {pid} runs as this user ({base})")
+    if not running:
+        raise NoFront(f"no front runs as this user ({base}; HOTPATH_RUN has to be the front's)")
+    if pid is None and len(running) > 1:
+        raise NoFront(f"several fronts run; write --pid with one of {', '.join(map(str, sorted(running)))}")
+    return running[pid] if pid is not None else next(iter(running.values()))
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path, seconds: float) -> None:
+        super().__init__("localhost", timeout=seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def command(path: Path, name: str, seconds: float = 600.0) -> str:
+    """Ask for ``/reload``, ``/pause?seconds=30`` or ``/resume``; what the front says. Raises ``NoFront`` with that."""
+    connection = _Connection(path, seconds)
+    try:
+        connection.request("POST", name)
+        answer = connection.getresponse()
+        said = str(orjson.loads(answer.read())["said"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+        raise NoFront(f"{path}: the front gave no answer ({error})") from None
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise NoFront(said)
+    return said

@@ -68,7 +68,7 @@ class BadAnswer(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Framing:
+class BodyFraming:
     """How a request's body is framed: by ``length``, or in chunks. Neither: there is none."""
 
     length: int | None = None
@@ -140,7 +140,7 @@ def target_of(scope: Scope) -> tuple[bytes, bytes | None]:
     return rest if rest.startswith(b"/") else b"/" + rest, authority
 
 
-def body_of(headers: Iterable[Header], http_version: str = "1.1") -> Framing:
+def body_of(headers: Iterable[Header], http_version: str = "1.1") -> BodyFraming:
     """How the body is framed. Raises ``BadRequest`` where two servers could read it in two ways (RFC 9112 §6.3)."""
     lengths, codings = [], []
     for name, value in headers:
@@ -155,12 +155,12 @@ def body_of(headers: Iterable[Header], http_version: str = "1.1") -> Framing:
             raise BadRequest(400, "Transfer-Encoding in HTTP/1.0")
         if codings != [b"chunked"]:
             raise BadRequest(501, "Transfer-Encoding is not chunked")
-        return Framing(is_chunked=True)
+        return BodyFraming(is_chunked=True)
     if not lengths:
-        return Framing()
+        return BodyFraming()
     if len(lengths) > 1 or not _DIGITS.fullmatch(lengths[0]):
         raise BadRequest(400, "Content-Length is not one number")
-    return Framing(length=int(lengths[0]))
+    return BodyFraming(length=int(lengths[0]))
 
 
 def request_fields(scope: Scope, trust: Trust, default_host: bytes, authority: bytes | None = None) -> list[Header]:

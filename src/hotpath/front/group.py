@@ -1,112 +1,180 @@
-"""A memory group for the app alone, so that the kernel that ends a process for its memory never picks the front.
+"""A memory group for the app alone, so that the kernel never picks the front when the app has taken too much.
 
-Source: cgroup-v2.rst, cgroup-v1/memory.rst and cgroups(7). Version 2 wants ``Delegate=yes`` of systemd or root, and no
-process in a group that has groups below it with controllers: the front moves into one of its own. Version 1 wants root.
+Version 2 where systemd has given the front its group (``Delegate=yes``), version 1 as root. Elsewhere the front
+measures the app itself. Source: cgroups(7), cgroup-v2.rst ("No Internal Process Constraint") of the kernel.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-import time
-from dataclasses import dataclass
+import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-# The kernel is done with a process that was killed before its group may go.
-_REMOVE_SECONDS: Final = 2.0
+import psutil
+
+from hotpath.errors import DeclarationError, UnreadableMemory
+from hotpath.guard.cgroups import find_groups, parse_field, read_once
+from hotpath.guard.memory import MemoryReader
+from hotpath.options import human_bytes
+from hotpath.process.fork import descendants
+
+_CGROUP: Final = Path("proc/self/cgroup")
+_LIMIT: Final = {1: "memory.limit_in_bytes", 2: "memory.max"}
+_EVENTS: Final = {1: "memory.oom_control", 2: "memory.events"}
 
 
-@dataclass(frozen=True, slots=True)
 class MemoryGroup:
-    """A group of this front, with a limit. ``procs`` is the file that a process joins by."""
+    """One group with a limit in bytes, made at once. Raises ``OSError`` where that is not allowed."""
 
-    directory: Path
-    version: int
+    def __init__(self, directory: Path, version: int, limit: int) -> None:
+        self.text = human_bytes(limit)
+        self._directory = directory
+        self._version = version
+        directory.mkdir()
+        try:
+            (directory / _LIMIT[version]).write_text(str(limit), "ascii")
+        except OSError:
+            self.remove()
+            raise
 
     @property
-    def procs(self) -> Path:
-        """Where a process writes its number to be a member."""
-        return self.directory / "cgroup.procs"
+    def joined(self) -> Path:
+        """The file that a process writes its id to."""
+        return self._directory / "cgroup.procs"
 
-    def kills(self) -> int:
-        """Members that the kernel has killed at the limit."""
-        name = "memory.events" if self.version == 2 else "memory.oom_control"
-        with contextlib.suppress(OSError, ValueError):
-            for line in (self.directory / name).read_text(encoding="ascii").splitlines():
-                word, _, count = line.partition(" ")
-                if word == "oom_kill":
-                    return int(count)
-        return 0
+    def oom_kills(self) -> int:
+        """How many processes the kernel has killed because this group was full; 0 where that is not known."""
+        path = self._directory / _EVENTS[self._version]
+        try:
+            return parse_field(read_once(path), b"oom_kill", path)
+        except UnreadableMemory:
+            return 0
 
-    def remove(self) -> None:
-        """Remove the group, once it is empty."""
-        until = time.monotonic() + _REMOVE_SECONDS
-        while time.monotonic() < until:
-            try:
-                self.directory.rmdir()
-            except FileNotFoundError:
+    def kill(self) -> None:
+        """SIGKILL for everybody in it."""
+        with contextlib.suppress(OSError):
+            if (self._directory / "cgroup.kill").exists():
+                (self._directory / "cgroup.kill").write_text("1", "ascii")
                 return
-            except OSError:
-                time.sleep(0.02)
-            else:
+            for pid in self.joined.read_text("ascii").split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+
+    def remove(self) -> bool:
+        """Take it away. False while somebody is in it."""
+        try:
+            self._directory.rmdir()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+
+class GroupMaker:
+    """Makes memory groups below the front's own. ``problem`` says why it cannot, or is ``None``.
+
+    ``root`` is where ``proc`` and the control groups are.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.problem: str | None = None
+        self._directory: Path | None = None
+        self._version = 0
+        self._numbers = itertools.count(1)
+        try:
+            self._prepare(root)
+        except (OSError, UnreadableMemory) as error:
+            self.problem = f"no memory group for the app could be made ({error})"
+
+    def make(self, limit: int) -> MemoryGroup | None:
+        """A new group; ``None``, and ``problem`` says why, where that fails."""
+        if self._directory is None or self.problem is not None:
+            return None
+        directory = self._directory / f"hotpath-app-{os.getpid()}-{next(self._numbers)}"
+        try:
+            return MemoryGroup(directory, self._version, limit)
+        except OSError as error:
+            self.problem = f"no memory group for the app could be made ({error})"
+            return None
+
+    def _prepare(self, root: Path) -> None:
+        path = root / _CGROUP
+        groups = find_groups(root, read_once(path), path)
+        try:
+            if not groups.groups:
+                self.problem = "no memory controller counts this process"
                 return
+            own = groups.groups[0]
+            self._version, directory = own.version, own.directory
+        finally:
+            groups.close()
+        if self._version == 2:
+            _make_room(directory)
+        self._directory = directory
 
 
-def make_group(name: str, limit: int) -> tuple[MemoryGroup | None, str]:
-    """A new group with this limit in bytes; or ``None``, and why there can be none."""
+def _make_room(directory: Path) -> None:
+    """Let the groups below this one have limits: for that no process may be in it itself."""
+    control = directory / "cgroup.subtree_control"
+    if "memory" not in control.read_text("ascii").split():
+        leaf = directory / "hotpath-front"
+        leaf.mkdir(exist_ok=True)
+        (leaf / "cgroup.procs").write_text(str(os.getpid()), "ascii")
+        control.write_text("+memory", "ascii")
+
+
+def check_limit(limit: int) -> int:
+    """``limit``, unless the machine or the container does not have so much. Raises ``DeclarationError``."""
+    with contextlib.closing(MemoryReader()) as reader:
+        try:
+            most = min(reader.read().limit, psutil.virtual_memory().total)
+        except UnreadableMemory:
+            most = psutil.virtual_memory().total
+    if limit > most:
+        raise DeclarationError(
+            f"--memory {human_bytes(limit)} is more than there is ({human_bytes(most)}), so it would protect nothing;"
+            f" write about {human_bytes(most * 3 // 4)} or less"
+        )
+    return limit
+
+
+def free_bytes() -> int:
+    """What may still be allocated here: by the limits above the front, and by the machine."""
+    free = int(psutil.virtual_memory().available)
+    with contextlib.closing(MemoryReader()) as reader, contextlib.suppress(UnreadableMemory):
+        reading = reader.read()
+        free = min(free, reading.limit - reading.unreclaimable)
+    return free
+
+
+def tree_bytes(pid: int) -> int:
+    """What a process and those below it hold: what each has for itself, and once what they share since their fork."""
     try:
-        version, own = _own_group()
-        if version == 2:
-            return _make_v2(own, name, limit), ""
-        directory = own / name
-        directory.mkdir(exist_ok=True)
-        (directory / "memory.limit_in_bytes").write_text(str(limit), encoding="ascii")
-        return MemoryGroup(directory, 1), ""
-    except OSError as error:
-        return None, f"no memory group can be made: {error.strerror or error}"
+        processes = [psutil.Process(pid)]
+    except psutil.Error:
+        return 0
+    return _held([*processes, *descendants(pid)])
 
 
-def _make_v2(own: Path, name: str, limit: int) -> MemoryGroup:
-    front = own / f"{name}-front"
-    if "memory" not in (own / "cgroup.subtree_control").read_text(encoding="ascii").split():
-        front.mkdir(exist_ok=True)
-        for pid in (own / "cgroup.procs").read_text(encoding="ascii").split():
-            (front / "cgroup.procs").write_text(pid, encoding="ascii")
-        (own / "cgroup.subtree_control").write_text("+memory", encoding="ascii")
-    directory = own / name
-    directory.mkdir(exist_ok=True)
-    (directory / "memory.max").write_text(str(limit), encoding="ascii")
-    with contextlib.suppress(OSError):  # a kernel without swap accounting
-        (directory / "memory.swap.max").write_text("0", encoding="ascii")
-    with contextlib.suppress(OSError):  # all of the app or none: a master without its workers answers nobody
-        (directory / "memory.oom.group").write_text("0", encoding="ascii")
-    return MemoryGroup(directory, 2)
+def _held(processes: Iterable[psutil.Process]) -> int:
+    own = shared = 0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            memory = process.memory_full_info()
+            own += memory.uss + memory.swap
+            shared = max(shared, memory.rss - memory.uss)
+    return own + shared
 
 
-def _own_group() -> tuple[int, Path]:
-    """Version and directory of the memory group that this process is in. Raises ``OSError`` where there is none."""
-    own: dict[int, str] = {}
-    for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            own[2] = path
-        elif "memory" in controllers.split(","):
-            own[1] = path
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-        before, _, after = line.partition(" - ")
-        kind, _, options = [*after.split(" "), "", ""][:3]
-        root, point = before.split(" ")[3:5]
-        if kind == "cgroup" and "memory" in options.split(",") and 1 in own:
-            return 1, _below(Path(point), root, own[1])
-        if kind == "cgroup2" and 2 in own:
-            directory = _below(Path(point), root, own[2])
-            if "memory" in (directory / "cgroup.controllers").read_text(encoding="ascii").split():
-                return 2, directory
-    raise OSError(0, "no memory controller is mounted here")
-
-
-def _below(point: Path, root: str, path: str) -> Path:
-    """The directory of a group, where ``root`` of the tree is mounted at ``point``."""
-    relative = os.path.relpath(path, root) if path.startswith(root) else path.lstrip("/")
-    return point / relative
+def set_own_oom_score(score: int, path: Path = Path("/proc/self/oom_score_adj")) -> bool:
+    """Be killed later (below 0) or earlier than others, proc(5); whether that was allowed."""
+    try:
+        path.write_text(str(score), "ascii")
+    except OSError:
+        return False
+    return True

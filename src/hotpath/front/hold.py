@@ -10,7 +10,7 @@ import contextlib
 from enum import Enum
 from typing import Final
 
-from hotpath.front.admission import Line, Ramp, Ticket, Turn
+from hotpath.front.admission import Arrival, Line, Ramp, Ticket
 from hotpath.front.upstream import Unreached, Upstream
 from hotpath.guard.priorities import Priorities, Priority
 from hotpath.log import Once
@@ -135,7 +135,7 @@ class Hold:
         entry, loser = self._line.enter(ticket)
         if loser is not None:
             self._futures.pop(loser).set_exception(Unavailable(is_full=True))
-        if entry is Turn.REFUSED:
+        if entry is Arrival.REFUSED:
             raise Unavailable(is_full=True)
         if not self._upstream.is_up:
             self._look_out(0.0)

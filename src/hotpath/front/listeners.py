@@ -1,95 +1,102 @@
-"""The sockets that a front listens on: its own, or systemd's (sd_listen_fds(3)); and the directory of a front."""
+"""The listening sockets of the front: bound here, or handed over by systemd."""
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import socket
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from hotpath.errors import DeclarationError
+from hotpath.errors import HotpathError
 
-_FIRST_FD: Final = 3
+# The kernel takes less where net.core.somaxconn says so.
 BACKLOG: Final = 2048
-CONTROL: Final = "control.sock"
+# sd_listen_fds(3).
+FIRST_DESCRIPTOR: Final = 3
 
 
-def from_systemd(environ: Mapping[str, str] = os.environ) -> list[socket.socket]:
-    """The sockets that systemd gave to this process; none where it gave none. Raises ``DeclarationError``."""
-    if environ.get("LISTEN_PID") != str(os.getpid()):
-        return []
-    count = environ.get("LISTEN_FDS", "0")
-    sockets = []
-    for descriptor in range(_FIRST_FD, _FIRST_FD + (int(count) if count.isdigit() else 0)):
-        try:
-            sockets.append(socket.socket(fileno=descriptor))
-        except OSError as error:
-            raise DeclarationError(f"systemd says that descriptor {descriptor} is a socket: {error}") from None
-    return sockets
+class NoSocket(HotpathError):
+    """There is no socket to listen on."""
 
 
-def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
-    """A listening socket. Raises ``DeclarationError`` where that cannot be."""
+def bind(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+    """A listening TCP socket. With ``reuse_port`` several processes may have one each. Raises ``NoSocket``."""
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if reuse_port:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.bind((host, port))
-            sock.listen(BACKLOG)
-        except BaseException:
-            sock.close()
-            raise
-    except (OSError, OverflowError) as error:
-        problem = getattr(error, "strerror", None) or str(error)
-        raise DeclarationError(f"{host}:{port}: {problem}; choose another with --host and --port") from None
-    return sock
-
-
-def listen_unix(path: Path) -> socket.socket:
-    """A listening socket that only this user can open; one that nobody listens on any more is replaced."""
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(path.stat().st_mode):
-            with socket.socket(socket.AF_UNIX) as other:
-                try:
-                    other.connect(str(path))
-                except OSError:
-                    path.unlink()
-                else:
-                    raise DeclarationError(f"{path}: another front listens there")
-    sock = socket.socket(socket.AF_UNIX)
-    try:
-        before = os.umask(0o177)
-        try:
-            sock.bind(str(path))
-        finally:
-            os.umask(before)
-        sock.listen(16)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
     except OSError as error:
-        sock.close()
-        raise DeclarationError(f"{path}: {error.strerror or error}") from None
-    return sock
+        listener.close()
+        advice = {
+            errno.EADDRINUSE: "somebody else listens there; end that process, or write another --port",
+            errno.EACCES: "ports below 1024 need root or AmbientCapabilities=CAP_NET_BIND_SERVICE",
+            errno.EADDRNOTAVAIL: "this machine does not have that address; write --host 0.0.0.0 for all that it has",
+        }.get(error.errno or 0, error.strerror or str(error))
+        raise NoSocket(f"{where}: {advice}") from None
+    return listener
 
 
-def directory_of(port: int, environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the front of this port has its sockets, for its user alone: made where it is not there.
+def bind_unix(path: Path, mode: int = 0o666) -> socket.socket:
+    """A listening Unix socket; a file that a dead process left there is replaced. Raises ``NoSocket``."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _take_away(path)
+        listener.bind(str(path))
+        path.chmod(mode)
+        listener.listen(BACKLOG)
+    except NoSocket:
+        listener.close()
+        raise
+    except OSError as error:
+        listener.close()
+        raise NoSocket(f"{path}: {error.strerror or error}") from None
+    return listener
 
-    systemd's ``RuntimeDirectory=`` if there is one. Raises ``DeclarationError`` where it is somebody else's.
-    """
-    above = environ.get("RUNTIME_DIRECTORY") or environ.get("XDG_RUNTIME_DIR")
-    place = Path(above) if above else Path(tempfile.gettempdir()) / f"hotpath-{os.geteuid()}"
-    path = place / f"front-{port}"
-    for directory in (place, path):
-        with contextlib.suppress(FileExistsError):
-            directory.mkdir(mode=0o700)
-        found = directory.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            raise DeclarationError(f"{directory} is not a directory of this user; remove it, or set XDG_RUNTIME_DIR")
-    path.chmod(0o700)
-    return path
+
+def _take_away(path: Path) -> None:
+    try:
+        is_socket = stat.S_ISSOCK(path.lstat().st_mode)
+    except FileNotFoundError:
+        return
+    if not is_socket:
+        raise NoSocket(f"{path}: there is something else than a socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        if probe.connect_ex(str(path)) == 0:
+            raise NoSocket(f"{path}: somebody else listens there")
+    path.unlink()
+
+
+def from_systemd(environ: Mapping[str, str] = os.environ, first: int = FIRST_DESCRIPTOR) -> list[socket.socket]:
+    """The sockets that systemd listens on for this process; none where it gave none. Raises ``NoSocket``."""
+    count = environ.get("LISTEN_FDS", "")
+    if environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit():
+        return []
+    listeners = []
+    for descriptor in range(first, first + int(count)):
+        try:
+            listener = socket.socket(fileno=descriptor)
+            is_listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except OSError as error:
+            raise NoSocket(f"descriptor {descriptor} of systemd is no socket ({error.strerror})") from None
+        if not is_listening or listener.type != socket.SOCK_STREAM:
+            raise NoSocket(f"descriptor {descriptor} of systemd does not listen; write ListenStream= and Accept=no")
+        os.set_inheritable(descriptor, False)
+        listeners.append(listener)
+    return listeners
+
+
+def address_of(listener: socket.socket) -> str:
+    """Where it listens, as people write it."""
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"http://{host}:{name[1]}"

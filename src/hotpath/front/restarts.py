@@ -1,37 +1,46 @@
-"""When a process that ended is started again: at once, then after 1, 2, 4 … 30 seconds. No clock of its own."""
+"""When a child that has ended is started again: values only, no clock and no process."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-MAX_DELAY_SECONDS: Final = 30.0
-# Who has taken requests for so long was no part of a crash loop: it is started again at once, however often it ends.
-STEADY_SECONDS: Final = 2.0
-# Ends in a row that are called a crash loop.
-LOOP_ENDS: Final = 3
+# The first restart is at once; from then on as systemd's RestartSteps= and Kubernetes' CrashLoopBackOff have it.
+DELAYS: Final = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+# A child that served for so long was no failure to start: what ended it gets a new one at once. Less would let an app
+# that dies of its first request take a core for ever; more would make visitors wait who could have been served.
+GOOD_SECONDS: Final = 2.0
+# Failures in a row that are a crash loop.
+LOOP: Final = 3
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class NextStart:
+    """Start again after ``delay`` seconds. ``is_loop``: say now that this is a crash loop, which is said once."""
+
+    delay: float
+    is_loop: bool
+
+
 class Restarts:
-    """The ends of one process in a row. ``total`` counts all of them."""
+    """Counts the failures in a row."""
 
-    in_a_row: int = 0
-    total: int = 0
+    def __init__(self) -> None:
+        self.failures = 0
+        self._is_said = False
 
-    def ended(self, useful_seconds: float) -> float:
-        """Seconds to wait before the next start, after a process that took requests for so long."""
-        if useful_seconds >= STEADY_SECONDS:
-            self.in_a_row = 0
-        self.in_a_row += 1
-        self.total += 1
-        return 0.0 if self.in_a_row == 1 else min(MAX_DELAY_SECONDS, 2.0 ** (self.in_a_row - 2))
-
-    @property
-    def is_loop_now(self) -> bool:
-        """Whether this end makes it a crash loop, which is said once."""
-        return self.in_a_row == LOOP_ENDS
+    def ended(self, served_seconds: float | None) -> NextStart:
+        """A child has ended that was ready for so long; ``None`` for one that never was."""
+        if served_seconds is not None and served_seconds >= GOOD_SECONDS:
+            self.forget()
+        delay = DELAYS[min(self.failures, len(DELAYS) - 1)]
+        self.failures += 1
+        # One that was ready may have met a single bad request; one that never was will not be the next time either.
+        is_loop = not self._is_said and (served_seconds is None or self.failures >= LOOP)
+        self._is_said = self._is_said or is_loop
+        return NextStart(delay, is_loop)
 
     def forget(self) -> None:
-        """Begin anew: somebody asked for a start, after a fix perhaps."""
-        self.in_a_row = 0
+        """The next failure counts as the first: somebody may have repaired it."""
+        self.failures = 0
+        self._is_said = False

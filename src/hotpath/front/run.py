@@ -1,178 +1,361 @@
-"""The front as a whole: the door, the server behind it, the way to the app, and the app's process."""
+"""The front as a process: door, server, forwarder and child put together, started and ended in order."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import resource
+import functools
+import shutil
 import signal
 import socket
-import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from prometheus_client import CollectorRegistry
+import uvicorn
 
+from hotpath.asgi.access_log import AccessLog
 from hotpath.asgi.middleware import HotpathMiddleware
-from hotpath.front.app_process import AppOptions, AppProcess
-from hotpath.front.control import admin_app, control_app
+from hotpath.errors import DeclarationError
+from hotpath.front import control
+from hotpath.front.admin import Parts, make_admin
 from hotpath.front.door import Door
-from hotpath.front.figures import FrontCollector, register
+from hotpath.front.figures import FrontCollector, Latency
 from hotpath.front.forward import Forward
-from hotpath.front.listeners import CONTROL, listen_unix
+from hotpath.front.group import GroupMaker, set_own_oom_score
+from hotpath.front.listeners import address_of, bind, bind_unix
+from hotpath.front.protocol import middleware_of
 from hotpath.front.server import FrontServer
+from hotpath.front.servers import ServerCommand
+from hotpath.front.supervisor import Care, Supervisor
 from hotpath.front.upstream import Address, Upstream
 from hotpath.guard.systemd import notify, watchdog_seconds
+from hotpath.log import logger
+from hotpath.metrics.app import MetricsApp
+from hotpath.options import human_bytes
 from hotpath.serving.reader import reader_of
 from hotpath.site import Hotpath
+from hotpath.types import ASGIApp
 
-# The door finishes what it sends, then running requests end.
+# proc(5): the kernel picks nearly everybody else first.
+OOM_SCORE: Final = -500
+# What the door still sends when the front ends.
 DOOR_SECONDS: Final = 5.0
-# A door that has not turned for so long is not alive, whatever its thread does.
-BEAT_SECONDS: Final = 10.0
-WATCHDOG_TICK_SECONDS: Final = 1.0
-_SCORE: Final = Path("/proc/self/oom_score_adj")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class FrontOptions:
-    """What a front does. ``address`` is the app's; with ``app`` the front runs it itself, at an address of its own."""
+    """What a front is told; times in seconds.
 
-    hot: Hotpath
-    directory: Path
-    address: Address | None = None
-    app: AppOptions | None = None
-    admin: socket.socket | None = None
-    hold_seconds: float = 15.0
+    ``drain`` is how long running requests may take when the front ends. ``admin`` is where figures and health are.
+    """
+
+    connections: int = 4096
+    hold: float = 15.0
     in_flight: int = 64
     waiting: int = 256
-    trust: Sequence[str] = ()
-    connections: int = 4096
-    drain_seconds: float = 30.0
+    drain: float = 30.0
+    trust: tuple[str, ...] = ()
+    admin: Address | None = None
+    access_log: bool = False
 
 
-class Front:
-    """Everything a front has; ``run`` until it is told to end."""
+@dataclass(frozen=True, slots=True)
+class App:
+    """An app that the front starts itself: ``target`` is its name for people."""
 
-    def __init__(self, options: FrontOptions, listeners: Sequence[socket.socket]) -> None:
+    target: str
+    command: ServerCommand
+    care: Care = field(default_factory=Care)
+
+
+def serve(hot: Hotpath, listeners: Sequence[socket.socket], app: App | Address, options: FrontOptions) -> None:
+    """Answer hot pages of ``hot`` and pass everything else to ``app``, until SIGTERM or Ctrl-C.
+
+    Raises ``DeclarationError`` for options that cannot work, and ``NoSocket`` for an admin port that is in use.
+    """
+    directory = control.make_directory(control.base_directory())
+    try:
+        _Front(hot, listeners, app, options, directory).run()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def serve_in_process(app: ASGIApp, listeners: Sequence[socket.socket], options: FrontOptions) -> None:
+    """The door before ``app`` in this process, until SIGTERM or Ctrl-C: no second process, and no hot page without it.
+
+    Raises ``DeclarationError`` where no ``HotpathMiddleware`` is outermost.
+    """
+    server = FrontServer(app, connections=options.connections, drain_seconds=options.drain, **_websockets())
+
+    async def main() -> None:
+        async with _running(server, _Signals()) as signals:
+            middleware = middleware_of(app)
+            if middleware is None:
+                raise DeclarationError(
+                    "--in-process: no HotpathMiddleware is the first to see a request; write"
+                    " app = HotpathMiddleware(app, hot=hot) around the whole app"
+                )
+            door = Door(middleware.hot, listeners, server.take, connections=options.connections)
+            # bypass= and observe= have to see each request.
+            door.answers = middleware.is_plain
+            await asyncio.to_thread(door.start)
+            logger.warning("hotpath: serving on %s, the app in the same process", _places(listeners))
+            notify("READY=1")
+            async with _beating(door):
+                await signals.stop.wait()
+            notify("STOPPING=1")
+            await asyncio.to_thread(door.stop, DOOR_SECONDS)
+
+    _run(main)
+
+
+class _Front:
+    """One front before an app that is another process."""
+
+    def __init__(
+        self,
+        hot: Hotpath,
+        listeners: Sequence[socket.socket],
+        app: App | Address,
+        options: FrontOptions,
+        directory: Path,
+    ) -> None:
+        self.hot = hot
+        self.listeners = listeners
+        self.app = app
         self.options = options
-        self._listeners = listeners
-        waits = Address(path=str(options.directory / "app-0.sock"))  # of an app that has not been started yet
-        self.upstream = Upstream(options.address or waits)
-        self.forward = Forward(
+        self.directory = directory
+        observe = AccessLog() if options.access_log else None
+        # Of a child there is no socket yet: who comes before it has one is held.
+        self.upstream = Upstream(app if isinstance(app, Address) else Address(path=str(directory / "app-0.sock")))
+        forward = Forward(
             self.upstream,
-            hold_seconds=options.hold_seconds,
+            hold_seconds=options.hold,
             in_flight=options.in_flight,
             waiting=options.waiting,
             trust=options.trust,
         )
-        # The door and the loop behind it hold half of the connections each.
-        half = max(1, options.connections // 2)
-        app = HotpathMiddleware(self.forward, hot=options.hot)
-        self.server = FrontServer(app, connections=half, drain_seconds=options.drain_seconds)
-        self.door = Door(options.hot, listeners, self.server.take, connections=half)
-        self.app = AppProcess(options.app, self.upstream) if options.app is not None else None
-        self._ends = asyncio.Event()
-        self._reloading: asyncio.Task[str | None] | None = None
+        self.server = FrontServer(
+            HotpathMiddleware(forward, hot=hot, observe=observe),
+            connections=options.connections,
+            drain_seconds=options.drain,
+            interface="asgi3",
+            **_websockets(),
+        )
+        self.door = Door(hot, listeners, self.server.take, connections=options.connections, on_hit=observe)
+        self.groups: GroupMaker | None = None
 
-    async def run(self, started: Callable[[], None] = lambda: None) -> None:
-        """Serve until SIGTERM or Ctrl-C; ``started`` is called once hot pages are."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._ends.set)
-        if self.app is not None:
-            loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
-        await asyncio.to_thread(self.door.start)
-        serving = asyncio.create_task(self.server.serve())
-        sides = self._side_servers()
-        tasks = [asyncio.create_task(side.serve()) for side, _ in sides]
-        tasks += [asyncio.create_task(_accept(listener, side)) for side, listener in sides]
-        tasks.append(asyncio.create_task(self._watch()))
-        if self.app is not None:
-            self.app.begin()
-        started()
-        notify("READY=1", f"STATUS=hot pages of {self.options.hot.store.root} are served")
-        try:
-            ended = asyncio.create_task(self._ends.wait())
-            await asyncio.wait((ended, serving), return_when=asyncio.FIRST_COMPLETED)
-        finally:
+    def run(self) -> None:
+        """Until a signal ends it."""
+        admin = _bind_admin(self.options.admin) if self.options.admin else None
+        control_socket = bind_unix(self.directory / control.SOCKET, 0o600)
+        set_own_oom_score(OOM_SCORE)
+        if isinstance(self.app, App) and self.app.care.memory is not None:
+            self.groups = GroupMaker()
+        # Before anything else: hot pages need neither the loop nor the app.
+        self.door.start()
+        _run(functools.partial(self._main, admin, control_socket))
+
+    async def _main(self, admin: socket.socket | None, control_socket: socket.socket) -> None:
+        supervisor = self._supervisor()
+        parts = Parts(self.hot, self.door, self.upstream, supervisor)
+        metrics = MetricsApp(hot=self.hot)
+        metrics.registry.register(FrontCollector(self.door, self.server, self.upstream, supervisor))
+        latency = Latency(metrics.registry)
+
+        def observe(scope: Any, status: int, seconds: float) -> None:
+            latency.observe(scope, status, seconds)
+            if supervisor is not None:
+                supervisor.heard()
+
+        self.upstream.observe = observe
+        signals = _Signals(supervisor.reload if supervisor is not None else _nothing_to_reload)
+        async with (
+            _supervised(supervisor),
+            _serving(make_admin(parts, metrics, with_commands=True), control_socket),
+            _serving(make_admin(parts, metrics, with_commands=False), admin),
+            _running(self.server, signals),
+        ):
+            for line in self._start_text():
+                logger.warning("%s", line)
+            notify("READY=1", f"STATUS=serving on {_places(self.listeners)}")
+            async with _beating(self.door):
+                await signals.stop.wait()
             notify("STOPPING=1")
-            await self._stop(serving, tasks)
+            logger.warning("hotpath: ending: requests first, then the app")
+            await asyncio.to_thread(self.door.stop, DOOR_SECONDS)
 
-    async def reload(self) -> str | None:
-        """A new process of the app in the place of the running one; ``None``, or why not."""
-        assert self.app is not None
-        return await self.app.deploy()
+    def _supervisor(self) -> Supervisor | None:
+        if isinstance(self.app, Address):
+            return None
+        return Supervisor(self.app.command, self.upstream, self.directory, self.app.care, groups=self.groups)
 
-    async def _stop(self, serving: asyncio.Task[None], tasks: Sequence[asyncio.Task[None]]) -> None:
-        """In order: nobody new, what is being sent, requests in the app, the app."""
-        await asyncio.to_thread(self.door.stop, DOOR_SECONDS)
-        self.server.begin_shutdown()
-        await serving
-        if self.app is not None:
-            await self.app.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        with contextlib.suppress(OSError):
-            (self.options.directory / CONTROL).unlink()
-        reader_of(self.options.hot).close()
+    def _start_text(self) -> list[str]:
+        """What is where, for people."""
+        loader = reader_of(self.hot).loader
+        snapshot, root = loader.snapshot, self.hot.store.root
+        pages = f"{len(loader.keys):,} pages of generation {snapshot.generation} in {root}"
+        if snapshot.generation is None:
+            pages = f"nothing is published in {root}: the app gets every request until there is"
+        lines = [f"hotpath: serving on {_places(self.listeners)}", f"  hot     {pages}"]
+        if isinstance(self.app, App):
+            lines.append(
+                f"  app     {self.app.target}, started by this process; deploy with SIGHUP or 'hotpath reload'"
+            )
+            lines += self._memory_text(self.app.care.memory)
+        else:
+            lines.append(f"  app     {self.app}, started by somebody else")
+        lines.append(f"  admin   {self.options.admin or 'none (--admin 127.0.0.1:9180)'}")
+        return lines
 
-    def _side_servers(self) -> list[tuple[FrontServer, socket.socket]]:
-        """What is not for the public: the control socket, and --admin."""
-        registry = CollectorRegistry()
-        register(registry, FrontCollector(self.door, self.server, self.upstream, self.app), self.upstream)
-        control = control_app(self.upstream, self.reload if self.app is not None else None)
-        sides = [(FrontServer(control, drain_seconds=1), listen_unix(self.options.directory / CONTROL))]
-        if self.options.admin is not None:
-            looks = admin_app(self.options.hot, self.upstream, registry)
-            sides.append((FrontServer(looks, drain_seconds=1), self.options.admin))
-        return sides
+    def _memory_text(self, memory: int | None) -> list[str]:
+        if memory is None:
+            return ["  memory  no limit for the app (--memory 900MiB)"]
+        problem = self.groups.problem if self.groups is not None else None
+        how = "in a memory group of its own" if problem is None else f"looked at twice a second: {problem}"
+        return [f"  memory  {human_bytes(memory)} for the app, {how}"]
 
-    def _reload_soon(self) -> None:
-        self._reloading = asyncio.get_running_loop().create_task(self.reload())
 
-    async def _watch(self) -> None:
-        """Tell systemd that door and loop turn: that this runs is the loop's part."""
-        every = watchdog_seconds()
+class _Signals:
+    """SIGTERM and SIGINT set ``stop``, a second one ends at once; SIGHUP calls ``on_reload``."""
+
+    def __init__(self, on_reload: Callable[[], object] = lambda: None) -> None:
+        self.stop = asyncio.Event()
+        self.is_urgent = asyncio.Event()
+        self._on_reload = on_reload
+
+    def listen(self) -> None:
+        """From now on, in the running loop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._end)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
+
+    def _end(self) -> None:
+        (self.is_urgent if self.stop.is_set() else self.stop).set()
+
+
+@contextlib.asynccontextmanager
+async def _running(server: FrontServer, signals: _Signals) -> AsyncIterator[_Signals]:
+    """The server, which drains at the end; a second signal does not wait for that. Raises what it raises."""
+    signals.listen()
+    task = asyncio.ensure_future(server.serve())
+    ready = asyncio.ensure_future(asyncio.to_thread(server.is_ready.wait, 60))
+    await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if task.done():
+            task.result()
+        yield signals
+    finally:
+        server.is_ready.set()
+        server.begin_shutdown()
+        urgent = asyncio.ensure_future(signals.is_urgent.wait())
+        await asyncio.wait((task, urgent), return_when=asyncio.FIRST_COMPLETED)
+        urgent.cancel()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@contextlib.asynccontextmanager
+async def _supervised(supervisor: Supervisor | None) -> AsyncIterator[None]:
+    if supervisor is None:
+        yield
+        return
+    task = asyncio.ensure_future(supervisor.run())
+    task.add_done_callback(_report)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.critical("hotpath: the app is not looked after any more; restart the front", exc_info=error)
+
+
+@contextlib.asynccontextmanager
+async def _serving(app: ASGIApp, listener: socket.socket | None) -> AsyncIterator[None]:
+    """A small app of the front's own on a listener of its own."""
+    if listener is None:
+        yield
+        return
+    server = _Uvicorn(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
+    task = asyncio.ensure_future(server.serve([listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = server.force_exit = True
+        await task
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves the signals to the front."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        """Nothing."""
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _beating(door: Door) -> AsyncIterator[None]:
+    """WATCHDOG=1 as long as the loop turns and the door's thread was seen since the last time."""
+    interval = watchdog_seconds()
+
+    async def beat(seconds: float) -> None:
+        loop, last = asyncio.get_running_loop(), 0.0
         while True:
-            await asyncio.sleep(min(every or WATCHDOG_TICK_SECONDS, WATCHDOG_TICK_SECONDS))
-            if every is not None and time.monotonic() - self.door.beat < BEAT_SECONDS:
+            if door.beat > last or door.beat > loop.time() - seconds:
+                last = door.beat
                 notify("WATCHDOG=1")
+            await asyncio.sleep(seconds)
+
+    task = asyncio.ensure_future(beat(interval)) if interval is not None else None
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
 
 
-async def _accept(listener: socket.socket, server: FrontServer) -> None:
-    """Hand over the connections of a socket that few use."""
-    loop = asyncio.get_running_loop()
-    listener.setblocking(False)
-    while True:
-        try:
-            connection, _ = await loop.sock_accept(listener)
-        except OSError:  # descriptors are used up
-            await asyncio.sleep(1)
-            continue
-        connection.setblocking(False)
-        server.take(connection, b"")
+def _nothing_to_reload() -> None:
+    logger.warning("hotpath: SIGHUP: this front starts no app, so there is nothing to reload")
 
 
-def run(options: FrontOptions, listeners: Sequence[socket.socket], started: Callable[[], None]) -> None:
-    """Serve until the process is told to end."""
-    _raise_limits(options.connections)
-    asyncio.run(Front(options, listeners).run(started))
+def admin_address(text: str) -> Address:
+    """``127.0.0.1:9180`` or ``unix:/path``. Raises ``DeclarationError``."""
+    if text.startswith("unix:"):
+        return Address.parse(text)
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise DeclarationError(f"--admin {text}: write 127.0.0.1:9180 or unix:/run/hotpath/admin.sock")
+    return Address(host.strip("[]"), int(port))
 
 
-def _raise_limits(connections: int) -> None:
-    """Descriptors for all connections, and the last place where the kernel looks for memory."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * connections + 256
-    if soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    with contextlib.suppress(OSError):
-        if sys.platform == "linux" and os.access(_SCORE, os.W_OK):
-            _SCORE.write_text("-500", encoding="ascii")
+def _bind_admin(address: Address) -> socket.socket:
+    return bind_unix(Path(address.path), 0o660) if address.path else bind(address.host, address.port)
+
+
+def _places(listeners: Sequence[socket.socket]) -> str:
+    return ", ".join(address_of(listener) for listener in listeners)
+
+
+def _websockets() -> dict[str, Any]:
+    return {"ws": "websockets-sansio" if find_spec("websockets") is not None else "none"}
+
+
+def _run(main: Callable[[], Any]) -> None:
+    assert threading.current_thread() is threading.main_thread()
+    loop_factory = None
+    if find_spec("uvloop") is not None:
+        loop_factory = uvicorn.Config(lambda: None, loop="uvloop", log_config=None).get_loop_factory()
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())

@@ -176,7 +176,7 @@ class FrontServer:
             _refuse(self._arriving.popleft()[0])
 
 
-class FrontProtocol(ExactProtocol, HotpathProtocol):
+class FrontProtocol(HotpathProtocol, ExactProtocol):
     """A connection that begins in the middle, with a time limit for its heads."""
 
     def __init__(self, front: FrontServer, config: Config, app_state: dict[str, Any], data: bytes) -> None:

@@ -158,7 +158,7 @@ class Counters:
 
 
 @dataclass(slots=True, eq=False)
-class Location:
+class Endpoint:
     """One address with its connections."""
 
     address: Address
@@ -176,7 +176,7 @@ class Location:
 class Lease:
     """A connection for one request."""
 
-    place: Location
+    place: Endpoint
     wire: Wire
 
 
@@ -193,8 +193,8 @@ class Upstream:
         self.counters = Counters()
         self.observe: Callable[[Scope, int, float], None] | None = None
         self.queued = 0
-        self._place = Location(address)
-        self._old: list[Location] = []
+        self._place = Endpoint(address)
+        self._old: list[Endpoint] = []
         self._listeners: list[Callable[[], None]] = []
         self._resume_timer: asyncio.TimerHandle | None = None
 
@@ -244,7 +244,7 @@ class Upstream:
         if address != self.address:
             old = self._place
             old.close_idle()
-            self._place = next((place for place in self._old if place.address == address), None) or Location(address)
+            self._place = next((place for place in self._old if place.address == address), None) or Endpoint(address)
             self._old = [place for place in (*self._old, old) if place is not self._place and place.in_flight]
         self._tell()
 
@@ -306,13 +306,13 @@ class Upstream:
             self._place.close_idle()
             logger.warning("hotpath: the app at %s is not there (%s): requests wait for it", self.address, reason)
 
-    def enter(self, place: Location | None = None) -> Location:
+    def enter(self, place: Endpoint | None = None) -> Endpoint:
         """Count a WebSocket in, whose connection is its own."""
         place = place or self._place
         place.in_flight += 1
         return place
 
-    def leave(self, place: Location) -> None:
+    def leave(self, place: Endpoint) -> None:
         """Count it out."""
         self._leave(place)
 
@@ -321,7 +321,7 @@ class Upstream:
         self._end_pause()
         self._place.close_idle()
 
-    def _kept(self, place: Location) -> Wire | None:
+    def _kept(self, place: Endpoint) -> Wire | None:
         since = asyncio.get_running_loop().time() - KEEP_IDLE_SECONDS
         while place.idle:
             wire = place.idle.pop()
@@ -330,7 +330,7 @@ class Upstream:
             wire.close()
         return None
 
-    def _keep(self, place: Location, wire: Wire) -> None:
+    def _keep(self, place: Endpoint, wire: Wire) -> None:
         wire.idle_since = asyncio.get_running_loop().time()
         place.idle.append(wire)
         while len(place.idle) > KEEP_IDLE or not place.idle[0].is_usable:
@@ -338,7 +338,7 @@ class Upstream:
             if not place.idle:
                 return
 
-    def _leave(self, place: Location) -> None:
+    def _leave(self, place: Endpoint) -> None:
         place.in_flight -= 1
         if not place.in_flight:
             place.is_empty.set()
