@@ -158,6 +158,7 @@ def test_a_pool_of_processes_in_an_item_works_both_ways(build: Build) -> None:
         assert done.pages == {"1": [1], "2": [2]}
 
 
+@pytest.mark.slow
 def test_a_module_without_threads_is_forked(build: Build) -> None:
     assert not is_fresh(build(HOW))
     assert is_fresh(build(THREADS + HOW))
