@@ -261,6 +261,22 @@ def test_a_reload_is_a_new_process_beside_the_old_and_the_old_one_ends() -> None
     run(test)
 
 
+def test_apps_that_die_just_after_their_deploys_are_no_crash_loop() -> None:
+    async def test() -> None:
+        async with supervised() as supervisor:
+            await until(lambda: supervisor.is_up)
+            began = time.monotonic()
+            for _ in range(5):
+                assert await supervisor.reload()
+                new = supervisor.current
+                assert new is not None
+                os.kill(new.pid, signal.SIGKILL)
+                await until(lambda: supervisor.is_up and supervisor.current is not new)  # noqa: B023
+            assert time.monotonic() - began < 4  # 0 + 1 + 2 + 4 + 8 s for a loop
+
+    run(test)
+
+
 def test_a_version_that_fails_leaves_the_old_one(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         async with supervised() as supervisor:

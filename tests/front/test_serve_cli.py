@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from websockets.sync.client import connect
 
 from hotpath.front.upstream import Address
 from tests.front.forwarding import Process, wait_until
-from tests.front.serving import Serving, is_alive, make_site, serving
+from tests.front.serving import Load, Serving, cold, hot, is_alive, load, make_site, post, serving
 
 pytestmark = pytest.mark.slow
 
@@ -431,3 +431,60 @@ def test_a_front_that_does_not_move_gets_no_watchdog_message(site: Path, tmp_pat
     finally:
         serve.process.send_signal(signal.SIGCONT)
         serve.stop()
+
+
+def held(pid: int) -> float:
+    """MiB that are resident or swapped out."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(size) for size in re.findall(r"^(?:Rss|Swap): +(\d+) kB", text, re.MULTILINE)) / 1024
+
+
+@pytest.mark.serial
+def test_memory_is_small_and_flat_over_a_days_worth_of_events(site: Path) -> None:
+    """Requests, connections, restarts and deploys of a day on a small site, in a minute or two."""
+    with serving(site) as serve:
+        serve.get("/rankings/k1")
+        at_start = held(serve.process.pid)
+        figures = []
+        for _ in range(6):
+            with load(serve.port, hot_clients=4, cold_clients=4, posting=2) as clients:
+                time.sleep(8)
+                assert serve.command("reload").returncode == 0
+                os.kill(serve.app_pid(), signal.SIGKILL)
+            assert clients.problems == []
+            for number in range(200):  # a connection each, a path each
+                assert serve.get(f"/page-{number}/x?{number}")[0] == 200
+            figures.append(held(serve.process.pid))
+        assert at_start <= 60
+        assert max(figures) <= 60
+        assert figures[-1] - figures[1] <= 2, figures
+        print("at start", at_start, "then", figures)
+
+
+def on_a_new_connection(ask: Callable[..., None]) -> Callable[..., None]:
+    def once(connection: http.client.HTTPConnection, number: int) -> None:
+        ask(connection, number)
+        connection.close()
+
+    return once
+
+
+def test_the_front_itself_is_replaced_without_a_lost_connection(site: Path, tmp_path: Path) -> None:
+    manager = Manager(tmp_path)
+    serve = manager.start(site, "--store", "store")
+    serve.wait_for("Uvicorn running on unix socket")
+    clients = Load(manager.port)
+    clients.start("hot", 4, on_a_new_connection(hot), 0.01)
+    clients.start("cold", 4, on_a_new_connection(cold), 0.01)
+    clients.start("post", 1, on_a_new_connection(post), 0.02)
+    try:
+        for _ in range(5):
+            time.sleep(1)
+            assert serve.stop() == 0
+            serve = manager.start(site, "--store", "store")
+            serve.wait_for("Uvicorn running on unix socket")
+        clients.stop()
+    finally:
+        serve.stop()
+    assert clients.problems == []
+    assert min(clients.seen.values()) > 100

@@ -176,6 +176,8 @@ class Supervisor:
                 self._wanted.clear()
                 asked, self._asked = self._asked, []
                 old, child = child, await deploy(self, child)
+                if child is not old:
+                    self._failures.forget()
                 _settle(asked, child is not old)
         return child
 
