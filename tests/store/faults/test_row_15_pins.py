@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from hotpath.serving import reader_of
 from hotpath.store.store import Store
 from tests.store.faults.sites import await_true, command, edit, get, publish, run, site_of, write_module
