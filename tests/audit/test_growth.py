@@ -63,6 +63,7 @@ def add(container: Any, count: int, start: int = 0) -> None:
             container.append(f"key {number}")
 
 
+@pytest.mark.slow
 def test_a_leak_among_many_is_found_within_two_readings_at_bounded_cost(shop: Any, crowd: list[object]) -> None:
     shop.SEEN = {f"old {number}": number for number in range(1000)}
     started = time.process_time()
@@ -263,6 +264,7 @@ def serve(choose: random.Random, table: dict[int, Any], held_back: list[Any]) ->
     held_back[choose.randrange(len(held_back))] = [rows, {str(row["id"]) for row in rows}]
 
 
+@pytest.mark.slow
 def test_a_steady_process_raises_no_false_alarm(shop: Any) -> None:
     choose = random.Random(11)
     shop.CACHE, shop.FLIGHT = {}, [None] * 50

@@ -68,6 +68,7 @@ def test_a_page_does_not(payload: Any) -> None:
     assert not may_be_error(payload)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("night", [2, 3, 5, 16])
 @pytest.mark.parametrize("before", [PAGE, {"a": 1}, [1]])
 def test_an_error_is_refused_on_every_night_but_the_first(tmp_path: Path, night: int, before: Any) -> None:
@@ -90,6 +91,7 @@ def test_an_error_is_refused_on_every_night_but_the_first(tmp_path: Path, night:
     build(hot)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("payload", [page for page in PAGES if not isinstance(page, str | None)])
 def test_a_page_that_becomes_another_page_is_published(tmp_path: Path, payload: Any) -> None:
     served: list[Any] = [{"error": None, "data": [1, 2], "stocks": [1]}]

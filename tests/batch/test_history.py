@@ -115,6 +115,7 @@ def test_a_run_of_days_ago_is_not_retried(site: Site) -> None:
         site.night(20 * 3600, retry_failed=True)
 
 
+@pytest.mark.slow
 def test_quarantine_does_not_wear_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "KEEP_RUNS", 4)
     for _ in range(6):
@@ -127,6 +128,7 @@ def test_quarantine_does_not_wear_out(site: Site, monkeypatch: pytest.MonkeyPatc
     assert kept == ["quarantined"] * 4 + ["published"] * 4
 
 
+@pytest.mark.slow
 def test_who_builds_often_keeps_the_newest_of_each_day(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "KEEP_RUNS", 3)
     for _ in range(12):

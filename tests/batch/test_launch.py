@@ -158,6 +158,7 @@ def test_a_pool_of_processes_in_an_item_works_both_ways(build: Build) -> None:
         assert done.pages == {"1": [1], "2": [2]}
 
 
+@pytest.mark.slow
 def test_a_module_without_threads_is_forked(build: Build) -> None:
     assert not is_fresh(build(HOW))
     assert is_fresh(build(THREADS + HOW))
@@ -212,6 +213,7 @@ def good(n):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [FORKED, THREADS], ids=["forked", "fresh"])
 def test_limits_and_reports_are_the_same_in_both(build: Build, before: str, tmp_path: Path) -> None:
     assert build(before + '@hot.route("/first")\ndef first():\n    return [1]\n').status == 0
@@ -262,6 +264,7 @@ if""",
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "program", "as_module"),
     [
@@ -340,6 +343,7 @@ def page(n, function):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "program", "problem"),
     [

@@ -364,6 +364,7 @@ def test_time_that_the_batch_takes_between_items_is_nobodys_timeout(hot: Hotpath
     assert seen == [None] * 4
 
 
+@pytest.mark.slow
 def test_the_batch_itself_stays_small(tmp_path: Path) -> None:
     """In a process of its own, whose peak is nobody else's: everything above at once, and large bodies."""
     code = textwrap.dedent(

@@ -193,6 +193,7 @@ def test_a_failed_item_keeps_its_last_good_bytes_and_says_since_when(tmp_path: P
     assert hot.store.read_manifest(report.published.generation).items["/r/1"].stale_since is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "fail", "options", "reason"),
     [
@@ -495,6 +496,7 @@ def test_a_page_that_is_gone_is_missed_unless_its_route_went_too(tmp_path: Path)
     assert body(Store(tmp_path), "a/k7.json") == b'{"key":"k7"}'
 
 
+@pytest.mark.slow
 def test_pages_that_come_and_go_may_go(tmp_path: Path) -> None:
     """A page a stock: every night some are listed and some are delisted."""
     clock = FakeClock()

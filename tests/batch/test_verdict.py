@@ -51,6 +51,7 @@ class Nights:
         approve(self.hot.store, refused.sequence, "it is right")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 3600, DAY])
 @pytest.mark.parametrize(
     "accepted",
@@ -88,12 +89,14 @@ def test_the_third_accepted_run_is_the_last_that_nothing_is_compared_in(tmp_path
     assert [line for line in problems if line.startswith("/a: rows are gone")]
 
 
+@pytest.mark.slow
 def test_a_site_that_grows_is_followed(tmp_path: Path) -> None:
     nights = Nights(tmp_path)
     nights.publish(*(100 + 3 * night for night in range(20)), 300, 300, 300, 303)
     nights.refuse(120)
 
 
+@pytest.mark.slow
 def test_a_site_that_halves_in_its_first_nights_and_stays_is_published(tmp_path: Path) -> None:
     Nights(tmp_path / "second").publish(100, 50, 50, 50, 50, 51)
     Nights(tmp_path / "third").publish(100, 100, 50, 50, 50, 51)
@@ -107,6 +110,7 @@ def test_a_site_that_halves_and_stays_is_approved_once(tmp_path: Path) -> None:
     nights.refuse(25)
 
 
+@pytest.mark.slow
 def test_the_second_quiet_saturday_is_published_with_a_warning_until_saturdays_are_known(tmp_path: Path) -> None:
     nights = Nights(tmp_path)
     warned = []
@@ -117,6 +121,7 @@ def test_the_second_quiet_saturday_is_published_with_a_warning_until_saturdays_a
     assert warned == [[], *[["70 as a week ago"] * 2] * 3, [], []]
 
 
+@pytest.mark.slow
 def test_a_bad_night_that_comes_again_a_week_later_is_not_published_without_a_word(tmp_path: Path) -> None:
     nights = Nights(tmp_path)
     nights.publish(100, 50, *[100] * 6)

@@ -287,6 +287,10 @@ def test_import(project: Path) -> None:
     swapped = hotpath(project, "import", "out", "var/hot")
     assert swapped.code == 2
     assert "this is a store, expected a directory of files; write 'hotpath import STORE DIRECTORY'" in swapped.err
+    for arguments in (("import", "", "out"), ("import", "var/hot", ""), ("status", ""), ("prune", "")):
+        unset = hotpath(project, *arguments)
+        assert (unset.code, "is a variable of the shell not set" in unset.err) == (2, True), arguments
+    assert not (project / "generations").exists()
 
 
 def test_import_refuses_what_could_not_be_served_and_names_every_file(project: Path) -> None:

@@ -245,6 +245,7 @@ def large(tmp_path: Path) -> Iterator[Site]:
     reader_of(site.hot).close()
 
 
+@pytest.mark.slow
 def test_a_slow_reader_gets_every_byte_and_holds_up_nobody(large: Site) -> None:
     body = reader_of(large.hot).snapshot.pages[b"/rows"].bodies["identity"]
     with alone(large) as (_, _, port):

@@ -48,6 +48,7 @@ def whole(bench: Bench) -> Outcome:
     return found
 
 
+@pytest.mark.slow
 def test_killed_where_it_hurts(killer: Killer, tmp_path: Path) -> None:
     bench = Bench(killer, "wrong data", tmp_path)
     expected = whole(bench)

@@ -82,6 +82,7 @@ class Signalling(NumberedDisk):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_a_signal_at_any_operation_of_a_build_publishes_all_or_nothing(tmp_path: Path) -> None:
     undisturbed = NumberedDisk(base=tmp_path)
     build(site(tmp_path / "undisturbed", undisturbed, 1))

@@ -93,17 +93,17 @@ class HotpathMiddleware:
                 guard.shrinks.append(self._loader.shrink)
 
     @property
+    def has_bypass(self) -> bool:
+        """Whether ``bypass=`` decides for each request, which only this process can ask."""
+        return self._bypass is not None
+
+    @property
     def is_plain(self) -> bool:
         """Whether a hot page needs nothing of this instance: no ``bypass``, no ``observe``, and no connection to close.
 
         Then a server may answer it before it calls the app.
         """
         return self._bypass is None and self._observe is None and not self._is_leaving
-
-    @property
-    def has_bypass(self) -> bool:
-        """Whether a function of the app says which requests are the app's."""
-        return self._bypass is not None
 
     # One coroutine from the server to the answer or the app, longer than functions should be: each more would cost
     # every request 60 ns.

@@ -12,6 +12,7 @@ from hotpath.batch.run import build as run_batch
 from hotpath.cli.output import (
     JSON,
     TARGET,
+    GivenPath,
     ReaderGone,
     alerts_if,
     batch_options,
@@ -114,8 +115,8 @@ def _say_night(night: Night, root: Path, seconds: float, quiet: bool, as_json: b
 
 
 @click.command("import", epilog="Example: hotpath import var/hot dist/ --strip-suffix .html")
-@click.argument("store", type=click.Path(file_okay=False, path_type=Path))
-@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("store", type=GivenPath(file_okay=False))
+@click.argument("directory", type=GivenPath(exists=True, file_okay=False))
 @click.option("--prefix", default="/", show_default=True, help="URL path of the directory.")
 @click.option("--strip-suffix", default="", help="Ending to take off the URLs, like .json.")
 @click.option("--keep-precompressed", is_flag=True, help="Publish a.js.gz beside a.js too, as a page of its own.")

@@ -86,6 +86,18 @@ def alerts_if(wanted: bool) -> Alerts:
     return alerts
 
 
+class GivenPath(click.Path):
+    """A path that is not empty: of an unset variable of the shell the working directory would be made."""
+
+    def __init__(self, *, exists: bool = False, file_okay: bool = True) -> None:
+        super().__init__(exists=exists, file_okay=file_okay, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty: is a variable of the shell not set?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class ReaderGone(BrokenPipeError):
     """Whoever reads stdout has closed it: ``| head``."""
 

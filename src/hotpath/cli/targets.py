@@ -141,6 +141,10 @@ def load_store(target: str) -> Store:
 
 def load_site_or_store(target: str) -> Hotpath | Store:
     """What is declared, where TARGET names that; else the store at a path. Raises ``TargetError``."""
+    if not target:
+        raise TargetError(
+            target, "it is empty: is a variable of the shell not set? Give TARGET, or the path of a store"
+        )
     if ":" in target and not Path(target).exists():
         return load(target)
     path = Path(target)

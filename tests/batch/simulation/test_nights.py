@@ -24,6 +24,7 @@ def hold(results: list[Result]) -> None:
         assert missed.total() <= max(1, one.planted.total() / 10), told
 
 
+@pytest.mark.slow
 def test_a_hundred_nights() -> None:
     hold(simulate_all(100, seed=2))
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from hotpath.serving import reader_of
 from hotpath.store.store import Store
 from tests.store.faults.sites import await_true, command, edit, get, publish, run, site_of, write_module
 
 
+@pytest.mark.slow
 def test_a_rollback_during_a_publish_is_busy_and_then_works(tmp_path: Path) -> None:
     write_module(tmp_path, tmp_path / "hot")
     for _ in range(2):

@@ -6,10 +6,8 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-pytest.register_assert_rewrite("tests.wire.conformance.judge")
-
-from hotpath.serving import reader_of  # noqa: E402
-from tests.wire.conformance.site import Site, make_sites  # noqa: E402
+from hotpath.serving import reader_of
+from tests.wire.conformance.site import Site, make_sites
 
 
 @pytest.fixture(scope="session")

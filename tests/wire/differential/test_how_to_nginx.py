@@ -452,6 +452,7 @@ def test_without_a_published_generation_everything_is_the_apps(site: Site, tmp_p
         assert other.ask("/me").header("cache-control") == "private, no-store"
 
 
+@pytest.mark.slow
 def test_a_publish_in_the_middle_of_a_request_never_shows(tmp_path: Path) -> None:
     """Generations 9 and 10: a path read twice is not only another, but longer."""
     tmp_path.chmod(0o755)

@@ -16,10 +16,8 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.wire.conformance.judge")
-
-from hotpath.serving import reader_of  # noqa: E402
-from tests.wire.conformance.site import Site, make_site, make_sites  # noqa: E402
+from hotpath.serving import reader_of
+from tests.wire.conformance.site import Site, make_site, make_sites
 
 ROOT = Path(__file__).parents[3]
 APP = "tests.wire.servers.app:application"
