@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from hotpath.front.upstream import Address
+from tests.front.forwarding import is_listening, wait_until
 from tests.front.serving import Serving, is_alive, load, make_site, serving
 from tests.guard.groups import needs_groups
 
@@ -73,6 +75,32 @@ def block(connection: http.client.HTTPConnection, _: int) -> None:
     answer = connection.getresponse()
     answer.read()
     assert answer.status == 200
+
+
+def test_a_reader_of_the_log_who_is_stuck_stops_nobody(site: Path) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    serve = Serving(site, "serve", "mysite1:app", "--port", "{port}", stdout=writing, stderr=writing)
+    try:
+        wait_until(lambda: is_listening(Address("127.0.0.1", serve.port)))
+        with load(serve.port, posting=0) as clients:
+            for _ in range(3):
+                first = serve.app_pid()
+                os.kill(first, signal.SIGKILL)
+                assert serve.app_pid() != first
+                time.sleep(2.5)
+        assert clients.problems == []
+        began = time.monotonic()
+        assert serve.stop() == 0
+        assert time.monotonic() - began < 10
+    finally:
+        serve.stop()
+        os.close(reading)
+        os.close(writing)
 
 
 @needs_groups

@@ -252,7 +252,9 @@ def _imported(app: str) -> Any:
 
 def _log(with_access: bool) -> None:
     """Lines of the front on stderr, those of requests on stdout; an app's own are not touched."""
-    lines = logging.StreamHandler()
+    from hotpath.front.output import LineHandler
+
+    lines = LineHandler()
     lines.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("hotpath").addHandler(lines)
     if with_access:
