@@ -34,15 +34,18 @@ def kill_in_a_loop(serve: Serving, seconds: float, pause: float) -> int:
     return kills
 
 
-@pytest.mark.parametrize("seconds", [pytest.param(10.0), pytest.param(120.0, marks=pytest.mark.serial)])
-def test_an_app_that_is_killed_in_a_loop_costs_no_request(site: Path, seconds: float) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "pause"),
+    [(10.0, 3.0), (20.0, 0.0), pytest.param(120.0, 3.0, marks=pytest.mark.serial)],
+    ids=["a few times", "as soon as it answers", "two minutes"],
+)
+def test_an_app_that_is_killed_in_a_loop_costs_no_request(site: Path, seconds: float, pause: float) -> None:
     with serving(site) as serve, load(serve.port) as clients:
-        kills = kill_in_a_loop(serve, seconds, 3.0)
+        kills = kill_in_a_loop(serve, seconds, pause)
     assert clients.problems == []
     assert clients.seen["hot"] > seconds * 50
-    assert clients.seen["cold"] > seconds * 10
-    assert kills >= seconds / 5
-    assert serve.text.count("was killed by SIGKILL; a new one starts") == kills
+    assert clients.seen["cold"] >= kills
+    assert kills >= seconds / 10
     assert clients.longest["hot"] < 2.0
     assert clients.longest["cold"] < 15.0
 

@@ -54,6 +54,7 @@ def _front_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+# Longer than functions should be, for its options.
 @click.command(epilog="Example: hotpath serve myapp:app --port 80 --memory 900MiB --ready /readyz")
 @click.argument("app")
 @click.option(
