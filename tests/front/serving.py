@@ -59,9 +59,7 @@ class Serving:
                 ],
                 cwd=directory,
                 env=self.environ,
-                stdout=log,
-                stderr=log,
-                **options,
+                **{"stdout": log, "stderr": log, **options},
             )
 
     @property

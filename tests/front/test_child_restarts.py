@@ -27,6 +27,12 @@ def test_a_good_run_ends_the_row() -> None:
     assert restarts.ended(0.1).delay == 1
 
 
+def test_one_that_was_ready_comes_back_while_requests_still_wait_for_it() -> None:
+    restarts = Restarts()
+    assert [restarts.ended(0.1).delay for _ in range(6)] == [0, 1, 2, 4, 4, 4]
+    assert restarts.ended(None).delay == 30
+
+
 def test_one_that_never_starts_is_said_at_once_and_only_once() -> None:
     restarts = Restarts()
     assert [restarts.ended(None).is_loop for _ in range(5)] == [True, False, False, False, False]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.front.forwarding import wait_until
-from tests.front.serving import is_alive, load, make_site, serving
+from tests.front.serving import Serving, is_alive, load, make_site, serving
 from tests.guard.groups import memory_group, needs_groups
 
 
@@ -91,3 +91,23 @@ def test_with_too_little_memory_for_two_the_old_one_ends_first(site: Path) -> No
             assert clients.problems == []
             assert "memory does not suffice for two" in serve.text
             assert not is_alive(first)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["uvicorn", "granian", "gunicorn", "hypercorn"])
+def test_a_server_that_listens_before_its_workers_have_the_app_is_not_ready(site: Path, server: str) -> None:
+    pytest.importorskip(server)
+    options = ("--server", server, "--workers", "2", "--start-timeout", "15s", "--port", "{port}")
+    serve = Serving(site, "serve", "mysite1:app", *options)
+    try:
+        serve.wait_for("hotpath: serving on")
+        assert serve.get("/who")[1].startswith(b"1 ")
+        with load(serve.port, hot_clients=1, cold_clients=2) as clients:
+            (site / "version").write_text("broken")
+            assert serve.command("reload").returncode == 1, serve.text
+            (site / "version").write_text("2")
+            assert serve.command("reload").returncode == 0, serve.text
+            assert serve.get("/who")[1].startswith(b"2 ")
+        assert clients.problems == []
+    finally:
+        serve.stop()

@@ -559,3 +559,17 @@ def test_a_door_that_fails_goes_on(site: Site, caplog: pytest.LogCaptureFixture)
         assert door.hits == 2
     assert caplog.text.count("the door failed, and goes on") == 1
     assert caplog.text.count("a connection was refused") == 1
+
+
+def test_a_door_that_shares_its_port_leaves_it_to_the_others_when_it_stops(site: Site) -> None:
+    with listen() as listener:
+        door = Door(site.hot, [listener], Desk(), closes_listeners=True)
+        door.start()
+        port = port_of(listener)
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+            sock.sendall(LAST)
+            assert b"200 OK" in receive(sock, 5)
+        door.stop(1)
+        assert listener.fileno() == -1
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=5)

@@ -54,6 +54,7 @@ def _front_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+# Longer than functions should be, for its options.
 @click.command(epilog="Example: hotpath serve myapp:app --port 80 --memory 900MiB --ready /readyz")
 @click.argument("app")
 @click.option(
@@ -190,6 +191,7 @@ def _options(run: Any, front: dict[str, Any]) -> Any:
         trust=front["trust"],
         admin=None if front["admin"] is None else run.admin_address(front["admin"]),
         access_log=front["access_log"],
+        shares_port=front["reuse_port"],
     )
 
 
@@ -245,11 +247,15 @@ def _imported(app: str) -> Any:
         return import_from_string(app)
     except ImportFromStringError as error:
         raise TargetError(app, str(error)) from None
+    except Exception as error:  # a module may raise anything while it is imported
+        raise TargetError(app, f"importing it failed: {type(error).__name__}: {error}") from error
 
 
 def _log(with_access: bool) -> None:
     """Lines of the front on stderr, those of requests on stdout; an app's own are not touched."""
-    lines = logging.StreamHandler()
+    from hotpath.front.output import LineHandler
+
+    lines = LineHandler()
     lines.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("hotpath").addHandler(lines)
     if with_access:

@@ -49,7 +49,9 @@ class Door:
     bytes that were read from it. It must not block. ``connections`` is the most that the door holds at a time: beyond
     half of them the longest idle are ended first. A head must be whole within ``head_seconds``, and a connection ends
     that makes no progress for ``idle_seconds``. ``on_hit`` is called from the thread with each answer given.
-    ``default_headers`` stand behind ``Date`` in each answer. ``make_poller`` picks another way to wait.
+    ``closes_listeners``: close them when the door stops, at a moment when nobody waits there, so that the kernel gives
+    who comes to others on the same port. ``default_headers`` stand behind ``Date`` in each answer. ``make_poller``
+    picks another way to wait.
 
     ``beat`` is when the thread was last seen, by ``time.monotonic()``. With ``answers = False`` all is handed over.
     """
@@ -64,6 +66,7 @@ class Door:
         head_seconds: float = 10,
         idle_seconds: float = 75,
         on_hit: Observer | None = None,
+        closes_listeners: bool = False,
         default_headers: Sequence[Header] = (SERVER_FIELD,),
         make_poller: Callable[[], Poller] = make_poller,
     ) -> None:
@@ -77,6 +80,7 @@ class Door:
         self._hand_over = hand_over
         self._connections = Connections(connections, head_seconds, idle_seconds)
         self._on_hit = on_hit
+        self._closes_listeners = closes_listeners
         self._default_headers = tuple(default_headers)
         self._opening = Opening()
         self._poller = make_poller()
@@ -110,7 +114,7 @@ class Door:
     def stop(self, seconds: float) -> None:
         """Accept nobody any more, finish what is being sent within so many seconds, and end the thread.
 
-        The listeners stay open: they are the caller's, and somebody else may listen on.
+        The listeners stay open, unless ``closes_listeners`` says otherwise: somebody else may listen on.
         """
         self._stop_at = time.monotonic() + seconds
         self._quiet_at = time.monotonic() + min(seconds, LAST_READ_SECONDS)
@@ -354,8 +358,12 @@ class Door:
 
     def _finish(self, now: float) -> bool:
         """Whether there is something to finish before the thread ends."""
+        for listener in self._listeners.values() if self._closes_listeners else ():
+            self._accept(listener, now)
         for descriptor in self._listeners.keys() - self._not_accepting:
             self._poller.unregister(descriptor)
+        for listener in self._listeners.values() if self._closes_listeners else ():
+            listener.close()
         self._listeners = {}
         self._not_accepting.clear()
         rest = self._connections.by_descriptor.values()

@@ -87,6 +87,7 @@ def from_systemd(environ: Mapping[str, str] = os.environ, first: int = FIRST_DES
         except OSError as error:
             raise NoSocket(f"descriptor {descriptor} of systemd is no socket ({error.strerror})") from None
         if not is_listening or listener.type != socket.SOCK_STREAM:
+            listener.close()
             raise NoSocket(f"descriptor {descriptor} of systemd does not listen; write ListenStream= and Accept=no")
         os.set_inheritable(descriptor, False)
         listeners.append(listener)

@@ -7,6 +7,9 @@ from typing import Final
 
 # The first restart is at once; from then on as systemd's RestartSteps= and Kubernetes' CrashLoopBackOff have it.
 DELAYS: Final = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+# For a child that was ready: requests that wait are answered in the seconds that the next one lives, so it must come
+# while they still wait (15 s). Starting costs a core a second or two, which is then a fifth of it at most.
+MAX_READY_DELAY: Final = 4.0
 # A child that served for so long was no failure to start: what ended it gets a new one at once. Less would let an app
 # that dies of its first request take a core for ever; more would make visitors wait who could have been served.
 GOOD_SECONDS: Final = 2.0
@@ -34,6 +37,8 @@ class Restarts:
         if served_seconds is not None and served_seconds >= GOOD_SECONDS:
             self.forget()
         delay = DELAYS[min(self.failures, len(DELAYS) - 1)]
+        if served_seconds is not None:
+            delay = min(delay, MAX_READY_DELAY)
         self.failures += 1
         # One that was ready may have met a single bad request; one that never was will not be the next time either.
         is_loop = not self._is_said and (served_seconds is None or self.failures >= LOOP)

@@ -51,6 +51,7 @@ class FrontOptions:
     """What a front is told; times in seconds.
 
     ``drain`` is how long running requests may take when the front ends. ``admin`` is where figures and health are.
+    ``shares_port``: other fronts listen there too (``SO_REUSEPORT``).
     """
 
     connections: int = 4096
@@ -61,6 +62,7 @@ class FrontOptions:
     trust: tuple[str, ...] = ()
     admin: Address | None = None
     access_log: bool = False
+    shares_port: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,14 @@ class _Front:
             interface="asgi3",
             **_websockets(),
         )
-        self.door = Door(hot, listeners, self.server.take, connections=options.connections, on_hit=observe)
+        self.door = Door(
+            hot,
+            listeners,
+            self.server.take,
+            connections=options.connections,
+            on_hit=observe,
+            closes_listeners=options.shares_port,
+        )
         self.groups: GroupMaker | None = None
 
     def run(self) -> None:

@@ -84,9 +84,9 @@ class Supervisor:
 
     @property
     def is_up(self) -> bool:
-        """Whether the app is there and ready."""
+        """Whether requests are sent to an app that is there."""
         child = self.current
-        return child is not None and child.ready_at is not None and not child.has_ended
+        return child is not None and not child.has_ended and self.upstream.address == child.address
 
     def reload(self) -> asyncio.Future[bool]:
         """Replace the app by a new process, with the code that is there now; in the end, whether that one serves."""
