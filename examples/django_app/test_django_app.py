@@ -142,7 +142,9 @@ except CommandError as error:
 def test_the_command_can_be_called_from_code(project: dict[str, str]) -> None:
     command = [sys.executable, "-c", CALL]
     done = subprocess.run(command, cwd=HERE, env=project, capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout.splitlines() == ["generation 1 is pinned", "1 hotpath rollback ended with 1"], done.stderr
+    pinned, ended = done.stdout.splitlines()
+    assert pinned == "generation 1 is pinned: builds publish beside it until 'python manage.py hotpath unpin'"
+    assert ended == "1 hotpath rollback ended with 1", done.stderr
 
 
 CHECKS = (
