@@ -357,8 +357,10 @@ def test_where_no_process_can_be_made_it_is_tried_again(
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
     run(test)
-    assert caplog.text.count("the app cannot be started now (Cannot allocate memory); it is tried again") == 1
-    assert "no new process can be started now (Cannot allocate memory): the old one goes on" in caplog.text
+    assert (
+        caplog.text.count("the app cannot be started now ([Errno 12] Cannot allocate memory); it is tried again") == 1
+    )
+    assert "no new process can be started now ([Errno 12] Cannot allocate memory): the old one goes on" in caplog.text
 
 
 def test_where_memory_is_short_the_old_one_ends_first_and_requests_wait() -> None:

@@ -48,7 +48,7 @@ async def deploy(app: Deployer, old: Child) -> Child:
         new = app.start()
     except OSError as error:
         app.failed_deploys += 1
-        logger.error("hotpath: no new process can be started now (%s): the old one goes on", error.strerror or error)
+        logger.error("hotpath: no new process can be started now (%s): the old one goes on", error)
         return old
     if not await app.is_ready(new):
         app.failed_deploys += 1

@@ -214,7 +214,7 @@ class Supervisor:
     async def _postpone(self, error: OSError) -> None:
         failure = self._failures.ended(None)
         if failure.is_loop:
-            logger.error("hotpath: the app cannot be started now (%s); it is tried again", error.strerror or error)
+            logger.error("hotpath: the app cannot be started now (%s); it is tried again", error)
         await self._first(asyncio.sleep(max(failure.delay, RETRY_SECONDS)))
 
     async def _first(self, waiting: Awaitable[object]) -> bool:
