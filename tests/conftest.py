@@ -11,9 +11,6 @@ from hypothesis import HealthCheck, settings
 from xdist.remote import Producer  # type: ignore[import-untyped]
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-from hotpath.batch import launch
-from hotpath.process import fresh
-
 # Several packages of tests use it: before the first of them.
 pytest.register_assert_rewrite("tests.wire.conformance.judge")
 
@@ -52,21 +49,6 @@ def pytest_collection_finish() -> None:
     # Tests write a module twice within a second, at equal length: the first one's bytecode would be taken for it.
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    _pass_over_the_thread_of_xdist()
-
-
-def _pass_over_the_thread_of_xdist() -> None:
-    """Let builds in a worker of xdist fork as they do without it: its thread reads a pipe and holds no lock for long.
-
-    Otherwise each of them would start a fresh interpreter, which takes a third of a second.
-    """
-    alone = fresh.reason_not_to_fork()
-
-    def reason_not_to_fork() -> str | None:
-        found = fresh.reason_not_to_fork()
-        return None if found == alone else found
-
-    launch.reason_not_to_fork = reason_not_to_fork  # type: ignore[attr-defined] # where the name is looked up
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types of its own

@@ -109,6 +109,18 @@ def test_the_limit_of_a_shared_group_counts_beside_the_budget(tree: Tree) -> Non
     found.close()
 
 
+@pytest.mark.parametrize("unlimited", [2**63 - 4096, None])
+def test_a_limit_that_no_machine_reaches_is_not_named(tree: Tree, unlimited: int | None) -> None:
+    """Version 1 writes the largest number that its pages fit into where there is no limit."""
+    live(tree, (SHELL, 7, "sh"), (OWN, SHELL, "python"), (OTHER, SHELL, "redis"))
+    tree.group("/app", usage=500 * MIB, limit=unlimited)
+    found = reader(tree, FakeClock(7.0), 400 * MIB)
+    found.read()
+    assert "redis (90) in it hold about 450.0 MiB" in found.basis
+    assert "own limit" not in found.basis
+    found.close()
+
+
 def test_a_program_that_holds_little_changes_nothing_until_it_holds_much(tree: Tree) -> None:
     clock = FakeClock(7.0)
     live(tree, (SHELL, 7, "sh"), (OWN, SHELL, "python"), (OTHER, SHELL, "backup"))

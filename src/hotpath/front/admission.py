@@ -15,9 +15,8 @@ RAMP_START: Final = 2
 
 
 class Arrival(Enum):
-    """What becomes of a request that comes."""
+    """What becomes of a request that cannot go on at once."""
 
-    ADMITTED = "admitted"
     WAITS = "waits"
     REFUSED = "refused"
 

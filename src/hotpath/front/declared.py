@@ -92,10 +92,6 @@ def _declared(facts: Mapping[str, Any]) -> Hotpath:
     return hot
 
 
-def _encoded(names: list[str]) -> frozenset[bytes]:
-    return frozenset(name.encode("ascii") for name in names)
-
-
 def _pairs(listed: list[list[str]]) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in listed)
 

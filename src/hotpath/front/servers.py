@@ -15,8 +15,6 @@ from typing import Final
 from hotpath.errors import DeclarationError
 from hotpath.options import parse_count
 
-DEFAULT_SERVER: Final = "uvicorn"
-
 # Arguments after "python -m". Only the front can connect, so the servers that know X-Forwarded-* may believe them.
 _SERVERS: Final[Mapping[str, str]] = {
     "uvicorn": "uvicorn --uds {socket} --forwarded-allow-ips * {app}",

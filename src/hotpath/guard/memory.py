@@ -228,7 +228,7 @@ class MemoryReader:
             self.basis = f"the control group {group}"
         else:
             self.basis = f"this process and those below it, not the control group {group}: {self._shared_with}"
-            if min(self._limits) < NO_LIMIT:
+            if min(self._limits) < self.host_total():  # version 1 writes a number where there is none
                 self.basis += f"; the group's own limit, {human_bytes(min(self._limits))}, counts beside"
 
     def _look(self) -> None:

@@ -73,10 +73,6 @@ class Crawlers:
             known = self._verified[name, address] = self._is_in(name, address)
         return known
 
-    def has_ranges(self, name: str) -> bool:
-        """Whether any are known, so that an address can say anything at all."""
-        return name in self._tables
-
     def _is_in(self, name: str, address: bytes) -> bool:
         try:
             parsed = ipaddress.ip_address(address.decode("ascii").partition("%")[0].strip("[]"))

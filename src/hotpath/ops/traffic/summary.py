@@ -59,7 +59,6 @@ class Summary:
     untimed: int = 0
     hits: int = 0
     crawled: int = 0
-    claimed_only: int = 0
     crawls: dict[tuple[str, bool, int | None], Crawl] = field(default_factory=dict)
     minutes_of_week: Counter[int] = field(default_factory=Counter)
     bad_minutes: Counter[tuple[int, int, str]] = field(default_factory=Counter)
@@ -131,7 +130,6 @@ class Summary:
         crawl.requests += 1
         crawl.classes[4 if is_error and status < 500 else max(0, min(3, status // 100 - 2))] += 1
         if not verified:
-            self.claimed_only += 1
             return
         self.crawled += 1
         if minute is not None:
