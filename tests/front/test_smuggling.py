@@ -83,8 +83,8 @@ class Noting(Front):
         super().__init__(address, **options)
 
     async def run_app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            self.seen.append((scope["method"], scope["path"]))
+        if scope["type"] != "lifespan":  # the handshake of a WebSocket is a GET to the app
+            self.seen.append((scope.get("method", "GET"), scope["path"]))
         await super().run_app(scope, receive, send)
 
 
