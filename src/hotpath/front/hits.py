@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import http
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-from hotpath.front.heads import Blocks, RequestHead, is_target
+from hotpath.front.heads import MAX_BLOCK_BYTES, Blocks, RequestHead, is_target
 from hotpath.log import logger
 from hotpath.serving.reader import Reader, reader_of
-from hotpath.serving.resolver import resolve
+from hotpath.serving.resolver import Selection, resolve
 from hotpath.serving.snapshot import Answer, Snapshot, field_lines
 from hotpath.site import Hotpath
 from hotpath.types import Header
@@ -20,6 +20,22 @@ JOIN_BYTES: Final = 65_536
 _QUESTION_MARK: Final = ord("?")
 _END: Final = b"\r\n"
 _CLOSE: Final = b"connection: close\r\n\r\n"
+
+
+class Repeated(NamedTuple):
+    """The fields of a request that was understood, a GET that is not the last of its connection."""
+
+    block: bytes
+    size: int
+    selection: Selection
+
+    @classmethod
+    def of(cls, head: RequestHead) -> Repeated | None:
+        """``None`` where the next request has to be read in full."""
+        selection, block = head.meaning.selection, head.block
+        if selection is None or head.method != "GET" or head.meaning.closes or len(block) > MAX_BLOCK_BYTES:
+            return None
+        return cls(block, len(block), selection)
 
 
 class Hits:
@@ -45,15 +61,39 @@ class Hits:
         try:
             answer = resolve(snapshot, method, target, query, meaning.fields)
         except Exception:
-            # Whatever is wrong in hotpath must never cost a request that the app could answer.
-            self.internal_errors += 1
-            if self.internal_errors == 1:
-                logger.exception("hotpath failed on a request, which went to the app; later failures are only counted")
+            self._note_failure()
             return None
         if answer.status <= 0 or not isinstance(answer, Answer):
             return None
         answer.uses += 1
         return answer
+
+    def find_again(self, repeated: Repeated, data: bytes) -> Answer | None:
+        """As ``find``, where ``data`` is one GET with the same fields as before; ``None`` where it is not.
+
+        No table of blocks, and no hash of one: of a request only the target is looked up.
+        """
+        block, size, selection = repeated
+        if not (data.endswith(block) and data.startswith(b"GET ")):
+            return None
+        # No key has a space, so what is a key is the whole target of one head.
+        page = self._loader.snapshot.pages.get(data[4:-size])
+        if page is None:
+            return None
+        try:
+            answer = selection.choose(page)
+        except Exception:
+            self._note_failure()
+            return None
+        if answer is not None:
+            answer.uses += 1
+        return answer
+
+    def _note_failure(self) -> None:
+        """Whatever is wrong in hotpath must never cost a request that the app could answer."""
+        self.internal_errors += 1
+        if self.internal_errors == 1:
+            logger.exception("hotpath failed on a request, which went to the app; later failures are only counted")
 
 
 class Opening:
@@ -65,10 +105,12 @@ class Opening:
 
     def head(self, answer: Answer, closes: bool, body: bytes = b"") -> bytes:
         """The whole head of an answer, and ``body`` behind it."""
-        line = self._lines.get(answer.status)
+        status = answer.status
+        line = self._lines.get(status)
         if line is None:
-            line = self._lines[answer.status] = _status_line(answer.status) + self._fields
-        return b"".join((line, answer.lines, answer.freshness.line, _CLOSE if closes else _END, body))
+            line = self._lines[status] = _status_line(status) + self._fields
+        lines = answer.kept_lines or answer.lines
+        return b"".join((line, lines, answer.freshness.line, _CLOSE if closes else _END, body))
 
 
 def _status_line(status: int) -> bytes:
