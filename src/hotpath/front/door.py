@@ -301,10 +301,15 @@ class Door:
         """Give the answer to the kernel; what it does not take waits in ``connection.output``."""
         body = answer.body if method == "GET" else b""
         is_joined = len(body) <= JOIN_BYTES
-        first = self._opening.head(answer, connection.closes, body if is_joined else b"")
-        size = len(first) if is_joined else len(first) + len(body)
         try:
-            sent = connection.send(first) if is_joined else connection.sock.sendmsg((first, body))
+            if is_joined:
+                first = self._opening.head(answer, connection.closes, body)
+                size = len(first)
+                sent = connection.send(first)
+            else:
+                first = self._opening.head(answer, connection.closes)
+                size = len(first) + len(body)
+                sent = connection.sock.sendmsg((first, body))
         except (BlockingIOError, InterruptedError):
             sent = 0
         if sent == size:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import http
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from hotpath.front.heads import MAX_BLOCK_BYTES, Blocks, RequestHead, is_target
 from hotpath.log import logger
@@ -17,16 +18,17 @@ from hotpath.types import Header
 # A body of at most so many bytes is copied behind its head: cheaper than a call of the kernel with two buffers.
 JOIN_BYTES: Final = 65_536
 
+_GET: Final = ord("G")
 _QUESTION_MARK: Final = ord("?")
 _END: Final = b"\r\n"
 _CLOSE: Final = b"connection: close\r\n\r\n"
 
 
-class Repeated(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Repeated:
     """The fields of a request that was understood, a GET that is not the last of its connection."""
 
     block: bytes
-    size: int
     selection: Selection
 
     @classmethod
@@ -35,7 +37,7 @@ class Repeated(NamedTuple):
         selection, block = head.meaning.selection, head.block
         if selection is None or head.method != "GET" or head.meaning.closes or len(block) > MAX_BLOCK_BYTES:
             return None
-        return cls(block, len(block), selection)
+        return cls(block, selection)
 
 
 class Hits:
@@ -73,15 +75,13 @@ class Hits:
 
         No table of blocks, and no hash of one: of a request only the target is looked up.
         """
-        block, size, selection = repeated
-        if not (data.endswith(block) and data.startswith(b"GET ")):
-            return None
-        # No key has a space, so what is a key is the whole target of one head.
-        page = self._loader.snapshot.pages.get(data[4:-size])
-        if page is None:
+        # A key begins with a slash and has no space: what is one when both are taken off is the target of one whole GET.
+        # As slices or with startswith() the same takes half as long again.
+        page = self._loader.snapshot.pages.get(data.removesuffix(repeated.block).removeprefix(b"GET "))
+        if page is None or data[0] != _GET:
             return None
         try:
-            answer = selection.choose(page)
+            answer = repeated.selection.choose(page)
         except Exception:
             self._note_failure()
             return None
@@ -106,8 +106,9 @@ class Opening:
     def head(self, answer: Answer, closes: bool, body: bytes = b"") -> bytes:
         """The whole head of an answer, and ``body`` behind it."""
         status = answer.status
-        line = self._lines.get(status)
-        if line is None:
+        if status in self._lines:
+            line = self._lines[status]
+        else:
             line = self._lines[status] = _status_line(status) + self._fields
         lines = answer.kept_lines or answer.lines
         return b"".join((line, lines, answer.freshness.line, _CLOSE if closes else _END, body))
