@@ -19,6 +19,8 @@ from hotpath.types import Scope
 # Templates that have a label of their own; paths that clients make up share one.
 MAX_ROUTES: Final = 100
 OTHER: Final = "other"
+# Paths whose template is kept: to find it takes as long as all else that is counted.
+MAX_PATHS: Final = 1024
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -26,7 +28,8 @@ class Latency:
     """How long the app takes to begin its answer, by route: the path with ``{}`` for what looks like a parameter."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._routes: set[str] = set()
+        self._by_route: dict[str, Histogram] = {}
+        self._by_path: dict[tuple[str, str], Histogram] = {}
         self._seconds = Histogram(
             "hotpath_front_app_seconds",
             "From the head of a request to the head of the app's answer.",
@@ -37,12 +40,23 @@ class Latency:
 
     def observe(self, scope: Scope, status: int, seconds: float) -> None:
         """One answer of the app. A path that it does not know is no route."""
-        route = route_of(scope["method"], scope["path"]) if status != 404 else OTHER
-        if route not in self._routes:
-            if len(self._routes) >= MAX_ROUTES:
+        if status == 404:
+            self._of(OTHER).observe(seconds)
+            return
+        known = (scope["method"], scope["path"])
+        histogram = self._by_path.get(known)
+        if histogram is None:
+            if len(self._by_path) >= MAX_PATHS:
+                self._by_path.clear()
+            histogram = self._by_path[known] = self._of(route_of(*known))
+        histogram.observe(seconds)
+
+    def _of(self, route: str) -> Histogram:
+        if route not in self._by_route:
+            if len(self._by_route) >= MAX_ROUTES:
                 route = OTHER
-            self._routes.add(route)
-        self._seconds.labels(route).observe(seconds)
+            self._by_route[route] = self._seconds.labels(route)
+        return self._by_route[route]
 
 
 class FrontCollector(Collector):

@@ -26,10 +26,10 @@ MAX_BLOCK_BYTES: Final = 2048
 _END: Final = b"\r\n\r\n"
 
 # token ":" OWS field-value OWS (RFC 9112 §5), without obs-fold, control characters and bare line ends.
-_LINE: Final = rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)\r\n"
-_FIELD: Final = re.compile(_LINE)
+FIELD_LINE: Final = rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)\r\n"
+_FIELD: Final = re.compile(FIELD_LINE)
 # What follows the target. "1.0" is what nginx and ab send to a server behind them.
-_BLOCK: Final = re.compile(rb" HTTP/1\.([01])\r\n(?:" + _LINE + rb")++\r\n")
+_BLOCK: Final = re.compile(rb" HTTP/1\.([01])\r\n(?:" + FIELD_LINE + rb")++\r\n")
 
 # The characters of a Host (RFC 3986 §3.2.2) without percent-encoding.
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~\-\[\]:]++")

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from hotpath.front.heads import MAX_BLOCK_BYTES, Blocks, RequestHead, is_target
+from hotpath.front.heads import MAX_BLOCK_BYTES, Blocks, Meaning, RequestHead, is_target
 from hotpath.log import logger
 from hotpath.serving.reader import Reader, reader_of
-from hotpath.serving.resolver import Selection, resolve
+from hotpath.serving.resolver import PENDING, Miss, Pending, Selection, resolve
 from hotpath.serving.snapshot import Answer, Snapshot, field_lines
 from hotpath.site import Hotpath
 from hotpath.types import Header
@@ -51,32 +51,36 @@ class Hits:
 
     def find(self, head: RequestHead) -> Answer | None:
         """The answer to a head that was understood, counted; ``None`` where it is not for hotpath, or not in memory."""
-        snapshot: Snapshot = self._loader.snapshot
         method, target, meaning, _, _ = head
-        query = b""
-        # A GET of a key as it stands, whether it has a query or not, is a lookup; else path and query are apart.
-        if target not in snapshot.pages or method != "GET":
-            if not is_target(target):
-                return None
-            if _QUESTION_MARK in target:
-                target, _, query = target.partition(b"?")
-        try:
-            answer = resolve(snapshot, method, target, query, meaning.fields)
-        except Exception:
-            self._note_failure()
-            return None
+        answer = self.look(method, target, meaning)
         if answer.status <= 0 or not isinstance(answer, Answer):
             return None
         answer.uses += 1
         return answer
+
+    def look(self, method: str, target: bytes, meaning: Meaning) -> Answer | Pending | Miss:
+        """As ``find``, not counted. ``Pending`` where it is neither in memory nor known to be the app's."""
+        snapshot: Snapshot = self._loader.snapshot
+        query = b""
+        # A GET of a key as it stands, whether it has a query or not, is a lookup; else path and query are apart.
+        if target not in snapshot.pages or method != "GET":
+            if not is_target(target):
+                return PENDING
+            if _QUESTION_MARK in target:
+                target, _, query = target.partition(b"?")
+        try:
+            return resolve(snapshot, method, target, query, meaning.fields)
+        except Exception:
+            self._note_failure()
+            return PENDING
 
     def find_again(self, repeated: Repeated, data: bytes) -> Answer | None:
         """As ``find``, where ``data`` is one GET with the same fields as before; ``None`` where it is not.
 
         No table of blocks, and no hash of one: of a request only the target is looked up.
         """
-        # A key begins with a slash and has no space: what is one when both are taken off is the target of one whole GET.
-        # As slices or with startswith() the same takes half as long again.
+        # A key begins with a slash and has no space: what is one when both are taken off is the target of one GET.
+        # With slices or startswith() the same takes half as long again.
         page = self._loader.snapshot.pages.get(data.removesuffix(repeated.block).removeprefix(b"GET "))
         if page is None or data[0] != _GET:
             return None
