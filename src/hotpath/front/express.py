@@ -15,59 +15,78 @@ from urllib.parse import unquote
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from hotpath.front.exact import ExactProtocol
-from hotpath.front.fields import BadAnswer, BadRequest, head_bytes, request_fields, response_fields
+from hotpath.front.fields import HOP_BY_HOP, BadRequest, head_bytes, request_fields
 from hotpath.front.forward import MAX_WHOLE, WHOLE_SECONDS, Forward
 from hotpath.front.heads import FIELD_LINE, MAX_BLOCK_BYTES, Meaning, is_target, parse_fields
 from hotpath.front.hits import Hits
 from hotpath.front.started import STARTED, Started
 from hotpath.front.upstream import Lease
 from hotpath.serving.resolver import MISS_STATUS
-from hotpath.serving.snapshot import field_lines
-from hotpath.types import Header
 
 # A status with a body, or with an empty one that its length announces; fields as RFC 9112 §5 has them.
 _ANSWER: Final = re.compile(
-    rb"HTTP/1\.1 ([2-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*+)?\r\n(?:" + FIELD_LINE + rb")*+\r\n"
+    rb"HTTP/1\.1 ([2-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*+)?(\r\n(?:" + FIELD_LINE + rb")*+)\r\n"
 )
-_LENGTH: Final = re.compile(rb"[0-9]{1,9}")
-_WITHOUT_BODY: Final = frozenset((204, 205, 304))
+_MAX_LENGTH_DIGITS: Final = 9
+_WITHOUT_BODY: Final = frozenset((b"204", b"205", b"304"))
+# Fields that are not simply passed on.
+_SPECIAL: Final = HOP_BY_HOP | {b"content-length", b"date", b"server"}
+
+# Of an answer after which the connection ends or changes, or whose body has other bounds than its length.
+_UNUSUAL: Final = frozenset((b"connection", b"transfer-encoding", b"upgrade"))
 
 _GET: Final = ord("G")
+_SPACE: Final = ord(" ")
 _MARK: Final = b"/"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
-    """An answer's head that is understood: what the client gets of it, and where the body begins and ends."""
+    """An answer's head that is understood: ``lines`` are what the client gets of it. The body is ``begin`` to ``end``.
+
+    ``has_date`` and ``has_server``: whether the app has sent these fields itself.
+    """
 
     status: int
-    fields: list[Header]
+    lines: list[bytes]
     begin: int
     end: int
+    has_date: bool
+    has_server: bool
 
 
 def parse_answer(data: bytes) -> Answer | None:
-    """The head at the beginning of ``data``; ``None`` where it is not whole, or the long way has to read it."""
-    found = _ANSWER.match(data)
-    if found is None or (status := int(found[1])) in _WITHOUT_BODY:
+    """The head at the beginning of ``data``; ``None`` where it is not whole, or the long way has to read it.
+
+    In one pass, what ``response_fields`` does for every answer.
+    """
+    head = _ANSWER.match(data)
+    if head is None or head[1] in _WITHOUT_BODY:
         return None
-    begin = found.end()
-    headers = parse_fields(data[data.index(b"\r\n") : begin])
+    lines = [STATUS_LINE[int(head[1])]]
     length: bytes | None = None
-    for name, value in headers:
-        if name == b"content-length":
-            if length is not None:
+    has_date = has_server = False
+    for name, value in parse_fields(head[2]):
+        if name in _SPECIAL:
+            if name == b"content-length":
+                if length is not None or not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
+                    return None
+                length = value
+            elif name == b"date":
+                has_date = True
+            elif name == b"server":
+                has_server = True
+            elif name == b"connection" and value.lower() == b"keep-alive":
+                continue
+            elif name in _UNUSUAL:
                 return None
-            length = value
-        elif name in (b"transfer-encoding", b"upgrade") or (name == b"connection" and value.lower() != b"keep-alive"):
-            return None
-    if length is None or not _LENGTH.fullmatch(length):
+            else:
+                continue
+        lines.append(b"%b: %b\r\n" % (name, value))
+    if length is None:
         return None
-    try:
-        fields = response_fields(headers, status)
-    except BadAnswer:
-        return None
-    return Answer(status, fields, begin, begin + int(length))
+    begin = head.end()
+    return Answer(int(head[1]), lines, begin, begin + int(length), has_date, has_server)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +134,7 @@ class ExpressProtocol(ExactProtocol):
     _trip: _Trip | None = None
     _started: Started | None = None
     _behind = b""
+    _idle_since = 0.0
 
     @property
     def is_under_way(self) -> bool:
@@ -128,7 +148,10 @@ class ExpressProtocol(ExactProtocol):
             self._behind += data
             self.transport.pause_reading()
             return True
-        return self.forward is not None and self._is_between_requests() and self._go(self.forward, data)
+        forward = self.forward
+        if forward is None or self.flow.write_paused or self.transport.is_closing() or not self.is_between_requests():
+            return False
+        return self._go(forward, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: what the app does for it ends."""
@@ -144,20 +167,36 @@ class ExpressProtocol(ExactProtocol):
         if self._trip is None:
             super().shutdown()
 
+    def timeout_keep_alive_handler(self) -> None:
+        """The connection is idle, unless the short way was taken since the timer was set: it leaves that as it is."""
+        self.timeout_keep_alive_task = None
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if self._trip is not None or left > 0:
+            self._wait_idle(left if self._trip is None else self.timeout_keep_alive)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def note_idle(self) -> None:
+        """Called after each answer that came the short way."""
+
+    def _wait_idle(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
     def on_headers_complete(self) -> None:
         """The app is about to be called: with what has happened on the short way."""
         super().on_headers_complete()
         if self._started is not None:
             self.scope[STARTED] = self._started  # type: ignore[typeddict-unknown-key] # beside what ASGI has
 
-    def _is_between_requests(self) -> bool:
+    def is_between_requests(self) -> bool:
+        """Whether every request is answered, nothing of another has come, and a hot page is nobody else's affair."""
         raise NotImplementedError
 
     def _go(self, forward: Forward, data: bytes) -> bool:
         """Send the request, if ``data`` is one that is understood, is not hot, and has nothing to wait for."""
         known = self._known
         target = data.removesuffix(known.block).removeprefix(b"GET ") if known is not None and data[0] == _GET else b""
-        if not is_target(target):
+        if not target or _SPACE in target:  # the fields were others, or it is no GET
             known = self._learn(forward, data)
             if known is None:
                 return False
@@ -168,7 +207,6 @@ class ExpressProtocol(ExactProtocol):
         lease = forward.begin()
         if lease is None:
             return False
-        self._unset_keepalive_if_required()
         trip = self._trip = _Trip(self, lease, data, target, self.loop.time())
         lease.wire.begin_tapped(trip, b"GET " + target + known.rest)
         return True
@@ -225,7 +263,7 @@ class ExpressProtocol(ExactProtocol):
 
     def _take_long_way(self, trip: _Trip, started: Started) -> None:
         # Whatever has been published meanwhile, this request is the app's.
-        app, self.app = self.app, self.forward  # type: ignore[assignment]
+        app, self.app = self.app, self.forward
         self._started = started
         try:
             ExactProtocol.data_received(self, trip.data)
@@ -246,12 +284,23 @@ class ExpressProtocol(ExactProtocol):
         else:
             forward.answered({}, answer.status, 0.0)
         self._give_back(trip, is_kept=True)
-        lines = field_lines(self.server_state.default_headers + answer.fields)
-        end = b"connection: close\r\n\r\n" if self.is_leaving else b"\r\n"
-        self.transport.write(b"".join((STATUS_LINE[answer.status], lines, end, data[answer.begin :])))
+        lines = answer.lines
+        if not (answer.has_date and answer.has_server):
+            lines[1:1] = [
+                b"%b: %b\r\n" % field
+                for field in self.server_state.default_headers
+                if not (answer.has_date if field[0] == b"date" else answer.has_server and field[0] == b"server")
+            ]
+        lines.append(b"connection: close\r\n\r\n" if self.is_leaving else b"\r\n")
+        lines.append(data[answer.begin :])
+        self.transport.write(b"".join(lines))
         if self.is_leaving:
             self.transport.close()
-        self.on_response_complete()
+        self.server_state.total_requests += 1
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._wait_idle(self.timeout_keep_alive)
+        self.note_idle()
         self._read_on()
 
     def _seconds(self, trip: _Trip) -> float:

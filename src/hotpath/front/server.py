@@ -200,7 +200,7 @@ class FrontProtocol(HotpathProtocol, ExpressProtocol):
         if data:
             self.data_received(data)
         else:
-            self._note()
+            self.note()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -214,14 +214,14 @@ class FrontProtocol(HotpathProtocol, ExpressProtocol):
             self._front.idle.pop(self, None)
         else:
             super().data_received(data)
-            self._note()
+            self.note()
 
     def on_response_complete(self) -> None:
         """As uvicorn, and see whether the connection is idle now."""
         super().on_response_complete()
-        self._note()
+        self.note()
 
-    def _note(self) -> None:
+    def note(self) -> None:
         """Keep the place in ``idle`` and the timer of a head as the connection is now."""
         self._front.idle.pop(self, None)
         is_ours = not self.transport.is_closing() and self.transport.get_protocol() is self
@@ -230,15 +230,15 @@ class FrontProtocol(HotpathProtocol, ExpressProtocol):
             self._front.idle[self] = None
         self._set_head_timer(is_waiting and not self.is_idle)
 
-    def _is_between_requests(self) -> bool:
+    def note_idle(self) -> None:
+        """The short way leaves nothing of another request behind."""
+        if not self.transport.is_closing():
+            self._front.idle[self] = None
+
+    def is_between_requests(self) -> bool:
+        """As ``is_idle``, where the middleware needs to see no request."""
         early = self._early
-        return (
-            early is not None
-            and early.middleware.is_plain
-            and self.is_idle
-            and not self.flow.write_paused
-            and not self.transport.is_closing()
-        )
+        return early is not None and early.middleware.is_plain and super().is_idle
 
     def _set_head_timer(self, is_wanted: bool) -> None:
         if not is_wanted:

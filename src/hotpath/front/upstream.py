@@ -114,7 +114,8 @@ class Wire(ResponseHandler):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self.idle_since = 0.0
+        self._idle_since = 0.0
+        self._now = loop.time
         # Who reads the answer instead of aiohttp's parser.
         self.tap: Tap | None = None
 
@@ -132,6 +133,15 @@ class Wire(ResponseHandler):
         """Whether another request may be sent."""
         transport = self.transport
         return transport is not None and not transport.is_closing() and not self.should_close
+
+    @property
+    def is_young(self) -> bool:
+        """Whether it has not been idle for so long that the app may be closing it just now."""
+        return self._now() - self._idle_since < KEEP_IDLE_SECONDS
+
+    def note_idle(self) -> None:
+        """Nobody uses it from now on."""
+        self._idle_since = self._now()
 
     def begin(self, head: bytes, *, is_bodiless: bool) -> bool:
         """Send a request's head. False where the connection has ended, so that nothing was sent."""
@@ -369,16 +379,15 @@ class Upstream:
         self._place.close_idle()
 
     def _kept(self, place: Endpoint) -> Wire | None:
-        since = asyncio.get_running_loop().time() - KEEP_IDLE_SECONDS
         while place.idle:
             wire = place.idle.pop()
-            if wire.idle_since > since and wire.is_usable:
+            if wire.is_usable and wire.is_young:
                 return wire
             wire.close()
         return None
 
     def _keep(self, place: Endpoint, wire: Wire) -> None:
-        wire.idle_since = asyncio.get_running_loop().time()
+        wire.note_idle()
         place.idle.append(wire)
         while len(place.idle) > KEEP_IDLE or (place.idle and not place.idle[0].is_usable):
             place.idle.popleft().close()
