@@ -53,6 +53,7 @@ PATH = "/api/nothing"
 BODY = b"ok\n"
 LATENCY_REQUESTS = 1000
 START_SECONDS = 10.0
+ANSWER_SECONDS = 5.0
 _PROGRAMS = "/usr/sbin:/usr/local/sbin:/usr/bin:/bin"
 
 FRONT = "hotpath front"
@@ -146,7 +147,7 @@ def caddy_command(root: Path, port: int, app_socket: Path) -> list[str]:
     level ERROR
   }}
 }}
-http://127.0.0.1:{port} {{
+http://:{port} {{
   bind 127.0.0.1
   reverse_proxy unix/{app_socket}
 }}
@@ -233,10 +234,8 @@ def latency(alone: Server, chain: Chain) -> tuple[float, float]:
     request = b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % PATH.encode()
     taken: tuple[list[float], list[float]] = ([], [])
     with contextlib.ExitStack() as stack:
-        clients = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-            for port in (alone.port, chain.proxy.port)
-        ]
+        ports = (alone.port, chain.proxy.port)
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port), ANSWER_SECONDS)) for port in ports]
         for number in range(LATENCY_REQUESTS):
             for client, times in zip(clients, taken, strict=True):
                 before = time.perf_counter()
