@@ -6,7 +6,7 @@
     python -m benchmarks.front --keys 1000         instead of the 100,000 keys that take a minute to build
 
 One process for each server on one core, wrk with one thread and 32 connections on another. Then the time of a hit while
-the event loop in the same process sleeps, and while it runs pure Python.
+the event loop in the same process sleeps, runs pure Python, and runs C code that does not let go of the interpreter.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ IDLE = 1000
 ITEM_MEDIA_TYPE = "application/octet-stream"
 NAP_SECONDS = 0.2
 LATENCY_REQUESTS = 2000
+# About NAP_SECONDS on a core of 2024.
+C_STEPS = 20_000_000
 LOAD_SECONDS = 120.0
 
 LIMIT = "raw ASGI"
@@ -129,6 +132,8 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Behind the door: sleeps, or computes, for a fifth of a second, as its path says."""
     if scope["type"] == "http":
         until = time.perf_counter() + NAP_SECONDS
+        if scope["path"] == "/c":
+            sum(repeat(1, C_STEPS))  # one call, in which no other thread runs
         if scope["path"] == "/sleep":
             time.sleep(NAP_SECONDS)  # noqa: ASYNC251 # the loop is to be blocked
         while scope["path"] == "/compute" and time.perf_counter() < until:
@@ -419,7 +424,7 @@ def run(options: argparse.Namespace, plan: Plan, cores: Cores) -> tuple[list[Row
         door = field.server("door")
         hits = [
             [name, *latencies(door, path)]
-            for name, path in (("idle", None), ("asleep", "/sleep"), ("in pure Python", "/compute"))
+            for name, path in (("idle", None), ("asleep", "/sleep"), ("in pure Python", "/compute"), ("in C", "/c"))
         ]
         return rows, hits
 

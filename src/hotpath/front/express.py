@@ -41,7 +41,7 @@ _MARK: Final = b"/"
 
 
 @dataclass(slots=True)
-class Answer:
+class AnswerHead:
     """An answer's head that is understood: ``lines`` are what the client gets of it. The body is ``begin`` to ``end``.
 
     ``has_date`` and ``has_server``: whether the app has sent these fields itself.
@@ -55,7 +55,7 @@ class Answer:
     has_server: bool
 
 
-def parse_answer(data: bytes) -> Answer | None:
+def parse_answer(data: bytes) -> AnswerHead | None:
     """The head at the beginning of ``data``; ``None`` where it is not whole, or the long way has to read it.
 
     In one pass, what ``response_fields`` does for every answer.
@@ -86,7 +86,7 @@ def parse_answer(data: bytes) -> Answer | None:
     if length is None:
         return None
     begin = head.end()
-    return Answer(int(head[1]), lines, begin, begin + int(length), has_date, has_server)
+    return AnswerHead(int(head[1]), lines, begin, begin + int(length), has_date, has_server)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +273,7 @@ class ExpressProtocol(ExactProtocol):
             super().shutdown()
         self._read_on()
 
-    def _finish(self, trip: _Trip, answer: Answer, data: bytes) -> None:
+    def _finish(self, trip: _Trip, answer: AnswerHead, data: bytes) -> None:
         """The answer to the client, in one piece."""
         self._end_trip()
         forward = self.forward
