@@ -389,7 +389,7 @@ class Upstream:
     def _keep(self, place: Endpoint, wire: Wire) -> None:
         wire.note_idle()
         place.idle.append(wire)
-        while len(place.idle) > KEEP_IDLE or (place.idle and not place.idle[0].is_usable):
+        while len(place.idle) > KEEP_IDLE or not place.idle[0].is_young:
             place.idle.popleft().close()
 
     def _leave(self, place: Endpoint) -> None:
