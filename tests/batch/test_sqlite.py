@@ -102,6 +102,7 @@ def writer(request: pytest.FixtureRequest, database: Path, tmp_path: Path) -> It
     process.wait(10)
 
 
+@pytest.mark.slow
 def test_every_item_sees_one_moment_while_a_writer_goes_on(
     hot: Hotpath, database: Path, writer: Path, tmp_path: Path
 ) -> None:
