@@ -38,7 +38,7 @@ class Budget:
         self.left = BUDGET_SECONDS
 
 
-class Unavailable(Exception):
+class ServerUnavailable(Exception):
     """The server is left alone, or the operation failed: the caller goes on without."""
 
 
@@ -78,7 +78,7 @@ class Link:
     def run(self, operation: Callable[[redis.Redis], T], budget: Budget) -> T:
         """What ``operation`` of the client returns, which may run again after a failure, while the budget has room.
 
-        Raises ``Unavailable``.
+        Raises ``ServerUnavailable``.
         """
         while budget.left >= OPERATION_SECONDS and self.is_up:
             began = self._clock()
@@ -91,7 +91,7 @@ class Link:
                 return result
             finally:
                 budget.left -= self._clock() - began
-        raise Unavailable
+        raise ServerUnavailable
 
     def close(self) -> None:
         """End the thread and the connections."""

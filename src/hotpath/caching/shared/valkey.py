@@ -14,7 +14,7 @@ from hotpath.caching.shared.envelope import Codec, SharedValue, packed, unpacked
 from hotpath.caching.shared.hints import Listener
 from hotpath.caching.shared.keys import digest_of, version_of
 from hotpath.caching.shared.leases import KEEP, LEASE_SECONDS, RELEASE, RENEW, LeaseKeeper
-from hotpath.caching.shared.link import BUDGET_SECONDS, OPERATION_SECONDS, Budget, Link, Unavailable
+from hotpath.caching.shared.link import BUDGET_SECONDS, OPERATION_SECONDS, Budget, Link, ServerUnavailable
 from hotpath.errors import DeclarationError
 from hotpath.log import Once
 
@@ -127,7 +127,7 @@ class Valkey:
         """Look, take the lease, or wait for who has it. Waits for another call at most ``MAX_WAIT_SECONDS``."""
         turn = Turn(f"{name}:{digest_of(key)}", Budget())
         self._listener.start()
-        with suppress(Unavailable):
+        with suppress(ServerUnavailable):
             turn = self._turn(turn)
         if turn.value is None:
             self.misses += 1
@@ -190,7 +190,7 @@ class Valkey:
         self._keeper.let_go(_lease(turn.place))
 
         def end(budget: Budget) -> None:
-            with suppress(Unavailable):
+            with suppress(ServerUnavailable):
                 self._link.run(operation, budget)
 
         if turn.budget.left < OPERATION_SECONDS:
@@ -209,7 +209,7 @@ class Valkey:
                 batch.publish(f"{self._prefix}:forget", f"{name} {digest}")
                 batch.execute()
 
-        with suppress(Unavailable):
+        with suppress(ServerUnavailable):
             self._link.run(forget, Budget())
 
     # Operations, each one round trip
