@@ -1,0 +1,26 @@
+"""WHAT can be rendered: one module for each, listed here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from hotpath.ops.render import cron, logrotate, systemd
+from hotpath.ops.render.facts import Facts
+from hotpath.ops.render.files import File
+
+
+@dataclass(frozen=True, slots=True)
+class What:
+    """One WHAT: its line in the help, and the function that makes its files."""
+
+    summary: str
+    render: Callable[[Facts], list[File]]
+
+
+WHATS: Final[Mapping[str, What]] = {
+    "cron": What("/etc/cron.d: the batch, the check and a line of memory", cron.render),
+    "logrotate": What("rotation of what the crontab writes", logrotate.render),
+    "systemd": What("units and timers: the site, the batch, the check, alerts", systemd.render),
+}
