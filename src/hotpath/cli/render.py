@@ -13,7 +13,7 @@ from hotpath.cli.output import print_text, say
 from hotpath.cli.targets import load_site_or_store
 from hotpath.errors import DeclarationError
 from hotpath.ops.render.facts import gather
-from hotpath.ops.render.files import File, compare, write
+from hotpath.ops.render.files import RenderedFile, compare, write
 from hotpath.ops.render.whats import WHATS
 from hotpath.text import printable
 
@@ -108,11 +108,11 @@ def _command() -> str:
     return printable(shlex.join(["hotpath", context.info_name or "", *words]).replace("\n", "\\n"))
 
 
-def _printed(file: File, with_name: bool) -> str:
+def _printed(file: RenderedFile, with_name: bool) -> str:
     return f"# /{file.path}\n{file.text}" if with_name else file.text
 
 
-def _say_written(files: list[File], written: list[Path], root: Path) -> None:
+def _say_written(files: list[RenderedFile], written: list[Path], root: Path) -> None:
     for file in files:
         path = root / file.path
         say(f"{path} {'written' if path in written else 'is as rendered'}")

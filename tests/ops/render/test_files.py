@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from hotpath.errors import DeclarationError
-from hotpath.ops.render.files import File, compare, write
+from hotpath.ops.render.files import RenderedFile, compare, write
 
-FILES = [File("etc/a.conf", "one\ntwo\n"), File("usr/b.sh", "#!/bin/sh\n", 0o755)]
+FILES = [RenderedFile("etc/a.conf", "one\ntwo\n"), RenderedFile("usr/b.sh", "#!/bin/sh\n", 0o755)]
 
 
 def test_what_is_written_is_what_is_compared(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_difference_is_shown_as_a_diff(tmp_path: Path) -> None:
 
 
 def test_a_long_diff_is_cut(tmp_path: Path) -> None:
-    file = File("long", "".join(f"{number}\n" for number in range(100)))
+    file = RenderedFile("long", "".join(f"{number}\n" for number in range(100)))
     (tmp_path / "long").write_text("")
     (difference,) = compare([file], tmp_path)
     assert len(difference.diff) == 21
@@ -52,7 +52,7 @@ def test_nothing_is_written_where_not_all_can_be(tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_not_utf_8_is_written_as_its_bytes(tmp_path: Path) -> None:
-    file = File("a", "d \udcff\n")
+    file = RenderedFile("a", "d \udcff\n")
     write([file], tmp_path)
     assert (tmp_path / "a").read_bytes() == b"d \xff\n"
     assert compare([file], tmp_path) == []

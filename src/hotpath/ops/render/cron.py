@@ -9,8 +9,8 @@ from typing import Final
 from hotpath.errors import DeclarationError
 from hotpath.ops.render import logrotate
 from hotpath.ops.render.escape import cron
-from hotpath.ops.render.facts import Facts, head
-from hotpath.ops.render.files import File
+from hotpath.ops.render.facts import SiteFacts, head
+from hotpath.ops.render.files import RenderedFile
 from hotpath.ops.render.systemd import check_time
 from hotpath.ops.render.template import commented, fill
 
@@ -18,7 +18,7 @@ from hotpath.ops.render.template import commented, fill
 MAX_COMMAND: Final = 999
 
 
-def render(facts: Facts) -> list[File]:
+def render(facts: SiteFacts) -> list[RenderedFile]:
     """The crontab, and the rotation of the file that it writes."""
     names = ("name", "user", "directory", "hotpath", "base_url", "batch_memory_bytes", "batch_time", "mail", "alerts")
     alert = ("--alert",) if facts.alerts else ()
@@ -40,7 +40,7 @@ def render(facts: Facts) -> list[File]:
         "check_minute": check_minute,
         "check_hour": check_hour,
     }
-    return [File(f"etc/cron.d/{facts.name}", fill("cron", values)), *logrotate.render(facts)]
+    return [RenderedFile(f"etc/cron.d/{facts.name}", fill("cron", values)), *logrotate.render(facts)]
 
 
 def _when(time: str) -> tuple[str, str]:
@@ -48,7 +48,7 @@ def _when(time: str) -> tuple[str, str]:
     return str(int(minute)), str(int(hour))
 
 
-def _command(facts: Facts, arguments: Sequence[str]) -> str:
+def _command(facts: SiteFacts, arguments: Sequence[str]) -> str:
     settings = f"/etc/{facts.name}.env"
     words = shlex.join([str(facts.hotpath), *arguments])
     read = f"if [ -r {settings} ]; then set -a; . {settings}; set +a; fi"

@@ -60,7 +60,7 @@ class RouteFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class SiteFacts:
     """All that templates are filled from. ``sources`` has each field's name.
 
     ``name`` is what units and files are called; ``app`` is the ASGI app, ``target`` the ``Hotpath`` object, ``None``
@@ -131,7 +131,7 @@ OPTIONS: Final[Mapping[str, tuple[str, str]]] = {
 
 
 # One line a fact: long as there are many.
-def gather(site: Hotpath | Store, target: str, **options: Any) -> Facts:
+def gather(site: Hotpath | Store, target: str, **options: Any) -> SiteFacts:
     """Facts of a site or a store. ``options`` are the fields' values where they were given, ``None`` where not.
 
     Raises ``DeclarationError`` for a value that cannot be one.
@@ -156,7 +156,7 @@ def gather(site: Hotpath | Store, target: str, **options: Any) -> Facts:
     from_url = (urlsplit(base_url).hostname or HOST,) if options.get("base_url") else None
     manifest = _manifest(store)
     module = target.partition(":")[0] if hot else "app"
-    facts = Facts(
+    facts = SiteFacts(
         name=fact("name", default=module.partition(".")[0].replace("_", "-") if hot else "site"),
         target=target if hot else None,
         app=fact("app", known=_app_beside(target) if hot else None, default=f"{module}:app"),
@@ -188,7 +188,7 @@ def gather(site: Hotpath | Store, target: str, **options: Any) -> Facts:
     return facts
 
 
-def head(facts: Facts, *names: str) -> list[str]:
+def head(facts: SiteFacts, *names: str) -> list[str]:
     """What stands at the top of a file: how to make it again, and which of the facts in it are only assumed."""
     lines = [f"Made by '{facts.command}': run that again instead of changing this file."]
     assumed = [name for name in OPTIONS if name in names and facts.sources[name] == "default"]
@@ -200,7 +200,7 @@ def head(facts: Facts, *names: str) -> list[str]:
     return lines
 
 
-def _shown(facts: Facts, name: str) -> str:
+def _shown(facts: SiteFacts, name: str) -> str:
     value = getattr(facts, name)
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -211,7 +211,7 @@ def _shown(facts: Facts, name: str) -> str:
     return "NOBODY" if value is None else str(value)
 
 
-def _check(facts: Facts) -> None:
+def _check(facts: SiteFacts) -> None:
     for option, value, pattern, example in (
         ("--name", facts.name, _NAME, "letters, digits, - and _, as site"),
         ("--batch-time", facts.batch_time, _TIME, "a time of day, as 02:30"),

@@ -18,7 +18,7 @@ MAX_DIFF_LINES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class RenderedFile:
     """``path`` is relative to the root of the machine (``etc/cron.d/site``), or a plain name for a file of no place."""
 
     path: str
@@ -35,7 +35,7 @@ class Difference:
     diff: tuple[str, ...] = ()
 
 
-def write(files: Sequence[File], root: Path) -> list[Path]:
+def write(files: Sequence[RenderedFile], root: Path) -> list[Path]:
     """Write what differs below ``root``; the paths that were written. Files that are right already are left alone.
 
     Each file appears at once and whole, and the first only when all could be written. Raises ``DeclarationError``.
@@ -66,16 +66,16 @@ def write(files: Sequence[File], root: Path) -> list[Path]:
     return [root / file.path for file in differing]
 
 
-def compare(files: Iterable[File], root: Path) -> list[Difference]:
+def compare(files: Iterable[RenderedFile], root: Path) -> list[Difference]:
     """How what is installed below ``root`` differs, file by file; empty where nothing does."""
     return [difference for file in files if (difference := _compare(file, root / file.path)) is not None]
 
 
-def _differs(file: File, path: Path) -> bool:
+def _differs(file: RenderedFile, path: Path) -> bool:
     return _compare(file, path) is not None
 
 
-def _compare(file: File, path: Path) -> Difference | None:
+def _compare(file: RenderedFile, path: Path) -> Difference | None:
     try:
         installed = path.read_bytes()
         mode = stat.S_IMODE(path.stat().st_mode)
@@ -93,6 +93,6 @@ def _compare(file: File, path: Path) -> Difference | None:
     return None
 
 
-def _bytes(file: File) -> bytes:
+def _bytes(file: RenderedFile) -> bytes:
     # A path that is not UTF-8 is written as the bytes it is.
     return file.text.encode("utf-8", "surrogateescape")

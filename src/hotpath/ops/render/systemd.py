@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from hotpath.ops.render.escape import systemd, systemd_argument, systemd_line
-from hotpath.ops.render.facts import Facts, head
-from hotpath.ops.render.files import File
+from hotpath.ops.render.facts import SiteFacts, head
+from hotpath.ops.render.files import RenderedFile
 from hotpath.ops.render.template import commented, fill
 
 UNITS: Final = "etc/systemd/system"
@@ -20,12 +20,12 @@ _HOMES: Final = ("/home", "/root", "/run/user")
 _HIGH_WITH_SWAP: Final = 0.8
 
 
-def render(facts: Facts) -> list[File]:
+def render(facts: SiteFacts) -> list[RenderedFile]:
     """The site by ``facts.layout``, the batch, the check, the alert unit, and tmpfiles."""
     return [*_site(facts), *_nightly(facts)]
 
 
-def check_time(facts: Facts) -> str:
+def check_time(facts: SiteFacts) -> str:
     """``HH:MM``, half an hour after the batch begins."""
     hours, minutes = map(int, facts.batch_time.split(":"))
     total = (hours * 60 + minutes + CHECK_MINUTES) % 1440
@@ -37,7 +37,7 @@ def mebibytes(count: int) -> str:
     return f"{count // 1024**2}M"
 
 
-def _site(facts: Facts) -> list[File]:
+def _site(facts: SiteFacts) -> list[RenderedFile]:
     if facts.layout == "none":
         return [_app(facts, "", ("--host", "127.0.0.1", "--port", str(facts.port)))]
     socket = _file(facts, "site.socket", f"{facts.name}.socket", ("name", "port"), port=facts.port)
@@ -53,7 +53,7 @@ def _site(facts: Facts) -> list[File]:
     ]
 
 
-def _serve(facts: Facts) -> File:
+def _serve(facts: SiteFacts) -> RenderedFile:
     store = () if facts.target else ("--store", str(facts.store))
     workers = ("--workers", str(facts.workers)) if facts.workers > 1 else ()
     memory = f"{facts.memory_bytes // 1024**2}MiB"
@@ -67,7 +67,7 @@ def _serve(facts: Facts) -> File:
     return _service(facts, "serve.service", "", names, _exec(facts.hotpath, command), values)
 
 
-def _app(facts: Facts, suffix: str, listen: Sequence[str]) -> File:
+def _app(facts: SiteFacts, suffix: str, listen: Sequence[str]) -> RenderedFile:
     lines = []
     if suffix:
         lines += ["# The socket of the app, which the front asks.", f"RuntimeDirectory={facts.name}{suffix}"]
@@ -93,7 +93,7 @@ def _app(facts: Facts, suffix: str, listen: Sequence[str]) -> File:
     return _service(facts, "app.service", suffix, names, command, values)
 
 
-def _nightly(facts: Facts) -> list[File]:
+def _nightly(facts: SiteFacts) -> list[RenderedFile]:
     alert = ("--alert",) if facts.alerts or facts.mail else ()
     files = []
     if facts.target:
@@ -112,11 +112,11 @@ def _nightly(facts: Facts) -> list[File]:
         _service(facts, "check.service", "-check", ("base_url", "mail", "alerts"), _exec(facts.hotpath, check)),
         _file(facts, "check.timer", f"{facts.name}-check.timer", ("name", "batch_time"), time=check_time(facts)),
         _service(facts, "alert.service", "-alert@", ("mail", "alerts"), failed),
-        File(f"etc/tmpfiles.d/{facts.name}.conf", fill("systemd/tmpfiles.conf", tmpfiles)),
+        RenderedFile(f"etc/tmpfiles.d/{facts.name}.conf", fill("systemd/tmpfiles.conf", tmpfiles)),
     ]
 
 
-def _batch_memory(facts: Facts) -> dict[str, str]:
+def _batch_memory(facts: SiteFacts) -> dict[str, str]:
     if facts.has_swap:
         return {
             "memory": mebibytes(facts.batch_memory_bytes),
@@ -134,7 +134,7 @@ def _batch_memory(facts: Facts) -> dict[str, str]:
     }
 
 
-def _mail(facts: Facts) -> str:
+def _mail(facts: SiteFacts) -> str:
     """Settings for ``--mail``: the machine's own mail server."""
     if facts.mail is None:
         return ""
@@ -147,13 +147,13 @@ def _mail(facts: Facts) -> str:
 
 
 def _service(
-    facts: Facts,
+    facts: SiteFacts,
     template: str,
     suffix: str,
     names: Sequence[str],
     command: str,
     values: Mapping[str, str] | None = None,
-) -> File:
+) -> RenderedFile:
     paths = list(dict.fromkeys((facts.directory, facts.store)))
     in_home = any(path.is_relative_to(home) for path in (*paths, facts.hotpath) for home in _HOMES)
     all_values = {
@@ -174,12 +174,12 @@ def _service(
     return _file(facts, template, f"{facts.name}{suffix}.service", known, **all_values)
 
 
-def _file(facts: Facts, template: str, name: str, names: Sequence[str], **values: Any) -> File:
+def _file(facts: SiteFacts, template: str, name: str, names: Sequence[str], **values: Any) -> RenderedFile:
     text = fill(f"systemd/{template}", {"head": _head(facts, names), "name": facts.name, **values})
-    return File(f"{UNITS}/{name}", text)
+    return RenderedFile(f"{UNITS}/{name}", text)
 
 
-def _head(facts: Facts, names: Sequence[str]) -> str:
+def _head(facts: SiteFacts, names: Sequence[str]) -> str:
     return commented(head(facts, *names)).rstrip("\n")
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from hotpath.ops.render import cron, logrotate, systemd
-from hotpath.ops.render.facts import Facts
-from hotpath.ops.render.files import File
+from hotpath.ops.render.facts import SiteFacts
+from hotpath.ops.render.files import RenderedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class What:
     """One WHAT: its line in the help, and the function that makes its files."""
 
     summary: str
-    render: Callable[[Facts], list[File]]
+    render: Callable[[SiteFacts], list[RenderedFile]]
 
 
 WHATS: Final[Mapping[str, What]] = {
