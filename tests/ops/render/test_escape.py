@@ -16,10 +16,11 @@ from hotpath.ops.render import escape
     [
         (escape.systemd, "/srv/site", "/srv/site"),
         (escape.systemd, "/a b", '"/a b"'),
-        (escape.systemd, '/50% "of" \\it\n', '"/50%% \\"of\\" \\\\it\\n"'),
+        (escape.systemd, '/50% "of" \\it', '"/50%% \\"of\\" \\\\it"'),
+        (escape.systemd_argument, "a\n%", '"a\\n%%"'),
         (escape.systemd, "/$HOME", '"/$HOME"'),
         (escape.systemd, "", '""'),
-        (escape.systemd, "\x01", '"\\x01"'),
+        (escape.systemd_argument, "\x01", '"\\x01"'),
         (escape.systemd_argument, "/$HOME", '"/$$HOME"'),
         (escape.systemd_line, '/a b%"', '/a b%%"'),
         (escape.cron, "date +%s", "date +\\%s"),
@@ -39,6 +40,7 @@ def test_it_is_written_by_the_rules(rule: Callable[[str], str], text: str, expec
 @pytest.mark.parametrize(
     ("rule", "text"),
     [
+        (escape.systemd, "/a\nb"),
         (escape.systemd_line, "/a\nb"),
         (escape.systemd_line, "/a "),
         (escape.systemd_line, "/a\\"),

@@ -34,15 +34,23 @@ def cron(command: str) -> str:
 
 
 def systemd(text: str) -> str:
-    """One word of a systemd unit, as ``ReadWritePaths=`` has it: quoted, with ``%`` doubled (systemd.syntax(7))."""
-    if _PLAIN.fullmatch(text):
-        return text
-    return f'"{_c_escaped(text)}"'.replace("%", "%%")
+    """One word of a list of paths in a systemd unit, ``ReadWritePaths=``, or of tmpfiles.d(5): ``%`` is doubled.
+
+    Quotes and backslashes are taken away there, and other escapes are not known: systemd reads ``\\n`` as ``n``.
+    """
+    return _systemd_word(one_line(text, "systemd"))
 
 
 def systemd_argument(text: str) -> str:
-    """An argument in ``ExecStart=``: as ``systemd``, and ``$`` doubled."""
-    return systemd(text).replace("$", "$$")
+    """An argument in ``ExecStart=``, which has the escapes of C: ``%`` and ``$`` are doubled (systemd.syntax(7))."""
+    return _systemd_word(text).replace("$", "$$")
+
+
+def _systemd_word(text: str) -> str:
+    if _PLAIN.fullmatch(text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return '"' + _CONTROLS.sub(lambda found: _C_ESCAPES.get(found[0], f"\\x{ord(found[0]):02x}"), escaped) + '"'
 
 
 def systemd_line(text: str) -> str:
@@ -50,11 +58,6 @@ def systemd_line(text: str) -> str:
     if text != text.strip() or text.endswith("\\"):
         raise DeclarationError(f"{text!r} begins or ends with a blank or a backslash, which systemd takes away")
     return one_line(text, "systemd").replace("%", "%%")
-
-
-def systemd_glob(text: str) -> str:
-    """One word of tmpfiles.d(5), whose paths may be quoted and have the same specifiers."""
-    return systemd(text)
 
 
 def nginx(text: str) -> str:
@@ -93,8 +96,3 @@ def json_text(value: object) -> str:
 def xml(text: str) -> str:
     """Text of an XML element or attribute."""
     return xml_escape(one_line(text, "XML"), {'"': "&quot;"})
-
-
-def _c_escaped(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return _CONTROLS.sub(lambda found: _C_ESCAPES.get(found[0], f"\\x{ord(found[0]):02x}"), escaped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,8 @@ FRONT_BYTES: Final = 200 * 1024**2
 # When the check runs, after the batch began.
 CHECK_MINUTES: Final = 30
 _HOMES: Final = ("/home", "/root", "/run/user")
+# "Executable name contains special characters": systemd takes these only in arguments.
+_UNSAFE_PROGRAM: Final = re.compile(r"[\x00-\x1f\x7f\"'\\]")
 _HIGH_WITH_SWAP: Final = 0.8
 
 
@@ -184,5 +187,8 @@ def _head(facts: SiteFacts, names: Sequence[str]) -> str:
 
 
 def _exec(program: Path, arguments: Sequence[str]) -> str:
+    words = [systemd_argument(str(argument)) for argument in (program, *arguments)]
+    if _UNSAFE_PROGRAM.search(str(program)):
+        return " ".join(["/bin/sh -c", systemd_argument('exec "$0" "$@"'), *words])
     # systemd expands no variable in the program's own path.
-    return " ".join([systemd(str(program)), *map(systemd_argument, arguments)])
+    return " ".join([systemd(str(program)), *words[1:]])
