@@ -24,6 +24,7 @@ from hotpath.ops.render import escape
         (escape.systemd_argument, "/$HOME", '"/$$HOME"'),
         (escape.systemd_line, '/a b%"', '/a b%%"'),
         (escape.cron, "date +%s", "date +\\%s"),
+        (escape.cron, "a\\b\\%", "a\\\\b\\\\\\%"),
         (escape.nginx, 'a"b\\c', '"a\\"b\\\\c"'),
         (escape.caddy, 'a{b}"', '"a\\{b\\}\\""'),
         (escape.vcl, "a b", '"a b"'),

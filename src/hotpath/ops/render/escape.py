@@ -29,8 +29,8 @@ def shell(text: str) -> str:
 
 
 def cron(command: str) -> str:
-    """The command of a crontab line: ``%`` would begin the standard input (crontab(5))."""
-    return re.sub(r"(\\*)%", r"\1\1\\%", one_line(command, "cron"))
+    """The command of a crontab line: ``%`` would begin the standard input, and a backslash escapes it or itself."""
+    return re.sub(r"[\\%]", r"\\\g<0>", one_line(command, "cron"))
 
 
 def systemd(text: str) -> str:
