@@ -70,7 +70,8 @@ def test_addresses_of_a_log_are_ascii(make_facts: MakeFacts, tmp_path: Path) -> 
 STUB_HTTP = """
 import { execFileSync } from "node:child_process";
 export default { get(url, options) {
-  const code = execFileSync("curl", ["-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", `Host: ${options.headers.Host}`, url]);
+  const host = `Host: ${options.headers.Host}`;
+  const code = execFileSync("curl", ["-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", host, url]);
   return { status: Number(code), tags: options.tags };
 } };
 """
@@ -120,9 +121,9 @@ def test_k6_takes_it(make_facts: MakeFacts, tmp_path: Path) -> None:
 
 def run_locust(facts_text: str, place: Path) -> tuple[int, str]:
     (place / "locustfile.py").write_text(facts_text)
+    options = "--headless --users 10 --spawn-rate 10 --run-time 4s --only-summary".split()
     done = subprocess.run(
-        [sys.executable, "-m", "locust", "-f", "locustfile.py", "--headless", "--users", "10", "--spawn-rate", "10"]
-        + ["--run-time", "4s", "--only-summary"],
+        [sys.executable, "-m", "locust", "-f", "locustfile.py", *options],
         cwd=place,
         capture_output=True,
         text=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ SPACE = "{http://www.sitemaps.org/schemas/sitemap/0.9}"
 
 
 def entries(text: str) -> list[tuple[str | None, str | None]]:
-    root = ElementTree.fromstring(text.encode())
+    root = ET.fromstring(text.encode())
     return [(entry.findtext(f"{SPACE}loc"), entry.findtext(f"{SPACE}lastmod")) for entry in root]
 
 
@@ -70,7 +70,7 @@ def test_many_pages_are_an_index_of_files(tmp_path: Path, monkeypatch: pytest.Mo
     shop = Shop(tmp_path / "hot")
     shop.build_at(1e9)
     index, *parts = sitemap.render(gather(shop.hot, "shop:hot", base_url="https://example.org/sub"))
-    assert ElementTree.fromstring(index.text).tag == f"{SPACE}sitemapindex"
+    assert ET.fromstring(index.text).tag == f"{SPACE}sitemapindex"
     assert [address for address, _ in entries(index.text)] == [
         "https://example.org/sub/sitemap-1.xml",
         "https://example.org/sub/sitemap-2.xml",
