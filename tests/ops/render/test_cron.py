@@ -76,13 +76,7 @@ def test_cron_runs_it_once_and_mails_what_it_printed(make_facts: MakeFacts, open
     mounts = " && ".join(f"mount --bind {source} {place}" for source, place in binds.items())
     start = f"mount --bind /dev/null /etc/crontab && {mounts} && exec /usr/sbin/cron -f"
     daemon = subprocess.Popen(
-        [
-            "unshare",
-            "--mount",
-            "sh",
-            "-c",
-            f"mount --bind /dev/null /etc/crontab && {mounts} && exec /usr/sbin/cron -f",
-        ],
+        ["unshare", "--mount", "sh", "-c", start],
         cwd=open_path,
         stderr=subprocess.PIPE,
     )
