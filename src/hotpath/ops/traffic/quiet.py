@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, Self
 
 MINUTES_OF_DAY: Final = 1440
@@ -40,6 +41,12 @@ def quietest(minutes_of_week: Mapping[int, int], observed_minutes: int, minutes:
     """
     windows = _Windows.of(minutes_of_week, observed_minutes, minutes)
     return None if windows is None else windows.at(_middle_of_least(windows.sums))
+
+
+def minute_of_week(time: datetime) -> int:
+    """Minutes since Monday 00:00 UTC."""
+    time = time.astimezone(UTC)
+    return (time.weekday() * 24 + time.hour) * 60 + time.minute
 
 
 def next_quiet(
