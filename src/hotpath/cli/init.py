@@ -31,6 +31,7 @@ _DEFAULTS = {"base_url": "https://example.org", "machine_memory": "2GiB", "batch
 @click.option("--machine-memory", help="Memory of the machine: 2GiB. The app and the batch get limits of it.")
 @click.option("--batch-time", help="When the batch runs: 02:30, in the machine's time zone.")
 @click.option("--mail", help="Who gets mail of failures; empty for nobody.")
+@click.option("--name", help="Name of units and files.")
 @click.option("--app", metavar="MODULE:APP", help="The ASGI app, where it is not beside the Hotpath object.")
 @click.option("--user", help="User that the site runs as.")
 @click.option("--web", type=click.Choice([*_WEB, "none"]), help="The web server in front of it.")
@@ -76,8 +77,7 @@ def _facts(answers: dict[str, Any]) -> SiteFacts:
         "base_url": answers["base_url"],
         "batch_time": answers["batch_time"],
         "mail": answers["mail"] or None,
-        "app": answers.get("app"),
-        "user": answers.get("user"),
+        **{name: answers.get(name) for name in ("name", "app", "user")},
         "memory_bytes": app,
         "batch_memory_bytes": batch,
     }

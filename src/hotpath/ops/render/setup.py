@@ -118,7 +118,7 @@ def commands(facts: SiteFacts, directory: Path, whats: Sequence[str]) -> list[st
     user, hotpath = facts.user, shlex.quote(str(facts.hotpath))
     lines = [
         f"id {user} || useradd --system --home-dir {home} {user}",
-        f"test -e /etc/{name}.env || install -m 600 {place}/{name}.env /etc/{name}.env",
+        f"test -e /etc/{name}.env || install -m 600 -o {facts.user} {place}/{name}.env /etc/{name}.env",
         f"cp -r --preserve=mode {place}/etc/. /etc/",
         f"install -d -o {user} {store}",
     ]
@@ -132,4 +132,4 @@ def commands(facts: SiteFacts, directory: Path, whats: Sequence[str]) -> list[st
         lines.append("caddy validate --config /etc/caddy/Caddyfile && systemctl reload caddy")
     if "prometheus" in whats:
         lines.append("promtool check config /etc/prometheus/prometheus.yml && systemctl reload prometheus")
-    return [*lines, f"{hotpath} warm http://127.0.0.1:{facts.port}/"]
+    return [*lines, f"{hotpath} warm http://{facts.admin}/readyz"]
