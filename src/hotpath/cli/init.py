@@ -25,7 +25,7 @@ _QUESTIONS = {
 _DEFAULTS = {"base_url": "https://example.org", "machine_memory": "2GiB", "batch_time": BATCH_TIME, "mail": ""}
 
 
-@click.command(epilog="Example: hotpath init myapp:hot --base-url https://example.org --mail me@example.org --yes")
+@click.command(epilog="Example: hotpath init myapp:hot --base-url https://example.org")
 @click.argument("target", metavar="TARGET|STORE", required=False)
 @click.option("--base-url", help="Address of the public site: https://example.org")
 @click.option("--machine-memory", help="Memory of the machine: 2GiB. The app and the batch get limits of it.")

@@ -28,12 +28,17 @@ def _whats(_: click.Context, __: click.Parameter, value: str) -> str:
     return value
 
 
+_HELP = """Make files for the programs around a site.
+
+They are printed, or written with --to. What cannot be known is an option, and is said at the top of each file.
+
+\b
+WHAT is one of
+""" + "\n".join(f"  {name:<11}{what.summary}" for name, what in sorted(WHATS.items()))
+
+
 # Longer than functions should be, for its options.
-@click.command(
-    epilog="WHAT is "
-    + "; ".join(f"{name}: {what.summary}" for name, what in sorted(WHATS.items()))
-    + ". Example: hotpath render systemd myapp:hot --user site --to /"
-)
+@click.command(help=_HELP, epilog="Example: hotpath render systemd myapp:hot --to /")
 @click.argument("what", callback=_whats)
 @click.argument("target", metavar="TARGET|STORE")
 @click.option("--to", type=_ROOT, help="Write the files below this root, '/' for where they belong.")
@@ -58,10 +63,6 @@ def _whats(_: click.Context, __: click.Parameter, value: str) -> str:
 @click.option("--no-front", is_flag=True, help="systemd: the app alone, by uvicorn.")
 @click.option("--log", "logs", multiple=True, metavar="FILE", help="k6, locust: access logs for the real mix.")
 def render(what: str, target: str, to: Path | None, check: Path | None, **options: Any) -> None:
-    """Make the files of WHAT for this site, complete.
-
-    They are printed, or written with --to. What cannot be known is an option, and is said at the top of each file.
-    """
     if to is not None and check is not None:
         raise DeclarationError("--to writes, and --check compares: give one of them")
     files = WHATS[what].render(gather(load_site_or_store(target), target, **facts_of(options)))
