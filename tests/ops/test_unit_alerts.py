@@ -39,7 +39,8 @@ def test_the_last_lines_of_the_unit_are_asked_for(journalctl: Path) -> None:
 )
 def test_a_journal_that_says_nothing_is_said(journalctl: Path, text: str, said: str) -> None:
     script(journalctl, text)
-    (line,) = last_lines("x.service", seconds=0.3)
+    # Short only where it is to run out: a busy machine takes its time to start a process.
+    (line,) = last_lines("x.service", seconds=0.3 if "sleep" in text else 20.0)
     assert line.startswith(said)
 
 
