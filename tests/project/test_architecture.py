@@ -24,7 +24,7 @@ MAY_USE = {
     "front": "pages serving site store guard caching metrics asgi",
     "ops": "pages store serving site batch guard",
 }
-GROUND = {"errors", "log", "options", "process", "text", "types"}
+GROUND = {"errors", "log", "options", "process", "types"}
 FREE = {"", "testing", "cli", "contrib", "__main__"}
 
 

@@ -14,11 +14,11 @@ from typing import Any
 import orjson
 
 from hotpath.errors import StoreError, UnsafePath
+from hotpath.options import json_bytes
 from hotpath.store.directories import is_made, make
 from hotpath.store.disk import PRIVATE_MODE
 from hotpath.store.os_errors import explain
 from hotpath.store.store import Store
-from hotpath.text import json_bytes
 
 # Thirty nights for the baseline, and a month more for a person who asks what changed since. An hourly build
 # keeps the newest run of each day too. Refused runs are counted apart: a job that always fails removes no baseline.
