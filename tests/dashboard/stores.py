@@ -36,7 +36,7 @@ class Clock:
 
 
 def full_store(root: Path, now: float, *, pages: int = 10_000, nights: int = 60, held: bool = True) -> Store:
-    """``nights`` nights up to five hours ago: five generations of ``pages`` on disk, reports of all, one in quarantine."""
+    """``nights`` nights up to five hours ago: five generations of ``pages``, reports of all, one held."""
     clock = Clock(now)
     store = Store(root, clock=clock)
     chance = random.Random(20)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import os
 import secrets
 import sys
 import threading
@@ -22,7 +21,6 @@ from hotpath.site import Hotpath
 if TYPE_CHECKING:
     from hotpath.ops.traffic.report import LogReport
 
-TOKEN: Final = "HOTPATH_DASHBOARD_TOKEN"
 # Between two readings of the access logs: a million lines take some seconds.
 LOG_SECONDS: Final = 300.0
 
@@ -31,7 +29,9 @@ LOG_SECONDS: Final = 300.0
 @STORE
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others need --token.")
 @click.option("--port", default=9190, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on.")
-@click.option("--token", "needs_token", is_flag=True, help=f"Ask for a token: {TOKEN}, or a new one, which is printed.")
+@click.option(
+    "--token", "needs_token", is_flag=True, help="Ask for HOTPATH_DASHBOARD_TOKEN, or a new token that is printed."
+)
 @click.option("--allow-host", multiple=True, metavar="NAME", help="Another name that the page is asked for by.")
 @click.option("--log", multiple=True, metavar="FILE", help="An access log, for what crawlers got; may be repeated.")
 @click.option(
@@ -54,11 +54,11 @@ def dashboard(
     try:
         import uvicorn
 
-        from hotpath.dashboard.access import Access
+        from hotpath.dashboard.access import Access, token_from_environment
         from hotpath.dashboard.app import Dashboard
     except ImportError as error:
         sys.exit(f"hotpath: the status page needs {error.name}: pip install 'asgi-hotpath[cli,server]'")
-    token = os.environ.get(TOKEN) or None
+    token = token_from_environment()
     is_new = needs_token and token is None
     if is_new:
         token = secrets.token_urlsafe(24)
@@ -82,8 +82,9 @@ def _serve(server: Any, query: str) -> None:
 
     async def main() -> None:
         serving = asyncio.ensure_future(server.serve())
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.01)  # noqa: ASYNC110  uvicorn says it by an attribute
+        # uvicorn says it by an attribute.
+        while not server.started and not serving.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         if server.started:
             place = server.servers[0].sockets[0].getsockname()
             shown = f"[{place[0]}]" if ":" in place[0] else place[0]

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import inspect
 import ipaddress
+import os
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
@@ -16,12 +17,18 @@ from starlette.datastructures import Headers
 from hotpath.errors import DeclarationError
 from hotpath.types import Scope
 
+TOKEN_VARIABLE: Final = "HOTPATH_DASHBOARD_TOKEN"
 COOKIE: Final = "hotpath_dashboard"
 MIN_TOKEN: Final = 16
 # A request with one of these came by way of a proxy, so the address of its client is the proxy's.
 _PROXY_FIELDS: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 
 Allow = Callable[[Scope], bool | Awaitable[bool]]
+
+
+def token_from_environment() -> str | None:
+    """The token that the environment sets, so that none stands on a command line."""
+    return os.environ.get(TOKEN_VARIABLE) or None
 
 
 @dataclass(frozen=True, slots=True)

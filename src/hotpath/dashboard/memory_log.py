@@ -162,14 +162,15 @@ class MemoryRecorder:
         """What the parent measured is the parent's."""
         self._set_unstarted()
 
-    def note(self, state: str, limit: int, used: int) -> None:
-        """Take in a sample of now; most are let go of."""
+    def note(self, state: str, limit: int, used: int, pid: int | None = None) -> None:
+        """Take in a sample of now, by default of this process; most are let go of."""
         now, last = self._clock(), self._samples[-1] if self._samples else None
-        is_change = last is None or last.state != state
+        pid = os.getpid() if pid is None else pid
+        is_change = last is None or (last.state, last.pid) != (state, pid)
         # A clock that was set back does not stop the samples until it has caught up.
         if last is not None and not is_change and 0 <= now - last.time < SAMPLE_SECONDS:
             return
-        sample = MemorySample(now, os.getpid(), state, limit, used)
+        sample = MemorySample(now, pid, state, limit, used)
         self._samples.append(sample)
         if self._written is None or not 0 <= now - self._written < LINE_SECONDS:
             self._written, self._changes = now, 0
@@ -214,6 +215,6 @@ def merged(logged: Sequence[MemorySample], own: Sequence[MemorySample]) -> tuple
     """Both in the order of time; of this process those in memory are nearer together, so its lines are left out."""
     if not own:
         return tuple(logged)
-    first, pid = own[0].time, own[0].pid
-    others = [sample for sample in logged if sample.pid != pid or sample.time < first]
+    first, pids = own[0].time, {sample.pid for sample in own}
+    others = [sample for sample in logged if sample.pid not in pids or sample.time < first]
     return tuple(sorted([*others, *own], key=lambda sample: sample.time))
