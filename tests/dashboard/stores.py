@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 from collections.abc import Callable
@@ -202,4 +203,37 @@ def broken_store(root: Path, now: float) -> Store:
     file = next((store.files_path(store.sequences()[-1]) / "stocks").iterdir())
     file.chmod(0o640)
     file.write_bytes(b"edited")
+    return store
+
+
+HOSTILE = (
+    '<script>alert(1)</script><img src=x onerror="alert(2)">',
+    "\x1b[31mred\x07 \u202egnp.exe\u2066 \u200f",
+    "A" * 10_000,
+    "'\"`</style></title></script><!--",
+)
+
+
+def hostile_store(root: Path, now: float) -> Store:
+    """Names, errors, reasons and alerts that want to be markup, or more than text."""
+    clock = Clock(now - 3 * DAY)
+    store = Store(root, clock=clock)
+    for night in range(3):
+        clock.now = now - (3 - night) * DAY
+        _publish(store, 10, night)
+        record = _record(store, store.chosen_sequence(), "failed" if night else PUBLISHED, 10, 10, 10, 0, ())
+        failures = [{"key": text, "problem": text, "carried": False} for text in HOSTILE]
+        findings = [{"subject": text, "rule": text, "expected": text, "found": text, "fails": True} for text in HOSTILE]
+        with store.locked():
+            write_run(store, record | {"failures": failures, "findings": findings, "reason": HOSTILE[night]})
+    clock.now = now
+    with contextlib.suppress(Implausible):
+        _publish(store, 5, 0, HOSTILE)
+    store.rollback(reason=" ".join(HOSTILE))
+    append(store, [("failed", f"build.{text[:2000]}", text[:2000], text[:2000]) for text in HOSTILE], int(now))
+    journal = Journal(store)
+    journal.append(JournalEntry(int(now), 1, BEGIN, facts={"serving": 1, "newest": 1, "pinned": None}))
+    for text in HOSTILE:
+        journal.append(JournalEntry(int(now), 1, DONE, text, text, text))
+    (root / "memory.csv").write_text(f"time,pid,state,limit,used\n{now:.0f},1,<b>x</b>\u202e,100,50\n", "utf-8")
     return store

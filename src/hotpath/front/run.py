@@ -192,7 +192,9 @@ class _Front:
         async with (
             _supervised(supervisor),
             _serving(make_admin(parts, metrics, with_commands=True), control_socket),
-            _serving(make_admin(parts, metrics, board and board.dashboard, with_commands=False), admin),
+            _serving(
+                make_admin(parts, metrics, None if board is None else board.dashboard, with_commands=False), admin
+            ),
             _running(self.server, signals),
             contextlib.nullcontext() if board is None else board.watching(),
         ):
