@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from typing import Any
 
 from starlette.applications import Starlette
@@ -14,6 +16,7 @@ from hotpath import Hotpath, HotpathMiddleware, MemoryGuard
 from hotpath.dashboard import Dashboard
 from hotpath.guard import Level, Thresholds
 
+MIB = 1024 * 1024
 held: list[bytearray] = []
 
 hot = Hotpath(os.environ["HOTPATH_LEAKING_STORE"])
@@ -31,12 +34,15 @@ dashboard = Dashboard(hot=hot, guard=guard)
 
 
 def leak(request: Request) -> PlainTextResponse:
-    """Hold so much that this share of the limit is in use."""
-    reading = guard.reading
-    assert reading is not None
-    more = int(float(request.query_params["share"]) * reading.limit) - reading.unreclaimable
-    held.append(bytearray(b"x") * max(0, more))
-    return PlainTextResponse(guard.state.name)
+    """Leak until this share of the limit is in use, as no single request does."""
+    threading.Thread(target=leak_to, args=(float(request.query_params["share"]),)).start()
+    return PlainTextResponse("leaks")
+
+
+def leak_to(share: float) -> None:
+    while (reading := guard.reading) is not None and reading.unreclaimable < share * reading.limit:
+        held.append(bytearray(b"x") * (2 * MIB))
+        time.sleep(0.03)
 
 
 def free(_: Request) -> PlainTextResponse:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Final
@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 import orjson
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response
 
 from hotpath.asgi.access_log import HotpathRequest
 from hotpath.dashboard.access import COOKIE, Access, Allow, Refused
@@ -24,18 +24,12 @@ from hotpath.dashboard.sections import sections
 from hotpath.dashboard.sources import Sources
 from hotpath.errors import DeclarationError
 from hotpath.guard.guard import MemoryGuard
-from hotpath.guard.states import State
 from hotpath.options import to_json
 from hotpath.site import Hotpath
 from hotpath.types import Receive, Scope, Send
 
-# Seconds between two looks for newer figures, and of one stream: an open one would keep a server from ending, and a
-# browser begins the next by itself.
-EVENT_SECONDS: Final = 2.0
-STREAM_SECONDS: Final = 20.0
-RETRY_MILLISECONDS: Final = 500
-# Browsers that are kept up to date at a time.
-MAX_STREAMS: Final = 16
+# Between two looks of a browser for newer figures.
+NEWS_MILLISECONDS: Final = 2000
 MAX_FORM_BYTES: Final = 4096
 
 _HOT_RESULTS: Final = frozenset({"hit", "not_modified", "redirect", "refused"})
@@ -81,9 +75,7 @@ class Dashboard:
             raise DeclarationError(f"guard={guard!r}: give the MemoryGuard of the middleware")
         self.access = access or Access(token=token, allow=allow, hosts=hosts)
         self.sources = Sources(hot, guard, memory_log=MemoryLog(Path(memory_log)) if memory_log is not None else None)
-        self._guard = guard
         self._limiter: anyio.CapacityLimiter | None = None
-        self._streams = 0
         if guard is not None:
             guard.on_sample.append(self._sample)
 
@@ -118,7 +110,7 @@ class Dashboard:
         if "token" in request.query_params:  # it is in the cookie, and should not stay in the address
             return Response(status_code=303, headers={"location": request.url.path})
         if "events" in request.query_params and request.method == "GET":
-            return self._stream(request)
+            return await self._news(request)
         made, updated = await self._in_thread(self._sections)
         return HTMLResponse(document(made, updated=updated, events="?events=1"))
 
@@ -145,36 +137,20 @@ class Dashboard:
             problem = "This is not the token."
         return HTMLResponse(login_page(problem, action=request.url.path), 401)
 
-    # Newer figures
+    async def _news(self, request: Request) -> Response:
+        """What has changed since the browser saw the page, as one event; then the stream ends.
 
-    def _stream(self, request: Request) -> Response:
-        if self._streams >= MAX_STREAMS:
-            return Response("too many are watching", 503, media_type="text/plain", headers={"retry-after": "5"})
-        seen = request.headers.get("last-event-id") or request.query_params.get("seen", "")
-        headers = {"x-accel-buffering": "no"}
-        return StreamingResponse(self._events(_parse_seen(seen)), media_type="text/event-stream", headers=headers)
-
-    async def _events(self, seen: dict[str, str]) -> AsyncIterator[bytes]:
-        """What has changed since ``seen``, every other second."""
-        self._streams += 1
-        try:
-            yield b"retry: %d\n\n" % RETRY_MILLISECONDS
-            until = anyio.current_time() + STREAM_SECONDS
-            while anyio.current_time() < until and not self._is_leaving:
-                made, updated = await self._in_thread(self._sections)
-                now = versions(made)
-                changed = {name: made[name] for name, version in now.items() if seen.get(name) != version}
-                data = orjson.dumps({"updated": updated, "sections": to_json(changed)})
-                ident = " ".join(f"{name}:{version}" for name, version in now.items())
-                yield b"event: sections\nid: %b\ndata: %b\n\n" % (ident.encode("ascii"), data)
-                seen = now
-                await anyio.sleep(EVENT_SECONDS)
-        finally:
-            self._streams -= 1
-
-    @property
-    def _is_leaving(self) -> bool:
-        return self._guard is not None and self._guard.state is State.DRAIN
+        The browser begins the next by itself. One that stays open would keep a server from ending, and a guard would
+        take all that the process grows meanwhile for what this request needs.
+        """
+        seen = _parse_seen(request.headers.get("last-event-id") or request.query_params.get("seen", ""))
+        made, updated = await self._in_thread(self._sections)
+        now = versions(made)
+        changed = {name: made[name] for name, version in now.items() if seen.get(name) != version}
+        data = orjson.dumps({"updated": updated, "sections": to_json(changed)})
+        ident = " ".join(f"{name}:{version}" for name, version in now.items()).encode("ascii")
+        event = b"retry: %d\nevent: sections\nid: %b\ndata: %b\n\n" % (NEWS_MILLISECONDS, ident, data)
+        return Response(event, media_type="text/event-stream")
 
     def _sections(self) -> tuple[dict[str, Markup], str]:
         facts = self.sources.facts()

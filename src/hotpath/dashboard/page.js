@@ -103,19 +103,18 @@
     const address = new URL(body.dataset.events, location.href);
     address.searchParams.set("seen", body.dataset.versions);
     const source = new EventSource(address);
+    let lost = 0;
     source.addEventListener("sections", (event) => {
+      clearTimeout(lost);
       const news = JSON.parse(event.data);
       document.getElementById("updated").textContent = news.updated;
       live.textContent = "Live.";
       for (const [name, html] of Object.entries(news.sections)) replace(name, html);
       for (const [name, html] of [...waiting]) replace(name, html);
     });
-    let lost = 0;
-    source.addEventListener("open", () => clearTimeout(lost));
     source.addEventListener("error", () => {
-      clearTimeout(lost);
-      // A stream ends every few seconds, and the next one begins.
-      lost = setTimeout(() => { live.textContent = "Not connected: these figures are old."; }, 5000);
+      // Each stream has one event, ends, and the browser begins the next two seconds later.
+      lost = setTimeout(() => { live.textContent = "Not connected: these figures are old."; }, 8000);
       if (source.readyState === EventSource.CLOSED) setTimeout(listen, 5000);
     });
   }

@@ -127,12 +127,14 @@ def _of_the_batch(facts: StatusFacts) -> Iterator[Notice]:
             tuple(f"{key}: {problem}" for key, problem in last.failed[:3]),
             (command(facts, "build", "--retry-failed"),),
         )
-    if store.created is not None and store.lifetime is not None:
-        late = facts.at - store.created - store.lifetime
+    # Not the one that is served: a pin keeps that old.
+    made = max((each.created for each in store.generations if each.created and not each.bad), default=None)
+    if made is not None and store.lifetime is not None:
+        late = facts.at - made - store.lifetime
         if late > 0:
             yield Notice(
                 WARN,
-                f"The batch is late: the generation is {human_seconds(int(late))} past its lifetime",
+                f"The batch is late: the newest generation is {human_seconds(int(late) // 60 * 60)} past its lifetime",
                 (f"{store.stale:,} of {counted(store.hot, 'page')} are stale; they are served, and say so.",),
                 (command(facts, "build"),),
             )
