@@ -16,8 +16,8 @@ _SECRET_SETTINGS: Final = re.compile(
 # User and password before a host, as in the address of a database; and what looks like a token in a query or a text.
 _USERINFO: Final = re.compile(r"(?<=://)[^/\s@]{1,200}@")
 _NAMED: Final = re.compile(
-    r"(?i)\b((?:api[_-]?key|access[_-]?token|auth[_-]?token|token|password|passwd|secret|signature)\s*[=:]\s*)"
-    r"[\"']?[^\s\"'&,;]{1,200}"
+    r"(?i)\b((?:api[_-]?key|access[_-]?token|auth[_-]?token|token|password|passwd|secret|signature)[\"']?\s*[=:]\s*[\"']?)"
+    r"[^\s\"'&,;]{1,200}"
 )
 _BEARER: Final = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
 
@@ -25,12 +25,12 @@ _BEARER: Final = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
 class Redaction:
     """Takes out what is secret, from texts and from whatever holds texts."""
 
-    def __init__(self, environ: Mapping[str, str] | None = None, extra: tuple[str, ...] = ()) -> None:
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         given = os.environ if environ is None else environ
         values = [value for name, value in given.items() if _SECRET_SETTINGS.fullmatch(name)]
         # The parts too: several addresses stand in one setting.
         parts = {part for value in values for part in (value, *value.split()) if len(part) >= 4}
-        self._secrets = [Secret(part) for part in sorted({*parts, *extra}, key=len, reverse=True)]
+        self._secrets = [Secret(part) for part in sorted(parts, key=len, reverse=True)]
 
     def text(self, value: str) -> str:
         """``value`` without what is secret in it."""
