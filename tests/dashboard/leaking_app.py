@@ -20,6 +20,7 @@ MIB = 1024 * 1024
 held: list[bytearray] = []
 
 hot = Hotpath(os.environ["HOTPATH_LEAKING_STORE"])
+hot.target = "app:hot"  # what commands are shown with
 guard = MemoryGuard(
     limit="512MiB",
     reserve="8MiB",

@@ -124,7 +124,7 @@ def test_a_token_is_taken_by_field_cookie_and_address_and_by_nothing_like_it(hot
 @pytest.mark.parametrize("is_async", [False, True])
 def test_behind_a_login_of_ones_own_that_decides(hot: Hotpath, is_async: bool) -> None:
     def allow(scope: Any) -> bool:
-        return scope.get("user") == "admin"
+        return bool(scope.get("user") == "admin")
 
     async def allow_later(scope: Any) -> bool:
         return allow(scope)
@@ -163,7 +163,7 @@ def test_below_a_mount_point_only_its_root_is_the_page(hot: Hotpath, path: str, 
 def test_requests_that_the_middleware_tells_of_are_counted(hot: Hotpath) -> None:
     app = Dashboard(hot=hot)
     for result in ("hit", "not_modified", "miss", "shed", "error"):
-        app.observe(HotpathRequest(0.0, "GET", "/", 200, result, None, 0, 500.0, "identity"))  # type: ignore[arg-type]
+        app.observe(HotpathRequest(0.0, "GET", "/", 200, result, None, 0, 500.0, "identity"))
     (minute,) = app.sources.traffic.minutes()
     assert (minute.hot, minute.cold, sum(minute.hot_seconds), sum(minute.cold_seconds)) == (2, 3, 2, 1)
     assert b"40.0% of 5 requests" in ask(app).body

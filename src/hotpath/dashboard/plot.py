@@ -142,7 +142,7 @@ def draw(plot: Plot) -> Markup:
             "ul", [tag("li", tag("span", class_=f"swatch {kind}"), name) for kind, name in plot.legend], class_="legend"
         )
         if plot.legend
-        else None,
+        else tag("div"),
         tag(
             "div",
             tag(

@@ -50,6 +50,15 @@ def moment(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")
 
 
+def size(value: float) -> str:
+    """``600 MiB``, short enough for an axis."""
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1024
+    return f"{value:.3g} GiB"
+
+
 def day(at: float) -> str:
     """``28 Nov`` in UTC."""
     when = datetime.fromtimestamp(at, UTC)
@@ -114,7 +123,7 @@ def memory_plot(
         *([("mark start", f"a process began ({len(starts)})")] if starts else []),
     ]
     return Plot(
-        name, title, summary, (start, end), top, human_bytes,
+        name, title, summary, (start, end), top, size,
         _time_labels(start, end), layers, slots, legend,
         ("Time (UTC)", "In use", "Of the limit", "State", "Processes"), rows[-MAX_ROWS:][::-1],
     )  # fmt: skip
@@ -165,7 +174,7 @@ def run_plots(runs: Sequence[BatchRun]) -> list[Plot]:
         _counted_runs("rows", "Rows of each run", runs, [float(run.rows) for run in runs],
                       [run.expected_rows for run in runs], _number),
         _counted_runs("bytes", "Bytes of each run", runs, [float(run.bytes) for run in runs],
-                      [run.expected_bytes for run in runs], human_bytes),
+                      [run.expected_bytes for run in runs], size),
         _measured_runs("failures", "Failed items of each run", runs, [float(run.failures) for run in runs], _number),
         _measured_runs("seconds", "Seconds of each run", runs, [run.seconds for run in runs], _seconds),
     ]  # fmt: skip
@@ -188,7 +197,7 @@ def _counted_runs(
     write: Callable[[float], str],
 ) -> Plot:
     ceiling = max([*values, *(band.most for band in bands if band is not None)], default=1.0)
-    top = (nice_top_bytes if write is human_bytes else nice_top)(ceiling)
+    top = (nice_top_bytes if write is size else nice_top)(ceiling)
     ribbon = [(place + 0.5, band.least, band.most) for place, band in enumerate(bands) if band is not None]
     accepted = [
         (place + 0.5, value if run.is_accepted else None)

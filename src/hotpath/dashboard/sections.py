@@ -128,7 +128,7 @@ def _run_tile(facts: StatusFacts) -> Iterable[Markup]:
     if facts.store.runs:
         last = facts.store.runs[-1]
         failed = f", {last.failures:,} failed" if last.failures else ""
-        detail = f"{counted(last.total, 'item')}{failed}, {moment(last.time)} UTC"
+        detail = f"{last.total:,} items{failed}, {moment(last.time)} UTC"
         yield _tile("Last batch", last.outcome, detail, "good" if last.is_accepted else "warn")
 
 
@@ -157,8 +157,9 @@ def _memory(facts: StatusFacts) -> Markup:
     marks = facts.guard.marks if facts.guard is not None else {}
     plots = [memory_plot("memory-hour", "Memory, the last hour", facts.memory, facts.at - HOUR, facts.at, marks)]
     if facts.memory and facts.memory[0].time < facts.at - HOUR:
-        week = facts.at - 7 * DAY
-        plots.append(memory_plot("memory-week", "Memory, the last seven days", facts.memory, week, facts.at, marks))
+        start = max(facts.at - 7 * DAY, facts.memory[0].time)
+        title = f"Memory, the last {human_seconds(round((facts.at - start) / HOUR) * 3600).replace(' d', ' days')}"
+        plots.append(memory_plot("memory-week", title, facts.memory, start, facts.at, marks))
     nothing = (
         "Nothing has measured it yet. Mount this page in the app, hotpath.dashboard.Dashboard(hot=hot, guard=guard), or"
         " run the app by hotpath serve --admin: memory over time is then kept in the store."
