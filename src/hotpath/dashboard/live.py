@@ -8,6 +8,7 @@ from typing import Final
 from hotpath.dashboard.facts import GuardFacts, LiveFacts, PageLine
 from hotpath.guard.guard import MemoryGuard
 from hotpath.serving.reader import reader_of
+from hotpath.serving.rfc9110 import CODING_BITS
 from hotpath.serving.snapshot import Page
 from hotpath.site import Hotpath
 
@@ -36,7 +37,7 @@ def live_facts(hot: Hotpath) -> LiveFacts | None:
 
 
 def _line(page: Page, uses: int) -> PageLine:
-    identity = page.variants[0]
+    identity = page.variants[CODING_BITS["identity"]]
     length, changed = (len(identity.body), identity.last_modified) if identity is not None else (0, 0)
     return PageLine(page.key, length, changed, hits=uses)
 

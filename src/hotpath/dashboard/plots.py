@@ -114,6 +114,7 @@ def memory_plot(
         *(Across(label, "threshold", share * limit) for label, share in marks.items()),
         Across("limit", "limit", float(limit)),
         Curve("in use", "main", points),
+        *_last_dot("main", points),
     ]
     legend = [
         ("line main", "in use"),
@@ -287,7 +288,7 @@ def share_plot(minutes: Sequence[Minute], end: float) -> Plot | None:
     summary = f"{hot / total:.1%} of {total:,} requests in the last hour" if total else "no request in the last hour"
     return Plot(
         "share", "Share that hot pages answered", summary, (start, end), 1.0, lambda value: f"{value:.0%}",
-        _time_labels(start, end), [Curve("hot", "main", points)], slots, [("line main", "hot pages")],
+        _time_labels(start, end), _with_dot("hot", "main", points), slots, [("line main", "hot pages")],
         ("Minute (UTC)", "Share", "Hot", "To the app"), rows[::-1],
     )  # fmt: skip
 
@@ -321,10 +322,20 @@ def latency_plot(minutes: Sequence[Minute], end: float) -> Plot | None:
     return Plot(
         "latency", "How long answers took", "; ".join(f"{name} {_last(points)}" for name, points in shown.items()),
         (start, end), nice_top(most), duration, _time_labels(start, end),
-        [Curve(name, kinds[name], points) for name, points in shown.items()], slots,
+        [layer for name, points in shown.items() for layer in _with_dot(name, kinds[name], points)], slots,
         [(f"line {kinds[name]}", name) for name in shown],
         ("Minute (UTC)", "Hot p50", "Hot p99", "App p50", "App p99"), rows[::-1],
     )  # fmt: skip
+
+
+def _last_dot(kind: str, points: Sequence[tuple[float, float | None]]) -> list[Dot]:
+    """The newest value stands out, and one that is alone can be seen at all."""
+    values = [(x, y) for x, y in points if y is not None]
+    return [Dot(kind, *values[-1])] if values else []
+
+
+def _with_dot(name: str, kind: str, points: Sequence[tuple[float, float | None]]) -> list[Layer]:
+    return [Curve(name, kind, points), *_last_dot(kind.partition(" ")[0], points)]
 
 
 def _last(points: Sequence[tuple[float, float | None]]) -> str:
