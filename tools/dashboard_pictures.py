@@ -91,7 +91,6 @@ def take(browser: Browser, address: str, file: Path, scheme: str, width: int, he
         page = context.new_page()
         page.goto(address)
         expect(page.locator("#live")).to_have_text("Live.")
-        page.screenshot(path=f"/tmp/dash/{file.stem}-all.png", full_page=True)
         picture = context.new_cdp_session(page).send("Page.captureScreenshot", {"format": "webp", "quality": 82})
     content = base64.b64decode(picture["data"])
     if len(content) > MAX_BYTES:
