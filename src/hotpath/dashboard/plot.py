@@ -117,6 +117,7 @@ def nice_top_bytes(value: float) -> float:
     return nice_top(value / unit) * unit
 
 
+# Long, since it is the figure as it stands on the page.
 def draw(plot: Plot) -> Markup:
     """The figure. Without a script each slot has its text as a tooltip, and the table has all of them."""
     scale = _Scale(plot.x, plot.top)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import groupby
 from typing import Final
 
-from hotpath.dashboard.facts import Band, BatchRun, MemorySample, StoreFacts
+from hotpath.dashboard.facts import Band, BatchRun, StoreFacts
 from hotpath.dashboard.plot import (
     Across,
     Bars,
     Curve,
     Dot,
     Layer,
-    Mark,
     Plot,
     Ribbon,
     Slot,
@@ -22,22 +20,10 @@ from hotpath.dashboard.plot import (
     nice_top_bytes,
 )
 from hotpath.dashboard.traffic import Minute, quantile
-from hotpath.options import counted, human_bytes, human_seconds
+from hotpath.options import counted, human_seconds
 
 HOUR: Final = 3600.0
 DAY: Final = 86400.0
-# Parts of the x axis that a plot of time is gathered into, and rows of its table.
-MAX_SLOTS: Final = 120
-MAX_ROWS: Final = 60
-# Between two samples of one process; after a longer time the line has a gap.
-GAP_SECONDS: Final = 200.0
-# Starts of processes that are marked; more are a smear.
-MAX_STARTS: Final = 40
-
-_STATES: Final = ("NORMAL", "TRIM", "SHED", "BRAKE", "DRAIN", "BLIND", "up", "down")
-_WORST: Final = {
-    state: place for place, state in enumerate(("up", "NORMAL", "TRIM", "SHED", "BRAKE", "DRAIN", "down", "BLIND"))
-}
 
 
 def clock(at: float) -> str:
@@ -65,100 +51,11 @@ def day(at: float) -> str:
     return f"{when.day} {when:%b}"
 
 
-# Memory
+# Labels of time
 
 
-def memory_plot(
-    name: str, title: str, samples: Sequence[MemorySample], start: float, end: float, marks: Mapping[str, float]
-) -> Plot | None:
-    """Memory from ``start`` to ``end``; ``marks`` are shares of the limit by their names. ``None`` without samples."""
-    inside = [sample for sample in samples if start <= sample.time <= end]
-    if not inside:
-        return None
-    start = max(start, inside[0].time)
-    width = max((end - start) / MAX_SLOTS, 1.0)
-    gathered = [
-        (start + place * width, [*group])
-        for place, group in groupby(inside, key=lambda sample: min(int((sample.time - start) / width), MAX_SLOTS - 1))
-    ]
-    limit = inside[-1].limit
-    top = nice_top_bytes(max(limit, *(sample.used for sample in inside)))
-    points: list[tuple[float, float | None]] = []
-    slots, rows = [], []
-    for at, group in gathered:
-        if points and at - points[-1][0] > max(GAP_SECONDS, 2.5 * width):
-            points.append((at, None))
-        worst = max(group, key=lambda sample: (_WORST.get(sample.state, 0), sample.used))
-        most = max(sample.used for sample in group)
-        points.append((at + width / 2, float(most)))
-        pids = sorted({sample.pid for sample in group if sample.pid})
-        who = f", {counted(len(pids), 'process').replace('processs', 'processes')}" if len(pids) > 1 else ""
-        shown = clock(at) if end - start <= DAY else moment(at)
-        share = f"{most / group[-1].limit:.0%}"
-        slots.append(
-            Slot(
-                at,
-                at + width,
-                f"{shown} UTC: {human_bytes(most)} of {human_bytes(group[-1].limit)} ({share}), {worst.state}{who}",
-            )
-        )
-        rows.append((f"{moment(at)}", human_bytes(most), share, worst.state, ", ".join(map(str, pids[:6]))))
-    starts = _starts(inside)
-    stretches = _stretches(gathered, width)
-    states = [state for state in _STATES if any(kind == state for kind, *_ in stretches)]
-    now = inside[-1]
-    summary = f"{human_bytes(now.used)} of {human_bytes(limit)} in use ({now.used / limit:.0%}), {now.state}"
-    layers: list[Layer] = [
-        *(Mark(f"state-{kind.lower()}", x0, x1) for kind, x0, x1 in stretches if kind not in ("NORMAL", "up")),
-        *(Mark("start", at) for at in starts[-MAX_STARTS:]),
-        *(Across(label, "threshold", share * limit) for label, share in marks.items()),
-        Across("limit", "limit", float(limit)),
-        Curve("in use", "main", points),
-        *_last_dot("main", points),
-    ]
-    legend = [
-        ("line main", "in use"),
-        ("level limit", "limit"),
-        *([("level threshold", " · ".join(f"{label} {share:.0%}" for label, share in marks.items()))] if marks else []),
-        *((f"span state-{state.lower()}", state) for state in states if state not in ("NORMAL", "up")),
-        *([("mark start", f"a process began ({len(starts)})")] if starts else []),
-    ]
-    return Plot(
-        name, title, summary, (start, end), top, size,
-        _time_labels(start, end), layers, slots, legend,
-        ("Time (UTC)", "In use", "Of the limit", "State", "Processes"), rows[-MAX_ROWS:][::-1],
-    )  # fmt: skip
-
-
-def _starts(samples: Sequence[MemorySample]) -> list[float]:
-    """When a process was first seen, but for those that were there from the beginning."""
-    first: dict[int, float] = {}
-    for sample in samples:
-        if sample.pid:
-            first.setdefault(sample.pid, sample.time)
-    begun = samples[0].time + 60
-    return [at for at in first.values() if at > begun or (at > samples[0].time and len(first) > 1)]
-
-
-def _stretches(
-    gathered: Iterable[tuple[float, Sequence[MemorySample]]], width: float
-) -> list[tuple[str, float, float]]:
-    """Neighbours of the same state as one: state, from, until."""
-    found: list[tuple[str, float, float]] = []
-    for at, group in gathered:
-        state = max((sample.state for sample in group), key=lambda name: _WORST.get(name, 0))
-        if found and found[-1][0] == state and at - found[-1][2] < max(GAP_SECONDS, 2.5 * width):
-            found[-1] = (state, found[-1][1], at + width)
-        else:
-            found.append((state if state in _STATES else "NORMAL", at, at + width))
-    # Where one is followed by another after a pause of the samples, the first lasts until then.
-    return [
-        (state, x0, x1) if following is None or following[1] - x1 > GAP_SECONDS else (state, x0, following[1])
-        for (state, x0, x1), following in zip(found, [*found[1:], None], strict=True)
-    ]
-
-
-def _time_labels(start: float, end: float) -> list[str]:
+def time_labels(start: float, end: float) -> list[str]:
+    """What stands below an axis of time."""
     if end - start <= DAY:
         return [clock(start), clock((start + end) / 2), f"{clock(end)} UTC"]
     return [day(start), day((start + end) / 2), day(end)]
@@ -288,7 +185,7 @@ def share_plot(minutes: Sequence[Minute], end: float) -> Plot | None:
     summary = f"{hot / total:.1%} of {total:,} requests in the last hour" if total else "no request in the last hour"
     return Plot(
         "share", "Share that hot pages answered", summary, (start, end), 1.0, lambda value: f"{value:.0%}",
-        _time_labels(start, end), _with_dot("hot", "main", points), slots, [("line main", "hot pages")],
+        time_labels(start, end), _with_dot("hot", "main", points), slots, [("line main", "hot pages")],
         ("Minute (UTC)", "Share", "Hot", "To the app"), rows[::-1],
     )  # fmt: skip
 
@@ -321,21 +218,21 @@ def latency_plot(minutes: Sequence[Minute], end: float) -> Plot | None:
     kinds = {"hot p50": "main", "hot p99": "main thin", "app p50": "second", "app p99": "second thin"}
     return Plot(
         "latency", "How long answers took", "; ".join(f"{name} {_last(points)}" for name, points in shown.items()),
-        (start, end), nice_top(most), duration, _time_labels(start, end),
+        (start, end), nice_top(most), duration, time_labels(start, end),
         [layer for name, points in shown.items() for layer in _with_dot(name, kinds[name], points)], slots,
         [(f"line {kinds[name]}", name) for name in shown],
         ("Minute (UTC)", "Hot p50", "Hot p99", "App p50", "App p99"), rows[::-1],
     )  # fmt: skip
 
 
-def _last_dot(kind: str, points: Sequence[tuple[float, float | None]]) -> list[Dot]:
+def last_dot(kind: str, points: Sequence[tuple[float, float | None]]) -> list[Dot]:
     """The newest value stands out, and one that is alone can be seen at all."""
     values = [(x, y) for x, y in points if y is not None]
     return [Dot(kind, *values[-1])] if values else []
 
 
 def _with_dot(name: str, kind: str, points: Sequence[tuple[float, float | None]]) -> list[Layer]:
-    return [Curve(name, kind, points), *_last_dot(kind.partition(" ")[0], points)]
+    return [Curve(name, kind, points), *last_dot(kind.partition(" ")[0], points)]
 
 
 def _last(points: Sequence[tuple[float, float | None]]) -> str:

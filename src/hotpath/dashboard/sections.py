@@ -8,6 +8,7 @@ from typing import Final
 
 from hotpath.dashboard.facts import PageLine, StatusFacts
 from hotpath.dashboard.markup import Child, Markup, join, table, tag
+from hotpath.dashboard.memory_plot import memory_plot
 from hotpath.dashboard.plot import Plot, draw
 from hotpath.dashboard.plots import (
     DAY,
@@ -15,7 +16,6 @@ from hotpath.dashboard.plots import (
     age_plot,
     crawl_plot,
     latency_plot,
-    memory_plot,
     moment,
     run_plots,
     share_plot,
@@ -98,6 +98,7 @@ def _guard_tile(facts: StatusFacts) -> Iterable[Markup]:
         if guard.used is not None and guard.limit is not None:
             used = f"{human_bytes(guard.used)} of {human_bytes(guard.limit)}"
         more = [f"{guard.shed:,} refused"] if guard.shed else []
+        more += [f"replaced {guard.recycles:,} times"] if guard.recycles else []
         more += [counted(guard.workers, "worker")] if guard.workers > 1 else []
         yield _tile("Memory guard", guard.state, ", ".join([used, *more]), level)
     elif facts.memory:

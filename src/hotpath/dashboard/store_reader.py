@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -38,23 +39,32 @@ MAX_TAIL: Final = 2 * 1024 * 1024
 MAX_PAGES: Final = 50
 MAX_EVENTS: Final = 60
 MAX_NOTES: Final = 20
-# Each file of the generation is looked at: 10,000 pages take 60 ms.
-DAMAGE_SECONDS: Final = 60.0
+# Each file of the generation is looked at: 10,000 pages take a tenth of a second.
+DAMAGE_SECONDS: Final = 300.0
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class _Pages:
-    """Of a generation: the largest pages and those that changed last, and what is counted of all."""
+    """Of a generation: the largest pages and those that changed last, with when they expire; how many expire when."""
 
-    lines: tuple[PageLine, ...] = ()
-    count: int = 0
-    stale: int = 0
+    lines: tuple[tuple[PageLine, int], ...] = ()
+    expiries: Mapping[int, int] = field(default_factory=dict)
     lifetime: int | None = None
 
+    @property
+    def count(self) -> int:
+        return sum(self.expiries.values())
 
-def _read_pages(store: Store, sequence: int, now: int) -> _Pages:
+    def stale(self, now: float) -> int:
+        return sum(count for expires, count in self.expiries.items() if expires < now)
+
+    def lines_at(self, now: float) -> tuple[PageLine, ...]:
+        return tuple(replace(line, is_stale=expires < now) for line, expires in self.lines)
+
+
+def _read_pages(store: Store, sequence: int) -> _Pages:
     path = store.manifest_path(sequence)
     data = store.disk.read(path)
     head = decode_head(data, str(path))
@@ -62,13 +72,13 @@ def _read_pages(store: Store, sequence: int, now: int) -> _Pages:
     for line in item_lines(data):
         item = decode_item(head, line, str(path))
         since = head.created if item.stale_since is None else item.stale_since
-        is_stale = now > since + item.policy.lifetime_seconds
-        lines.append(PageLine(item.key, item.identity.length, item.last_modified, is_stale))
-    largest = sorted(lines, key=lambda line: line.bytes, reverse=True)[:MAX_PAGES]
-    newest = sorted(lines, key=lambda line: line.changed, reverse=True)[:MAX_PAGES]
-    kept = tuple({line.key: line for line in (*largest, *newest)}.values())
+        shown = PageLine(item.key, item.identity.length, item.last_modified)
+        lines.append((shown, since + item.policy.lifetime_seconds))
+    largest = sorted(lines, key=lambda pair: pair[0].bytes, reverse=True)[:MAX_PAGES]
+    newest = sorted(lines, key=lambda pair: pair[0].changed, reverse=True)[:MAX_PAGES]
+    kept = tuple({pair[0].key: pair for pair in (*largest, *newest)}.values())
     lifetime = min((policy.lifetime_seconds for policy in head.policies), default=None)
-    return _Pages(kept, len(lines), sum(line.is_stale for line in lines), lifetime)
+    return _Pages(kept, Counter(expires for _, expires in lines), lifetime)
 
 
 class StoreReader:
@@ -81,7 +91,7 @@ class StoreReader:
         self._lock = threading.Lock()
         self._runs: dict[Path, BatchRun | str] = {}
         self._heads: dict[int, Head | str] = {}
-        self._pages: tuple[tuple[int, int], _Pages] | None = None
+        self._pages: tuple[int, _Pages] | None = None
         self._expected: tuple[object, tuple[BatchRun, ...]] | None = None
         self._tails: dict[Path, tuple[object, list[dict[str, Any]], int]] = {}
         self._damages: tuple[str, ...] = ()
@@ -102,6 +112,7 @@ class StoreReader:
 
     def _read(self, notes: list[str]) -> StoreFacts:
         store = self._store
+        now = store.clock()
         serving, degraded = self._choose()
         pin = self._try(notes, lambda: store.pointer(store.pin_path), None)
         bad = self._try(notes, store.bad, dict[int, str]())
@@ -121,12 +132,12 @@ class StoreReader:
             degraded=self._redact.text(degraded) if degraded else None,
             hot=pages.count,
             declared=max(pages.count, runs[-1].total if runs else 0),
-            stale=pages.stale,
+            stale=pages.stale(now),
             lifetime=pages.lifetime,
             generations=tuple(self._generation(sequence, serving, bad) for sequence in sequences),
             held_back=tuple(self._held_back(accepted, notes)),
             runs=runs,
-            pages=pages.lines,
+            pages=pages.lines_at(now),
             events=self._events(history, notes),
             alerts=self._open_alerts(notes),
             damages=self._find_damages(serving),
@@ -172,14 +183,11 @@ class StoreReader:
     def _pages_of(self, serving: int | None, notes: list[str]) -> _Pages:
         if serving is None:
             return _Pages()
-        # Pages go past their lifetime as time goes by.
-        now = int(self._store.clock())
-        key = (serving, now // 60)
-        if self._pages is None or self._pages[0] != key:
-            pages = self._try(notes, lambda: _read_pages(self._store, serving, now), None)
+        if self._pages is None or self._pages[0] != serving:
+            pages = self._try(notes, lambda: _read_pages(self._store, serving), None)
             if pages is None:
                 return _Pages()
-            self._pages = key, pages
+            self._pages = serving, pages
         return self._pages[1]
 
     def _held_back(self, accepted: list[int], notes: list[str]) -> Iterator[HeldBack]:
