@@ -16,6 +16,7 @@ from hotpath.errors import Implausible
 from hotpath.ops.alerts.sent import append
 from hotpath.ops.recovery.journal import BEGIN, DOING, DONE, END, Journal, JournalEntry
 from hotpath.pages.policy import Policy
+from hotpath.store.disk import Disk
 from hotpath.store.publish import staging
 from hotpath.store.store import Store
 
@@ -36,10 +37,26 @@ class Clock:
         return self.now
 
 
+class QuickDisk(Disk):
+    """Nothing here has to outlive a power cut."""
+
+    def sync_file(self, path: Path) -> None:
+        """Not."""
+
+    def sync_directory(self, path: Path) -> None:
+        """Not."""
+
+    def sync_tree(self, path: Path) -> None:
+        """Not."""
+
+    def sync_each(self, path: Path) -> None:
+        """Not."""
+
+
 def full_store(root: Path, now: float, *, pages: int = 10_000, nights: int = 60, held: bool = True) -> Store:
-    """``nights`` nights up to five hours ago: five generations of ``pages``, reports of all, one held."""
+    """``nights`` nights up to five hours ago: the last one published ``pages``; reports of all, one held back."""
     clock = Clock(now)
-    store = Store(root, clock=clock)
+    store = Store(root, clock=clock, disk=QuickDisk())
     chance = random.Random(20)
     last = int(now) - 5 * 3600
     for night in range(nights):
@@ -47,7 +64,7 @@ def full_store(root: Path, now: float, *, pages: int = 10_000, nights: int = 60,
         outcome = QUARANTINED if night == REFUSED_NIGHT else "failed" if night == FAILED_NIGHT else PUBLISHED
         sequence = store.next_sequence()
         if outcome == PUBLISHED:
-            _publish(store, pages if night >= nights - 5 else 1, night)
+            _publish(store, pages if night == nights - 1 else min(pages, 20), night)
         _report(store, sequence, outcome, night, pages, chance)
     if held:
         clock.now = last + 3600
@@ -217,7 +234,7 @@ HOSTILE = (
 def hostile_store(root: Path, now: float) -> Store:
     """Names, errors, reasons and alerts that want to be markup, or more than text."""
     clock = Clock(now - 3 * DAY)
-    store = Store(root, clock=clock)
+    store = Store(root, clock=clock, disk=QuickDisk())
     for night in range(3):
         clock.now = now - (3 - night) * DAY
         _publish(store, 10, night)

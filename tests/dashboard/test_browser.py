@@ -101,6 +101,7 @@ def test_a_full_store_has_everything_and_is_accessible(browser: Browser, full: s
         assert seen.problems() == []
 
 
+@pytest.mark.serial
 def test_it_is_small_and_painted_soon(browser: Browser, full: str) -> None:
     body = get(full)
     assert len(body.encode()) <= MAX_BYTES

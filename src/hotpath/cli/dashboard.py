@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
-import logging
 import secrets
 import sys
 import threading
@@ -16,6 +16,7 @@ import click
 from hotpath.cli.output import STORE, say
 from hotpath.cli.targets import load_site_or_store
 from hotpath.errors import DeclarationError, HotpathError
+from hotpath.front.listeners import address_of, bind
 from hotpath.site import Hotpath
 
 if TYPE_CHECKING:
@@ -68,36 +69,15 @@ def dashboard(
     hot = site if isinstance(site, Hotpath) else Hotpath(site.root)
     page = Dashboard(hot=hot, memory_log=memory_log, access=Access(token=token, hosts=allow_host))
     page.sources.target = target
-    if log:
-        page.sources.log = _LogReader(log, [route.path.text for route in hot.routes] or None).now
-    page.sources.facts()  # the reports of sixty nights are read once: now, and not by the first who looks
-    server = uvicorn.Server(
-        uvicorn.Config(_only_the_root(page), host=host, port=port, log_config=None, access_log=False, lifespan="off")
-    )
-    _serve(server, f"?token={token}" if is_new else "")
-
-
-def _serve(server: Any, query: str) -> None:
-    import asyncio
-
-    async def main() -> None:
-        serving = asyncio.ensure_future(server.serve())
-        # uvicorn says it by an attribute.
-        while not server.started and not serving.done():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        if server.started:
-            place = server.servers[0].sockets[0].getsockname()
-            shown = f"[{place[0]}]" if ":" in place[0] else place[0]
-            say(f"the status page is at http://{shown}:{place[1]}/{query}", "Ctrl-C ends it")
-            sys.stdout.flush()
-        await serving
-
-    # What goes wrong is said once, on stderr: "address already in use".
-    logging.getLogger("uvicorn.error").addHandler(logging.StreamHandler())
-    try:
-        asyncio.run(main())
-    except KeyboardInterrupt:
-        return
+    with contextlib.closing(bind(host, port)) as listener:
+        if log:
+            page.sources.log = _LogReader(log, [route.path.text for route in hot.routes] or None).now
+        page.sources.facts()  # the reports of sixty nights are read once: now, and not by the first who looks
+        config = uvicorn.Config(_only_the_root(page), log_config=None, access_log=False, lifespan="off", ws="none")
+        say(f"the status page is at {address_of(listener)}/{f'?token={token}' if is_new else ''}", "Ctrl-C ends it")
+        sys.stdout.flush()
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run([listener])
 
 
 def _only_the_root(page: Any) -> Any:

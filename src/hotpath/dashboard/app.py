@@ -53,7 +53,7 @@ class Dashboard:
     Only this machine sees it unless there is a ``token`` (16 or more characters, by a form, a cookie or
     ``Authorization: Bearer``), or ``allow``, a function of the scope, that says who is logged in. ``hosts`` are further
     names that the page is asked for by. A guard in SHED refuses it like any cold page, unless its ``priority`` says P0
-    for the path.
+    for the path. ``access`` stands for the three where something else decides: the command and the front.
 
     Raises ``DeclarationError`` for options that cannot work.
     """
