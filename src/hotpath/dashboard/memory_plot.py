@@ -26,7 +26,7 @@ _QUIET: Final = frozenset({"up", "NORMAL"})
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _Gathered:
     """The samples of one part of the x axis: the most in use and the worst state, so that no peak is averaged away."""
 
     at: float
@@ -77,14 +77,14 @@ def memory_plot(
     )  # fmt: skip
 
 
-def _parts(samples: Sequence[MemorySample], start: float, width: float) -> list[_Part]:
+def _parts(samples: Sequence[MemorySample], start: float, width: float) -> list[_Gathered]:
     parts = []
     for place, members in groupby(samples, lambda sample: min(int((sample.time - start) / width), MAX_PARTS - 1)):
         group = [*members]
         state = max((sample.state for sample in group), key=_badness)
         pids = tuple(sorted({sample.pid for sample in group if sample.pid}))
         at = start + place * width
-        parts.append(_Part(at, at + width, max(each.used for each in group), group[-1].limit, state, pids))
+        parts.append(_Gathered(at, at + width, max(each.used for each in group), group[-1].limit, state, pids))
     return parts
 
 
@@ -92,7 +92,7 @@ def _badness(state: str) -> int:
     return _STATES.index(state) if state in _STATES else -1
 
 
-def _points(parts: Sequence[_Part]) -> list[tuple[float, float | None]]:
+def _points(parts: Sequence[_Gathered]) -> list[tuple[float, float | None]]:
     points: list[tuple[float, float | None]] = []
     for part in parts:
         middle = (part.at + part.until) / 2
@@ -102,18 +102,18 @@ def _points(parts: Sequence[_Part]) -> list[tuple[float, float | None]]:
     return points
 
 
-def _slot(part: _Part, *, is_short: bool) -> Slot:
+def _slot(part: _Gathered, *, is_short: bool) -> Slot:
     when = clock(part.at) if is_short else moment(part.at)
     who = f", {len(part.pids)} processes" if len(part.pids) > 1 else ""
     text = f"{when} UTC: {human_bytes(part.most)} of {human_bytes(part.limit)} ({part.share}), {part.state}{who}"
     return Slot(part.at, part.until, text)
 
 
-def _row(part: _Part) -> tuple[str, ...]:
+def _row(part: _Gathered) -> tuple[str, ...]:
     return moment(part.at), human_bytes(part.most), part.share, part.state, ", ".join(map(str, part.pids[:6]))
 
 
-def _stretches(parts: Sequence[_Part]) -> list[tuple[str, float, float]]:
+def _stretches(parts: Sequence[_Gathered]) -> list[tuple[str, float, float]]:
     """Neighbours of one state together: state, from, until. One lasts until the next, but not over a gap."""
     found: list[tuple[str, float, float]] = []
     for part in parts:
