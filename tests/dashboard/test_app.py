@@ -119,6 +119,8 @@ def test_a_token_is_taken_by_field_cookie_and_address_and_by_nothing_like_it(hot
     again = ask(app, headers={"cookie": cookie.partition(";")[0]}, client=("192.0.2.7", 1))
     assert again.status == 200
     assert ask(app, "/?token=wrong").status == 401
+    assert ask(app, f"//evil.example/?token={TOKEN}").header("location") == "/evil.example/"
+    assert b"evil" not in ask(app, "//evil.example/").body
 
 
 @pytest.mark.parametrize("is_async", [False, True])

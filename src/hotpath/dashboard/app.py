@@ -108,7 +108,7 @@ class Dashboard:
         if request.method not in ("GET", "HEAD"):
             return Response(status_code=405, headers={"allow": "GET, HEAD"})
         if "token" in request.query_params:  # it is in the cookie, and should not stay in the address
-            return Response(status_code=303, headers={"location": request.url.path})
+            return Response(status_code=303, headers={"location": _own_path(request)})
         if "events" in request.query_params and request.method == "GET":
             return await self._news(request)
         made, updated = await self._in_thread(self._sections)
@@ -124,7 +124,7 @@ class Dashboard:
             return Response(status_code=405, headers={"allow": "GET, HEAD, POST"})
         if given is not None:
             if self.access.is_token(given):
-                response = Response(status_code=303, headers={"location": request.url.path})
+                response = Response(status_code=303, headers={"location": _own_path(request)})
                 response.set_cookie(
                     COOKIE,
                     self.access.cookie,
@@ -135,7 +135,7 @@ class Dashboard:
                 )
                 return response
             problem = "This is not the token."
-        return HTMLResponse(login_page(problem, action=request.url.path), 401)
+        return HTMLResponse(login_page(problem), 401)
 
     async def _news(self, request: Request) -> Response:
         """What has changed since the browser saw the page, as one event; then the stream ends.
@@ -173,6 +173,11 @@ def _is_here(scope: Scope) -> bool:
     """Below a mount point only its root; as a route, wherever the route is."""
     root, path = scope.get("root_path") or "", scope["path"]
     return not root or path.removeprefix(root) in ("", "/")
+
+
+def _own_path(request: Request) -> str:
+    """Where the page is; with two slashes in front it would be another host."""
+    return "/" + request.url.path.lstrip("/")
 
 
 def _parse_seen(text: str) -> dict[str, str]:

@@ -57,15 +57,14 @@ def _section(name: str, inside: Markup) -> Markup:
     return tag("section", inside, id=name, class_=kind, aria_live=live, hidden=not inside)
 
 
-def login_page(problem: str, *, action: str) -> Markup:
-    """The page of somebody who has not shown the token; ``action`` is where the form goes."""
+def login_page(problem: str) -> Markup:
+    """The page of somebody who has not shown the token; its form goes to where the page is."""
     form = tag(
         "form",
         tag("label", "Token", for_="token"),
         tag("input", id="token", name="token", type="password", autocomplete="current-password", required=True),
         tag("button", "Show the page", type="submit"),
         method="post",
-        action=action,
     )
     note = tag("p", "It is what HOTPATH_DASHBOARD_TOKEN was set to, or what hotpath dashboard printed when it began.")
     inside = [tag("h1", "hotpath status"), tag("p", problem, role="alert") if problem else None, form, note]
