@@ -38,7 +38,7 @@ MAX_QUEUED: Final = 10_000
 # The writing thread waits for more to write in one go.
 GATHER_SECONDS: Final = 0.02
 # How long a lookup waits for what was to be written before it, and for the file.
-CATCH_UP_SECONDS: Final = 0.2
+CATCH_UP_SECONDS: Final = 1.0
 READ_BUSY_SECONDS: Final = 0.2
 WRITE_BUSY_SECONDS: Final = 2.0
 RETRY_SECONDS: Final = 5.0

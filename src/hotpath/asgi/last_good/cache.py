@@ -21,7 +21,7 @@ from hotpath.log import Once
 from hotpath.types import ASGIApp
 
 # A disk that hangs costs a request so much, and its last good answer.
-FIND_SECONDS: Final = 0.5
+FIND_SECONDS: Final = 2.0
 # URLs for which it is remembered why their answers are not kept.
 MAX_REASONS: Final = 2000
 

@@ -46,7 +46,7 @@ class Visit:
         self.flight: asyncio.Future[None] | None = None
         self.on_unshared: Callable[[Visit], None] | None = None
         # Why an answer of the app's comes although there may be a stored one, for Cache-Status.
-        self.forwarded_for = "bypass"
+        self.forwarded_for = "bypass" if scope["method"] in ("GET", "HEAD") else "method"
         self.requested = cache.clock()
         self.headers: list[Header] = list(scope["headers"])
         self.method: str = scope["method"]
