@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from hotpath.asgi.last_good import answer_table as table
-from hotpath.asgi.last_good.answer_queue import Operation, Queue, Recently, both, without_overwritten
+from hotpath.asgi.last_good.answer_queue import MAX_REMEMBERED, Operation, Queue, Recently, both, without_overwritten
 from hotpath.asgi.last_good.answer_table import Asked, BrokenAnswer, ForeignFile
 from hotpath.asgi.last_good.caching import Stored
 from hotpath.errors import DeclarationError
@@ -216,7 +216,7 @@ class AnswerFile:
     def _note_removal(self, url: bytes | None) -> None:
         self._removals[url] = time.monotonic()
         self._removals.move_to_end(url)
-        if len(self._removals) > MAX_QUEUED:
+        if len(self._removals) > MAX_REMEMBERED:
             self._removals.popitem(last=False)
 
     def remove(self, url: bytes) -> None:
