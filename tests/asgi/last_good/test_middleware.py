@@ -137,7 +137,9 @@ def test_a_failing_app_is_asked_by_one_request_at_a_time(
 
     run(main())
     first, second = (text for text in caplog.messages if "the app" in text)
-    assert first.startswith("hotpath: the app fails, 5 times in a row: it is asked by one request at a time")
+    assert first.startswith(
+        "hotpath: the app fails or is not there, 5 times in a row: it is asked by one request at a time"
+    )
     assert second == "hotpath: the app answers again"
 
 

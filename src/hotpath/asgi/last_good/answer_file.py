@@ -122,6 +122,12 @@ class AnswerFile:
         self._catch_up(None)
         return bool(self._read(table.has_robots))
 
+    def find_latest(self, url: bytes) -> Stored | None:
+        """The most recent answer of a URL, for people: it may be another variant than a request would get."""
+        self._catch_up(url)
+        row = self._read(functools.partial(table.select_latest, url=url))
+        return None if row is None else row.stored
+
     def urls_of(self, target: bytes) -> list[bytes]:
         """The URLs with an answer whose path and query are ``target``, on any host."""
         self._catch_up(None)

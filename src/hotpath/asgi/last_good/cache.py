@@ -106,8 +106,8 @@ class AnswerCache:
         self.breaker.failed(self.timer())
         if self.breaker.is_open and not was_open:
             logger.warning(
-                "hotpath: the app fails, %d times in a row: it is asked by one request at a time, and the others get"
-                " last good answers, or 503 where there are none",
+                "hotpath: the app fails or is not there, %d times in a row: it is asked by one request at a time, and"
+                " the others get last good answers, or 503 where there are none",
                 FAILURES_IN_A_ROW,
             )
 
@@ -158,12 +158,11 @@ class AnswerCache:
         return [self.explain(url) for url in sorted({*seen, *self.file.urls_of(written)})]
 
     def explain(self, url: bytes) -> dict[str, Any]:
-        """Whether ``url`` has a stored answer for a request without any special fields, and why not. Reads the file.
+        """Whether ``url`` has a stored answer of any variant, and why not. Reads the file.
 
         ``url`` is as ``url_key`` has it.
         """
-        host = url.split(b"/", 3)[2]
-        stored = self.file.find(Asked(url, [(b"host", host)], self.rules.cookies))
+        stored = self.file.find_latest(url)
         report: dict[str, Any] = {"url": url.decode("latin-1"), "is_kept": stored is not None}
         reason = self._reasons.get(url)
         if stored is None:
