@@ -112,6 +112,26 @@ def test_another_generation_brings_other_options(tmp_path: Path, opened: list[Ho
         assert b" 404 " in talk(port, request("/page", "example.org"))
 
 
+def test_a_generation_whose_app_has_bypass_is_answered_and_said_once(
+    tmp_path: Path, opened: list[Hotpath], caplog: pytest.LogCaptureFixture
+) -> None:
+    build(declared(tmp_path))
+    alone = Hotpath.of_store(tmp_path / "hot")
+    opened.append(alone)
+    with front(HotpathMiddleware(the_app, hot=alone), alone) as (_, _, port):
+        assert "bypass=" not in caplog.text
+        hot = declared(tmp_path)
+        hot.has_bypass = True
+        build(hot)
+        until = time.monotonic() + 10
+        while "has bypass=, which the front cannot ask" not in caplog.text:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert b"200 OK" in talk(port, request("/page", "example.org"))
+        time.sleep(2.2)
+    assert caplog.text.count("has bypass=") == 1
+
+
 def test_a_store_that_fills_later_has_its_hosts(tmp_path: Path, opened: list[Hotpath]) -> None:
     alone = Hotpath.of_store(tmp_path / "hot")
     alone.reading = declared(tmp_path).reading  # looks often

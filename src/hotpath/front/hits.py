@@ -37,6 +37,10 @@ class Hits:
         if self._hot.reading.hosts != self._hosts:
             self._hosts = self._hot.reading.hosts
             self.blocks = Blocks(self._hosts)
+        if self._hot.follows_store and self._hot.has_bypass:
+            self.reader.once.warn(
+                "the app's HotpathMiddleware has bypass=, which the front cannot ask: hot pages are answered without it"
+            )
 
     def find(self, head: RequestHead) -> Answer | None:
         """The answer to a head that was understood, counted; ``None`` where it is not for hotpath, or not in memory."""
