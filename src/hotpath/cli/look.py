@@ -34,7 +34,7 @@ def status(target: str, as_json: bool) -> None:
 @click.option("--accept-encoding", help="Accept-Encoding of the request: 'gzip, br'.")
 @JSON
 def explain(target: str, url: str, accept_encoding: str | None, as_json: bool) -> None:
-    """Show the file and headers a GET of URL gets, or why it is not hot.
+    """Show the file and headers that URL gets, or why it is not hot.
 
     Of a STORE only what is published is known, not what the site declares.
     """
