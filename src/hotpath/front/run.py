@@ -177,7 +177,8 @@ class _Front:
         parts = Parts(self.hot, self.door, self.upstream, supervisor)
         metrics = MetricsApp(hot=self.hot)
         metrics.registry.register(FrontCollector(self.door, self.server, self.upstream, supervisor))
-        latency = Latency(metrics.registry)
+        latency = Latency()
+        metrics.registry.register(latency)
         board = self._board(supervisor)
 
         def observe(scope: Any, status: int, seconds: float) -> None:
