@@ -49,7 +49,7 @@ CLOSE_SECONDS: Final = 5.0
 _BROKEN: Final = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
 
 # Connections of a process before it forked: closing them here would be a word in the parent's file.
-_parents: list[sqlite3.Connection] = []
+_parents: list[sqlite3.Connection] = []  # hotpath: bounded – one for each fork from a process with a file
 
 Change = Callable[[Stored], Stored | None]
 T = TypeVar("T")
