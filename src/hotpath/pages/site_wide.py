@@ -31,8 +31,8 @@ class ReadOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class FileDirectory:
-    """FileDirectory of another program: ``files`` is the template of their absolute names, ``path`` of their pages."""
+class DeclaredFiles:
+    """DeclaredFiles of another program: ``files`` is the template of their absolute names, ``path`` of their pages."""
 
     path: Template
     files: Template
@@ -47,7 +47,7 @@ class SiteWide:
     """
 
     reading: ReadOptions
-    directories: tuple[FileDirectory, ...] = ()
+    directories: tuple[DeclaredFiles, ...] = ()
     has_bypass: bool | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -94,9 +94,9 @@ class SiteWide:
         )
 
 
-def _files_of(facts: Mapping[str, Any]) -> FileDirectory:
+def _files_of(facts: Mapping[str, Any]) -> DeclaredFiles:
     policy = {name: value for name, value in facts.items() if name not in ("path", "files")}
-    return FileDirectory(parse_path_template(facts["path"]), Template.parse(facts["files"]), policy_of(policy))
+    return DeclaredFiles(parse_path_template(facts["path"]), Template.parse(facts["files"]), policy_of(policy))
 
 
 def _flag(value: object) -> bool:
