@@ -274,3 +274,9 @@ def test_too_noisy_is_tried_again_and_then_an_exit_code_of_its_own(
     quiet_at = 5
     assert regression.main(arguments) == 0
     assert regression.main(arguments[:-1]) == 0
+
+
+@pytest.mark.slow
+def test_a_short_day_of_crawling_costs_no_hot_page() -> None:
+    done = run("benchmarks/front_day.py", "--requests", "3000")
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -8,16 +8,19 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import click
 
-from hotpath.cli.output import complain, say
+from hotpath.cli.output import complain, say, warn
 from hotpath.errors import AppBroken, DeclarationError, HotpathError, TargetError
-from hotpath.options import parse_bytes, parse_seconds
+from hotpath.options import human_seconds, parse_bytes, parse_seconds
 from hotpath.site import Hotpath
 
 # Between two looks for other signals.
@@ -44,6 +47,21 @@ _FRONT = (
     click.option("--drain", default="30s", show_default=True, help="How long running requests may take at an end."),
     click.option("--trust", multiple=True, metavar="CIDR", help="Networks, or unix, whose X-Forwarded-* are believed."),
     click.option("--admin", metavar="HOST:PORT", help="Where /metrics and health are: 127.0.0.1:9180 or unix:/path."),
+    click.option(
+        "--admin-token", envvar="HOTPATH_ADMIN_TOKEN", metavar="TOKEN", help="What a purge shows; HOTPATH_ADMIN_TOKEN."
+    ),
+    click.option(
+        "--last-good", default="256MiB", show_default=True, metavar="BYTES|off", help="Disk for last good answers."
+    ),
+    click.option(
+        "--patience", default="5s", show_default=True, help="Without an answer for so long the last good one is given."
+    ),
+    click.option("--stale", default="7d", show_default=True, help="How long an answer may stand in for a failing app."),
+    click.option(
+        "--ignore-cookies", metavar="NAMES", help="Cookies that make no request personal: theme,_ga_*; else analytics'."
+    ),
+    click.option("--fresh", is_flag=True, help="Give fresh answers without asking the app: an ordinary shared cache."),
+    click.option("--empty-replaces", is_flag=True, help="Keep an empty 200 in the place of a full one."),
     click.option("--without-bypass", is_flag=True, help="Answer hot pages though the app's middleware has bypass=."),
     click.option("--access-log", is_flag=True, help="Print a JSON line for each request, hot or not."),
 )
@@ -142,14 +160,60 @@ def front(target: str, to: str, **front: Any) -> None:
     run.serve(_checked(hot, front["without_bypass"]), listeners, address, options)
 
 
-@click.command(epilog="Example: hotpath reload")
+@click.command(epilog="Example: hotpath reload --when quiet --log /var/log/nginx/access.log --max 12h")
+@click.option(
+    "--when", type=click.Choice(["now", "quiet"]), default="now", show_default=True, help="quiet: as --log has it."
+)
+@click.option("--log", "logs", multiple=True, metavar="FILE", help="Access log that says when few crawlers come.")
+@click.option("--window", default="10m", show_default=True, help="With --when quiet: how long the deploy takes.")
+@click.option("--max", "most", default="24h", show_default=True, help="With --when quiet: how long to wait at most.")
 @_PID
-def reload(pid: int | None) -> None:
+def reload(when: str, logs: tuple[str, ...], window: str, most: str, pid: int | None) -> None:
     """Start the app's new code beside the old, and switch to it.
 
-    The exit code is 1 where it does not come up; the old one goes on then.
+    With --when quiet it first waits for the next time at which few verified crawlers come. The exit code is 1 where
+    the new code does not come up; the old one goes on then.
     """
+    if (when == "quiet") != bool(logs):
+        raise DeclarationError("write both: --when quiet, and --log with the access logs of the site")
+    if logs:
+        from hotpath.front import control
+
+        control.find(pid)  # before a wait of hours
+        _wait_for_quiet(logs, window, most)
     _command(pid, "/reload")
+
+
+def _wait_for_quiet(logs: tuple[str, ...], window: str, most: str) -> None:
+    from hotpath.ops.traffic.logs import summarize
+    from hotpath.ops.traffic.quiet import minute_of_week, next_quiet
+
+    minutes = max(1, round(parse_seconds(window, "--window") / 60))
+    most_minutes = int(parse_seconds(most, "--max", least=0) // 60)
+    warnings: list[str] = []
+    summary = summarize(logs, warnings)
+    warn(warnings)
+    now = datetime.now(UTC)
+    found = next_quiet(
+        summary.minutes_of_week, summary.observed_minutes, minutes, now=minute_of_week(now), most=most_minutes
+    )
+    if found is None:
+        raise DeclarationError(
+            "no verified crawler is in this log, or it has no times: there is no quiet time to wait for"
+        )
+    wait, quiet = found
+    expected = (
+        f"{quiet.expected:g} crawler requests expected in {quiet.minutes} minutes, {quiet.average:g} in any other"
+    )
+    if not quiet.is_quiet:
+        expected = f"no window within {most} is quiet, this one has the fewest: {expected}"
+    if not wait:
+        say(f"now: {expected}")
+        return
+    until = now.replace(second=0, microsecond=0) + timedelta(minutes=wait)
+    say(f"waiting until {until.astimezone():%A %H:%M %Z} ({until:%H:%M} UTC), {human_seconds(60 * wait)}: {expected}")
+    while (left := (until - datetime.now(UTC)).total_seconds()) > 0:
+        time.sleep(min(left, 60.0))  # a machine that slept in between, or whose clock was set, is not late
 
 
 @click.command(epilog="Example: hotpath pause --max 2m; ./migrate; hotpath resume")
@@ -194,7 +258,25 @@ def _options(run: Any, front: dict[str, Any]) -> Any:
         admin=None if front["admin"] is None else run.admin_address(front["admin"]),
         access_log=front["access_log"],
         shares_port=front["reuse_port"],
+        last_good=_last_good(front),
     )
+
+
+def _last_good(front: dict[str, Any]) -> Any:
+    from hotpath.front.last_good import LastGoodOptions
+
+    options = LastGoodOptions(
+        max_bytes=None if front["last_good"] == "off" else parse_bytes(front["last_good"], "--last-good"),
+        patience=parse_seconds(front["patience"], "--patience"),
+        stale=parse_seconds(front["stale"], "--stale", least=0),
+        is_fresh=front["fresh"],
+        empty_replaces=front["empty_replaces"],
+        token=front["admin_token"],
+    )
+    if front["ignore_cookies"] is None:
+        return options
+    names = tuple(name.strip() for name in front["ignore_cookies"].split(",") if name.strip())
+    return replace(options, ignore_cookies=names)
 
 
 def _listeners(front: dict[str, Any]) -> list[socket.socket]:
