@@ -37,7 +37,7 @@ from hotpath.pages.routes import (
     location_of,
     plan,
 )
-from hotpath.pages.site_wide import Files, ReadOptions, SiteWide
+from hotpath.pages.site_wide import DeclaredFiles, ReadOptions, SiteWide
 from hotpath.store.directories import longest_prefix_bytes
 from hotpath.store.store import DEFAULT_KEEP, Store
 
@@ -48,7 +48,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
-class Directory(Files):
+class Directory(DeclaredFiles):
     """Files of another program, looked at where they are."""
 
     @property
@@ -147,7 +147,7 @@ class Hotpath:
 
     def site_wide(self) -> SiteWide:
         """What is declared for all pages."""
-        directories = tuple(Files(each.path, each.files, each.policy) for each in self.directories)
+        directories = tuple(DeclaredFiles(each.path, each.files, each.policy) for each in self.directories)
         return SiteWide(self.reading, directories, self.has_bypass)
 
     def apply(self, site: SiteWide) -> None:

@@ -16,7 +16,7 @@ from hotpath.errors import Corrupt
 from hotpath.pages.hosts import Hosts
 from hotpath.pages.keys import Ignored, Template, parse_path_template
 from hotpath.pages.policy import Policy
-from hotpath.pages.site_wide import Files, ReadOptions, SiteWide
+from hotpath.pages.site_wide import DeclaredFiles, ReadOptions, SiteWide
 from hotpath.store.manifest import Head, Item, Representation, decode, encode, encode_item
 
 POLICY = Policy("/r/{x}", "application/json", "public", None, 3600, ("q",), True, (("X-A", "b"),))
@@ -31,7 +31,7 @@ SITE = SiteWide(
         (("X-Site", "é"),),
         Hosts.parse(("example.org", "*.example.net")),
     ),
-    (Files(parse_path_template("/i/{name}"), Template.parse("/data/{name}.json"), POLICY),),
+    (DeclaredFiles(parse_path_template("/i/{name}"), Template.parse("/data/{name}.json"), POLICY),),
     True,
 )
 HEAD = Head(7, 1_800_000_000, 6, ("gzip", "br"), (POLICY, OTHER), SITE)

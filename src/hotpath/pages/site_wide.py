@@ -31,7 +31,7 @@ class ReadOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
+class DeclaredFiles:
     """Files of another program: ``files`` is the template of their absolute names, ``path`` of their pages."""
 
     path: Template
@@ -47,7 +47,7 @@ class SiteWide:
     """
 
     reading: ReadOptions
-    directories: tuple[Files, ...] = ()
+    directories: tuple[DeclaredFiles, ...] = ()
     has_bypass: bool | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -94,9 +94,9 @@ class SiteWide:
         )
 
 
-def _files_of(facts: Mapping[str, Any]) -> Files:
+def _files_of(facts: Mapping[str, Any]) -> DeclaredFiles:
     policy = {name: value for name, value in facts.items() if name not in ("path", "files")}
-    return Files(parse_path_template(facts["path"]), Template.parse(facts["files"]), policy_of(policy))
+    return DeclaredFiles(parse_path_template(facts["path"]), Template.parse(facts["files"]), policy_of(policy))
 
 
 def _flag(value: object) -> bool:
