@@ -9,14 +9,12 @@ import click
 
 from hotpath.batch.run import Report, nothing_to_retry
 from hotpath.batch.run import build as run_batch
+from hotpath.cli.batch_options import alerts_if, batch_options, limits_of
 from hotpath.cli.output import (
     JSON,
     TARGET,
     GivenPath,
     ReaderGone,
-    alerts_if,
-    batch_options,
-    limits_of,
     print_json,
     say,
     show,

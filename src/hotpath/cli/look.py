@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from hotpath.audit import report as audit_report
+from hotpath.cli.batch_options import alerts_if
 from hotpath.cli.output import (
     BASE_URL,
     EDGE,
     JSON,
     STORE,
     USER_AGENT,
-    alerts_if,
     complain,
     print_json,
     say,

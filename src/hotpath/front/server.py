@@ -203,8 +203,9 @@ class FrontProtocol(HotpathProtocol, ExpressProtocol):
             self.note()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Forget the connection, now: uvicorn's timer of a kept one that is reset holds it until its time is up."""
         self._set_head_timer(False)
+        self._unset_keepalive_if_required()
         self._front.idle.pop(self, None)
         super().connection_lost(exc)
 

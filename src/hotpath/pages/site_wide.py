@@ -32,7 +32,7 @@ class ReadOptions:
 
 @dataclass(frozen=True, slots=True)
 class DeclaredFiles:
-    """DeclaredFiles of another program: ``files`` is the template of their absolute names, ``path`` of their pages."""
+    """Files of another program: ``files`` is the template of their absolute names, ``path`` of their pages."""
 
     path: Template
     files: Template
