@@ -16,6 +16,8 @@ from tests.front.failing_origin import Request, Script, answer
 USERS: Final = ("alice", "bob", "nobody")  # nobody is the crawler: it has no session
 SESSIONS: Final = ("cookie", "bearer", "token", "field", "none")
 PAGES: Final = 3
+# Longest that a client waits for an answer.
+LONGEST_SECONDS: Final = 10.0
 STATUSES: Final = (200, 200, 404)
 
 # What the app says of its pages, right or wrong.
@@ -149,11 +151,11 @@ class Crowd:
             try:
                 if streams is None:
                     streams = await asyncio.open_connection("127.0.0.1", self.port)
-                if not await self._one(rng, *streams):
+                if not await asyncio.wait_for(self._one(rng, *streams), LONGEST_SECONDS):
                     streams[1].close()
                     streams = None
-            except (OSError, asyncio.IncompleteReadError):
-                self.seen["broken"] += 1
+            except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError) as error:
+                self.seen["late" if isinstance(error, asyncio.TimeoutError) else "broken"] += 1
                 if streams is not None:
                     streams[1].close()
                 streams = None
