@@ -154,7 +154,7 @@ class Crowd:
                 if not await asyncio.wait_for(self._one(rng, *streams), LONGEST_SECONDS):
                     streams[1].close()
                     streams = None
-            except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError) as error:
+            except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
                 self.seen["late" if isinstance(error, asyncio.TimeoutError) else "broken"] += 1
                 if streams is not None:
                     streams[1].close()
