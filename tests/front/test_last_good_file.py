@@ -1,4 +1,4 @@
-"""The file of last good answers, through fronts that are killed, disks that are full, and whatever else lies at its path."""
+"""The file of last good answers, through fronts that are killed, full disks, and whatever else lies at its path."""
 
 from __future__ import annotations
 
