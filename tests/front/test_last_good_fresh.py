@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,9 @@ import pytest
 from tests.front.failing_origin import Origin, Request, Script, answer
 from tests.front.forwarding import Reply, free_port, wait_until
 from tests.front.last_good import front, origin
-from tests.front.last_good_scenarios import ask
+from tests.front.last_good_scenarios import ask, recover
 from tests.front.personal_site import read_answer
-from tests.front.serving import Serving, make_site
+from tests.front.serving import make_site
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +29,7 @@ CLIENTS = 1000
 TOKEN = "secret"
 # Answers that come without the app come in less time than this, also on a busy machine.
 SOON_SECONDS = 0.7
-PAGE = "/page"
+_PAGES = itertools.count()
 BODY = bytes(range(48, 112)) * 10
 
 
@@ -48,40 +49,68 @@ class Numbered:
         return answer(b"%d" % next(self.numbers), self.fields, delay=self.delay)
 
 
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A front that all tests of this file share; each has a page of its own."""
+
+    port: int
+    admin: str
+    page: str = ""
+
+    @property
+    def other(self) -> str:
+        return f"{self.page}/other"
+
+
+@pytest.fixture(scope="module")
+def shared(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Origin, Fresh]]:
+    state, admin = tmp_path_factory.mktemp("state"), f"127.0.0.1:{free_port()}"
+    environ = {"HOTPATH_STATE": str(state), "HOTPATH_ADMIN_TOKEN": TOKEN}
+    options = ("--fresh", "--patience", "5s", "--admin", admin)
+    with origin() as app, front(site, app, *options, environ=environ) as started:
+        yield app, Fresh(started.port, admin)
+
+
 @pytest.fixture
-def app() -> Iterator[Origin]:
+def app(shared: tuple[Origin, Fresh]) -> Iterator[Origin]:
+    app, fresh = shared
+    app.seen.clear()
+    yield app
+    app.scripts.clear()
+    recover(app, fresh.port)
+
+
+@pytest.fixture
+def fresh(shared: tuple[Origin, Fresh], app: Origin) -> Fresh:
+    return replace(shared[1], page=f"/page-{next(_PAGES)}")
+
+
+@pytest.fixture
+def alone() -> Iterator[Origin]:
+    """An app for a front of the test's own."""
     with origin() as app:
         yield app
 
 
-@pytest.fixture
-def admin() -> str:
-    return f"127.0.0.1:{free_port()}"
+def get(fresh: Fresh, target: str = "", **fields: str) -> Reply:
+    return ask(
+        fresh.port, "GET", target or fresh.page, {name.replace("_", "-"): value for name, value in fields.items()}
+    )
 
 
-@pytest.fixture
-def fresh(site: Path, app: Origin, admin: str, tmp_path: Path) -> Iterator[Serving]:
-    environ = {"HOTPATH_STATE": str(tmp_path), "HOTPATH_ADMIN_TOKEN": TOKEN}
-    with front(site, app, "--fresh", "--patience", "5s", "--admin", admin, environ=environ) as started:
-        yield started
-
-
-def get(fresh: Serving, target: str = PAGE, **fields: str) -> Reply:
-    return ask(fresh.port, "GET", target, {name.replace("_", "-"): value for name, value in fields.items()})
-
-
-def bodies(fresh: Serving, count: int, target: str = PAGE, **fields: str) -> list[bytes]:
+def bodies(fresh: Fresh, count: int, target: str = "", **fields: str) -> list[bytes]:
     return [get(fresh, target, **fields).body for _ in range(count)]
 
 
 @pytest.mark.parametrize(
     "control", ["max-age=3600", "public, max-age=3600", "s-maxage=3600", "max-age=3600, stale-while-revalidate=3600"]
 )
-def test_without_it_nothing_is_served_while_the_app_answers(site: Path, app: Origin, control: str) -> None:
-    app.reply = Numbered({"Cache-Control": control, "ETag": '"x"'})
-    with front(site, app) as started:
-        assert bodies(started, 5) == [b"1", b"2", b"3", b"4", b"5"]
-        assert "; hit" not in (get(started)["cache-status"] or "")
+def test_without_it_nothing_is_served_while_the_app_answers(site: Path, alone: Origin, control: str) -> None:
+    alone.reply = Numbered({"Cache-Control": control, "ETag": '"x"'})
+    with front(site, alone) as started:
+        replies = [ask(started.port, "GET", "/page", {}) for _ in range(5)]
+    assert [reply.body for reply in replies] == [b"1", b"2", b"3", b"4", b"5"]
+    assert not any("; hit" in (reply["cache-status"] or "") for reply in replies)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +142,7 @@ def test_without_it_nothing_is_served_while_the_app_answers(site: Path, app: Ori
     ],
     ids=lambda value: "; ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else None,
 )
-def test_what_is_reused(fresh: Serving, app: Origin, fields: dict[str, str], is_reused: bool | None) -> None:
+def test_what_is_reused(fresh: Fresh, app: Origin, fields: dict[str, str], is_reused: bool | None) -> None:
     app.reply = Numbered(fields)
     came = bodies(fresh, 3)
     if is_reused is None:
@@ -138,10 +167,10 @@ def test_what_is_reused(fresh: Serving, app: Origin, fields: dict[str, str], is_
     ],
     ids=str,
 )
-def test_who_gets_what_is_there(fresh: Serving, app: Origin, fields: dict[str, str], is_reused: bool) -> None:
+def test_who_gets_what_is_there(fresh: Fresh, app: Origin, fields: dict[str, str], is_reused: bool) -> None:
     app.reply = Numbered({"Cache-Control": "public, max-age=60"})
     assert get(fresh).body == b"1"
-    reply = ask(fresh.port, "GET", PAGE, fields)
+    reply = ask(fresh.port, "GET", fresh.page, fields)
     if is_reused:
         assert (reply.body, reply["age"] is not None) == (b"1", True)
         assert (reply["cache-status"] or "").startswith("hotpath; hit; ttl=")
@@ -149,22 +178,26 @@ def test_who_gets_what_is_there(fresh: Serving, app: Origin, fields: dict[str, s
         assert (reply.status, reply.body) == (200, b"2")
 
 
-def test_only_if_cached_and_nothing_is(fresh: Serving, app: Origin) -> None:
+def test_only_if_cached_and_nothing_is(fresh: Fresh, app: Origin) -> None:
     assert get(fresh, Cache_Control="only-if-cached").status == 504
-    assert app.seen == []
+    assert not app.asked(fresh.page)
 
 
-def test_age_counts(fresh: Serving, app: Origin) -> None:
+def test_age_counts(fresh: Fresh, app: Origin) -> None:
     app.reply = Numbered({"Cache-Control": "max-age=60", "Age": "10"})
     get(fresh)
     time.sleep(2.1)
     assert int(get(fresh)["age"] or 0) in (12, 13)
 
 
-async def _crowd(port: int, count: int, fields: Mapping[str, str] | None = None) -> Counter[bytes]:
+async def _crowd(fresh: Fresh, count: int, fields: Mapping[str, str] | None = None) -> Counter[bytes]:
     """What so many clients get, who ask at the same time."""
-    lines = [f"GET {PAGE} HTTP/1.1", "Host: site.test", *(f"{name}: {value}" for name, value in (fields or {}).items())]
-    streams = [await asyncio.open_connection("127.0.0.1", port) for _ in range(count)]
+    lines = [
+        f"GET {fresh.page} HTTP/1.1",
+        "Host: site.test",
+        *(f"{name}: {value}" for name, value in (fields or {}).items()),
+    ]
+    streams = [await asyncio.open_connection("127.0.0.1", fresh.port) for _ in range(count)]
     for _, writer in streams:
         writer.write("\r\n".join([*lines, "", ""]).encode())
     answers = [await asyncio.wait_for(read_answer(reader, "GET"), 30) for reader, _ in streams]
@@ -174,27 +207,27 @@ async def _crowd(port: int, count: int, fields: Mapping[str, str] | None = None)
     return Counter(came.body for came in answers)
 
 
-def test_a_thousand_clients_are_one_request(fresh: Serving, app: Origin) -> None:
+def test_a_thousand_clients_are_one_request(fresh: Fresh, app: Origin) -> None:
     app.reply = Numbered({"Cache-Control": "max-age=60"}, delay=1.0)
-    assert asyncio.run(_crowd(fresh.port, CLIENTS)) == {b"1": CLIENTS}
-    assert len(app.asked(PAGE)) == 1
+    assert asyncio.run(_crowd(fresh, CLIENTS)) == {b"1": CLIENTS}
+    assert len(app.asked(fresh.page)) == 1
 
 
 @pytest.mark.parametrize("fields", [{"Cache-Control": "private"}, {"Cache-Control": "no-store"}, {"Set-Cookie": "a=b"}])
-def test_what_is_not_kept_is_shared_with_nobody(fresh: Serving, app: Origin, fields: dict[str, str]) -> None:
+def test_what_is_not_kept_is_shared_with_nobody(fresh: Fresh, app: Origin, fields: dict[str, str]) -> None:
     app.reply = Numbered(fields, delay=0.3)
-    came = asyncio.run(_crowd(fresh.port, 60))
+    came = asyncio.run(_crowd(fresh, 60))
     assert came == dict.fromkeys(came, 1)
-    assert len(app.asked(PAGE)) == 60
+    assert len(app.asked(fresh.page)) == 60
 
 
-def test_who_has_a_session_is_not_in_the_flight(fresh: Serving, app: Origin) -> None:
+def test_who_has_a_session_is_not_in_the_flight(fresh: Fresh, app: Origin) -> None:
     app.reply = Numbered({"Cache-Control": "max-age=60"}, delay=0.3)
-    came = asyncio.run(_crowd(fresh.port, 30, {"Cookie": "session=1"}))
+    came = asyncio.run(_crowd(fresh, 30, {"Cookie": "session=1"}))
     assert came == dict.fromkeys(came, 1)
 
 
-def test_a_flight_that_fails_lets_the_others_go(fresh: Serving, app: Origin) -> None:
+def test_a_flight_that_fails_lets_the_others_go(fresh: Fresh, app: Origin) -> None:
     failures = itertools.count()
 
     def reply(request: Request) -> Script:
@@ -208,13 +241,13 @@ def test_a_flight_that_fails_lets_the_others_go(fresh: Serving, app: Origin) -> 
     assert Counter(reply.status for reply in replies)[200] >= 19
 
 
-def test_a_page_is_made_anew_in_the_background(fresh: Serving, app: Origin) -> None:
+def test_a_page_is_made_anew_in_the_background(fresh: Fresh, app: Origin) -> None:
     app.reply = Numbered({"Cache-Control": "max-age=1, stale-while-revalidate=60"})
     connection = http.client.HTTPConnection("127.0.0.1", fresh.port, timeout=10)
 
     def once() -> tuple[bytes, float]:
         began = time.monotonic()
-        connection.request("GET", PAGE)
+        connection.request("GET", fresh.page)
         return connection.getresponse().read(), time.monotonic() - began
 
     assert once()[0] == b"1"
@@ -233,7 +266,7 @@ def test_a_page_is_made_anew_in_the_background(fresh: Serving, app: Origin) -> N
     assert len(app.seen) == 1
 
 
-def test_a_failing_app_while_it_is_fresh_costs_nothing(fresh: Serving, app: Origin) -> None:
+def test_a_failing_app_while_it_is_fresh_costs_nothing(fresh: Fresh, app: Origin) -> None:
     app.reply = Numbered({"Cache-Control": "max-age=60"})
     get(fresh)
     app.refuse()
@@ -242,7 +275,7 @@ def test_a_failing_app_while_it_is_fresh_costs_nothing(fresh: Serving, app: Orig
     assert time.monotonic() - began < SOON_SECONDS * 4
 
 
-def test_validation(fresh: Serving, app: Origin) -> None:
+def test_validation(fresh: Fresh, app: Origin) -> None:
     def reply(request: Request) -> Script:
         fields = {"Cache-Control": "max-age=0", "ETag": '"one"', "X-Count": str(len(app.seen))}
         if request.fields.get("if-none-match") == '"one"':
@@ -261,7 +294,7 @@ def test_validation(fresh: Serving, app: Origin) -> None:
     assert (part.status, part.body) in ((206, BODY[:4]), (200, BODY))
 
 
-def test_conditions_and_ranges_are_answered_from_a_stored_body(fresh: Serving, app: Origin) -> None:
+def test_conditions_and_ranges_are_answered_from_a_stored_body(fresh: Fresh, app: Origin) -> None:
     fields = {"Cache-Control": "max-age=60", "ETag": '"one"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
     app.reply = lambda request: answer(BODY, fields)
     get(fresh)
@@ -286,15 +319,15 @@ def test_conditions_and_ranges_are_answered_from_a_stored_body(fresh: Serving, a
         ({"Range": "bytes=3-0"}, 200, BODY),
     ]
     for sent, status, body in cases:
-        reply = ask(fresh.port, "GET", PAGE, sent)
+        reply = ask(fresh.port, "GET", fresh.page, sent)
         assert (reply.status, reply.body) == (status, body), sent
         assert reply["age"] is not None or status == 416
-    head = ask(fresh.port, "HEAD", PAGE, {})
+    head = ask(fresh.port, "HEAD", fresh.page, {})
     assert (head.status, head.body, head["content-length"]) == (200, b"", str(len(BODY)))
     assert len(app.seen) == 1
 
 
-def test_variants_live_side_by_side(fresh: Serving, app: Origin) -> None:
+def test_variants_live_side_by_side(fresh: Fresh, app: Origin) -> None:
     def reply(request: Request) -> Script:
         body = request.fields.get("accept-language", "none").encode()
         return answer(body, {"Cache-Control": "max-age=60", "Vary": "Accept-Language"})
@@ -308,32 +341,32 @@ def test_variants_live_side_by_side(fresh: Serving, app: Origin) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "FROB"])
 @pytest.mark.parametrize("status", [200, 201, 204, 303, 400, 500])
-def test_unsafe_methods_invalidate(fresh: Serving, app: Origin, method: str, status: int) -> None:
+def test_unsafe_methods_invalidate(fresh: Fresh, app: Origin, method: str, status: int) -> None:
     app.reply = Numbered({"Cache-Control": "max-age=60"})
     assert bodies(fresh, 2) == [b"1", b"1"]
-    app.scripts[PAGE] = answer(b"" if status == 204 else b"done", {}, status)
-    ask(fresh.port, method, PAGE, {"Content-Length": "0"} if method != "POST" else {})
-    del app.scripts[PAGE]
+    app.scripts[fresh.page] = answer(b"" if status == 204 else b"done", {}, status)
+    ask(fresh.port, method, fresh.page, {"Content-Length": "0"} if method != "POST" else {})
+    del app.scripts[fresh.page]
     assert get(fresh).body == (b"2" if status < 400 else b"1")
 
 
 @pytest.mark.parametrize(
     ("name", "value", "is_gone"),
     [
-        ("Location", PAGE, True),
-        ("Content-Location", f"http://site.test{PAGE}", True),
-        ("Location", f"http://other.test{PAGE}", False),
-        ("Location", f"https://site.test{PAGE}", False),
+        ("Location", "{page}", True),
+        ("Content-Location", "http://site.test{page}", True),
+        ("Location", "http://other.test{page}", False),
+        ("Location", "https://site.test{page}", False),
         ("Location", "/other", False),
         ("Location", "http://[", False),
     ],
 )
 def test_locations_of_the_same_site_are_invalid_too(
-    fresh: Serving, app: Origin, name: str, value: str, is_gone: bool
+    fresh: Fresh, app: Origin, name: str, value: str, is_gone: bool
 ) -> None:
     app.reply = Numbered({"Cache-Control": "max-age=60"})
     assert get(fresh).body == b"1"
-    app.scripts["/form"] = answer(b"", {name: value}, 201)
+    app.scripts["/form"] = answer(b"", {name: value.replace("{page}", fresh.page)}, 201)
     assert ask(fresh.port, "POST", "/form", {}).status == 201
     assert get(fresh).body == (b"2" if is_gone else b"1")
 
@@ -343,54 +376,59 @@ def purge(admin: str, query: str, token: str | None = TOKEN, method: str = "POST
     return ask(int(admin.rpartition(":")[2]), method, f"/purge?{query}", fields).status
 
 
-def test_purge_by_url(fresh: Serving, app: Origin, admin: str) -> None:
+def test_purge_by_url(fresh: Fresh, app: Origin) -> None:
     app.reply = Numbered({"Cache-Control": "max-age=60"})
-    assert [*bodies(fresh, 2), *bodies(fresh, 2, "/other")] == [b"1", b"1", b"2", b"2"]
-    url = f"url=http://site.test{PAGE}"
-    assert [purge(admin, url, token) for token in (None, "", "wrong", TOKEN + "x")] == [401] * 4
-    assert purge(admin, url, method="GET") == 405
+    assert [*bodies(fresh, 2), *bodies(fresh, 2, fresh.other)] == [b"1", b"1", b"2", b"2"]
+    url = f"url=http://site.test{fresh.page}"
+    assert [purge(fresh.admin, url, token) for token in (None, "", "wrong", TOKEN + "x")] == [401] * 4
+    assert purge(fresh.admin, url, method="GET") == 405
     assert get(fresh).body == b"1"
-    assert purge(admin, url) == 200
+    assert purge(fresh.admin, url) == 200
     assert get(fresh).body == b"3"
-    assert get(fresh, "/other").body == b"2"
-    assert [purge(admin, query) for query in ("", "url=nonsense", "url=http://a&tag=b")] == [400] * 3
+    assert get(fresh, fresh.other).body == b"2"
+    assert [purge(fresh.admin, query) for query in ("", "url=nonsense", "url=http://a&tag=b")] == [400] * 3
 
 
 @pytest.mark.parametrize(
     ("field", "value"), [("Surrogate-Key", "news sport"), ("Cache-Tag", "news,sport"), ("Cache-Tag", "news , sport")]
 )
-def test_purge_by_tag(fresh: Serving, app: Origin, admin: str, field: str, value: str) -> None:
+def test_purge_by_tag(fresh: Fresh, app: Origin, field: str, value: str) -> None:
+    value = value.replace("sport", fresh.page[1:])
     app.reply = Numbered({"Cache-Control": "max-age=60", field: value})
     assert get(fresh).body == b"1"
-    assert get(fresh, "/other").body == b"2"
+    assert get(fresh, fresh.other).body == b"2"
     app.reply = Numbered({"Cache-Control": "max-age=60", field: "weather"})
-    assert get(fresh, "/weather").body == b"1"
-    assert purge(admin, "tag=politics") == 200
+    assert get(fresh, fresh.page + "/weather").body == b"1"
+    assert purge(fresh.admin, "tag=politics") == 200
     assert get(fresh).body == b"1"
-    assert purge(admin, "tag=sport") == 200
-    assert [get(fresh).body, get(fresh, "/other").body, get(fresh, "/weather").body] == [b"2", b"3", b"1"]
+    assert purge(fresh.admin, f"tag={fresh.page[1:]}") == 200
+    assert [get(fresh).body, get(fresh, fresh.other).body, get(fresh, fresh.page + "/weather").body] == [
+        b"2",
+        b"3",
+        b"1",
+    ]
 
 
-def test_purge_is_not_on_the_public_port(fresh: Serving, app: Origin) -> None:
+def test_purge_is_not_on_the_public_port(fresh: Fresh, app: Origin) -> None:
     app.reply = Numbered({"Cache-Control": "max-age=60"})
     assert get(fresh).body == b"1"
-    ask(fresh.port, "POST", f"/purge?url=http://site.test{PAGE}", {"Authorization": f"Bearer {TOKEN}"})
+    ask(fresh.port, "POST", f"/purge?url=http://site.test{fresh.page}", {"Authorization": f"Bearer {TOKEN}"})
     ask(fresh.port, "PURGE", "/elsewhere", {})
     assert get(fresh).body == b"1"
 
 
-def test_purge_without_a_token_is_off(site: Path, app: Origin, admin: str) -> None:
-    with front(site, app, "--fresh", "--admin", admin, environ={"HOTPATH_ADMIN_TOKEN": ""}):
-        assert purge(admin, "tag=x", "") == 403
-        assert purge(admin, "tag=x") == 403
+def test_purge_without_a_token_is_off(site: Path, alone: Origin) -> None:
+    admin = f"127.0.0.1:{free_port()}"
+    with front(site, alone, "--fresh", "--admin", admin, environ={"HOTPATH_ADMIN_TOKEN": ""}):
+        assert [purge(admin, "tag=x", token) for token in (None, "", TOKEN)] == [403] * 3
 
 
 @pytest.mark.parametrize("option", [(), ("--fresh",)], ids=["default", "fresh"])
-def test_a_stream_is_not_held_back(site: Path, app: Origin, option: tuple[str, ...]) -> None:
+def test_a_stream_is_not_held_back(site: Path, alone: Origin, option: tuple[str, ...]) -> None:
     """Server-sent events come one by one, whatever is kept of them."""
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-    app.scripts["/events"] = Script(head + b"7\r\ndata: 1\r\n", "hang")
-    with front(site, app, *option) as started, socket.create_connection(("127.0.0.1", started.port), 10) as sock:
+    alone.scripts["/events"] = Script(head + b"7\r\ndata: 1\r\n", "hang")
+    with front(site, alone, *option) as started, socket.create_connection(("127.0.0.1", started.port), 10) as sock:
         sock.sendall(b"GET /events HTTP/1.1\r\nHost: site.test\r\n\r\n")
         data = b""
         until = time.monotonic() + 5
@@ -399,10 +437,10 @@ def test_a_stream_is_not_held_back(site: Path, app: Origin, option: tuple[str, .
             data += sock.recv(1000)
 
 
-def test_clients_that_leave_a_flight(fresh: Serving, app: Origin) -> None:
+def test_clients_that_leave_a_flight(fresh: Fresh, app: Origin) -> None:
     app.reply = Numbered({"Cache-Control": "max-age=60"}, delay=0.8)
     with socket.create_connection(("127.0.0.1", fresh.port), 10) as first:
-        first.sendall(f"GET {PAGE} HTTP/1.1\r\nHost: site.test\r\n\r\n".encode())
+        first.sendall(f"GET {fresh.page} HTTP/1.1\r\nHost: site.test\r\n\r\n".encode())
         wait_until(lambda: len(app.seen) == 1)
         came: list[Reply] = []
         others = [threading.Thread(target=lambda: came.append(get(fresh))) for _ in range(5)]
