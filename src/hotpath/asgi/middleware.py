@@ -174,7 +174,7 @@ class HotpathMiddleware:
     def _tell_observer(self, watch: Watch, outcome: Answer | Pending | Miss | Result) -> None:
         assert self._observe is not None
         try:
-            self._observe(watch.request(result_of(outcome)))
+            self._observe(watch.request(watch.result_of_app or result_of(outcome)))
         except Exception:  # a user's function; the request is answered already
             self.observer_errors += 1
             if self.observer_errors == 1:

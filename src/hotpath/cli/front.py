@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -43,6 +44,21 @@ _FRONT = (
     click.option("--drain", default="30s", show_default=True, help="How long running requests may take at an end."),
     click.option("--trust", multiple=True, metavar="CIDR", help="Networks, or unix, whose X-Forwarded-* are believed."),
     click.option("--admin", metavar="HOST:PORT", help="Where /metrics and health are: 127.0.0.1:9180 or unix:/path."),
+    click.option(
+        "--admin-token", envvar="HOTPATH_ADMIN_TOKEN", metavar="TOKEN", help="What a purge shows; HOTPATH_ADMIN_TOKEN."
+    ),
+    click.option(
+        "--last-good", default="256MiB", show_default=True, metavar="BYTES|off", help="Disk for last good answers."
+    ),
+    click.option(
+        "--patience", default="5s", show_default=True, help="Without an answer for so long the last good one is given."
+    ),
+    click.option("--stale", default="7d", show_default=True, help="How long an answer may stand in for a failing app."),
+    click.option(
+        "--ignore-cookies", metavar="NAMES", help="Cookies that make no request personal: theme,_ga_*; else analytics'."
+    ),
+    click.option("--fresh", is_flag=True, help="Give fresh answers without asking the app: an ordinary shared cache."),
+    click.option("--empty-replaces", is_flag=True, help="Keep an empty 200 in the place of a full one."),
     click.option("--access-log", is_flag=True, help="Print a JSON line for each request, hot or not."),
 )
 _PID = click.option("--pid", type=int, help="Process id of the front, where several run.")
@@ -192,7 +208,25 @@ def _options(run: Any, front: dict[str, Any]) -> Any:
         admin=None if front["admin"] is None else run.admin_address(front["admin"]),
         access_log=front["access_log"],
         shares_port=front["reuse_port"],
+        last_good=_last_good(front),
     )
+
+
+def _last_good(front: dict[str, Any]) -> Any:
+    from hotpath.front.last_good import LastGoodOptions
+
+    options = LastGoodOptions(
+        max_bytes=None if front["last_good"] == "off" else parse_bytes(front["last_good"], "--last-good"),
+        patience=parse_seconds(front["patience"], "--patience"),
+        stale=parse_seconds(front["stale"], "--stale", least=0),
+        is_fresh=front["fresh"],
+        empty_replaces=front["empty_replaces"],
+        token=front["admin_token"],
+    )
+    if front["ignore_cookies"] is None:
+        return options
+    names = tuple(name.strip() for name in front["ignore_cookies"].split(",") if name.strip())
+    return replace(options, ignore_cookies=names)
 
 
 def _listeners(front: dict[str, Any]) -> list[socket.socket]:

@@ -12,7 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from hotpath.asgi.last_good.middleware import LastGood
 from hotpath.errors import DeclarationError
+from hotpath.front import last_good
 from hotpath.front.door import Door
 from hotpath.front.supervisor import Supervisor
 from hotpath.front.upstream import Upstream
@@ -35,6 +37,8 @@ class Parts:
     door: Door
     upstream: Upstream
     supervisor: Supervisor | None
+    last_good: LastGood | None
+    token: str | None
 
     @property
     def is_door_alive(self) -> bool:
@@ -69,7 +73,9 @@ class Parts:
 
 
 def make_admin(parts: Parts, metrics: MetricsApp, *, with_commands: bool) -> Starlette:
-    """``/metrics``, ``/healthz``, ``/readyz``, ``/status``; with commands ``/reload``, ``/pause`` and ``/resume`` too.
+    """``/metrics``, ``/healthz``, ``/readyz``, ``/status``, ``/last-good`` and, with a token, ``/purge``.
+
+    With commands ``/reload``, ``/pause`` and ``/resume`` too.
 
     Commands are for a socket that only the front's user can open: any page in a browser on the same machine may send a
     POST to a port of it.
@@ -91,6 +97,7 @@ def make_admin(parts: Parts, metrics: MetricsApp, *, with_commands: bool) -> Sta
         Route("/healthz", healthz),
         Route("/readyz", readyz),
         Route("/status", status),
+        *last_good.routes(parts.last_good, lambda: reader_of(parts.hot).loader.keys, token=parts.token),
     ]
     return Starlette(routes=[*routes, *(_commands(parts) if with_commands else ())])
 

@@ -9,7 +9,9 @@ from prometheus_client import CollectorRegistry, Histogram, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from hotpath.asgi.last_good.middleware import LastGood
 from hotpath.front.door import Door
+from hotpath.front.last_good import figures
 from hotpath.front.server import FrontServer
 from hotpath.front.supervisor import Supervisor
 from hotpath.front.upstream import Upstream
@@ -48,11 +50,19 @@ class Latency:
 class FrontCollector(Collector):
     """Counters and gauges of the door, of what is passed on, and of the app where it is a child."""
 
-    def __init__(self, door: Door, server: FrontServer, upstream: Upstream, supervisor: Supervisor | None) -> None:
+    def __init__(
+        self,
+        door: Door,
+        server: FrontServer,
+        upstream: Upstream,
+        supervisor: Supervisor | None,
+        last_good: LastGood | None,
+    ) -> None:
         self._door = door
         self._server = server
         self._upstream = upstream
         self._supervisor = supervisor
+        self._last_good = last_good
 
     def collect(self) -> Iterator[Metric]:
         """The figures of this moment."""
@@ -69,6 +79,8 @@ class FrontCollector(Collector):
         yield _gauge("waiting", "Requests that wait because the app has enough to do.", upstream.waiting)
         yield _gauge("holding", "Requests that wait because the app is down or paused.", upstream.held)
         yield _gauge("paused", "1 while 'hotpath pause' holds requests.", upstream.is_paused)
+        if self._last_good is not None:
+            yield from figures(self._last_good)
         supervisor = self._supervisor
         yield _gauge(
             "app_up", "1 while the app takes requests.", upstream.is_up if supervisor is None else supervisor.is_up

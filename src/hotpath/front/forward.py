@@ -17,6 +17,7 @@ from aiohttp.http import HttpProcessingError, StreamWriter
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
 
+from hotpath.asgi.last_good.visit import IS_FRAMED
 from hotpath.front.fields import (
     BadAnswer,
     BadRequest,
@@ -338,6 +339,7 @@ class _Exchange:
             if (problem := payload.exception()) is not None:
                 raise problem
             fields += self._client.closing()
+            request.scope[IS_FRAMED] = message.chunked or "Content-Length" in message.headers or payload.is_eof()
             forward.answered(request.scope, message.code, loop.time() - started)
             self.is_passed_on = True
             await send({"type": "http.response.start", "status": message.code, "headers": fields})

@@ -26,6 +26,7 @@ from hotpath.front.door import Door
 from hotpath.front.figures import FrontCollector, Latency
 from hotpath.front.forward import Forward
 from hotpath.front.group import GroupMaker, set_own_oom_score
+from hotpath.front.last_good import LastGoodOptions, around, start_text
 from hotpath.front.listeners import address_of, bind, bind_unix
 from hotpath.front.protocol import middleware_of
 from hotpath.front.server import FrontServer
@@ -63,6 +64,7 @@ class FrontOptions:
     admin: Address | None = None
     access_log: bool = False
     shares_port: bool = False
+    last_good: LastGoodOptions = field(default_factory=LastGoodOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +143,9 @@ class _Front:
             waiting=options.waiting,
             trust=options.trust,
         )
+        self.last_good = around(forward, self.upstream, hot, options.last_good)
         self.server = FrontServer(
-            HotpathMiddleware(forward, hot=hot, observe=observe),
+            HotpathMiddleware(self.last_good or forward, hot=hot, observe=observe),
             connections=options.connections,
             drain_seconds=options.drain,
             interface="asgi3",
@@ -171,9 +174,9 @@ class _Front:
 
     async def _main(self, admin: socket.socket | None, control_socket: socket.socket) -> None:
         supervisor = self._supervisor()
-        parts = Parts(self.hot, self.door, self.upstream, supervisor)
+        parts = Parts(self.hot, self.door, self.upstream, supervisor, self.last_good, self.options.last_good.token)
         metrics = MetricsApp(hot=self.hot)
-        metrics.registry.register(FrontCollector(self.door, self.server, self.upstream, supervisor))
+        metrics.registry.register(FrontCollector(self.door, self.server, self.upstream, supervisor, self.last_good))
         latency = Latency(metrics.registry)
 
         def observe(scope: Any, status: int, seconds: float) -> None:
@@ -196,6 +199,8 @@ class _Front:
                 await signals.stop.wait()
             notify("STOPPING=1")
             logger.warning("hotpath: ending: requests first, then the app")
+            if self.last_good is not None:
+                self.last_good.let_go()
             await asyncio.to_thread(self.door.stop, DOOR_SECONDS)
 
     def _supervisor(self) -> Supervisor | None:
@@ -218,6 +223,7 @@ class _Front:
             lines += self._memory_text(self.app.care.memory)
         else:
             lines.append(f"  app     {self.app}, started by somebody else")
+        lines += start_text(self.last_good, loader.keys)
         lines.append(f"  admin   {self.options.admin or 'none (--admin 127.0.0.1:9180)'}")
         return lines
 

@@ -302,6 +302,7 @@ class Upstream:
         self.is_up = is_up
         if is_up:
             logger.warning("hotpath: the app at %s is back", self.address)
+            self._tell()
         else:
             self._place.close_idle()
             logger.warning("hotpath: the app at %s is not there (%s): requests wait for it", self.address, reason)

@@ -1,0 +1,163 @@
+"""What all requests of one cache share: the file, the rules, the breaker, and what is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hotpath.asgi.last_good import caching
+from hotpath.asgi.last_good.answer_file import AnswerFile
+from hotpath.asgi.last_good.answer_table import Asked
+from hotpath.asgi.last_good.breaker import Breaker
+from hotpath.asgi.last_good.caching import Stored
+from hotpath.asgi.last_good.directives import Directives
+from hotpath.asgi.last_good.requests import Cookies
+from hotpath.log import Once
+from hotpath.types import ASGIApp
+
+# A disk that hangs costs a request so much, and its last good answer.
+FIND_SECONDS: Final = 2.0
+# URLs for which it is remembered why their answers are not kept.
+MAX_REASONS: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRules:
+    """The options as the decisions need them; times in seconds."""
+
+    patience: float
+    stale: float
+    cookies: Cookies
+    is_fresh: bool
+    empty_replaces: bool
+
+
+@dataclass(slots=True)
+class LastGoodCounters:
+    """Answers since the start: in place of a failing app's, fresh ones, and refusals because the app fails."""
+
+    served: int = 0
+    hits: int = 0
+    refused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request as the cache sees it. ``asked`` is ``None`` where it has nothing to do with stored answers.
+
+    ``requested`` is when it came, in seconds since the epoch.
+    """
+
+    method: str
+    key: bytes | None
+    asked: Asked | None
+    directives: Directives
+    requested: float
+
+
+class AnswerCache:
+    """The parts of ``LastGood`` that each request uses."""
+
+    # Requests whose client has a stored answer while the app still works on its own: these many, and so long.
+    MAX_DETACHED: Final = 16
+    DETACHED_SECONDS: Final = 15.0
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        file: AnswerFile,
+        rules: CacheRules,
+        is_reachable: Callable[[], bool] = lambda: True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.app = app
+        self.file = file
+        self.rules = rules
+        self.breaker = Breaker()
+        self.counters = LastGoodCounters()
+        self.is_reachable = is_reachable
+        self.clock = clock
+        # On the loop's clock, when the app last answered well.
+        self.last_success = float("-inf")
+        # By key, how such a request is ended.
+        self.detached: dict[bytes, Callable[[], None]] = {}
+        # Bytes of bodies that are being collected.
+        self.collected = 0
+        self._reasons: OrderedDict[bytes, str] = OrderedDict()
+        self._threads: ThreadPoolExecutor | None = None
+        self._once = Once()
+
+    def let_go(self) -> None:
+        """End what the app still works on for nobody: the server is about to wait for the end of all requests."""
+        for end in [*self.detached.values()]:
+            end()
+
+    def close(self) -> None:
+        """Write what waits to be written, and close the file. Lifespan shutdown does it; a later request opens it."""
+        self.file.close()
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    async def find(self, asked: Asked) -> Stored | None:
+        """The stored answer for a request, ``None`` where the file does not answer in time."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(2, thread_name_prefix="hotpath-last-good-find")
+        looking = asyncio.get_running_loop().run_in_executor(self._threads, self.file.find, asked)
+        try:
+            async with asyncio.timeout(FIND_SECONDS):
+                return await looking
+        except TimeoutError:
+            self._once.warn(f"{self.file.path} does not answer within {FIND_SECONDS:g} s")
+            return None
+
+    def note(self, url: bytes, reason: str | None) -> None:
+        """Remember why the answer of a URL was not kept, or with ``None`` that it was."""
+        if reason is None:
+            self._reasons.pop(url, None)
+            return
+        self._reasons[url] = reason
+        if len(self._reasons) > MAX_REASONS:
+            self._reasons.popitem(last=False)
+
+    def explain_target(self, target: str) -> list[dict[str, Any]]:
+        """``explain`` for each URL with this path and query that is known, on any host. Reads the file."""
+        written = target.encode("latin-1", "replace")
+        seen = [url for url in [*self._reasons] if url.split(b"/", 3)[3:] == [written[1:]]]
+        return [self.explain(url) for url in sorted({*seen, *self.file.urls_of(written)})]
+
+    def explain(self, url: bytes) -> dict[str, Any]:
+        """Whether ``url`` has a stored answer for a request without any special fields, and why not. Reads the file.
+
+        ``url`` is as ``url_key`` has it.
+        """
+        host = url.split(b"/", 3)[2]
+        stored = self.file.find(Asked(url, [(b"host", host)], self.rules.cookies))
+        report: dict[str, Any] = {"url": url.decode("latin-1"), "is_kept": stored is not None}
+        reason = self._reasons.get(url)
+        if stored is None:
+            report["because"] = reason or "no answer to a request like this one was seen"
+            return report
+        now = self.clock()
+        verdict = caching.usable_on_error(stored, now, self.stale_seconds(url))
+        report |= {
+            "status": stored.status,
+            "bytes": len(stored.body),
+            "age": caching.age(stored, now),
+            "ttl": int(caching.ttl(stored, now)),
+            "is_used_on_error": verdict.is_allowed,
+            "because": verdict.because,
+        }
+        if reason is not None:
+            report["last_answer_not_kept"] = reason
+        return report
+
+    def stale_seconds(self, key: bytes) -> float:
+        """For how long after its freshness the answer of a key may stand in; that of a ``robots.txt`` for ever."""
+        return caching.FOREVER if caching.is_robots(key) else self.rules.stale
