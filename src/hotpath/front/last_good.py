@@ -75,9 +75,11 @@ def around(app: ASGIApp, upstream: Upstream, hot: Hotpath, options: LastGoodOpti
         is_reachable=lambda: upstream.is_up and not upstream.is_paused,
     )
 
+    cache.adds_date = True
+
     def changed() -> None:
         if upstream.is_up and not upstream.is_paused:
-            cache.breaker.succeeded()
+            cache.app_answered()
 
     upstream.on_change(changed)
     return cache

@@ -118,8 +118,13 @@ async def ask(
     }
     task = asyncio.ensure_future(app(scope, receive, send))
     answered = asyncio.ensure_future(done.wait())
-    await asyncio.wait((task, answered), return_when=asyncio.FIRST_COMPLETED)
-    answered.cancel()
+    try:
+        await asyncio.wait((task, answered), return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:  # the client goes away
+        task.cancel()
+        raise
+    finally:
+        answered.cancel()
     if task.done():
         task.result()
     start = messages[0]

@@ -31,7 +31,7 @@ from hotpath.process.lock import lock, unlock
 # Below it there is no room for a page beside the tables.
 MIN_BYTES: Final = 1024 * 1024
 # What of the limit is left to the log of SQLite beside the file.
-_LOG_BYTES: Final = 8 * 1024 * 1024
+_LOG_BYTES: Final = 16 * 1024 * 1024
 # Answers that wait to be written; further ones are not kept.
 MAX_QUEUED_BYTES: Final = 16 * 1024 * 1024
 MAX_QUEUED: Final = 10_000
@@ -80,7 +80,11 @@ class AnswerFile:
         self.max_bytes = max_bytes
         self.counters = FileCounters()
         self.used_bytes = 0
-        self._limit = max_bytes - min(_LOG_BYTES, max_bytes // 4)
+        log_bytes = min(_LOG_BYTES, max_bytes // 4)
+        self._limit = max_bytes - log_bytes
+        # The log holds a transaction, and what was there when that began.
+        self._batch_bytes = log_bytes // 4
+        self._max_answer_bytes = log_bytes // 2
         # Of writing, until it works again; of reading, until a new file begins.
         self._once = Once()
         self._read_once = Once()
@@ -147,12 +151,13 @@ class AnswerFile:
         """Keep an answer. The same answer again within some seconds is not written, unless ``is_always``."""
         url, size = asked.url, len(stored.body) + sum(len(name) + len(value) for name, value in stored.headers)
         size += table.OVERHEAD_BYTES
-        if size > self._limit // 4 or not table.is_encodable(stored.headers):
+        if size > self._max_answer_bytes or not table.is_encodable(stored.headers):
             return
         content = hash((stored.status, stored.body, *[field for field in stored.headers if field[0] != b"date"]))
         slot = (asked.key, table.variant_digest(vary, asked))
         if self._recently.is_repeated(url, slot, content) and not is_always:
             return
+        self._recently.forget(url, "removed")
 
         def run(connection: sqlite3.Connection) -> int:
             self.counters.evicted += table.make_room(connection, size, self._limit)
@@ -172,7 +177,7 @@ class AnswerFile:
         self._recently.is_repeated(asked.url, change)
 
         def run(connection: sqlite3.Connection) -> int:
-            row = table.select(connection, asked)
+            row = table.select_whole(connection, asked)
             if row is None:
                 return 0
             changed = make(row.stored)
@@ -190,7 +195,7 @@ class AnswerFile:
             return
 
         def run(connection: sqlite3.Connection) -> int:
-            row = table.select(connection, asked)
+            row = table.select_whole(connection, asked)
             if row is not None:
                 table.touch(connection, row.number, now)
             return 1
@@ -264,14 +269,15 @@ class AnswerFile:
         queue = self._queue
         while True:
             with self._moved:
-                self._moved.wait_for(lambda: queue.waiting or queue.is_closing)
-                if not queue.waiting:
+                seconds = RETRY_SECONDS if self._unfinished else None
+                self._moved.wait_for(lambda: queue.waiting or queue.is_closing, seconds)
+                if not queue.waiting and queue.is_closing:
                     self._thread = None
                     _close(self._writer)
                     self._writer = None
                     return
                 self._moved.wait_for(lambda: queue.is_hurried or queue.is_closing, GATHER_SECONDS)
-                batch = queue.take_batch()
+                batch = queue.take_batch(self._batch_bytes)
             self._run(without_overwritten(batch))
             with self._moved:
                 queue.finish(batch)
@@ -327,6 +333,7 @@ class AnswerFile:
         finally:
             os.close(descriptor)
         try:
+            table.limit_log(connection, self._batch_bytes)
             table.shrink(connection, self._limit)
         except BaseException:
             connection.close()

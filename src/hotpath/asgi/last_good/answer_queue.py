@@ -14,8 +14,6 @@ from typing import Final
 REFRESH_SECONDS: Final = 30.0
 MAX_REMEMBERED: Final = 20_000
 MAX_REMEMBERED_OF_ONE: Final = 64
-# In one transaction, which is what the log beside the file has to hold.
-BATCH_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -57,9 +55,12 @@ class Recently:
         things[thing] = (value, now)
         return False
 
-    def forget(self, url: bytes) -> None:
-        """What was done about a URL is done again."""
-        self._seen.pop(url, None)
+    def forget(self, url: bytes, thing: Hashable = None) -> None:
+        """What was done about a URL, or this thing of it, is done again."""
+        if thing is None:
+            self._seen.pop(url, None)
+        else:
+            self._seen.get(url, {}).pop(thing, None)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -90,11 +91,11 @@ class Queue:
         """The last operation that has to be finished before what is written about a URL is known."""
         return max(self.last.get(url, 0), self.last.get(None, 0))
 
-    def take_batch(self) -> list[Operation]:
-        """The next ones, for one transaction."""
+    def take_batch(self, max_bytes: int) -> list[Operation]:
+        """The next ones, for one transaction: at least one, else ``max_bytes`` at most."""
         batch: list[Operation] = []
         size = 0
-        while self.waiting and (not batch or size + self.waiting[0].size <= BATCH_BYTES):
+        while self.waiting and (not batch or size + self.waiting[0].size <= max_bytes):
             batch.append(self.waiting.popleft())
             size += batch[-1].size
         return batch

@@ -102,8 +102,6 @@ def connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode=WAL")
         # After a power failure the last answers may be missing; the file is whole.
         connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("PRAGMA wal_autocheckpoint=256")
-        connection.execute("PRAGMA journal_size_limit=4194304")
         connection.execute("PRAGMA foreign_keys=ON")
         if not tables:
             connection.execute("BEGIN IMMEDIATE")
@@ -116,6 +114,12 @@ def connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def limit_log(connection: sqlite3.Connection, max_bytes: int) -> None:
+    """Have the log beside the file written back to it when it has so many bytes, and cut off there."""
+    connection.execute(f"PRAGMA wal_autocheckpoint={max(1, max_bytes // PAGE_BYTES)}")
+    connection.execute(f"PRAGMA journal_size_limit={max_bytes}")
 
 
 def select(connection: sqlite3.Connection, asked: Asked) -> StoredRow | None:
@@ -135,6 +139,15 @@ def select(connection: sqlite3.Connection, asked: Asked) -> StoredRow | None:
         if found is not None and (best is None or found > best):
             best = found
     return None if best is None else _load(connection, best[1])
+
+
+def select_whole(connection: sqlite3.Connection, asked: Asked) -> StoredRow | None:
+    """``select`` for who may write: what is broken is removed."""
+    try:
+        return select(connection, asked)
+    except BrokenAnswer as broken:
+        remove_rows(connection, [broken.row])
+        return None
 
 
 def variant_digest(vary: bytes, asked: Asked) -> bytes:
@@ -166,7 +179,8 @@ def _load(connection: sqlite3.Connection, number: int) -> StoredRow | None:
 def _head_digest(
     status: int, headers: bytes, requested: float, received: float, is_invalid: int, body_digest: bytes
 ) -> bytes:
-    return digest(b"%d %r %r %d\n%b\n%b" % (status, requested, received, is_invalid, body_digest, headers))
+    times = (float(requested), float(received))
+    return digest(b"%d %r %r %d\n%b\n%b" % (status, *times, is_invalid, body_digest, headers))
 
 
 def put(connection: sqlite3.Connection, asked: Asked, stored: Stored, vary: bytes, *, empty_replaces: bool) -> bool:
@@ -290,7 +304,7 @@ def shrink(connection: sqlite3.Connection, max_bytes: int) -> None:
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (size,) = connection.execute("PRAGMA page_size").fetchone()
     if pages * size > max_bytes:
-        connection.execute("PRAGMA incremental_vacuum").fetchall()
+        connection.executescript("PRAGMA incremental_vacuum")  # execute() would stop after the first page
 
 
 def is_encodable(headers: Iterable[Header]) -> bool:

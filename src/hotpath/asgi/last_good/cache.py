@@ -13,11 +13,11 @@ from typing import Any, Final
 from hotpath.asgi.last_good import caching
 from hotpath.asgi.last_good.answer_file import AnswerFile
 from hotpath.asgi.last_good.answer_table import Asked
-from hotpath.asgi.last_good.breaker import Breaker
+from hotpath.asgi.last_good.breaker import FAILURES_IN_A_ROW, Breaker
 from hotpath.asgi.last_good.caching import Stored
 from hotpath.asgi.last_good.directives import Directives
 from hotpath.asgi.last_good.requests import Cookies
-from hotpath.log import Once
+from hotpath.log import Once, logger
 from hotpath.types import ASGIApp
 
 # A disk that hangs costs a request so much, and its last good answer.
@@ -87,11 +87,31 @@ class AnswerCache:
         self.last_success = float("-inf")
         # By key, how such a request is ended.
         self.detached: dict[bytes, Callable[[], None]] = {}
+        # Where the server adds no Date to an answer that has one (RFC 9110 §6.6.1), stored ones get theirs here.
+        self.adds_date = False
         # Bytes of bodies that are being collected.
         self.collected = 0
         self._reasons: OrderedDict[bytes, str] = OrderedDict()
         self._threads: ThreadPoolExecutor | None = None
         self._once = Once()
+
+    def app_failed(self) -> None:
+        """The app failed a request."""
+        was_open = self.breaker.is_open
+        self.breaker.failed(asyncio.get_running_loop().time())
+        if self.breaker.is_open and not was_open:
+            logger.warning(
+                "hotpath: the app fails, %d times in a row: it is asked by one request at a time, and the others get"
+                " last good answers, or 503 where there are none",
+                FAILURES_IN_A_ROW,
+            )
+
+    def app_answered(self) -> None:
+        """The app answered well, or is known to be back."""
+        if self.breaker.is_open:
+            logger.warning("hotpath: the app answers again")
+        self.breaker.succeeded()
+        self.last_success = asyncio.get_running_loop().time()
 
     def let_go(self) -> None:
         """End what the app still works on for nobody: the server is about to wait for the end of all requests."""

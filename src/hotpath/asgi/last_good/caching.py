@@ -196,6 +196,8 @@ def usable_while_revalidating(stored: Stored, asked: Directives, now: float) -> 
 def is_worth_keeping(status: int, headers: Sequence[Header], *, is_fresh_mode: bool) -> CacheVerdict:
     """Whether there is a use for what may be kept: what is always validated first is no last good answer."""
     directives = policy_of(headers).directives
+    if any(name == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in headers):
+        return CacheVerdict(False, "it is a stream of events, which has no end")
     if is_fresh_mode:
         return CacheVerdict(True, "it can be validated")
     if "no-cache" in directives:

@@ -16,6 +16,7 @@ from hotpath.asgi.last_good.directives import Directives
 from hotpath.asgi.last_good.recording import Recording
 from hotpath.asgi.last_good.requests import excluded, key_of, request_directives
 from hotpath.log import logger
+from hotpath.serving.rfc9110 import format_http_date
 from hotpath.types import Header, Message, Receive, Scope, Send
 
 # Keys of a scope. The front's forwarder sets the first two: the target as the client wrote it, and whether the end of
@@ -83,7 +84,7 @@ class Visit:
             await self._app_raised(problem)
         else:
             if self.state is Answerer.OPEN:
-                self.cache.breaker.failed(loop.time())
+                self.cache.app_failed()
                 await self.stand_in()
         finally:
             await self._end()
@@ -103,7 +104,7 @@ class Visit:
 
     async def _app_raised(self, problem: Exception) -> None:
         if self.state is Answerer.OPEN:
-            self.cache.breaker.failed(asyncio.get_running_loop().time())
+            self.cache.app_failed()
         if self.state is Answerer.APP or not await self.stand_in():
             raise problem
         logger.error("the app failed on %s, which got its last good answer", self.scope["path"], exc_info=problem)
@@ -145,6 +146,8 @@ class Visit:
         self.scope[RESULT] = result
         self.cache.file.touch(self.asked, self.cache.clock())
         answer = answering.answer_from(stored, self.method, self.headers, self.cache.clock(), member)
+        if self.cache.adds_date and not any(name == b"date" for name, _ in answer.headers):
+            answer.headers.append((b"date", format_http_date(int(stored.received))))
         await self._send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await self._send({"type": "http.response.body", "body": answer.body})
 
@@ -177,7 +180,7 @@ class Visit:
             return
         # One slow page among others that are answered is no failure of the app.
         if self.cache.last_success < self._began:
-            self.cache.breaker.failed(asyncio.get_running_loop().time())
+            self.cache.app_failed()
         if self.key is None or self.key in self.cache.detached or len(self.cache.detached) >= self.cache.MAX_DETACHED:
             self._dismiss()
             return
@@ -205,20 +208,21 @@ class Visit:
             message = await self._begin(message)
         elif self._recording is not None:
             self._recording.take(message)
+        elif self.state is Answerer.OPEN and message["type"] != "http.response.body":
+            await self._send(message)  # an extension of ASGI: something that comes before the answer
         if self.state is Answerer.APP:
             await self._send(message)
 
     async def _begin(self, message: Message) -> Message:
         """The app has begun to answer: decide who answers the client."""
         status, headers = message["status"], list(message.get("headers", ()))
-        cache, now = self.cache, asyncio.get_running_loop().time()
+        cache = self.cache
         if status in FAILURES:
-            cache.breaker.failed(now)
+            cache.app_failed()
             if self.state is Answerer.OPEN:
                 await self.stand_in()
         else:
-            cache.breaker.succeeded()
-            cache.last_success = now
+            cache.app_answered()
         if self.validating is not None and status == 304:
             await self._validated(self.validating, headers)
             return message
