@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,15 @@ from tests.front.serving import Serving
 
 PATIENCE = "0.8s"
 READY = "hotpath: serving on"
+
+
+def another_port() -> int:
+    """A port that ``free_port`` never gives, so that one process can have both."""
+    for port in range(16000 + os.getpid() % 3000, 20000):
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port")
 
 
 @contextlib.contextmanager

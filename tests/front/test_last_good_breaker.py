@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.front.failing_origin import Origin, Script, answer
+from tests.front.failing_origin import Origin, Request, Script, answer
 from tests.front.forwarding import Reply
 from tests.front.last_good import front, origin
 from tests.front.last_good_scenarios import ask
@@ -25,6 +25,8 @@ SLACK_SECONDS = 0.8
 FAILURES_IN_A_ROW = 5
 KNOWN, UNKNOWN = "/known", "/unknown"
 GOOD = answer(b"good", {"Cache-Control": "max-age=0"})
+# The answer of a page of which none is ever kept.
+PRIVATE = answer(b"good", {"Cache-Control": "private"})
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +37,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def app() -> Iterator[Origin]:
     with origin() as app:
-        app.reply = lambda request: GOOD
+        app.reply = well
         yield app
 
 
+def well(request: Request) -> Script:
+    return PRIVATE if request.target == UNKNOWN else GOOD
+
+
 @pytest.fixture
-def started(site: Path, app: Origin) -> Iterator[Serving]:
-    with front(site, app, "--hold", "6s") as started:
+def started(site: Path, app: Origin, tmp_path: Path) -> Iterator[Serving]:
+    with front(site, app, "--hold", "6s", environ={"HOTPATH_STATE": str(tmp_path)}) as started:
         assert ask(started.port, "GET", KNOWN, {}).status == 200
         app.seen.clear()
         yield started
@@ -160,7 +166,7 @@ def test_a_client_that_goes_away_is_no_failure(started: Serving, app: Origin) ->
         thread.start()
     for thread in gone:
         thread.join()
-    app.reply = lambda request: GOOD
+    app.reply = well
     assert [timed(started.port, UNKNOWN)[0].status for _ in range(5)] == [200] * 5
 
 

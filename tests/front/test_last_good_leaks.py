@@ -68,7 +68,7 @@ class Moody:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("options", "share"), [((), 1.0), (("--fresh",), 0.5)], ids=["while it fails", "fresh"])
+@pytest.mark.parametrize(("options", "share"), [((), 0.8), (("--fresh",), 0.2)], ids=["while it fails", "fresh"])
 def test_no_leaks(tmp_path: Path, options: tuple[str, ...], share: float) -> None:
     site = make_site(tmp_path / "site")
     more = ("--patience", "0.2s", "--hold", "0.3s", *options)

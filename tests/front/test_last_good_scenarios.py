@@ -20,7 +20,7 @@ LONGEST_SECONDS = 4.0
 @pytest.fixture(scope="module")
 def came(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Got, Reply, float]]:
     site = make_site(Path(tmp_path_factory.mktemp("scenarios")) / "site")
-    with origin() as failing, front(site, failing) as started:
+    with origin() as failing, front(site, failing, "--hold", "0.3s") as started:
         return {scenario.name: (got, *rest) for scenario, got, *rest in run(failing, started.port)}  # type: ignore[misc]
 
 
