@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from tests.front.failing_origin import Origin, Request, Script, answer
 from tests.front.forwarding import Reply
-from tests.front.last_good import front, origin
+from tests.front.last_good import another_port, front, origin
 from tests.front.last_good_scenarios import ask
 from tests.front.serving import Serving, make_site
 
@@ -174,3 +176,21 @@ def _ask_and_leave(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), 10) as sock:
         sock.sendall(f"GET {UNKNOWN} HTTP/1.1\r\nHost: site.test\r\n\r\n".encode())
         time.sleep(0.1)
+
+
+def test_it_is_seen(site: Path, app: Origin, tmp_path: Path) -> None:
+    port = another_port()
+    options = ("--admin", f"127.0.0.1:{port}", "--access-log")
+    with front(site, app, *options, environ={"HOTPATH_STATE": str(tmp_path)}) as started:
+        assert timed(started.port, KNOWN)[0].status == 200
+        app.refuse()
+        assert [timed(started.port, KNOWN)[0].status for _ in range(3)] == [200] * 3
+        figures = ask(port, "GET", "/metrics", {}).body.decode()
+        assert "hotpath_front_last_good_served_total 3.0" in figures
+        assert "hotpath_front_last_good_stored_total 1.0" in figures
+        lines = [json.loads(line) for line in started.text.splitlines() if line.startswith("{")]
+        assert Counter(line["result"] for line in lines if line["path"] == KNOWN)["last_good"] == 3
+        kept = ask(port, "GET", f"/last-good?url=http://site.test{KNOWN}", {}).body
+        assert b'"is_kept":true' in kept
+        nothing = ask(port, "GET", f"/last-good?url=http://site.test{UNKNOWN}", {}).body
+        assert b'"is_kept":true' not in nothing

@@ -452,3 +452,43 @@ def test_clients_that_leave_a_flight(fresh: Fresh, app: Origin) -> None:
         thread.join(10)
     assert [reply.status for reply in came] == [200] * 5
     assert len(app.seen) <= 2
+
+
+def test_a_slow_page_is_still_one_request(site: Path, alone: Origin) -> None:
+    """Also where it takes longer than the patience: there is nothing else that could be given."""
+    alone.reply = Numbered({"Cache-Control": "max-age=60"}, delay=2)
+    with front(site, alone, "--fresh", "--patience", "0.5s", "--hold", "8s") as started:
+        assert asyncio.run(_crowd(Fresh(started.port, "", f"/{time.time_ns()}"), 100)) == {b"1": 100}
+        assert len(alone.seen) == 1
+
+
+@pytest.mark.parametrize("change", ["post", "purge by url", "purge by tag"])
+def test_an_answer_from_before_a_change_is_not_kept(fresh: Fresh, app: Origin, change: str) -> None:
+    tag = fresh.page[1:]
+    fields = {"Cache-Control": "max-age=60", "Cache-Tag": tag}
+    app.scripts[fresh.page] = answer(b"old", fields, delay=1.2)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(get, fresh)
+        wait_until(lambda: app.asked(fresh.page))
+        app.scripts[fresh.page] = answer(b"new", fields)
+        if change == "post":
+            assert ask(fresh.port, "POST", fresh.page, {}).status == 200
+        else:
+            url = f"http://site.test{fresh.page}"
+            assert purge(fresh.admin, f"url={url}" if change == "purge by url" else f"tag={tag}") == 200
+        assert slow.result().body == b"old"
+    assert get(fresh).body == b"new"
+
+
+def test_large_heads_and_long_urls(fresh: Fresh, app: Origin) -> None:
+    fields = {"Cache-Control": "max-age=60", "X-Large": "x" * 60_000}
+    for target in (fresh.page, f"{fresh.page}?{'x' * 8000}"):
+        app.scripts[target] = answer(b"good", fields)
+        replies = [get(fresh, target) for _ in range(2)]
+        assert [(reply.status, reply.body, len(reply["x-large"] or "")) for reply in replies] == [
+            (200, b"good", 60_000)
+        ] * 2
+        assert len(app.asked(target)) == 1
+    longer = f"{fresh.page}?{'x' * 20_000}"
+    app.scripts[longer] = answer(b"good", fields)
+    assert [get(fresh, longer).status for _ in range(2)] == [200, 200]
