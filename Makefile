@@ -2,14 +2,14 @@
 #
 #   PYTHON=python3.12   the interpreter .venv is made with (default: the first found, 3.11 or newer)
 #   ARGS="-k etag"      added to the command that is run
-#   WORKERS=0           processes that run the tests (default: one more than cores, at most 8); 0: no further process
+#   WORKERS=0           processes that run the tests (default: two more than cores, at most 8); 0: no further process
 #   BENCHMARKS=benchmarks/serving.py    only these are run by make bench
 
 PYTHON ?=
 ARGS ?=
 BIN := .venv/bin
-# One more than cores: many tests wait for a process or a clock.
-WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 8 ? cores + 1 : 8)))
+# Two more than cores: many tests wait for a process or a clock.
+WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 7 ? cores + 2 : 8)))
 PARALLEL = -n $(WORKERS)
 # Those that run by themselves: peers is started by serving, regression is make bench-check.
 BENCHMARKS = $(filter-out %/peers.py %/regression.py,$(shell grep -ls '^if __name__ == "__main__":' benchmarks/*.py))

@@ -66,6 +66,7 @@ def rows_of(told: str) -> dict[str, list[str]]:
     return {line.split()[0]: line.split()[1:] for line in lines}
 
 
+@pytest.mark.slow
 def test_hot_pages_stand_cold_pages_fail_and_nothing_stays(out: io.StringIO, scratch: Path) -> None:
     code = demo.run(tickers=60, out=out)
     told = out.getvalue()

@@ -252,6 +252,7 @@ def test_inprocess_runs() -> None:
     assert "miss, 13 fields, added" in done.stdout
 
 
+@pytest.mark.slow
 def test_too_noisy_is_tried_again_and_then_an_exit_code_of_its_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

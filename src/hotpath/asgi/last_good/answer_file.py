@@ -116,10 +116,12 @@ class AnswerFile:
 
     def has_robots(self) -> bool:
         """Whether a ``robots.txt`` of any host is there."""
+        self._catch_up(None)
         return bool(self._read(table.has_robots))
 
     def urls_of(self, target: bytes) -> list[bytes]:
         """The URLs with an answer whose path and query are ``target``, on any host."""
+        self._catch_up(None)
         return self._read(functools.partial(table.urls_of, target=target)) or []
 
     def measure(self) -> None:
@@ -251,13 +253,13 @@ class AnswerFile:
                 self._thread.start()
             self._moved.notify_all()
 
-    def _catch_up(self, url: bytes) -> None:
-        """Wait until what is known about a URL is written, for a moment."""
+    def _catch_up(self, url: bytes | None) -> None:
+        """Wait until what is known about a URL, or about all, is written, for a moment."""
         with self._moved:
             queue = self._queue
             if queue.taken == queue.finished:
                 return
-            number = queue.number_of(url)
+            number = queue.taken if url is None else queue.number_of(url)
             if queue.finished < number:
                 queue.is_hurried = True
                 self._moved.notify_all()
