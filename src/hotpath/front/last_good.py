@@ -75,7 +75,7 @@ def around(app: ASGIApp, upstream: Upstream, hot: Hotpath, options: LastGoodOpti
         is_reachable=lambda: upstream.is_up and not upstream.is_paused,
     )
 
-    cache.adds_date = True
+    cache.is_front = True
 
     def changed() -> None:
         if upstream.is_up and not upstream.is_paused:

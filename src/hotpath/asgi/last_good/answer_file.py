@@ -12,6 +12,7 @@ import os
 import sqlite3
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -102,6 +103,8 @@ class AnswerFile:
         self._thread: threading.Thread | None = None
         self._recently = Recently()
         self._unfinished: dict[bytes | None, Operation] = {}
+        # When answers of a URL, or of ``None`` for all, were removed last, on the monotonic clock.
+        self._removals: OrderedDict[bytes | None, float] = OrderedDict()
         self._retry_at = 0.0
 
     # Reading, in any thread.
@@ -204,8 +207,21 @@ class AnswerFile:
 
         self._submit(Operation(run, asked.url))
 
+    def is_outdated(self, url: bytes, began: float) -> bool:
+        """Whether answers of a URL were removed since ``began``, on the monotonic clock: an answer to a request of then
+        may be what was to go.
+        """
+        return max(self._removals.get(url, began), self._removals.get(None, began)) > began
+
+    def _note_removal(self, url: bytes | None) -> None:
+        self._removals[url] = time.monotonic()
+        self._removals.move_to_end(url)
+        if len(self._removals) > MAX_QUEUED:
+            self._removals.popitem(last=False)
+
     def remove(self, url: bytes) -> None:
         """Remove all answers of a URL. Done a moment ago, it is not done again."""
+        self._note_removal(url)
         if not self._recently.is_repeated(url, "removed"):
             self.purge_url(url)
             self._recently.is_repeated(url, "removed")
@@ -223,6 +239,7 @@ class AnswerFile:
             self._recently.clear()
         else:
             self._recently.forget(url)
+        self._note_removal(url)
         result: Future[int] = Future()
         self._submit(Operation(run, url, is_removal=True, result=result))
         return result

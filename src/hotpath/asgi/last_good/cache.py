@@ -58,6 +58,8 @@ class Question:
     asked: Asked | None
     directives: Directives
     requested: float
+    # The same on the monotonic clock.
+    began: float
 
 
 class AnswerCache:
@@ -87,8 +89,9 @@ class AnswerCache:
         self.last_success = float("-inf")
         # By key, how such a request is ended.
         self.detached: dict[bytes, Callable[[], None]] = {}
-        # Where the server adds no Date to an answer that has one (RFC 9110 §6.6.1), stored ones get theirs here.
-        self.adds_date = False
+        # Where the app is the front's forwarder: it marks which answers are the app's, and the server behind it adds no
+        # Date to an answer that has one, so stored ones without a Date get theirs here (RFC 9110 §6.6.1).
+        self.is_front = False
         # Bytes of bodies that are being collected.
         self.collected = 0
         self._reasons: OrderedDict[bytes, str] = OrderedDict()

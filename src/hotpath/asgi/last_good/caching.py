@@ -221,6 +221,16 @@ def is_robots(key: bytes) -> bool:
     return len(path) == 4 and path[3] == b"robots.txt"
 
 
+def selecting_fields(headers: Sequence[Header]) -> tuple[bytes, ...]:
+    """The names of the request fields that select an answer: those of ``Vary`` and, where the answer has a content
+    coding, ``Accept-Encoding``, which apps forget.
+    """
+    names = vary_of(headers) or ()
+    if any(name == b"content-encoding" for name, _ in headers):
+        names = tuple(sorted({*names, b"accept-encoding"}))
+    return names
+
+
 def tags_of(headers: Iterable[Header]) -> frozenset[bytes]:
     """The names by which an answer can be purged: ``Surrogate-Key`` (spaces) and ``Cache-Tag`` (commas)."""
     headers = list(headers)

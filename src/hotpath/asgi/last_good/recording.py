@@ -9,7 +9,6 @@ from hotpath.asgi.last_good.answer_table import Asked
 from hotpath.asgi.last_good.cache import AnswerCache, Question
 from hotpath.asgi.last_good.caching import Stored
 from hotpath.asgi.last_good.directives import values_of
-from hotpath.asgi.last_good.requests import vary_of
 from hotpath.types import Header, Message
 
 # Larger answers are downloads; and so much may be collected at a time, of all answers together.
@@ -20,10 +19,11 @@ MAX_COLLECTED_BYTES: Final = 24 * 1024 * 1024
 class Recording:
     """The body of an answer that is to be kept, as it passes."""
 
-    def __init__(self, cache: AnswerCache, asked: Asked, stored: Stored) -> None:
+    def __init__(self, cache: AnswerCache, asked: Asked, stored: Stored, began: float) -> None:
         self._cache = cache
         self._asked = asked
         self._stored = stored
+        self._began = began
         self._chunks: list[bytes] = []
         self._size = 0
         self._is_closed = False
@@ -60,7 +60,7 @@ class Recording:
         if length and (not length[0].isdigit() or len(set(length)) > 1 or int(length[0][:20]) > MAX_BODY_BYTES):
             cache.note(asked.url, "its Content-Length is too large or no number")
             return None
-        return cls(cache, asked, Stored(status, fields, b"", question.requested, cache.clock()))
+        return cls(cache, asked, Stored(status, fields, b"", question.requested, cache.clock()), question.began)
 
     def take(self, message: Message) -> None:
         """A piece of the body; with the last one the answer is kept."""
@@ -97,10 +97,13 @@ class Recording:
         if length and int(length[0]) != len(body):
             self._give_up("its Content-Length is not its length")
             return
+        if self._cache.file.is_outdated(self._asked.url, self._began):
+            self._give_up("something made it invalid while it came")
+            return
         self._is_closed = True
         self._cache.collected -= self._size
         stored, rules = self._stored, self._cache.rules
-        vary = b",".join(vary_of(stored.headers) or ())
+        vary = b",".join(caching.selecting_fields(stored.headers))
         whole = Stored(stored.status, stored.headers, body, stored.requested, stored.received)
         self._cache.note(self._asked.url, None)
         self._cache.file.put(self._asked, whole, vary, empty_replaces=rules.empty_replaces, is_always=rules.is_fresh)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -49,6 +50,7 @@ class Visit:
         # Why an answer of the app's comes although there may be a stored one, for Cache-Status.
         self.forwarded_for = "bypass" if scope["method"] in ("GET", "HEAD") else "method"
         self.requested = cache.clock()
+        self._started = time.monotonic()
         self.headers: list[Header] = list(scope["headers"])
         self.method: str = scope["method"]
         self.key = key_of(str(scope.get("scheme", "http")), _target(scope), self.headers)
@@ -146,7 +148,7 @@ class Visit:
         self.scope[RESULT] = result
         self.cache.file.touch(self.asked, self.cache.clock())
         answer = answering.answer_from(stored, self.method, self.headers, self.cache.clock(), member)
-        if self.cache.adds_date and not any(name == b"date" for name, _ in answer.headers):
+        if self.cache.is_front and not any(name == b"date" for name, _ in answer.headers):
             answer.headers.append((b"date", format_http_date(int(stored.received))))
         await self._send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await self._send({"type": "http.response.body", "body": answer.body})
@@ -221,12 +223,12 @@ class Visit:
             cache.app_failed()
             if self.state is Answerer.OPEN:
                 await self.stand_in()
-        else:
+        elif not cache.is_front or IS_FRAMED in self._app_scope:  # else the forwarder's own answer
             cache.app_answered()
         if self.validating is not None and status == 304:
             await self._validated(self.validating, headers)
             return message
-        question = Question(self.method, self.key, self.asked, self.directives, self.requested)
+        question = Question(self.method, self.key, self.asked, self.directives, self.requested, self._started)
         self._recording = Recording.of(cache, question, status, headers, is_framed=self._app_scope.get(IS_FRAMED, True))
         if self._recording is None and self.on_unshared is not None:
             self.on_unshared(self)

@@ -35,6 +35,9 @@ CASES = [
               ask("app"), down(), ask("cache", body="new")),
     when_down("RFC 9111 §4.1", "Vary: Cookie with a cookie that is ignored", P(vary="cookie"),
               ask("app", headers={"cookie": "_ga=1"}), down(), ask("cache")),
+    when_down("RFC 9110 §12.5.3", "a coded answer without Vary is not for who did not ask for the coding",
+              P(content_encoding="gzip"), ask("app", headers={"accept_encoding": "gzip"}), down(), ask("app", status=503),
+              ask("cache", headers={"accept_encoding": "gzip"})),
     # §4
     when_down("RFC 9111 §4", "the URL is the key", P(), ask("app", path="/?a=1"), down(), ask("app", path="/?a=2", status=503),
               ask("app", path="/", status=503), ask("cache", path="/?a=1")),
