@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.front.failing_origin import Origin, Request, Script, answer
-from tests.front.forwarding import Reply
+from tests.front.forwarding import Reply, wait_until
 from tests.front.last_good import another_port, front, origin
 from tests.front.last_good_scenarios import ask
 from tests.front.serving import Serving, make_site
@@ -178,6 +178,12 @@ def _ask_and_leave(port: int) -> None:
         time.sleep(0.1)
 
 
+def results_of(started: Serving) -> Counter[str]:
+    """What the access log says of the page of which there is an answer."""
+    lines = [json.loads(line) for line in started.text.splitlines() if line.startswith("{")]
+    return Counter(line["result"] for line in lines if line["path"] == KNOWN)
+
+
 def test_it_is_seen(site: Path, app: Origin, tmp_path: Path) -> None:
     port = another_port()
     options = ("--admin", f"127.0.0.1:{port}", "--access-log")
@@ -188,8 +194,7 @@ def test_it_is_seen(site: Path, app: Origin, tmp_path: Path) -> None:
         figures = ask(port, "GET", "/metrics", {}).body.decode()
         assert "hotpath_front_last_good_served_total 3.0" in figures
         assert "hotpath_front_last_good_stored_total 1.0" in figures
-        lines = [json.loads(line) for line in started.text.splitlines() if line.startswith("{")]
-        assert Counter(line["result"] for line in lines if line["path"] == KNOWN)["last_good"] == 3
+        wait_until(lambda: results_of(started)["last_good"] == 3)
         kept = ask(port, "GET", f"/last-good?url=http://site.test{KNOWN}", {}).body
         assert b'"is_kept":true' in kept
         nothing = ask(port, "GET", f"/last-good?url=http://site.test{UNKNOWN}", {}).body

