@@ -37,7 +37,7 @@ events {{}}
 http {{
   access_log off;
   {temporary}
-  proxy_cache_path {root}/cache keys_zone=good:8m max_size=256m inactive=7d use_temp_path=off;
+  proxy_cache_path {root}/cache levels=1:2 keys_zone=good:8m max_size=256m inactive=7d use_temp_path=off;
   # Cookies of analytics are nobody's; any other cookie is somebody's.
   map $http_cookie $personal {{ "" 0; "~^_ga=[^;]*$" 0; default 1; }}
   map $http_cache_control $unwanted {{ default 0; "~*no-store" 1; }}
@@ -56,7 +56,7 @@ http {{
       proxy_connect_timeout {patience}s;
       proxy_read_timeout {patience}s;
       proxy_cache good;
-      proxy_cache_key $request_uri;
+      proxy_cache_key $host$request_uri;
       proxy_cache_valid 200 301 404 410 1s;
       proxy_cache_use_stale error timeout invalid_header updating http_500 http_502 http_503 http_504;
       proxy_cache_lock on;
