@@ -74,6 +74,9 @@ def test_why_an_answer_is_or_is_not_kept(app: App, last_good: LastGood) -> None:
         _, report = await admin(last_good, "GET", "/last-good?url=/robots.txt")
         assert report["answers"][0]["is_kept"]
         assert "robots" not in report
+        await ask(last_good, headers=[("x-forwarded-proto", "https")])
+        _, report = await admin(last_good, "GET", "/last-good?url=https://example.org/")
+        assert report["answers"][0]["is_kept"]
         for bad in ("", "?url=", "?url=example.org", "?url=http://[bad/"):
             assert (await admin(last_good, "GET", f"/last-good{bad}"))[0] == 400
         assert (await admin(None, "GET", "/last-good?url=/"))[1] == {"answers": [], "because": "--last-good is off"}

@@ -6,7 +6,6 @@ import asyncio
 import hmac
 import os
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -126,15 +125,16 @@ def routes(cache: LastGood | None, hot_keys: Callable[[], list[bytes]], *, token
 
     async def explain(request: Request) -> Response:
         url = request.query_params.get("url", "")
-        key = _key(url)
-        if key is None and not url.startswith("/"):
+        keys = _keys(url)
+        if not keys and not url.startswith("/"):
             return _json({"said": _WHOLE_URL + ", or a path"}, 400)
         if cache is None:
             return _json({"answers": [], "because": "--last-good is off"})
-        if key is None:
-            reports = await asyncio.to_thread(cache.explain_target, url)
+        if keys:
+            reports = [await asyncio.to_thread(cache.explain, key) for key in keys]
+            reports = [report for report in reports if report["is_kept"]] or reports[:1]
         else:
-            reports = [await asyncio.to_thread(cache.explain, key)]
+            reports = await asyncio.to_thread(cache.explain_target, url)
         answer: dict[str, object] = {"answers": reports}
         if not reports:
             answer["because"] = "no answer to a GET of it was seen"
@@ -161,31 +161,36 @@ async def _purged(cache: LastGood | None, request: Request) -> Response:
     url, tag = request.query_params.get("url"), request.query_params.get("tag")
     if (url is None) == (tag is None):
         return _json({"said": _WHOLE_URL + ", or ?tag= with one tag"}, 400)
+    keys = _keys(url or "")
     if tag is not None:
-        result: Future[int] = cache.file.purge_tag(tag.encode("utf-8", "replace"))
+        removals = [cache.file.purge_tag(tag.encode("utf-8", "replace"))]
+    elif keys:
+        removals = [cache.file.purge_url(key) for key in keys]
     else:
-        key = _key(url or "")
-        if key is None:
-            return _json({"said": _WHOLE_URL}, 400)
-        result = cache.file.purge_url(key)
+        return _json({"said": _WHOLE_URL}, 400)
     try:
-        count = await asyncio.wait_for(asyncio.wrap_future(result), PURGE_SECONDS)
+        async with asyncio.timeout(PURGE_SECONDS):
+            count = sum(await asyncio.gather(*map(asyncio.wrap_future, removals)))
     except TimeoutError:
         logger.warning("hotpath: a purge waits for %s", cache.file.path)
         return _json({"said": "the file does not work now; nothing purged is used, and it goes when it does"}, 503)
     return _json({"said": f"removed {count}", "removed": count})
 
 
-def _key(url: str) -> bytes | None:
-    """The key of a whole URL, ``None`` for what is none."""
+def _keys(url: str) -> list[bytes]:
+    """The keys of a whole URL, none for what is none. Of both schemes: which one the front sees depends on the proxy
+    before it.
+    """
     try:
         parts = urlsplit(url)
     except ValueError:
-        return None
+        return []
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        return None
+        return []
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return url_key(parts.scheme, parts.netloc.encode("latin-1", "replace"), target.encode("latin-1", "replace"))
+    host, written = parts.netloc.encode("latin-1", "replace"), target.encode("latin-1", "replace")
+    schemes = (parts.scheme, "http" if parts.scheme == "https" else "https")
+    return [url_key(scheme, host, written) for scheme in schemes]
 
 
 def _json(content: object, status: int = 200, fields: Mapping[str, str] | None = None) -> Response:

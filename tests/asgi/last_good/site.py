@@ -47,6 +47,12 @@ class App:
     fails: bool = False
     gate: asyncio.Event | None = None
 
+    async def wait_for(self, count: int) -> None:
+        """Until it was asked so often."""
+        async with asyncio.timeout(30):
+            while len(self.asked) < count:  # noqa: ASYNC110  counted where requests come, in many ways
+                await asyncio.sleep(0.005)
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             return

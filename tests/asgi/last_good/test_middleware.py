@@ -119,6 +119,7 @@ def test_a_failing_app_is_asked_by_one_request_at_a_time(
 ) -> None:
     async def main() -> None:
         await ask(last_good)
+        timer = last_good.timer = Clock()
         app.pages["/"] = (500, [], b"broken")
         before = len(app.asked)
         answers = [await ask(last_good) for _ in range(30)]
@@ -130,13 +131,15 @@ def test_a_failing_app_is_asked_by_one_request_at_a_time(
         assert refused[0].values("retry-after") == ["1"]
         assert len(app.asked) - before == 5
         app.pages["/"] = PAGE
-        await asyncio.sleep(1.0)
+        timer.now += 1
         assert not (await ask(last_good)).is_hit
         assert (await ask(last_good, "/new")).status == 404
 
     run(main())
     first, second = (text for text in caplog.messages if "the app" in text)
-    assert first.startswith("hotpath: the app fails, 5 times in a row: it is asked by one request at a time")
+    assert first.startswith(
+        "hotpath: the app fails or is not there, 5 times in a row: it is asked by one request at a time"
+    )
     assert second == "hotpath: the app answers again"
 
 

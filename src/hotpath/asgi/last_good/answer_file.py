@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from hotpath.asgi.last_good import answer_table as table
-from hotpath.asgi.last_good.answer_queue import Operation, Queue, Recently, both, without_overwritten
+from hotpath.asgi.last_good.answer_queue import MAX_REMEMBERED, Operation, Queue, Recently, both, without_overwritten
 from hotpath.asgi.last_good.answer_table import Asked, BrokenAnswer, ForeignFile
 from hotpath.asgi.last_good.caching import Stored
 from hotpath.errors import DeclarationError
@@ -122,6 +122,12 @@ class AnswerFile:
         self._catch_up(None)
         return bool(self._read(table.has_robots))
 
+    def find_latest(self, url: bytes) -> Stored | None:
+        """The most recent answer of a URL, for people: it may be another variant than a request would get."""
+        self._catch_up(url)
+        row = self._read(functools.partial(table.select_latest, url=url))
+        return None if row is None else row.stored
+
     def urls_of(self, target: bytes) -> list[bytes]:
         """The URLs with an answer whose path and query are ``target``, on any host."""
         self._catch_up(None)
@@ -216,7 +222,7 @@ class AnswerFile:
     def _note_removal(self, url: bytes | None) -> None:
         self._removals[url] = time.monotonic()
         self._removals.move_to_end(url)
-        if len(self._removals) > MAX_QUEUED:
+        if len(self._removals) > MAX_REMEMBERED:
             self._removals.popitem(last=False)
 
     def remove(self, url: bytes) -> None:

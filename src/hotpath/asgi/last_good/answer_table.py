@@ -141,6 +141,14 @@ def select(connection: sqlite3.Connection, asked: Asked) -> StoredRow | None:
     return None if best is None else _load(connection, best[1])
 
 
+def select_latest(connection: sqlite3.Connection, url: bytes) -> StoredRow | None:
+    """The most recent answer of a URL, whatever its variant and the fields that route. Raises as ``select``."""
+    latest = connection.execute(
+        "SELECT id FROM answers WHERE url_digest = ? ORDER BY received DESC LIMIT 1", (digest(url),)
+    ).fetchone()
+    return None if latest is None else _load(connection, latest[0])
+
+
 def select_whole(connection: sqlite3.Connection, asked: Asked) -> StoredRow | None:
     """``select`` for who may write: what is broken is removed."""
     try:

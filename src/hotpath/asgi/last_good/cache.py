@@ -23,7 +23,7 @@ from hotpath.types import ASGIApp
 # A disk that hangs costs a request so much, and its last good answer.
 FIND_SECONDS: Final = 2.0
 # URLs for which it is remembered why their answers are not kept.
-MAX_REASONS: Final = 2000
+MAX_REASONS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,9 @@ class AnswerCache:
         self.counters = LastGoodCounters()
         self.is_reachable = is_reachable
         self.clock = clock
-        # On the loop's clock, when the app last answered well.
+        # For what must not depend on what the machine takes for the time of day.
+        self.timer = time.monotonic
+        # By the timer, when the app last answered well.
         self.last_success = float("-inf")
         # By key, how such a request is ended.
         self.detached: dict[bytes, Callable[[], None]] = {}
@@ -101,11 +103,11 @@ class AnswerCache:
     def app_failed(self) -> None:
         """The app failed a request."""
         was_open = self.breaker.is_open
-        self.breaker.failed(asyncio.get_running_loop().time())
+        self.breaker.failed(self.timer())
         if self.breaker.is_open and not was_open:
             logger.warning(
-                "hotpath: the app fails, %d times in a row: it is asked by one request at a time, and the others get"
-                " last good answers, or 503 where there are none",
+                "hotpath: the app fails or is not there, %d times in a row: it is asked by one request at a time, and"
+                " the others get last good answers, or 503 where there are none",
                 FAILURES_IN_A_ROW,
             )
 
@@ -114,7 +116,7 @@ class AnswerCache:
         if self.breaker.is_open:
             logger.warning("hotpath: the app answers again")
         self.breaker.succeeded()
-        self.last_success = asyncio.get_running_loop().time()
+        self.last_success = self.timer()
 
     def let_go(self) -> None:
         """End what the app still works on for nobody: the server is about to wait for the end of all requests."""
@@ -156,12 +158,11 @@ class AnswerCache:
         return [self.explain(url) for url in sorted({*seen, *self.file.urls_of(written)})]
 
     def explain(self, url: bytes) -> dict[str, Any]:
-        """Whether ``url`` has a stored answer for a request without any special fields, and why not. Reads the file.
+        """Whether ``url`` has a stored answer of any variant, and why not. Reads the file.
 
         ``url`` is as ``url_key`` has it.
         """
-        host = url.split(b"/", 3)[2]
-        stored = self.file.find(Asked(url, [(b"host", host)], self.rules.cookies))
+        stored = self.file.find_latest(url)
         report: dict[str, Any] = {"url": url.decode("latin-1"), "is_kept": stored is not None}
         reason = self._reasons.get(url)
         if stored is None:

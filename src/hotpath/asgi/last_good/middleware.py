@@ -74,7 +74,7 @@ class LastGood(AnswerCache):
         if self.rules.is_fresh and visit.asked is not None and await self._reuse.answer(visit, visit.asked):
             return
         try:
-            now = asyncio.get_running_loop().time()
+            now = self.timer()
             if not self.breaker.admits(now):
                 if await visit.stand_in():
                     return

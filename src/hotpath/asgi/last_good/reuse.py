@@ -103,7 +103,7 @@ class Reuse:
         """Ask the app in the background, for the next request."""
         if asked.key in self._flights or len(self._background) >= MAX_BACKGROUND:
             return
-        if not self._cache.breaker.admits(asyncio.get_running_loop().time()):
+        if not self._cache.breaker.admits(self._cache.timer()):
             return
         scope = {**visit.scope, "method": "GET", "headers": visit.headers}
         again = Visit(self._cache, scope, _never, _nobody)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -50,7 +49,7 @@ class Visit:
         # Why an answer of the app's comes although there may be a stored one, for Cache-Status.
         self.forwarded_for = "bypass" if scope["method"] in ("GET", "HEAD") else "method"
         self.requested = cache.clock()
-        self._started = time.monotonic()
+        self._began = cache.timer()
         self.headers: list[Header] = list(scope["headers"])
         self.method: str = scope["method"]
         self.key = key_of(str(scope.get("scheme", "http")), _target(scope), self.headers)
@@ -67,13 +66,13 @@ class Visit:
         self._recording: Recording | None = None
         self._is_dismissed = False
         self._is_again = False
+        self._is_failure = False
         self._is_detached = False
 
     async def pass_on(self) -> None:
         """Ask the app, and answer with what it says, or with the last good answer."""
         loop = asyncio.get_running_loop()
         self._owner = asyncio.current_task()
-        self._began = loop.time()
         if self.asked is not None and self.state is Answerer.OPEN:
             self._timers.append(loop.call_later(self.cache.rules.patience, self._lose_patience))
         try:
@@ -86,7 +85,7 @@ class Visit:
             await self._app_raised(problem)
         else:
             if self.state is Answerer.OPEN:
-                self.cache.app_failed()
+                self._count_failure()
                 await self.stand_in()
         finally:
             await self._end()
@@ -106,7 +105,7 @@ class Visit:
 
     async def _app_raised(self, problem: Exception) -> None:
         if self.state is Answerer.OPEN:
-            self.cache.app_failed()
+            self._count_failure()
         if self.state is Answerer.APP or not await self.stand_in():
             raise problem
         logger.error("the app failed on %s, which got its last good answer", self.scope["path"], exc_info=problem)
@@ -182,7 +181,7 @@ class Visit:
             return
         # One slow page among others that are answered is no failure of the app.
         if self.cache.last_success < self._began:
-            self.cache.app_failed()
+            self._count_failure()
         if self.key is None or self.key in self.cache.detached or len(self.cache.detached) >= self.cache.MAX_DETACHED:
             self._dismiss()
             return
@@ -196,6 +195,12 @@ class Visit:
         if self._owner is not None and not self._owner.done():
             self._is_dismissed = True
             self._owner.cancel()
+
+    def _count_failure(self) -> None:
+        """The app failed this request: too slow and an error afterwards is one failure."""
+        if not self._is_failure:
+            self._is_failure = True
+            self.cache.app_failed()
 
     # What the app sees.
 
@@ -220,7 +225,7 @@ class Visit:
         status, headers = message["status"], list(message.get("headers", ()))
         cache = self.cache
         if status in FAILURES:
-            cache.app_failed()
+            self._count_failure()
             if self.state is Answerer.OPEN:
                 await self.stand_in()
         elif not cache.is_front or IS_FRAMED in self._app_scope:  # else the forwarder's own answer
@@ -228,7 +233,7 @@ class Visit:
         if self.validating is not None and status == 304:
             await self._validated(self.validating, headers)
             return message
-        question = Question(self.method, self.key, self.asked, self.directives, self.requested, self._started)
+        question = Question(self.method, self.key, self.asked, self.directives, self.requested, self._began)
         self._recording = Recording.of(cache, question, status, headers, is_framed=self._app_scope.get(IS_FRAMED, True))
         if self._recording is None and self.on_unshared is not None:
             self.on_unshared(self)
