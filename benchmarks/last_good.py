@@ -144,7 +144,6 @@ def _configured(template: str, path: Path, port: int, origin: int) -> Path:
 
 def hotpath(root: Path, port: int, origin: int) -> list[str]:
     """With its defaults, but for the times."""
-    publish(root / "store")
     command = [sys.executable, "-m", "hotpath", "front", str(root / "store"), "--port", str(port)]
     return [
         *command,
@@ -183,31 +182,32 @@ PROGRAMS: Mapping[str, Callable[[Path, int, int], list[str]]] = {
 
 
 @contextlib.contextmanager
-def started(name: str, origin: Origin) -> Iterator[Server]:
-    """A program before the origin, with files of its own."""
-    # A directory of the kind that Varnish's and nginx's own users may enter.
-    with tempfile.TemporaryDirectory(prefix=f"last-good-{name}-") as directory:
-        root, port = Path(directory), free_port()
-        root.chmod(0o755)
-        command = PROGRAMS[name](root, port, origin.port)
-        server = start_server(command, port, Cores.choose().server, root / "log")
-        try:
-            recover(origin, port)
-            yield server
-        except AssertionError as error:
-            raise Broken(f"{error}; its log ends with {(root / 'log').read_text(errors='replace')[-400:]}") from error
-        finally:
-            server.stop()
+def started(name: str, root: Path, origin: Origin) -> Iterator[Server]:
+    """A program before the origin, with its files in ``root``."""
+    port = free_port()
+    server = start_server(PROGRAMS[name](root, port, origin.port), port, Cores.choose().server, root / "log")
+    try:
+        recover(origin, port)
+        yield server
+    except AssertionError as error:
+        raise Broken(f"{error}; its log ends with {(root / 'log').read_text(errors='replace')[-400:]}") from error
+    finally:
+        server.stop()
 
 
 def take(name: str) -> dict[str, tuple[Got, float]]:
     """A program through all scenarios: what came, and after how many seconds."""
-    origin = Origin().start()
-    try:
-        with started(name, origin) as server:
-            return {scenario.name: (got, seconds) for scenario, got, _, seconds in run(origin, server.port)}
-    finally:
-        origin.stop()
+    with tempfile.TemporaryDirectory(prefix=f"last-good-{name}-") as directory:
+        root = Path(directory)
+        root.chmod(0o755)  # the users that nginx and Varnish run as may enter
+        if name == "hotpath":
+            publish(root / "store")  # before there are threads
+        origin = Origin().start()
+        try:
+            with started(name, root, origin) as server:
+                return {scenario.name: (got, seconds) for scenario, got, _, seconds in run(origin, server.port)}
+        finally:
+            origin.stop()
 
 
 def main() -> int:
@@ -233,6 +233,7 @@ def main() -> int:
             for scenario in SCENARIOS
         ],
     )
+    print("leak: the page from before, where a rule forbids it or the app lives and has a new one")
     print_table(("program", "as it must be", "200 for the crawler", "leaks"), [_sum(*pair) for pair in results.items()])
     write_json(
         arguments.json,

@@ -36,6 +36,8 @@ CONTROLS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "vary": (("Cache-Control", "max-age=60"), ("Vary", "Cookie, Authorization")),
     "validated": (("Cache-Control", "max-age=0"), ("ETag", '"same"'), ("Vary", "Cookie, Authorization")),
 }
+# What no cache may give to anybody without asking the app.
+UNSHARED: Final = frozenset(("private", "private-fresh", "no-store", "no-cache", "set-cookie"))
 TARGETS: Final = [
     f"/{session}/{control}/{page}" for session in SESSIONS for control in CONTROLS for page in range(PAGES)
 ]
@@ -116,7 +118,9 @@ class Came:
 
 
 def leak_of(session: str, user: str, target: str, came: Came) -> str | None:
-    """What is wrong with an answer: made for somebody else, or another page, or put together from two."""
+    """What is wrong with an answer: made for somebody else, another page, put together from two, or not to be kept."""
+    if came.is_from_cache and target.split("/")[2] in UNSHARED:
+        return f"{target} of {user}: from the cache"
     wanted = "everybody" if session == "none" else user
     made_for = came.fields.get("x-for")
     if made_for is None:

@@ -111,3 +111,6 @@ def test_a_leak_is_seen() -> None:
     assert leak_of("cookie", "alice", TARGETS[1], alice) is not None
     assert leak_of("cookie", "bob", target, Came(200, {}, body)) is not None
     assert leak_of("cookie", "bob", target, Came(200, {"x-for": "bob", "x-target": target}, body)) is not None
+    cached = {"x-for": "nobody", "x-target": "/cookie/private/0", "cache-status": "hotpath; hit; ttl=1"}
+    page = b"for=nobody target=/cookie/private/0 end\n"
+    assert leak_of("cookie", "nobody", "/cookie/private/0", Came(200, cached, page)) is not None
