@@ -27,7 +27,7 @@ venv: ## make .venv with all that tests and checks need (up to date: takes no ti
 venv-demo:
 	@tools/venv --for demo "$(PYTHON)"
 
-demo: venv-demo ## precompute a stock screener, serve it, break its backend, show what still answers
+demo: venv-demo ## precompute a stock screener, serve it, kill its app, take its database away, show what answers
 	@$(BIN)/hotpath demo $(ARGS)
 
 test: venv compiled ## run the tests, without the slow ones

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -15,8 +16,7 @@ from hotpath.batch.run import DEFAULT_MAX_FAILURES, failure_facts, grouped_facts
 from hotpath.errors import BuildFailed, DeclarationError, HotpathError, Implausible, PublicAnswerWrong
 from hotpath.ops.alerts.alerts import Alerts
 from hotpath.ops.alerts.environment import alerts_from_environment
-from hotpath.options import parse_bytes, parse_seconds, to_json
-from hotpath.text import printable
+from hotpath.options import parse_bytes, parse_seconds, printable, to_json
 
 # In the context that all commands share: whether --json was given, and whether an object was printed.
 _WANTED, _PRINTED = "hotpath.json.wanted", "hotpath.json.printed"
@@ -111,6 +111,15 @@ def say(*lines: str) -> None:
 def _print(text: str) -> None:
     try:
         click.echo(text)
+    except BrokenPipeError as error:
+        raise ReaderGone(*error.args) from None
+
+
+def print_text(text: str) -> None:
+    """The text of a file on stdout, byte for byte. Raises ``ReaderGone``."""
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
     except BrokenPipeError as error:
         raise ReaderGone(*error.args) from None
 

@@ -114,6 +114,36 @@ def test_an_app_that_does_not_begin_gives_way_after_the_patience(app: App, last_
     run(main())
 
 
+def test_an_app_that_watches_for_its_client_goes_on_for_the_next_one(last_good: LastGood) -> None:
+    gate = asyncio.Event()
+    answers = iter((b"first", b"second"))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = next(answers)
+        await receive()
+        if body == b"second":
+            gone, slow = asyncio.ensure_future(receive()), asyncio.ensure_future(gate.wait())
+            await asyncio.wait((gone, slow), return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                return
+            gone.cancel()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    last_good.app = app
+
+    async def main() -> None:
+        await ask(last_good)
+        assert (await ask(last_good)).body == b"first"
+        await asyncio.sleep(0.01)
+        gate.set()
+        await asyncio.sleep(0.01)
+        last_good.app = App(fails=True)
+        assert (await ask(last_good)).body == b"second"
+
+    run(main())
+
+
 def test_a_failing_app_is_asked_by_one_request_at_a_time(
     app: App, last_good: LastGood, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 # The same answer again is written again after this; a use is noted again after it.
 REFRESH_SECONDS: Final = 30.0
-MAX_REMEMBERED: Final = 4000
+MAX_REMEMBERED: Final = 2000
 MAX_REMEMBERED_OF_ONE: Final = 64
 
 

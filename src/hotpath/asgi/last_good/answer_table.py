@@ -103,6 +103,8 @@ def connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
         # After a power failure the last answers may be missing; the file is whole.
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA foreign_keys=ON")
+        # KiB of pages in this process; the kernel has them too.
+        connection.execute("PRAGMA cache_size=-256")
         if not tables:
             connection.execute("BEGIN IMMEDIATE")
             for statement in _SCHEMA.split(";")[:-1]:

@@ -133,7 +133,7 @@ class AnswerCache:
     async def find(self, asked: Asked) -> Stored | None:
         """The stored answer for a request, ``None`` where the file does not answer in time."""
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(2, thread_name_prefix="hotpath-last-good-find")
+            self._threads = ThreadPoolExecutor(1, thread_name_prefix="hotpath-last-good-find")
         looking = asyncio.get_running_loop().run_in_executor(self._threads, self.file.find, asked)
         try:
             async with asyncio.timeout(FIND_SECONDS):
