@@ -13,7 +13,7 @@ from tests.front.last_good_scenarios import SCENARIOS, Got, Scenario, Want, is_a
 from tests.front.serving import make_site
 
 pytestmark = pytest.mark.slow
-# With a patience of 0.8 s; loopback and a busy machine need the rest.
+# With a patience of 0.5 s; loopback and a busy machine need the rest.
 LONGEST_SECONDS = 4.0
 
 
