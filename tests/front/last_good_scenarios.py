@@ -46,20 +46,23 @@ class Got(Enum):
     NEW = "new"
 
 
+_RESET: Final = Script(then="reset")
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """One way to fail.
 
     ``good`` is the answer to the first request, with the fields ``first``. After ``PAUSE_SECONDS`` the origin answers
     ``between`` while it is still alive, in their order; then ``fails`` happens, and the crawler asks with ``ask``.
-    ``fails`` is what the origin sends, or "refuse" or "black hole".
+    ``fails`` is what the origin sends, or "refuse" or "black hole"; a reset is the quickest.
     """
 
     name: str
     section: str
     want: Want
     fields: tuple[tuple[str, str], ...] = (("Cache-Control", "max-age=1"),)
-    fails: Script | str = "refuse"
+    fails: Script | str = _RESET
     between: tuple[Script, ...] = ()
     first: Fields = field(default_factory=dict)
     ask: Fields = field(default_factory=dict)
