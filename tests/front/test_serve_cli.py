@@ -23,6 +23,8 @@ from tests.front.serving import Load, Serving, cold, hot, is_alive, load, make_s
 
 pytestmark = pytest.mark.slow
 
+FRONT_OF_THE_STORE = ("front", "store", "--to", "http://127.0.0.1:9")
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -248,6 +250,45 @@ def test_an_app_that_cannot_be_imported_waits_for_a_repair(tmp_path: Path) -> No
         assert serve.get("/rankings/k1")[0] == 200
     finally:
         serve.stop()
+
+
+def test_an_app_that_cannot_be_imported_has_the_hot_pages_of_its_last_start(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "site")
+    with serving(site) as first:
+        assert first.get("/rankings/k1")[0] == 200
+        kept = tmp_path / "run"
+        kept.mkdir(mode=0o700)
+        for note in first.run.glob("store-*"):
+            (kept / note.name).write_bytes(note.read_bytes())
+    (site / "version").write_text("broken")
+    serve = Serving(site, "serve", "mysite1:app", "--port", "{port}", environ={"HOTPATH_RUN": str(kept)})
+    try:
+        serve.wait_for(f"hot pages are those of its store when it last started: {site}/store\n")
+        serve.wait_for("the app does not start")
+        connection = http.client.HTTPConnection("127.0.0.1", serve.port, timeout=10)
+        connection.request("GET", "/rankings/k1")
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["x-site"]) == (200, "test")
+        connection.close()
+    finally:
+        serve.stop()
+
+
+def test_a_store_whose_app_has_bypass_is_refused_until_it_is_said_to_go_without(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "site")
+    module = site / "mysite1.py"
+    module.write_text(module.read_text().replace("(inner, hot=hot)", "(inner, hot=hot, bypass=lambda scope: True)"))
+    assert Serving(site, "build", "mysite1:hot").process.wait(60) == 0
+    for command in (("serve", "mysite1:app"), ("serve", "mysite1:app", "--store", "store"), FRONT_OF_THE_STORE):
+        refused = Serving(site, *command, "--port", "{port}")
+        assert refused.process.wait(60) == 2
+        assert "has bypass=, which the front cannot ask; write --without-bypass" in refused.text
+    front = Serving(site, *FRONT_OF_THE_STORE, "--without-bypass", "--port", "{port}")
+    try:
+        front.wait_for("hotpath: serving on")
+        assert front.get("/rankings/k1")[0] == 200
+    finally:
+        front.stop()
 
 
 def test_a_store_that_is_not_there_is_said_and_picked_up(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def build(
     planned = None if any(callable(route.each) for route in hot.routes) else hot.plan()
     last_run(hot.store)  # raises where the run could not be compared in the end
     view = hot.store.root / f"{VIEW_PREFIX}{os.getpid()}"
-    with staging(hot.store) as stage, one_view(view):
+    with staging(hot.store, hot.site_wide()) as stage, one_view(view):
         only, whole_time = _failed_before(hot) if retry_failed else (None, None)
         run = _Build(hot, stage, limits or ItemLimits(), progress, whole_time=whole_time)
         run.plan(planned)

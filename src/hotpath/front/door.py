@@ -376,6 +376,7 @@ class Door:
     def _tick(self, now: float) -> None:
         """Once a second: the Date of answers, and who has been silent for too long."""
         self._tick_at = now + TICK_SECONDS
+        self._hits.follow()
         date = (b"date", format_http_date(int(time.time())))
         self._opening = Opening((date, *self._default_headers))
         for descriptor in self._connections.overdue(now):

@@ -45,9 +45,20 @@ class Hits:
 
     def __init__(self, hot: Hotpath) -> None:
         self.reader: Reader = reader_of(hot)
-        self.blocks = Blocks(hot.reading.hosts)
+        self._hot, self._hosts = hot, hot.reading.hosts
+        self.blocks = Blocks(self._hosts)
         self.internal_errors = 0
         self._loader = self.reader.loader
+
+    def follow(self) -> None:
+        """Answer for the hosts that are declared now: those of a store may be others with each generation."""
+        if self._hot.reading.hosts != self._hosts:
+            self._hosts = self._hot.reading.hosts
+            self.blocks = Blocks(self._hosts)
+        if self._hot.follows_store and self._hot.has_bypass:
+            self.reader.once.warn(
+                "the app's HotpathMiddleware has bypass=, which the front cannot ask: hot pages are answered without it"
+            )
 
     def find(self, head: RequestHead) -> Answer | None:
         """The answer to a head that was understood, counted; ``None`` where it is not for hotpath, or not in memory."""

@@ -104,6 +104,8 @@ class HotpathProtocol(Base):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._early = early_of(config)
+        if self._early is not None:
+            self._early.hits.follow()
         self._is_in_message = False
         self._repeated: Repeated | None = None
 
