@@ -22,7 +22,7 @@ MAY_USE = {
     "asgi": "pages serving site guard",
     "metrics": "serving site guard caching",
     "front": "pages serving site store guard caching metrics asgi",
-    "ops": "pages store serving site batch guard",
+    "ops": "pages store serving site batch guard asgi",
 }
 GROUND = {"errors", "log", "options", "process", "text", "types"}
 FREE = {"", "testing", "cli", "contrib", "__main__"}

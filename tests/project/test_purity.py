@@ -13,6 +13,7 @@ PURE = (
     *("batch/error_payload.py", "batch/failures.py"),
     *("batch/output.py", "batch/rules.py"),
     *("guard/states.py", "guard/outlook.py", "guard/route_costs.py", "guard/priorities.py", "guard/refusal.py"),
+    *("ops/rehearse/outcomes.py", "ops/rehearse/schedule.py", "ops/rehearse/links.py"),
 )
 READS_OR_STARTS = set(
     "anyio asyncio fcntl http io logging mmap multiprocessing os pathlib psutil select shutil signal socket sqlite3 "

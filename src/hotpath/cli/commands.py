@@ -19,6 +19,7 @@ from hotpath.cli.front import front, pause, reload, resume, serve
 from hotpath.cli.logs import logs
 from hotpath.cli.look import audit, check, explain, status
 from hotpath.cli.output import ReaderGone, complain, print_error
+from hotpath.cli.rehearse import load, rehearse
 from hotpath.cli.repair import approve, pin, prune, recover, rollback, unpin, verify
 from hotpath.cli.run import alert, demo, warm
 from hotpath.process.signals import describe, exit_code_of, interruptible
@@ -26,7 +27,7 @@ from hotpath.process.signals import describe, exit_code_of, interruptible
 SECTIONS = {
     "Run": (serve, front, reload, pause, resume, demo, warm),
     "Build": (build, import_),
-    "Look": (status, explain, check, audit, logs),
+    "Look": (status, explain, check, audit, logs, load, rehearse),
     "Repair": (recover, verify, rollback, pin, unpin, approve, prune),
     "Set up": (alert,),
 }
