@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -59,6 +60,7 @@ class _Machine:
 @click.option("--timeout", default="20s", show_default=True, help="When a crawler gives a request up.")
 @click.option("--host", help="Host of the requests, where the site answers for its own name only.")
 @click.option("--store", type=click.Path(path_type=Path), help="Path of the store, where APP does not declare one.")
+@click.option("--serve", default="", metavar="OPTIONS", help="Options of 'hotpath serve' for the third run.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with plots too.")
 @JSON
 # Longer than functions should be, for its options.
@@ -74,6 +76,7 @@ def rehearse(
     timeout: str,
     host: str | None,
     store: Path | None,
+    serve: str,
     html: Path | None,
     as_json: bool,
 ) -> None:
@@ -100,13 +103,15 @@ def rehearse(
         at_once=at_once,
         timeout=parse_seconds(timeout, "--timeout"),
         host=host,
+        serve_options=shlex.split(serve),
     )
     hot = Hotpath(store.absolute()) if store is not None else _asked(app)
     tick = _tick if sys.stderr.isatty() else _quiet
     rehearsal = run(options, hot, _Machine(), knows_store=store is None, report=complain, tick=tick)
     if html is not None:
         html.write_text(page.html(rehearsal), encoding="utf-8")
-    show(rehearsal, table.lines(rehearsal), as_json)
+    texts = {"table": table.rows(rehearsal), "summary": list(table.summary(rehearsal))}
+    show({**rehearsal.as_dict(), **texts}, table.lines(rehearsal), as_json)
     if rehearsal.exit_code:
         raise SystemExit(rehearsal.exit_code)
 

@@ -61,6 +61,7 @@ class RehearsalOptions:
     at_once: bool = False
     timeout: float = 20.0
     host: str | None = None
+    serve_options: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not 0.01 <= self.days <= 3650:
@@ -149,6 +150,7 @@ class _Rehearsing:
             host=host,
             memory_bytes=options.memory_bytes,
             front_bytes=FRONT_BYTES + _bodies(hot, self._reader),
+            serve_options=options.serve_options,
         )
 
     async def run(self, report: Callable[[str], object], tick: Callable[[str, float, float], object]) -> Rehearsal:
@@ -190,10 +192,11 @@ class _Rehearsing:
     ) -> list[RunResult]:
         def once(way: RunKind) -> Awaitable[RunResult]:
             report(f"{way.title}: {len(load.arrivals)} requests in {load.seconds:g} s")
-            title = way.title
-            return rehearse_once(
-                self._site, way, load, self._machine, self._directory, lambda now: tick(title, now, load.seconds)
-            )
+
+            def show(now: float) -> object:
+                return tick(way.title, now, load.seconds)
+
+            return rehearse_once(self._site, way, load, self._machine, self._directory, show)
 
         if self._options.at_once:
             return [*await asyncio.gather(*map(once, WAYS))]

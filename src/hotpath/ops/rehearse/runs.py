@@ -32,9 +32,9 @@ LOOK_SECONDS: Final = 0.02
 SAMPLE_SECONDS: Final = 0.1
 START_SECONDS: Final = 60.0
 # After the last request: leaks that were ordered and not finished, as after a slow start.
-GRACE_SECONDS: Final = 15.0
+GRACE_SECONDS: Final = 60.0
 # Share of the time between two leaks in which one fills the memory; the rest is for the new process.
-FILL_SHARE: Final = 0.35
+FILL_SHARE: Final = 0.2
 # What the front itself takes, beside the bodies of hot pages.
 FRONT_BYTES: Final = 64 * 1024 * 1024
 _NO_PATH: Final = "/hotpath-rehearsal-is-there"
@@ -69,6 +69,7 @@ class Site:
     host: str
     memory_bytes: int
     front_bytes: int
+    serve_options: Sequence[str] = ()
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     @property
@@ -176,6 +177,7 @@ class Running:
             command = [
                 *(sys.executable, "-m", "hotpath", "serve", faulty, "--port", str(self.port), *store),
                 *("--memory", str(site.app_bytes_behind_front)),
+                *site.serve_options,
             ]
         else:
             # As a unit of systemd with Restart=always, which is how the guard knows that it may leave.
