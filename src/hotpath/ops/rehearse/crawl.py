@@ -45,24 +45,25 @@ class _Reservoir:
     """An even sample of any number of visits (algorithm R, Vitter 1985)."""
 
     dice: random.Random
+    most: int
     seen: int = 0
     kept: list[Visit] = field(default_factory=list)
 
     def add(self, visit: Visit) -> None:
         self.seen += 1
-        if len(self.kept) < MAX_KEPT:
+        if len(self.kept) < self.most:
             self.kept.append(visit)
-        elif (place := self.dice.randrange(self.seen)) < MAX_KEPT:
+        elif (place := self.dice.randrange(self.seen)) < self.most:
             self.kept[place] = visit
 
 
 class LogSample:
-    """Reads lines, counts what cannot be replayed, and keeps a sample of the rest. ``host`` is the site's, if known."""
+    """Reads lines, counts what cannot be replayed, and keeps ``keep`` of the rest. ``hosts`` are the site's own."""
 
-    def __init__(self, crawlers: Crawlers, hosts: Sequence[str] = ()) -> None:
+    def __init__(self, crawlers: Crawlers, hosts: Sequence[str] = (), *, keep: int = MAX_KEPT) -> None:
         dice = random.Random(_SEED)
-        self.crawled = _Reservoir(dice)
-        self.all = _Reservoir(dice)
+        self.crawled = _Reservoir(dice, keep)
+        self.all = _Reservoir(dice, keep)
         self.lines = self.bad = self.foreign = self.other_methods = self.untimed = self.too_long = 0
         self.first: int | None = None
         self.last: int | None = None

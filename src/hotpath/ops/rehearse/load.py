@@ -126,7 +126,8 @@ def options_of(urls: Sequence[str], *, may_leave: bool, **others: Any) -> LoadOp
             raise DeclarationError(f"{url}: write a whole URL, http://127.0.0.1:8000/")
         if parts.hostname not in _LOOPBACK and not may_leave:
             raise DeclarationError(
-                f"{url}: this is load, and that is not this machine; if the site is yours, add --i-own-this-site"
+                f"{url}: this machine only, unless the site is yours and you say so: --url {parts.scheme}://{parts.netloc}"
+                " --i-own-this-site"
             )
         servers.add((parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80), parts.netloc))
         targets.append((parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
