@@ -27,7 +27,7 @@ from hotpath.ops.rehearse.runs import (
     fetch,
     rehearse_once,
 )
-from hotpath.ops.rehearse.schedule import Clock, Fault, plan_faults, times
+from hotpath.ops.rehearse.schedule import Clock, Fault, parse_fault, plan_faults, times
 from hotpath.ops.traffic.templates import Templates
 from hotpath.options import human_bytes
 from hotpath.serving.reader import Reader, reader_of
@@ -70,6 +70,8 @@ class RehearsalOptions:
             raise DeclarationError(f"--seconds {self.seconds:g}: a run takes 5 s to 1 d")
         if self.requests is not None and self.requests < 10:
             raise DeclarationError(f"--requests {self.requests}: write 10 or more")
+        for fault in self.faults:
+            parse_fault(fault)
 
 
 @dataclass(slots=True)
