@@ -166,7 +166,7 @@ def test_an_app_that_does_not_start_says_what_it_printed_last(monkeypatch: pytes
     assert "RuntimeError: no database today" in result.output
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_whatever_ends_a_rehearsal_ends_all_that_it_started(number: signal.Signals) -> None:
     command = [sys.executable, "-m", "hotpath", "rehearse", "small_site:app", "--memory", "192MiB", "--at-once"]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
