@@ -1,4 +1,4 @@
-"""Rehearsals of other sites than the FastAPI example, which ``make proof`` rehearses: Django's, and one of a real log."""
+"""Rehearsals of other sites than the FastAPI example, which `make proof` rehearses: Django, and one of a real log."""
 
 from __future__ import annotations
 
