@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.slow
 @needs_groups
 def test_the_short_proof_reaches_its_goals(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.proof", "--short", "--to", str(tmp_path)]
+    command = [sys.executable, "-m", "tools.proof", "--short", "--to", str(tmp_path)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=170, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.count("  reached") == 6

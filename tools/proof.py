@@ -1,7 +1,7 @@
 """``make proof``: the outage of the README's table, made to happen, and measured.
 
-    python -m benchmarks.proof            # 30 days, 1,000,000 crawls, 360 kills for memory: 31 minutes
-    python -m benchmarks.proof --short    # the same in a minute, as CI runs it
+    python -m tools.proof            # 30 days, 1,000,000 crawls, 360 kills for memory: 31 minutes
+    python -m tools.proof --short    # the same in a minute, as CI runs it
 
 The example's app (examples/fastapi_app) gets a leak such as people write, a dictionary with keys that expire and
 nothing that takes them out, and is killed by the kernel every two virtual hours. The crawl is a log that is made here:
