@@ -15,7 +15,7 @@ import click
 
 from hotpath.cli.output import JSON, complain, show
 from hotpath.cli.targets import load as load_target
-from hotpath.errors import DeclarationError, TargetError
+from hotpath.errors import DeclarationError
 from hotpath.options import parse_bytes, parse_seconds
 from hotpath.site import Hotpath
 
@@ -80,7 +80,7 @@ def rehearse(
     html: Path | None,
     as_json: bool,
 ) -> None:
-    """Rehearse the outage: replay the site's crawl while the app leaks and dies.
+    """Replay the site's crawl while the app leaks and dies.
 
     Three runs under a real memory limit: the app alone; with middleware and guard; behind the front. Days pass in
     minutes. The exit code is 1 where a hot page failed behind the front, and 2 where nothing was proven.
@@ -183,10 +183,7 @@ def _urls(sources: Sequence[str], base: str | None) -> list[str]:
 def _asked(app: str) -> Hotpath:
     from hotpath.front.declared import ask
 
-    try:
-        return ask(app)
-    except TargetError as error:
-        raise TargetError(app, error.problem) from None
+    return ask(app)
 
 
 def _memory(text: str) -> int:

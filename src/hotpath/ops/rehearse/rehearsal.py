@@ -137,6 +137,8 @@ class _Rehearsing:
     ) -> None:
         self._options, self._machine, self._directory = options, machine, directory
         self._reader = reader_of(hot)
+        for _ in hot.directories:
+            self._reader.refresh()  # a file has to be seen twice before it counts
         self._reader.refresh()
         self._hot_targets = [key.decode("ascii") for key in self._reader.loader.keys]
         if not self._hot_targets:
