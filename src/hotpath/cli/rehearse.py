@@ -42,7 +42,7 @@ class _Machine:
         return [sys.executable, "-I", "-S", *words, "--"]
 
 
-@click.command(epilog="Example: hotpath rehearse myapp:app --memory 512MiB --log access.log --html rehearsal.html")
+@click.command(epilog="Example: hotpath rehearse myapp:app --memory 512MiB --log access.log")
 @click.argument("app")
 @click.option("--memory", required=True, help="What the site may take, app and front together: 512MiB.")
 @click.option("--log", "logs", multiple=True, metavar="FILE", help="Access logs to replay; else the manifest's pages.")
@@ -103,7 +103,7 @@ def rehearse(
         at_once=at_once,
         timeout=parse_seconds(timeout, "--timeout"),
         host=host,
-        serve_options=shlex.split(serve),
+        serve_options=_words(serve),
     )
     hot = Hotpath(store.absolute()) if store is not None else _asked(app)
     tick = _tick if sys.stderr.isatty() else _quiet
@@ -116,7 +116,7 @@ def rehearse(
         raise SystemExit(rehearsal.exit_code)
 
 
-@click.command(epilog="Example: hotpath load http://127.0.0.1:8000/ --rate 200 --p99 50ms --errors 0.1%")
+@click.command(epilog="Example: hotpath load http://127.0.0.1:8000/ --rate 200 --p99 50ms")
 @click.argument("sources", nargs=-1, required=True, metavar="URL…|TARGET")
 @click.option("--url", metavar="BASE", help="Where a TARGET's hot pages are asked for: http://127.0.0.1:8000")
 @click.option("--i-own-this-site", "is_own", is_flag=True, help="Allow --url to name another machine than this one.")
@@ -184,6 +184,13 @@ def _asked(app: str) -> Hotpath:
     from hotpath.front.declared import ask
 
     return ask(app)
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise DeclarationError(f"--serve {text!r}: {error}") from None
 
 
 def _memory(text: str) -> int:

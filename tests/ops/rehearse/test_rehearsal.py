@@ -129,6 +129,7 @@ def test_where_no_group_can_be_made_a_watcher_kills_and_that_is_said(store: Path
         (["no_such_site:app", "--memory", "192MiB"], "no_such_site"),
         (["small_site:app", "--memory", "192MiB", "--fault", "leek"], "--fault leek: write leak, kill"),
         (["small_site:app", "--memory", "192MiB", "--seconds", "1"], "a run takes 5 s to 1 d"),
+        (["small_site:app", "--memory", "192MiB", "--serve", "--hold '1"], "No closing quotation"),
         (["small_site:app", "--memory", "192MiB", "--log", "no-such.log"], "no-such.log: No such file"),
         (
             ["small_site:app", "--memory", "192MiB", "--log", "small_site.py"],
@@ -156,6 +157,13 @@ def test_a_log_without_hot_pages_is_one_line(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["rehearse", "small_site:app", "--memory", "192MiB", "--log", str(file)])
     assert result.exit_code == 2
     assert "none of the 1 pages that are asked for is hot" in result.output
+
+
+def test_options_that_the_front_refuses_are_known_before_the_first_run() -> None:
+    result = CliRunner().invoke(main, ["rehearse", "small_site:app", "--memory", "192MiB", "--serve", "--hold never"])
+    assert result.exit_code == 2
+    assert "small_site:app does not start (behind the front, within 192.0 MiB):" in result.output
+    assert "--hold" in result.output
 
 
 def test_an_app_that_does_not_start_says_what_it_printed_last(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from hotpath.ops.rehearse.links import links
 from hotpath.ops.rehearse.process import Machine
 from hotpath.ops.rehearse.runs import (
     ALONE,
+    FRONT,
     FRONT_BYTES,
     WAYS,
     Load,
@@ -167,6 +168,8 @@ class _Rehearsing:
             if crawl is None:
                 crawl = await self._crawled(running.port)
         self._check_room(base)
+        async with Running(self._site, FRONT, self._machine, self._directory):
+            pass  # whatever keeps it from starting is said before the first run
         load, faults = self._load(crawl)
         report(f"replayed: {crawl.source}")
         for note in crawl.notes:
