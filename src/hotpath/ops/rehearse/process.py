@@ -124,6 +124,12 @@ class Kept:
                     return int((self.group.joined.parent / name).read_text("ascii"))
         return self.peak_bytes
 
+    def owns(self, pid: int) -> bool:
+        """Whether this process is the first one or below it now: a number of old may be somebody else's."""
+        if self.has_ended:
+            return False
+        return pid == self.pid or any(process.pid == pid for process in descendants(self.pid))
+
     def signal(self, number: signal.Signals) -> None:
         """To the first process."""
         assert self._process is not None

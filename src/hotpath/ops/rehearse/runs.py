@@ -113,7 +113,7 @@ class RunResult:
     recoveries: list[float]
     deaths: int
     oom_kills: int
-    leaks_ordered: int
+    kills: int
     is_simulated: bool
     client_cpu: float
     client_lag_seconds: float
@@ -141,7 +141,7 @@ class RunResult:
             "recovery_seconds": {"median": self.recovery_median, "longest": max(self.recoveries, default=None)},
             "deaths": self.deaths,
             "oom_kills": self.oom_kills,
-            "leaks_ordered": self.leaks_ordered,
+            "kills": self.kills,
             "client_cpu": self.client_cpu,
             "client_lag_seconds": self.client_lag_seconds,
             "moments": [
@@ -237,6 +237,7 @@ class _Run:
         self._record = Record(load.is_hot, load.templates, load.seconds, MOMENTS)
         self._recoveries: list[float] = []
         self._deaths = 0
+        self._kills = 0
         # When the app died, until a request that was due later has had a good answer from the app.
         self._down_at: float | None = None
         self._has_cold = not all(load.is_hot)
@@ -270,7 +271,7 @@ class _Run:
             recoveries=self._recoveries,
             deaths=self._deaths,
             oom_kills=process.oom_kills(),
-            leaks_ordered=self._switches["leaks_ordered"],
+            kills=self._kills,
             is_simulated=process.group is None,
             client_cpu=(time.process_time() - cpu) / self._client.elapsed,
             client_lag_seconds=self._client.worst_lag_seconds,
@@ -324,13 +325,19 @@ class _Run:
     async def _strike(self) -> None:
         for fault in self._load.faults:
             await asyncio.sleep(max(0.0, fault.at - self._client.elapsed))
+            # What ends a process waits for one.
+            while fault.kind in ("kill", "deploy") and not self._running.process.owns(self._switches["pid"]):  # noqa: ASYNC110
+                await asyncio.sleep(LOOK_SECONDS)
             self._do(fault)
 
     def _do(self, fault: Fault) -> None:
         until = time.monotonic_ns() // 1_000_000 + int(fault.lasts * 1000)
+        if fault.kind in ("kill", "deploy") and self._switches["is_leaking"]:
+            self._switches["leaks_ordered"] += 1  # this leak will not come to its end
         if fault.kind == "leak":
             self._switches["leaks_ordered"] += 1
         elif fault.kind == "kill":
+            self._kills += 1
             with suppress(ProcessLookupError):
                 os.kill(self._switches["pid"], signal.SIGKILL)
         elif fault.kind == "deploy":

@@ -105,7 +105,7 @@ def plan_faults(kinds: Sequence[str], arrivals: Sequence[float], clock: Clock) -
         if step > clock.seconds:
             raise DeclarationError(f"--fault {text}: the run ends before the first one; write another @ time")
         # Kinds do not strike at the same moment: each begins at another part of its first step.
-        begin = step * (0.3 + 0.4 * number / max(1, len(kinds)))
+        begin = step * (number + 0.5) / len(kinds)
         if kind == "deploy":
             begin = clock.real(busiest(arrivals, clock, 1.0))
         lasts = min(MAX_LASTING_SECONDS, step * LASTING_SHARE) if kind in LASTING else 0.0
