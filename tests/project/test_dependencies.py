@@ -27,6 +27,7 @@ PROGRAMS = {
     "itsdangerous": "starlette's SessionMiddleware",
     "mkdocs-material": "the theme of mkdocs.yml",
     "mkdocstrings": "a plugin of mkdocs.yml",
+    "locust": "tests/ops/render/test_load.py",
     "ruff": "make lint",
     "sqlalchemy": "docs/how-to/build-from-sqlite.md",
     "types-psutil": "mypy",

@@ -16,10 +16,12 @@ except ImportError as error:
 
 from hotpath.cli.build import build, import_
 from hotpath.cli.front import front, pause, reload, resume, serve
+from hotpath.cli.init import init
 from hotpath.cli.logs import logs
 from hotpath.cli.look import audit, check, explain, status
 from hotpath.cli.output import ReaderGone, complain, print_error
 from hotpath.cli.rehearse import load, rehearse
+from hotpath.cli.render import render
 from hotpath.cli.repair import approve, pin, prune, recover, rollback, unpin, verify
 from hotpath.cli.run import alert, demo, warm
 from hotpath.process.signals import describe, exit_code_of, interruptible
@@ -29,7 +31,7 @@ SECTIONS = {
     "Build": (build, import_),
     "Look": (status, explain, check, audit, logs, load, rehearse),
     "Repair": (recover, verify, rollback, pin, unpin, approve, prune),
-    "Set up": (alert,),
+    "Set up": (init, render, alert),
 }
 
 

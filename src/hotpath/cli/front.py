@@ -7,16 +7,18 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import click
 
-from hotpath.cli.output import complain, say
+from hotpath.cli.output import complain, say, warn
 from hotpath.errors import AppBroken, DeclarationError, TargetError
-from hotpath.options import parse_bytes, parse_seconds
+from hotpath.options import human_seconds, parse_bytes, parse_seconds
 from hotpath.site import Hotpath
 
 # Between two looks for other signals.
@@ -140,14 +142,60 @@ def front(target: str, to: str, **front: Any) -> None:
     run.serve(hot, listeners, address, options)
 
 
-@click.command(epilog="Example: hotpath reload")
+@click.command(epilog="Example: hotpath reload --when quiet --log /var/log/nginx/access.log --max 12h")
+@click.option(
+    "--when", type=click.Choice(["now", "quiet"]), default="now", show_default=True, help="quiet: as --log has it."
+)
+@click.option("--log", "logs", multiple=True, metavar="FILE", help="Access log that says when few crawlers come.")
+@click.option("--window", default="10m", show_default=True, help="With --when quiet: how long the deploy takes.")
+@click.option("--max", "most", default="24h", show_default=True, help="With --when quiet: how long to wait at most.")
 @_PID
-def reload(pid: int | None) -> None:
+def reload(when: str, logs: tuple[str, ...], window: str, most: str, pid: int | None) -> None:
     """Start the app's new code beside the old, and switch to it.
 
-    The exit code is 1 where it does not come up; the old one goes on then.
+    With --when quiet it first waits for the next time at which few verified crawlers come. The exit code is 1 where
+    the new code does not come up; the old one goes on then.
     """
+    if (when == "quiet") != bool(logs):
+        raise DeclarationError("write both: --when quiet, and --log with the access logs of the site")
+    if logs:
+        from hotpath.front import control
+
+        control.find(pid)  # before a wait of hours
+        _wait_for_quiet(logs, window, most)
     _command(pid, "/reload")
+
+
+def _wait_for_quiet(logs: tuple[str, ...], window: str, most: str) -> None:
+    from hotpath.ops.traffic.logs import summarize
+    from hotpath.ops.traffic.quiet import minute_of_week, next_quiet
+
+    minutes = max(1, round(parse_seconds(window, "--window") / 60))
+    most_minutes = int(parse_seconds(most, "--max", least=0) // 60)
+    warnings: list[str] = []
+    summary = summarize(logs, warnings)
+    warn(warnings)
+    now = datetime.now(UTC)
+    found = next_quiet(
+        summary.minutes_of_week, summary.observed_minutes, minutes, now=minute_of_week(now), most=most_minutes
+    )
+    if found is None:
+        raise DeclarationError(
+            "no verified crawler is in this log, or it has no times: there is no quiet time to wait for"
+        )
+    wait, quiet = found
+    expected = (
+        f"{quiet.expected:g} crawler requests expected in {quiet.minutes} minutes, {quiet.average:g} in any other"
+    )
+    if not quiet.is_quiet:
+        expected = f"no window within {most} is quiet, this one has the fewest: {expected}"
+    if not wait:
+        say(f"now: {expected}")
+        return
+    until = now.replace(second=0, microsecond=0) + timedelta(minutes=wait)
+    say(f"waiting until {until.astimezone():%A %H:%M %Z} ({until:%H:%M} UTC), {human_seconds(60 * wait)}: {expected}")
+    while (left := (until - datetime.now(UTC)).total_seconds()) > 0:
+        time.sleep(min(left, 60.0))  # a machine that slept in between, or whose clock was set, is not late
 
 
 @click.command(epilog="Example: hotpath pause --max 2m; ./migrate; hotpath resume")

@@ -7,14 +7,29 @@ from pathlib import Path
 import click
 
 from hotpath.audit import report as audit_report
-from hotpath.cli.output import BASE_URL, EDGE, JSON, STORE, USER_AGENT, alerts_if, show, warn
+from hotpath.cli.output import (
+    BASE_URL,
+    EDGE,
+    JSON,
+    STORE,
+    USER_AGENT,
+    alerts_if,
+    complain,
+    print_json,
+    say,
+    show,
+    warn,
+)
 from hotpath.cli.targets import load_site_or_store
 from hotpath.errors import HotpathError
 from hotpath.ops import check as public_check
+from hotpath.ops import invariants
 from hotpath.ops import status as store_status
+from hotpath.ops.alerts.alerts import Alerts
 from hotpath.ops.http import USER_AGENT as DEFAULT_USER_AGENT
 from hotpath.options import parse_seconds
 from hotpath.site import Hotpath
+from hotpath.store.store import Store
 
 
 @click.command(epilog="Example: hotpath status myapp:hot")
@@ -65,7 +80,11 @@ def explain(target: str, url: str, accept_encoding: str | None, as_json: bool) -
 @click.option("--max-latency", type=click.FloatRange(min=0.001), help="Seconds; a slower answer is wrong.")
 @click.option("--concurrency", default=public_check.DEFAULT_CONCURRENCY, show_default=True, help="Requests at a time.")
 @click.option("--user-agent", default=DEFAULT_USER_AGENT, show_default=True, help=USER_AGENT)
+@click.option(
+    "--every-night", is_flag=True, help="Also that the batch ran, pages are fresh and whole, nothing is in quarantine."
+)
 @click.option("--alert", is_flag=True, help="Send an alert when it is wrong or right again, as HOTPATH_ALERT_… says.")
+@click.option("--quiet", is_flag=True, help="Print only what is wrong, for cron.")
 @JSON
 def check(
     target: str,
@@ -78,7 +97,9 @@ def check(
     max_latency: float | None,
     concurrency: int,
     user_agent: str,
+    every_night: bool,
     alert: bool,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Compare what the public site answers with what is published.
@@ -97,10 +118,15 @@ def check(
         user_agent=user_agent,
     )
     alerts, store = alerts_if(alert), site.store if isinstance(site, Hotpath) else site
+    # First, since it needs nobody: where nothing is published, or nobody answers, it is known all the same.
+    night = _look_at_night(site, alerts) if every_night else None
     try:
         report = public_check.check(site, base_url, options)
     except HotpathError as error:
         warn(alerts.failed(store, error, "check"))
+        if night is not None:
+            for line in invariants.problems(night):
+                complain(line)
         raise
     lines = public_check.lines(report)
     if report.is_right:
@@ -108,9 +134,38 @@ def check(
     else:
         kind = "check.wrong" if report.failures else "check.unseen"
         warn(alerts.wrong(store, kind, f"{report.base_url}: {lines[-1]}", lines, about=report.base_url))
-    show(report, lines, as_json)
+    _show_check(report, lines, night, quiet, as_json)
+    if night is not None and invariants.problems(night):
+        raise SystemExit(1)
     if not report.is_right:
         raise SystemExit(report.exit_code)
+
+
+def _look_at_night(site: Hotpath | Store, alerts: Alerts) -> list[invariants.Invariant]:
+    store = site.store if isinstance(site, Hotpath) else site
+    night = invariants.every_night(site)
+    if wrong := invariants.problems(night):
+        warn(alerts.wrong(store, "night.wrong", wrong[0], wrong))
+    else:
+        warn(alerts.resolved(store, "night", "everything that must be true after a night is"))
+    return night
+
+
+def _show_check(
+    report: public_check.CheckReport,
+    lines: list[str],
+    night: list[invariants.Invariant] | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    wrong = [] if night is None else invariants.problems(night)
+    if as_json:
+        facts = report.as_dict()
+        print_json(facts if night is None else {**facts, "right": facts["right"] and not wrong, "every_night": night})
+    elif not quiet:
+        say(*(() if night is None else invariants.lines(night)), *lines)
+    else:
+        say(*wrong, *(() if report.is_right else lines))
 
 
 @click.command(epilog="Example: hotpath audit src/ --sarif audit.sarif")

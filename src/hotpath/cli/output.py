@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -111,6 +112,15 @@ def say(*lines: str) -> None:
 def _print(text: str) -> None:
     try:
         click.echo(text)
+    except BrokenPipeError as error:
+        raise ReaderGone(*error.args) from None
+
+
+def print_text(text: str) -> None:
+    """The text of a file on stdout, byte for byte. Raises ``ReaderGone``."""
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
     except BrokenPipeError as error:
         raise ReaderGone(*error.args) from None
 

@@ -8,7 +8,9 @@ import click
 
 from hotpath.cli import demo as demo_site
 from hotpath.cli.output import JSON, USER_AGENT, print_json, say, show, warn
+from hotpath.errors import DeclarationError
 from hotpath.ops.alerts.environment import PREFIX, alerts_from_environment
+from hotpath.ops.alerts.unit import last_lines
 from hotpath.ops.http import USER_AGENT as DEFAULT_USER_AGENT
 from hotpath.ops.warm import CONCURRENCY, lines
 from hotpath.ops.warm import warm as warm_urls
@@ -24,7 +26,7 @@ from hotpath.options import parse_seconds
     "--tickers", type=click.IntRange(4, 100_000), default=8_000, show_default=True, help="How many stocks to make."
 )
 def demo(csv: Path | None, market: str, serve: bool, keep: Path | None, tickers: int) -> None:
-    """Serve a small stock screener, and break its backend.
+    """Serve a small stock screener, kill its app, and take its database away.
 
     Its pages are precomputed; it shows which of them still answer.
     """
@@ -47,11 +49,18 @@ def warm(urls: tuple[str, ...], deadline: str, concurrency: int, user_agent: str
 
 
 @click.command(epilog="Example: hotpath alert test")
-@click.argument("action", type=click.Choice(["test"]))
+@click.argument("action", type=click.Choice(["test", "failed"]))
+@click.argument("unit", required=False)
 @JSON
-def alert(action: str, as_json: bool) -> None:
-    """Send a test message by every way that HOTPATH_ALERT_… sets."""
-    deliveries = alerts_from_environment().test()
+def alert(action: str, unit: str | None, as_json: bool) -> None:
+    """Send a test message by every way that HOTPATH_ALERT_… sets.
+
+    'hotpath alert failed UNIT' sends that a systemd unit failed, and what it printed last: for OnFailure=.
+    """
+    if (unit is None) == (action == "failed"):
+        raise DeclarationError("write 'hotpath alert test', or 'hotpath alert failed UNIT' for a systemd unit")
+    alerts = alerts_from_environment()
+    deliveries = alerts.test() if unit is None else alerts.unit_failed(unit, last_lines(unit))
     if as_json:
         print_json(deliveries)
     for delivery in deliveries if not as_json else ():

@@ -371,13 +371,18 @@ def _previous(store: Store) -> Manifest | None:
     return None
 
 
+def needed_bytes(last: int) -> int:
+    """Room for a new generation beside one of ``last`` bytes."""
+    return last + last // 5 + RESERVE_BYTES
+
+
 def _preflight(store: Store, previous: Manifest | None) -> None:
     last = (
         sum(representation.length for item in previous.items.values() for representation in item.representations)
         if previous
         else 0
     )
-    needed = last + last // 5 + RESERVE_BYTES
+    needed = needed_bytes(last)
     filesystem = os.statvfs(store.root)
     free = filesystem.f_bavail * filesystem.f_frsize
     if free < needed:

@@ -95,12 +95,15 @@ class Alerts:
 
     def test(self) -> list[Delivery]:
         """Send a message by every way, and a start and a success to the dead man's switch; what each did."""
-        message = self._message(TEST, "test", "this is a test: alerts of this site reach you")
-        deliveries = self._deliver([(way, message) for way in self.ways])
+        deliveries = self._sent_to_all(self._message(TEST, "test", "this is a test: alerts of this site reach you"))
         if self.ping is not None:
             # The start alone would be a run that hangs.
             deliveries.append(Delivery(self.ping.name, self._pinged(START) or self._pinged(SUCCESS)))
         return deliveries
+
+    def unit_failed(self, unit: str, details: Sequence[str]) -> list[Delivery]:
+        """Send by every way that a systemd unit failed, each time; what each did. ``details`` are its last lines."""
+        return self._sent_to_all(self._message(FAILED, "unit.failed", f"{unit} failed", details, about=unit))
 
     def started(self) -> list[str]:
         """Ping that a run begins. Returns warnings."""
@@ -126,8 +129,7 @@ class Alerts:
         summary = str(error).partition("\n")[0] or type(error).__name__
         warnings = self._ping_warnings(FAIL, str(error))
         if store is None:
-            message = self._message(FAILED, kind, summary, details_of(error))
-            return warnings + _warnings(self._deliver([(way, message) for way in self.ways]))
+            return warnings + _warnings(self._sent_to_all(self._message(FAILED, kind, summary, details_of(error))))
         return [*warnings, *self.wrong(store, kind, summary, details_of(error))]
 
     def wrong(
@@ -199,6 +201,9 @@ class Alerts:
             except (OSError, StoreError) as error:
                 warnings.append(f"that alerts were sent could not be noted, so they will be sent again: {error}")
         return warnings
+
+    def _sent_to_all(self, message: Message) -> list[Delivery]:
+        return self._deliver([(way, message) for way in self.ways])
 
     def _deliver(self, due: Sequence[tuple[Way, Message]]) -> list[Delivery]:
         """All at once: one dead server must not keep the others waiting."""

@@ -17,6 +17,25 @@ from hotpath.ops.traffic.summary import Summary
 WINDOW_MINUTES: Final = 10
 
 
+def summarize(files: Sequence[str], warnings: list[str], *, ranges: Mapping[str, Path] | None = None) -> Summary:
+    """Count every line of every file, in any order; ``warnings`` gets what could not be read to its end.
+
+    Raises ``DeclarationError`` for files that are not there, and where no line can be read.
+    """
+    summary = Summary(shipped(ranges))
+    for file in files:
+        for block in blocks(file, warnings):
+            summary.read(block)
+    if not summary.hits:
+        first_bad = summary.bad_shown[0][:80].decode("utf-8", "backslashreplace") if summary.bad_shown else None
+        shown = f"; its first line is {first_bad!r}" if first_bad else ", which has no line"
+        raise DeclarationError(
+            f"no line of an access log in {', '.join(files)}{shown}; the formats read are the combined and the common"
+            " one, JSON lines of nginx, Caddy and hotpath, and uvicorn's"
+        )
+    return summary
+
+
 def read(
     files: Sequence[str],
     *,
@@ -35,23 +54,14 @@ def read(
         raise DeclarationError(f"window={window_minutes} minutes: write 1 minute to 1 day")
     if not 1 <= days <= 3650:
         raise DeclarationError(f"days={days}: write 1 to 3650")
-    summary, warnings = Summary(shipped(ranges)), list[str]()
-    for file in files:
-        for block in blocks(file, warnings):
-            summary.read(block)
-    if not summary.hits:
-        first_bad = summary.bad_shown[0][:80].decode("utf-8", "backslashreplace") if summary.bad_shown else None
-        shown = f"; its first line is {first_bad!r}" if first_bad else ", which has no line"
-        raise DeclarationError(
-            f"no line of an access log in {', '.join(files)}{shown}; the formats read are the combined and the common"
-            " one, JSON lines of nginx, Caddy and hotpath, and uvicorn's"
-        )
+    warnings: list[str] = []
+    summary = summarize(files, warnings, ranges=ranges)
     if summary.bad_minutes_dropped:
         warnings.append(f"{summary.bad_minutes_dropped} errors are in the totals, and in no burst: there are too many")
     first, last = summary.first_minute, summary.last_minute
     found, quiet = [], None
     if first is not None and last is not None:
-        quiet = quietest(summary.minutes_of_week, last - first + 1, window_minutes)
+        quiet = quietest(summary.minutes_of_week, summary.observed_minutes, window_minutes)
         restarts: list[Restart] = []
         if unit is not None:
             restarts, problem = restarts_of(unit, first, last)

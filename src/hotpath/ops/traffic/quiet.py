@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from datetime import UTC, datetime
+from typing import Final, Self
 
 MINUTES_OF_DAY: Final = 1440
 MINUTES_OF_WEEK: Final = 7 * MINUTES_OF_DAY
@@ -38,29 +39,71 @@ def quietest(minutes_of_week: Mapping[int, int], observed_minutes: int, minutes:
     ``observed_minutes`` is how much time the log covers. Of equal windows the middle one of the longest row of them is
     taken, so that a little too early or too late costs nothing.
     """
-    total = sum(minutes_of_week.values())
-    if not total or observed_minutes < 1:
+    windows = _Windows.of(minutes_of_week, observed_minutes, minutes)
+    return None if windows is None else windows.at(_middle_of_least(windows.sums))
+
+
+def minute_of_week(time: datetime) -> int:
+    """Minutes since Monday 00:00 UTC."""
+    time = time.astimezone(UTC)
+    return (time.weekday() * 24 + time.hour) * 60 + time.minute
+
+
+def next_quiet(
+    minutes_of_week: Mapping[int, int], observed_minutes: int, minutes: int, *, now: int, most: int
+) -> tuple[int, Window] | None:
+    """How many minutes to wait for the next quiet window, ``most`` at most, and that window.
+
+    ``now`` is the minute of the week, from Monday 00:00 UTC. Where no window in reach is quiet, it is the one with the
+    fewest requests; ``None`` where there are none to judge by.
+    """
+    windows = _Windows.of(minutes_of_week, observed_minutes, minutes)
+    if windows is None:
         return None
-    has_weeks = observed_minutes >= MINUTES_OF_WEEK
-    period = MINUTES_OF_WEEK if has_weeks else MINUTES_OF_DAY
-    counts = [0] * period
-    for minute, count in minutes_of_week.items():
-        counts[minute % period] += count
-    periods = max(1.0, observed_minutes / period)
-    running = sum(counts[:minutes])
-    sums = []
-    for start in range(period):
-        sums.append(running)
-        running += counts[(start + minutes) % period] - counts[start]
-    start = _middle_of_least(sums)
-    weekday, minute = divmod(start, MINUTES_OF_DAY)
-    return Window(
-        WEEKDAYS[weekday] if has_weeks else None,
-        f"{minute // 60:02}:{minute % 60:02}",
-        minutes,
-        round(sums[start] / periods, 2),
-        round(total * minutes / period / periods, 2),
-    )
+    period = len(windows.sums)
+    reach = range(min(most, period - 1) + 1)
+    for wait in reach:
+        if (window := windows.at((now + wait) % period)).is_quiet:
+            return wait, window
+    least = min(reach, key=lambda wait: windows.sums[(now + wait) % period])
+    return least, windows.at((now + least) % period)
+
+
+@dataclass(frozen=True, slots=True)
+class _Windows:
+    """Requests in the window that begins at each minute of a day or a week, over ``periods`` of them."""
+
+    sums: list[int]
+    minutes: int
+    periods: float
+    average: float
+
+    @classmethod
+    def of(cls, minutes_of_week: Mapping[int, int], observed_minutes: int, minutes: int) -> Self | None:
+        total = sum(minutes_of_week.values())
+        if not total or observed_minutes < 1:
+            return None
+        period = MINUTES_OF_WEEK if observed_minutes >= MINUTES_OF_WEEK else MINUTES_OF_DAY
+        counts = [0] * period
+        for minute, count in minutes_of_week.items():
+            counts[minute % period] += count
+        periods = max(1.0, observed_minutes / period)
+        running = sum(counts[:minutes])
+        sums = []
+        for start in range(period):
+            sums.append(running)
+            running += counts[(start + minutes) % period] - counts[start]
+        return cls(sums, minutes, periods, round(total * minutes / period / periods, 2))
+
+    def at(self, start: int) -> Window:
+        weekday, minute = divmod(start, MINUTES_OF_DAY)
+        return Window(
+            WEEKDAYS[weekday] if len(self.sums) == MINUTES_OF_WEEK else None,
+            f"{minute // 60:02}:{minute % 60:02}",
+            self.minutes,
+            round(self.sums[start] / self.periods, 2),
+            self.average,
+        )
 
 
 def _middle_of_least(sums: list[int]) -> int:

@@ -66,6 +66,11 @@ class Summary:
     statuses: Counter[int] = field(default_factory=Counter)
     templates: Templates = field(default_factory=Templates)
 
+    @property
+    def observed_minutes(self) -> int:
+        """How much time the log covers; 0 where its lines have none."""
+        return 0 if self.first_minute is None or self.last_minute is None else self.last_minute - self.first_minute + 1
+
     def read(self, lines: Iterable[bytes]) -> None:
         """Count every line. What is in none of the known formats is counted as bad; the format may change midway."""
         parse: Parse | None = None
