@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotpath.ops.rehearse.outcomes import RESET, TIMED_OUT, Counted, Latencies, Record
+from hotpath.ops.rehearse.outcomes import RESET, TIMED_OUT, Counted, Latencies, RunRecord
 
 
 @given(st.lists(st.floats(1e-5, 3600), min_size=1, max_size=200), st.sampled_from([0.5, 0.9, 0.99, 1.0]))
@@ -56,7 +56,7 @@ def test_a_timeout_counts_with_all_its_time_and_a_reset_with_none() -> None:
 
 
 def test_a_record_names_the_routes_that_were_hurt() -> None:
-    record = Record([True, False, False], ["/a", "/b/{b}", "/c"], seconds=10, moments=10)
+    record = RunRecord([True, False, False], ["/a", "/b/{b}", "/c"], seconds=10, moments=10)
     record.add(0, 0.5, 200, 0.01)
     record.add(1, 1.5, 503, 0.01)
     record.add(1, 99.0, RESET, 0.01)

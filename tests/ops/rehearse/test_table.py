@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from hotpath.ops.rehearse.outcomes import RESET, Record
+from hotpath.ops.rehearse.outcomes import RESET, RunRecord
 from hotpath.ops.rehearse.page import html
 from hotpath.ops.rehearse.rehearsal import Rehearsal, proves_nothing
 from hotpath.ops.rehearse.runs import ALONE, FRONT, GUARDED, RunKind, RunResult
@@ -16,7 +16,7 @@ MIB = 2**20
 
 
 def run(way: RunKind, *, oom_kills: int = 0, deaths: int = 0, hot: int = 200, cold: int = 200) -> RunResult:
-    record = Record([True, False], ["/a", "/b/{b}"], seconds=10, moments=10)
+    record = RunRecord([True, False], ["/a", "/b/{b}"], seconds=10, moments=10)
     for second in range(10):
         record.add(0, second, hot, 0.002)
         record.add(1, second, cold, 0.02)

@@ -130,7 +130,7 @@ class Moment:
     memory_bytes: int = 0
 
 
-class Record:
+class RunRecord:
     """Everything that one run keeps of its requests. ``templates`` names the route of each page, by its number."""
 
     def __init__(self, is_hot: Sequence[bool], templates: Sequence[str], seconds: float, moments: int) -> None:

@@ -18,7 +18,7 @@ import psutil
 
 from hotpath.errors import DeclarationError
 from hotpath.ops.rehearse.client import DueRequest, OpenLoopClient, request_bytes
-from hotpath.ops.rehearse.outcomes import Record
+from hotpath.ops.rehearse.outcomes import RunRecord
 from hotpath.ops.rehearse.process import Kept, Machine
 from hotpath.ops.rehearse.schedule import Fault
 from hotpath.ops.rehearse.switches import ENVIRONMENT, Switches
@@ -109,7 +109,7 @@ class RunResult:
     limit_bytes: int
     base_bytes: int
     peak_bytes: int
-    record: Record
+    record: RunRecord
     recoveries: list[float]
     deaths: int
     oom_kills: int
@@ -234,7 +234,7 @@ class _Run:
     def __init__(self, site: Site, running: Running, load: Load, tick: Callable[[float], object]) -> None:
         self._site, self._running, self._load, self._tick = site, running, load, tick
         self._switches = running.switches
-        self._record = Record(load.is_hot, load.templates, load.seconds, MOMENTS)
+        self._record = RunRecord(load.is_hot, load.templates, load.seconds, MOMENTS)
         self._recoveries: list[float] = []
         self._deaths = 0
         self._kills = 0
