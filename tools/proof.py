@@ -18,6 +18,7 @@ import math
 import os
 import platform
 import random
+import re
 import sqlite3
 import subprocess
 import sys
@@ -218,10 +219,28 @@ def goals(form: Form, rehearsal: dict[str, Any], recovery: dict[str, Any]) -> li
     ]
 
 
+def rehearse(form: Form, log: Path, to: Path, environ: Mapping[str, str]) -> str:
+    """The three runs: the JSON object that the command prints."""
+    options = {
+        "--memory": f"{MEMORY_MIB}MiB",
+        "--log": str(log),
+        "--days": str(form.days),
+        "--seconds": f"{form.seconds:g}s",
+        "--requests": str(form.requests),
+        "--fault": "leak@2h",
+        "--serve": f"--waiting {WAITING}",
+        "--html": str(to / "proof.html"),
+    }
+    words = [word for pair in options.items() for word in pair]
+    return run([*HOTPATH, "rehearse", "marketpulse:app", "--at-once", "--json", *words], environ, codes=(0, 1, 2))
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Make the outage happen, and measure it.")
     parser.add_argument("--short", action="store_true", help="12 virtual hours in half a minute")
-    parser.add_argument("--to", type=Path, default=ROOT / "build" / "proof", help="where proof.json and proof.html go")
+    parser.add_argument(
+        "--to", type=Path, default=ROOT / "build" / "proof", help="where proof.json, proof.html and proof.svg go"
+    )
     given = parser.parse_args(arguments)
     form = SHORT if given.short else FULL
     given.to.mkdir(parents=True, exist_ok=True)
@@ -231,33 +250,23 @@ def main(arguments: list[str] | None = None) -> int:
         log = directory / "access.log"
         write_log(Path(environ["MARKETPULSE_DATABASE"]), log, form.days)
         started = time.monotonic()
-        common = ["rehearse", "marketpulse:app", "--memory", f"{MEMORY_MIB}MiB", "--log", str(log), "--at-once"]
-        printed = run(
-            [
-                *(*HOTPATH, *common, "--days", str(form.days), "--seconds", f"{form.seconds:g}s"),
-                *("--requests", str(form.requests), "--fault", "leak@2h", "--html", str(given.to / "proof.html")),
-                *("--serve", f"--waiting {WAITING}"),
-                "--json",
-            ],
-            environ,
-            codes=(0, 1, 2),
-        )
+        printed = rehearse(form, log, given.to, environ)
         took = time.monotonic() - started
         recovery = recover(environ)
     page = given.to / "proof.html"
     if page.exists():
-        page.write_text(page.read_text("utf-8").replace(str(log), log.name), "utf-8")
+        text = page.read_text("utf-8").replace(str(log), log.name)
+        page.write_text(text, "utf-8")
+        (given.to / "proof.svg").write_text(picture(text), "utf-8")
     rehearsal = json.loads(printed.replace(str(log), log.name))
     (given.to / "proof.json").write_text(json.dumps({**rehearsal, "recovery": recovery}), "utf-8")
     if "runs" not in rehearsal:
         return 1
     print_table(rehearsal)
-
     print(f"{datetime.now(UTC):%Y-%m-%d}, {machine()}; {3 * form.requests:,} requests in {took / 60:.1f} min")
     reached = goals(form, rehearsal, recovery)
     for goal, figure, is_reached in reached:
         print(f"  {'reached    ' if is_reached else 'NOT reached'}  {goal}: {figure}")
-
     return 0 if rehearsal["problem"] is None and all(is_reached for *_, is_reached in reached) else 1
 
 
@@ -271,6 +280,31 @@ def print_table(rehearsal: dict[str, Any]) -> None:
             )
         )
     print("", *rehearsal["summary"], sep="\n")
+
+
+STYLE = """
+svg { color-scheme: light dark; } text { font: 16px system-ui, sans-serif; fill: #808080; }
+.area { fill: #8881; } .memory { fill: none; stroke: #4878a8; stroke-width: 1.5; }
+.limit { stroke: #4878a8; stroke-dasharray: 4 4; } .hot { fill: #c03830; } .cold { fill: #d89030; }
+"""
+KEY = (("memory", "#4878a8"), ("hot pages that failed", "#c03830"), ("cold pages that failed", "#d89030"))
+
+
+def picture(page: str) -> str:
+    """The plots of the page as one picture for the docs: a row for each run."""
+    rows, top = [], 30
+    for place, (name, colour) in enumerate(KEY):
+        rows.append(f'<text x="{place * 220}" y="18" style="fill: {colour}">■ {name}</text>')
+    for title, plot in re.findall(r"<h3>(.*?)</h3>\s*<svg [^>]*>(.*?)</svg>", page, re.DOTALL):
+        plain = re.sub(r"<title>.*?</title>", "", plot).replace("></rect>", "/>")
+        area = '<rect class="area" width="960" height="150"/>'
+        rows.append(
+            f'<text x="0" y="{top + 18}">{title}</text><g transform="translate(0 {top + 26})">{area}{plain}</g>'
+        )
+        top += 190
+    label = "memory and errors over time of the three runs"
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 {top}" role="img" aria-label="{label}">'
+    return f"{head}<style>{STYLE}</style>{''.join(rows)}</svg>\n"
 
 
 def machine() -> str:
