@@ -68,6 +68,14 @@ def test_what_is_printed_says_what_was_replayed_and_that_no_hot_page_failed() ->
     assert text.endswith("No hot page failed behind the front: 0 of 10.")
 
 
+def test_a_client_that_was_late_is_said() -> None:
+    assert "late" not in "\n".join(lines(WHOLE))
+    late = run(FRONT)
+    late.client_lag_seconds = 4.8
+    text = "\n".join(lines(rehearsal(*WHOLE.runs[:2], late)))
+    assert "The client was up to 4.8 s late" in text
+
+
 def test_the_page_has_a_plot_for_each_run_and_nothing_from_elsewhere() -> None:
     page = html(WHOLE)
     assert page.count("<svg") == page.count("</svg>") == 3

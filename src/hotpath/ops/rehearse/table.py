@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from hotpath.ops.rehearse.outcomes import Counted
 from hotpath.ops.rehearse.rehearsal import Rehearsal
 from hotpath.ops.rehearse.runs import RunResult
 from hotpath.options import human_bytes
+
+# A client that is later than this has measured the machine, not the site.
+LATE_SECONDS: Final = 0.25
 
 Row = tuple[str, Callable[[RunResult], str]]
 
@@ -64,6 +68,9 @@ def summary(rehearsal: Rehearsal) -> Iterator[str]:
     busy = max(run.client_cpu for run in rehearsal.runs)
     if busy > 0.8:
         yield f"The client itself took {busy:.0%} of a core: times are too long by what it was late."
+    lag = max(run.client_lag_seconds for run in rehearsal.runs)
+    if lag > LATE_SECONDS:
+        yield f"The client was up to {lag:.1f} s late, so the machine was too busy for the longest times to say much."
     if rehearsal.problem is not None:
         yield f"This proves nothing: {rehearsal.problem}."
     elif rehearsal.failed_hot_pages:
