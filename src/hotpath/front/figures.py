@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Histogram, Metric
+from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -23,7 +23,10 @@ BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 
 
 class Latency:
-    """How long the app takes to begin its answer, by route: the path with ``{}`` for what looks like a parameter."""
+    """How long the app takes to begin its answer, by route: the path with ``{}`` for what looks like a parameter.
+
+    Answers are counted by the class of their status too: ``2xx``.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._routes: set[str] = set()
@@ -34,6 +37,12 @@ class Latency:
             registry=registry,
             buckets=BUCKETS,
         )
+        self._answers = Counter(
+            "hotpath_front_app_answers", "Answers of the app, by class of status.", ["class"], registry=registry
+        )
+        # A rate has its zero from the start, not only from the first error on.
+        for status in range(1, 6):
+            self._answers.labels(f"{status}xx")
 
     def observe(self, scope: Scope, status: int, seconds: float) -> None:
         """One answer of the app. A path that it does not know is no route."""
@@ -43,6 +52,7 @@ class Latency:
                 route = OTHER
             self._routes.add(route)
         self._seconds.labels(route).observe(seconds)
+        self._answers.labels(f"{status // 100}xx").inc()
 
 
 class FrontCollector(Collector):
