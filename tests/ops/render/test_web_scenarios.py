@@ -75,6 +75,26 @@ def dead(site: Behind) -> Iterator[Behind]:
         site.start()
 
 
+@pytest.fixture
+def slow_client(site: Behind) -> Callable[..., Response]:
+    """Asks and waits longer than a program holds a request."""
+
+    def ask(target: str, *fields: str, method: str = "GET", body: bytes = b"") -> Response:
+        head = [
+            f"{method} {target} HTTP/1.1",
+            HOST,
+            *fields,
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+            "",
+            "",
+        ]
+        with Connection(site.front, timeout_seconds=25) as connection:
+            return connection.ask("\r\n".join(head).encode("ascii") + body)
+
+    return ask
+
+
 def sent(answer: Response) -> dict[str, str | None]:
     names = ("cache-control", "cdn-cache-control", "content-type", "vary")
     return {name: answer.header(name) for name in names}
@@ -213,26 +233,6 @@ def test_what_is_no_page_of_hotpath_is_the_apps_404(site: Behind, target: str) -
     assert "public" not in (answer.header("cache-control") or "")
 
 
-@pytest.fixture
-def slow_client(site: Behind) -> Callable[..., Response]:
-    """Asks and waits longer than a program holds a request."""
-
-    def ask(target: str, *fields: str, method: str = "GET", body: bytes = b"") -> Response:
-        head = [
-            f"{method} {target} HTTP/1.1",
-            HOST,
-            *fields,
-            f"Content-Length: {len(body)}",
-            "Connection: close",
-            "",
-            "",
-        ]
-        with Connection(site.front, timeout_seconds=25) as connection:
-            return connection.ask("\r\n".join(head).encode("ascii") + body)
-
-    return ask
-
-
 def test_the_last_good_answer_stands_in_for_the_app_and_never_a_personal_one(
     site: Behind, slow_client: Callable[..., Response]
 ) -> None:
@@ -273,7 +273,7 @@ def test_while_the_app_is_dead_hot_pages_are_200_and_a_post_is_503(
     assert answer.header("cache-control") == "no-store"
 
 
-def test_a_cold_request_waits_for_the_app(site: Behind) -> None:
+def test_a_cold_request_waits_for_the_app(site: Behind, slow_client: Callable[..., Response]) -> None:
     """Varnish cannot wait: there the front does."""
     if site.program == "varnish":
         pytest.skip("Varnish has no way to wait; the front, or systemd's socket, has")
@@ -281,7 +281,7 @@ def test_a_cold_request_waits_for_the_app(site: Behind) -> None:
     starter = threading.Timer(1.0, site.start)
     starter.start()
     try:
-        answer = site.ask("/me", "Cookie: session=abc")
+        answer = slow_client("/me", "Cookie: session=abc")
         assert (answer.status, answer.body) == (200, b"me: session=abc")
     finally:
         starter.join()

@@ -48,6 +48,8 @@ sub vcl_recv {
     # There is an old copy, and the app is asked first: as if there were none.
     if (req.http.X-Hotpath-Stale == "there") {
         set req.grace = 0s;
+    } elsif (req.http.X-Hotpath-Stale == "give") {
+        set req.grace = 604800s;
     }
     return (hash);
 }
