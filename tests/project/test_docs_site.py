@@ -17,6 +17,8 @@ import pytest
 
 import hotpath
 from hotpath import errors
+from hotpath.ops.render.setup import memory_shares
+from hotpath.ops.render.systemd import FRONT_BYTES
 from tests.project.test_architecture import MAY_USE
 from tests.project.test_docs import split
 
@@ -170,18 +172,19 @@ def test_the_architecture_page_has_the_rule_that_is_tested() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("document", "units"),
-    [
-        (VPS, ["site.service", "site-build.service", "site-build.timer"]),
-        (VPS.with_name("serve.md"), ["site.service", "site.socket", "site-front.service", "site-app.service"]),
-    ],
-    ids=["vps-2gb", "serve"],
-)
-def test_systemd_takes_the_units_of_the_how_to(tmp_path: Path, document: Path, units: list[str]) -> None:
+def test_the_limits_of_the_how_to_are_those_that_init_gives() -> None:
+    app, batch = memory_shares("2GiB")
+    text = VPS.read_text("utf-8")
+    assert f"45 % of the machine: {app // 1024**2} MiB" in text
+    assert f"`site.service`, {(app + FRONT_BYTES) // 1024**2} MiB in all" in text
+    assert f"25 %: {batch // 1024**2} MiB, each item {batch // 2 // 1024**2} MiB" in text
+
+
+def test_systemd_takes_the_units_of_the_how_to(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not here")
-    text = document.read_text("utf-8")
+    units = ["site.service", "site.socket", "site-front.service", "site-app.service"]
+    text = VPS.with_name("serve.md").read_text("utf-8")
     places = re.findall(r"`/etc/systemd/system/(site[\w.-]+)`:", text)
     blocks = [block for block in split(text)[0] if block.language == "ini"]
     assert places == units

@@ -36,6 +36,8 @@ def test_the_wheel_holds_the_package_and_nothing_of_its_making(distributions: Pa
     sources = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src").rglob("*.py")}
     assert sources <= names
     assert "hotpath/py.typed" in names
+    templates = (ROOT / "src" / "hotpath" / "ops" / "render" / "templates").rglob("*")
+    assert {str(path.relative_to(ROOT / "src")) for path in templates if path.is_file()} <= names
     assert "hotpath/examples/fastapi_app/marketpulse.py" in names
     assert not [name for name in names if "test_" in name or name.endswith((".db", ".pyc", ".sqlite3"))]
 

@@ -16,6 +16,7 @@ except ImportError as error:
 
 from hotpath.cli.build import build, import_
 from hotpath.cli.front import front, pause, reload, resume, serve
+from hotpath.cli.init import init
 from hotpath.cli.logs import logs
 from hotpath.cli.look import audit, check, explain, status
 from hotpath.cli.output import ReaderGone, complain, print_error
@@ -29,7 +30,7 @@ SECTIONS = {
     "Build": (build, import_),
     "Look": (status, explain, check, audit, logs),
     "Repair": (recover, verify, rollback, pin, unpin, approve, prune),
-    "Set up": (render, alert),
+    "Set up": (init, render, alert),
 }
 
 

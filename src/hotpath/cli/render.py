@@ -28,12 +28,17 @@ def _whats(_: click.Context, __: click.Parameter, value: str) -> str:
     return value
 
 
+_HELP = """Make files for the programs around a site.
+
+They are printed, or written with --to. What cannot be known is an option, and is said at the top of each file.
+
+\b
+WHAT is one of
+""" + "\n".join(f"  {name:<11}{what.summary}" for name, what in sorted(WHATS.items()))
+
+
 # Longer than functions should be, for its options.
-@click.command(
-    epilog="WHAT is "
-    + "; ".join(f"{name}: {what.summary}" for name, what in sorted(WHATS.items()))
-    + ". Example: hotpath render systemd myapp:hot --user site --to /"
-)
+@click.command(help=_HELP, epilog="Example: hotpath render systemd myapp:hot --to /")
 @click.argument("what", callback=_whats)
 @click.argument("target", metavar="TARGET|STORE")
 @click.option("--to", type=_ROOT, help="Write the files below this root, '/' for where they belong.")
@@ -66,10 +71,6 @@ def _whats(_: click.Context, __: click.Parameter, value: str) -> str:
 @click.option("--pending", help="prometheus: how long memory is short before an alert; 2m.")
 @click.option("--log", "logs", multiple=True, metavar="FILE", help="k6, locust: access logs for the real mix.")
 def render(what: str, target: str, to: Path | None, check: Path | None, **options: Any) -> None:
-    """Make the files of WHAT for this site, complete.
-
-    They are printed, or written with --to. What cannot be known is an option, and is said at the top of each file.
-    """
     if to is not None and check is not None:
         raise DeclarationError("--to writes, and --check compares: give one of them")
     files = WHATS[what].render(gather(load_site_or_store(target), target, **facts_of(options)))
@@ -110,6 +111,8 @@ def _command() -> str:
             words.append(str(value))
         elif value is True or value is False:
             words.append(parameter.opts[0] if value else parameter.secondary_opts[0])
+        elif parameter.nargs > 1:
+            words += [parameter.opts[0], *value]
         else:
             for each in value if isinstance(value, tuple) else (value,):
                 words += [parameter.opts[0], str(each)]

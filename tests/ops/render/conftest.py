@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,26 +46,47 @@ def open_path() -> Iterator[Path]:
         yield Path(name)
 
 
+def make_site(place: Path, store: str) -> Hotpath:
+    """The shop, built, and programs beside it that print their arguments."""
+    programs = place / ".venv" / "bin"
+    programs.mkdir(parents=True, exist_ok=True)
+    for name in ("hotpath", "uvicorn"):
+        (programs / name).write_text("#!/bin/sh\nprintf '%s\\0' \"$@\"\n")
+        (programs / name).chmod(0o755)
+    hot = shop(place / store)
+    build(hot)
+    return hot
+
+
+@pytest.fixture(scope="session")
+def shared_site() -> Callable[[Path, str], Hotpath]:
+    """Each site once: nothing that only renders changes it."""
+    return functools.cache(make_site)
+
+
+@pytest.fixture(scope="session")
+def shared_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sites")
+
+
 @pytest.fixture
-def make_facts(tmp_path: Path) -> MakeFacts:
-    """Facts of a built site in ``tmp_path / directory``, with programs that exist; options as ``gather`` has them."""
+def make_facts(shared_site: Callable[[Path, str], Hotpath], shared_root: Path) -> MakeFacts:
+    """Facts of a built site in a directory of this name; options as ``gather`` has them.
+
+    A test that changes the site gives a ``root`` of its own.
+    """
 
     def make(
         directory: str = "site",
         *,
         store: str = "var/hot",
         of_store: bool = False,
-        root: Path = tmp_path,
+        root: Path | None = None,
         **options: Any,
     ) -> SiteFacts:
-        place = root / directory
+        place = (root or shared_root) / directory
+        hot = make_site(place, store) if root else shared_site(place, store)
         programs = place / ".venv" / "bin"
-        programs.mkdir(parents=True, exist_ok=True)
-        for name in ("hotpath", "uvicorn"):
-            (programs / name).write_text("#!/bin/sh\nprintf '%s\\0' \"$@\"\n")
-            (programs / name).chmod(0o755)
-        hot = shop(place / store)
-        build(hot)
         given = {"directory": place, "hotpath": str(programs / "hotpath"), "user": "nobody", "name": "site", **options}
         return gather(hot.store if of_store else hot, "shop:hot", **given)
 

@@ -35,6 +35,5 @@ async def begin(_: Request) -> PlainTextResponse:
     return PlainTextResponse("leaking")
 
 
-api = Starlette(routes=[Route("/leak", begin)])
-api.add_route("/metrics", MetricsApp(guard=guard, hot=hot))
+api = Starlette(routes=[Route("/leak", begin), Route("/metrics", MetricsApp(guard=guard, hot=hot))])
 app = HotpathMiddleware(api, hot=hot, guard=guard)

@@ -212,7 +212,7 @@ def run_as_systemd_does(command: str) -> list[str]:
 @pytest.mark.skipif(shutil.which("systemd-tmpfiles") is None, reason="needs systemd-tmpfiles: apt-get install systemd")
 @pytest.mark.slow
 def test_tmpfiles_makes_the_store_of_an_awkward_path(make_facts: MakeFacts, tmp_path: Path) -> None:
-    facts = make_facts(AWKWARD, user=Path(tmp_path).owner())
+    facts = make_facts(AWKWARD, root=tmp_path, user=tmp_path.owner())
     write(render(facts), tmp_path / "root")
     shutil.rmtree(facts.store)
     done = subprocess.run(

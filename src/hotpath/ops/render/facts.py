@@ -10,7 +10,7 @@ import pwd
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -49,6 +49,7 @@ _HOST: Final = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 _ADMIN: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
 _LISTEN: Final = re.compile(r"((\[[0-9a-fA-F:]+\]|[0-9.]+):)?\d{1,5}")
 _COOKIE: Final = re.compile(r"[A-Za-z0-9_]+")
+_APP: Final = re.compile(r"[A-Za-z_][\w.]*(:[A-Za-z_][\w.]*(\(\))?)?")
 _MAIL: Final = re.compile(r"[A-Za-z0-9.!#$&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+|[A-Za-z_][A-Za-z0-9_-]*")
 
 
@@ -164,8 +165,10 @@ def gather(site: Hotpath | Store, target: str, **options: Any) -> SiteFacts:
     store = hot.store if hot is not None else site
     assert isinstance(store, Store)
     directory = Path(fact("directory", known=Path.cwd() if hot else None, default=store.root.absolute().parent))
-    base_url = fact("base_url", default=f"https://{(options.get('hosts') or _hosts(hot) or (HOST,))[0]}")
-    base_url = public_base(base_url)
+    hosts = options.get("hosts") or _hosts(hot) or ()
+    _check_each("--host", hosts, _HOST, "a host name, as example.org or *.example.org")
+    first = next((host for host in hosts if not host.startswith("*")), HOST)
+    base_url = public_base(fact("base_url", default=f"https://{first}"))
     from_url = (urlsplit(base_url).hostname or HOST,) if options.get("base_url") else None
     manifest = _manifest(store)
     module = target.partition(":")[0] if hot else "app"
@@ -215,19 +218,20 @@ def head(facts: SiteFacts, *names: str) -> list[str]:
         lines.append("Assumed, since it cannot be known here; give the option where it is different:")
         for name in assumed:
             option, meaning = OPTIONS[name]
-            lines.append(f"  {option} {_shown(facts, name)}: {meaning}")
+            lines.append(f"  {' '.join(as_options(facts, name)) or f'no {option}'}: {meaning}")
     return lines
 
 
-def _shown(facts: SiteFacts, name: str) -> str:
-    value = getattr(facts, name)
+def as_options(facts: SiteFacts, name: str) -> list[str]:
+    """A fact as its option is written; empty where that is to leave it out."""
+    value, option = getattr(facts, name), OPTIONS[name][0]
+    if value is None or (name == "alerts" and not value):
+        return []
     if isinstance(value, bool):
-        return "yes" if value else "no"
-    if name.endswith("_bytes"):
-        return f"{value // 1024**2}MiB"
+        return [option if value else option.replace("--", "--no-", 1)]
     if isinstance(value, tuple):
-        return " ".join(value)
-    return "NOBODY" if value is None else str(value)
+        return [word for each in value for word in (option, each)]
+    return [option, f"{value // 1024**2}MiB" if name.endswith("_bytes") else str(value)]
 
 
 def network(text: str) -> str:
@@ -242,17 +246,18 @@ def _check(facts: SiteFacts) -> None:
     for option, value, pattern, example in (
         ("--name", facts.name, _NAME, "letters, digits, - and _, as site"),
         ("--batch-time", facts.batch_time, _TIME, "a time of day, as 02:30"),
+        ("--app", facts.app, _APP, "module:attribute, as myapp:app"),
         ("--user", facts.user, _USER, "the name of a user, as site"),
         ("--admin", facts.admin, _ADMIN, "an address and a port, as 127.0.0.1:9180"),
-        *(("--host", host, _HOST, "a host name, as example.org or *.example.org") for host in facts.hosts),
-        *(
-            (("--listen", facts.listen, _LISTEN, "a port, or an address and a port"),)
-            if facts.listen is not None
-            else ()
-        ),
-        *((("--cookie", facts.cookie, _COOKIE, "letters, digits and _"),) if facts.cookie is not None else ()),
-        *((("--mail", facts.mail, _MAIL, "one address, as me@example.org"),) if facts.mail is not None else ()),
+        ("--listen", facts.listen, _LISTEN, "a port, or an address and a port"),
+        ("--cookie", facts.cookie, _COOKIE, "letters, digits and _"),
+        ("--mail", facts.mail, _MAIL, "one address, as me@example.org"),
     ):
+        _check_each(option, () if value is None else (value,), pattern, example)
+
+
+def _check_each(option: str, values: Iterable[str], pattern: re.Pattern[str], example: str) -> None:
+    for value in values:
         if not pattern.fullmatch(value):
             raise DeclarationError(f"{option} {value!r}: write {example}")
 
