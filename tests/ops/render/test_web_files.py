@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from hotpath.ops.render.whats import WHATS
 from hotpath.site import Hotpath
 from tests.ops.render.conftest import MakeFacts
 from tests.ops.render.programs import checked, served, two_ports
+from tests.wire.differential.test_nginx import running
 from tests.wire.servers.client import Connection
 
 PROGRAMS = ("nginx", "caddy", "varnish")
@@ -207,7 +210,8 @@ def test_only_declared_hosts_have_hot_pages(tmp_path: Path, program: str) -> Non
     tmp_path.chmod(0o755)
     app, front = two_ports()
     facts = gather(rich(tmp_path / "hot"), "x:hot", port=app, listen=f"127.0.0.1:{front}")
-    with served(program, facts, tmp_path, front):
+    nothing = [sys.executable, "-m", "http.server", "--directory", str(tmp_path / "none"), "--bind", "127.0.0.1"]
+    with running([*nothing, str(app)], app, dict(os.environ)), served(program, facts, tmp_path, front):
         assert ask(front, "/own")[0] == 200
         assert ask(front, "/own", "a.example.net:80")[0] == 200
-        assert ask(front, "/own", "evil.example")[0] == 503
+        assert ask(front, "/own", "evil.example")[0] == 404
