@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from hotpath.batch.run import build
+from hotpath.cli.commands import main
 from hotpath.errors import DeclarationError
 from hotpath.ops.render.facts import SiteFacts, gather
 from hotpath.ops.render.hot_lines import hot_lines
@@ -215,3 +217,40 @@ def test_only_declared_hosts_have_hot_pages(tmp_path: Path, program: str) -> Non
         assert ask(front, "/own")[0] == 200
         assert ask(front, "/own", "a.example.net:80")[0] == 200
         assert ask(front, "/own", "evil.example")[0] == 404
+
+
+@pytest.mark.parametrize("what", [*PROGRAMS, "prometheus", "grafana"])
+def test_the_command_writes_it_compares_it_and_says_how_to_make_it_again(tmp_path: Path, what: str) -> None:
+    store = rich(tmp_path / AWKWARD.get(what, AWKWARD["varnish"]) / "hot").store.root
+    options = ["render", what, str(store), "--trust", "10.0.0.0/8", "--certificate", "c d", "k", "--cookie", "sid"]
+    written = CliRunner().invoke(main, [*options, "--to", str(tmp_path / "root")])
+    assert written.exit_code == 0, written.output
+    assert CliRunner().invoke(main, [*options, "--check", str(tmp_path / "root")]).exit_code == 0
+    files = [path for path in (tmp_path / "root").rglob("*") if path.is_file()]
+    for path in files:
+        text = path.read_text()
+        (made,) = [line for line in text.splitlines() if "Made by 'hotpath render" in line]
+        assert "--certificate 'c d' k --trust 10.0.0.0/8 --cookie sid" in made
+        path.write_text(text.replace("hotpath", "HOTPATH", 1))
+    assert CliRunner().invoke(main, [*options, "--check", str(tmp_path / "root")]).exit_code == 1
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(rich(tmp_path_factory.mktemp("built") / "hot").store.root)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--trust", "example.org"], "write a network"),
+        (["--trust", "10.0.0.1/8"], "write a network"),
+        (["--cookie", "a b"], "letters, digits and _"),
+        (["--listen", "here:80"], "a port, or an address and a port"),
+        (["--interval", "soon"], "--interval"),
+    ],
+)
+def test_a_wrong_option_is_one_line(built: str, options: list[str], problem: str) -> None:
+    result = CliRunner().invoke(main, ["render", "nginx", built, *options])
+    assert result.exit_code != 0
+    assert problem in result.output + str(result.exception)

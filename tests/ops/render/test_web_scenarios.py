@@ -8,7 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
@@ -355,3 +356,19 @@ def publish_fifty(site: Behind, targets: tuple[str, ...]) -> dict[str, list[byte
             assert (purged.urls, purged.problem) == (len(targets), None)
     time.sleep(0.5)
     return bodies
+
+
+@pytest.mark.parametrize("program", ["nginx", "caddy", "varnish"])
+def test_a_trusted_proxy_says_who_the_client_is(program: str, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    site = Behind("fastapi", tmp_path, *two_ports(), program=program)
+    facts = replace(site.facts, trust=("127.0.0.1/32",))
+    assert site.build().returncode == 0
+    with served(program, facts, tmp_path, site.front):
+        try:
+            site.start()
+            seen = site.seen("/seen", "X-Forwarded-For: 10.1.1.1", "X-Forwarded-Proto: https")
+        finally:
+            site.kill()
+    assert seen["x-forwarded-for"].split(",")[0] == "10.1.1.1"
+    assert seen["x-forwarded-proto"] == "https"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hotpath.ops.render.escape import caddy
 from hotpath.ops.render.facts import SiteFacts, head
 from hotpath.ops.render.files import RenderedFile
-from hotpath.ops.render.hot_lines import hot_lines, tracking_pattern
+from hotpath.ops.render.hot_lines import hot_lines, tracking_pattern, trust_note
 from hotpath.ops.render.template import commented, fill
 
 
@@ -24,7 +24,7 @@ def render(facts: SiteFacts) -> list[RenderedFile]:
         rows.append(f"\t\t\t`~^(?:GET|HEAD) {line.pattern}{dropped}$` /{line.file} fields_{sets.index(fields)}")
     cookie = f"{{http.request.cookie.{facts.cookie}}}" if facts.cookie else ""
     values = {
-        "head": commented([*head(facts, "name", "hosts", "port"), *found.left_out_notes()]),
+        "head": commented([*head(facts, "name", "hosts", "port"), *trust_note(facts), *found.left_out_notes()]),
         "var": var,
         "port": facts.port,
         "addresses": _addresses(facts),

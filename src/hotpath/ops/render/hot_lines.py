@@ -105,6 +105,13 @@ def tracking_pattern(facts: SiteFacts) -> str:
     return f"(?:{'|'.join(names)})(?:=[^&]*)?"
 
 
+def trust_note(facts: SiteFacts) -> list[str]:
+    """What the front has to know of a server before it; lines of a comment."""
+    if facts.layout == "none":
+        return []
+    return ["The front behind it believes what it says of clients with '--trust 127.0.0.1/32'."]
+
+
 def host_pattern(facts: SiteFacts) -> str | None:
     """The hosts that the site declares, without a port; ``None`` where it answers for any."""
     if facts.sources["hosts"] != "known":

@@ -8,7 +8,14 @@ from typing import Final
 from hotpath.ops.render.escape import nginx, one_line
 from hotpath.ops.render.facts import SiteFacts, head
 from hotpath.ops.render.files import RenderedFile
-from hotpath.ops.render.hot_lines import HotLine, generation_header, host_pattern, hot_lines, tracking_pattern
+from hotpath.ops.render.hot_lines import (
+    HotLine,
+    generation_header,
+    host_pattern,
+    hot_lines,
+    tracking_pattern,
+    trust_note,
+)
 from hotpath.ops.render.template import commented, fill
 
 # Each wait is 2 seconds; a browser and a crawler wait longer than that in all.
@@ -23,7 +30,7 @@ def render(facts: SiteFacts) -> list[RenderedFile]:
     found = hot_lines(facts)
     var = facts.name.replace("-", "_").lower()
     known = ("name", "hosts", "port")
-    notes = [*head(facts, *known), *found.left_out_notes()]
+    notes = [*head(facts, *known), *trust_note(facts), *found.left_out_notes()]
     store = nginx(str(facts.store))[:-1]
     wait = facts.port + WAIT_PORT
     hosts = host_pattern(facts)

@@ -6,7 +6,7 @@ from typing import Final
 
 from hotpath.ops.render.facts import SiteFacts, head
 from hotpath.ops.render.files import RenderedFile
-from hotpath.ops.render.hot_lines import hot_lines, tracking_pattern
+from hotpath.ops.render.hot_lines import hot_lines, tracking_pattern, trust_note
 from hotpath.ops.render.systemd import UNITS
 from hotpath.ops.render.template import commented, fill
 
@@ -21,7 +21,7 @@ def render(facts: SiteFacts) -> list[RenderedFile]:
     var = facts.name.replace("-", "_").lower()
     listen = facts.listen or _LISTEN
     values = {
-        "head": commented(head(facts, "name", "port")),
+        "head": commented([*head(facts, "name", "port"), *trust_note(facts)]),
         "var": var,
         "port": facts.port,
         "trusted_acl": _trusted_acl(facts, var),
