@@ -2,14 +2,14 @@
 #
 #   PYTHON=python3.12   the interpreter .venv is made with (default: the first found, 3.11 or newer)
 #   ARGS="-k etag"      added to the command that is run
-#   WORKERS=0           processes that run the tests (default: one more than cores, at most 8); 0: no further process
+#   WORKERS=0           processes that run the tests (default: two more than cores, at most 8); 0: no further process
 #   BENCHMARKS=benchmarks/serving.py    only these are run by make bench
 
 PYTHON ?=
 ARGS ?=
 BIN := .venv/bin
-# One more than cores: many tests wait for a process or a clock.
-WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 8 ? cores + 1 : 8)))
+# Two more than cores: many tests wait for a process or a clock.
+WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 7 ? cores + 2 : 8)))
 PARALLEL = -n $(WORKERS)
 # Those that run by themselves: peers is started by serving, regression is make bench-check.
 BENCHMARKS = $(filter-out %/peers.py %/regression.py,$(shell grep -ls '^if __name__ == "__main__":' benchmarks/*.py))
@@ -27,7 +27,7 @@ venv: ## make .venv with all that tests and checks need (up to date: takes no ti
 venv-demo:
 	@tools/venv --for demo "$(PYTHON)"
 
-demo: venv-demo ## precompute a stock screener, serve it, break its backend, show what still answers
+demo: venv-demo ## precompute a stock screener, serve it, kill its app, take its database away, show what answers
 	@$(BIN)/hotpath demo $(ARGS)
 
 test: venv compiled ## run the tests, without the slow ones

@@ -25,11 +25,15 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 TOGETHER = (
     "tests/ops/render/test_prometheus.py",
     "tests/ops/render/test_web_scenarios.py",
+    "examples/fastapi_app/test_marketpulse.py",
     "tests/wire/servers/",
     "tests/wire/differential/test_how_to_nginx.py",
     "tests/wire/differential/test_how_to_rename.py",
     "tests/project/test_packaging.py",
 )
+
+# Quick tests that wait more than they compute: two workers have them all, while the others keep the cores busy.
+WAITING = ("tests/front/test_d", "tests/front/test_f"), ("tests/front/",)
 
 # Slow tests that bring real servers to a real memory limit, or measure time: nothing may run beside them.
 ALONE = ("tests/guard/test_fault_*.py", "tests/guard/test_trim_real.py", "tests/serving/test_watched_rewrites.py")
@@ -54,12 +58,16 @@ def pytest_collection_finish() -> None:
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types of its own
-    """One test at a time to whichever worker is free, and each line of ``TOGETHER`` to one worker.
+    """One test at a time to whichever worker is free, and each line of ``TOGETHER`` or ``WAITING`` to one worker.
 
     In place of ``--dist loadgroup``: xdist 3.8 notes the groups where pytest 9.2 does not look any more.
     """
 
     def _split_scope(self, nodeid: str) -> str:
+        if self.config.option.markexpr == "not slow":
+            for prefixes in WAITING:
+                if nodeid.startswith(prefixes):
+                    return prefixes[0]
         return next((line for line in TOGETHER if nodeid.startswith(line)), nodeid)
 
 

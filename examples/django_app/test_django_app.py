@@ -68,6 +68,7 @@ def test_the_command_works_on_the_project(project: dict[str, str]) -> None:
     assert "status" in manage(project, "hotpath").stdout
 
 
+@pytest.mark.slow
 def test_the_project_passes_its_own_tests_and_checks(environment: dict[str, str]) -> None:
     checked = manage(environment, "check", "--fail-level", "WARNING")
     assert checked.returncode == 0, checked.stderr

@@ -7,6 +7,7 @@ import http.client
 import importlib
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -39,16 +40,36 @@ def database(tmp_path: Path) -> Path:
     return tmp_path / "marketpulse.db"
 
 
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with 60 stocks in ``marketpulse.db``, and one generation of them in ``hot``."""
+    directory = tmp_path_factory.mktemp("published")
+    database = directory / "marketpulse.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(HERE)
+        patch.setenv("MARKETPULSE_DATABASE", str(database))
+        patch.setenv("MARKETPULSE_STORE", str(directory / "hot"))
+        assert (
+            importlib.import_module("make_data").main(["--database", str(database), "--tickers", "60", "--days", "3"])
+            == 0
+        )
+        module = importlib.import_module("marketpulse")
+        build(module.hot)
+        module.guard.close()
+    for name in MODULES:
+        sys.modules.pop(name, None)
+    return directory
+
+
 @pytest.fixture
 def site(
-    make_data: ModuleType, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_data: ModuleType, published: Path, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[ModuleType]:
     """The app, with 60 stocks and one published generation."""
-    assert make_data.main(["--database", str(database), "--tickers", "60", "--days", "3"]) == 0
+    shutil.copytree(published, tmp_path, symlinks=True, dirs_exist_ok=True)
     monkeypatch.setenv("MARKETPULSE_DATABASE", str(database))
     monkeypatch.setenv("MARKETPULSE_STORE", str(tmp_path / "hot"))
     module = importlib.import_module("marketpulse")
-    build(module.hot)
     yield module
     module.guard.close()
     reader_of(module.hot).close()

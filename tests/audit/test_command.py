@@ -318,6 +318,7 @@ def test_a_finding_is_known_again_when_lines_above_it_change(tmp_path: Path) -> 
     assert prints[0] == prints[1]
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_read_or_passed_over(data: bytes) -> None:
     with warnings.catch_warnings():
@@ -333,6 +334,7 @@ def test_its_own_source_is_clean() -> None:
     assert found.unread == ()
 
 
+@pytest.mark.slow
 def test_the_standard_library_is_read_to_its_end() -> None:
     """Every kind of statement and expression there is: match, star, walrus, async comprehensions, type parameters."""
     root = Path(os.__file__).parent

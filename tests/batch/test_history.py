@@ -91,6 +91,7 @@ def test_a_run_that_was_rolled_back_from_is_not_retried(site: Site) -> None:
         site.night(60, retry_failed=True)
 
 
+@pytest.mark.slow
 def test_an_approved_run_is_the_last_run(site: Site) -> None:
     for _ in range(3):
         site.night()
@@ -139,6 +140,7 @@ def test_who_builds_often_keeps_the_newest_of_each_day(site: Site, monkeypatch: 
     assert len(times) < 6
 
 
+@pytest.mark.slow
 def test_a_clock_that_was_wrong_for_one_run_hides_no_other(site: Site) -> None:
     for _ in range(4):
         site.night()
@@ -150,6 +152,7 @@ def test_a_clock_that_was_wrong_for_one_run_hides_no_other(site: Site) -> None:
         site.night()
 
 
+@pytest.mark.slow
 def test_of_many_findings_some_are_told_and_the_others_counted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "MAX_FINDINGS", 7)
     for _ in range(4):
@@ -203,6 +206,7 @@ def test_where_everything_fails_each_is_named_and_little_is_kept(site: Site, mon
     assert [failure["output"] for failure in run["failures"]][::19] == ["asking for 0\n", ""]
 
 
+@pytest.mark.slow
 def test_an_approval_is_of_the_run_that_was_quarantined(site: Site) -> None:
     for _ in range(3):
         site.night()

@@ -97,7 +97,8 @@ def how():
 """
 
 
-@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_pool_of_threads_that_the_module_has_used_works_in_the_items(build: Build, workers: str) -> None:
     source = """
     @hot.route("/{n}", each={"n": list(range(4))})
@@ -109,6 +110,7 @@ def test_a_pool_of_threads_that_the_module_has_used_works_in_the_items(build: Bu
     assert done.pages == {str(n): [n * n] for n in range(4)}
 
 
+@pytest.mark.slow
 def test_a_pool_of_threads_that_each_has_started_is_not_the_items_concern(build: Build) -> None:
     source = """
     from concurrent.futures import ThreadPoolExecutor
@@ -126,6 +128,7 @@ def test_a_pool_of_threads_that_each_has_started_is_not_the_items_concern(build:
     assert done.pages == {str(n): [n * n] for n in range(3)}
 
 
+@pytest.mark.slow
 def test_a_pool_of_processes_that_the_module_has_used_works_and_its_worker_is_kept(build: Build) -> None:
     source = """
     import multiprocessing, os
@@ -286,6 +289,7 @@ def test_a_program_that_calls_build_has_fresh_interpreters_too(
     assert done.pages.get("7", [True]) == [True]
 
 
+@pytest.mark.slow
 def test_items_have_the_working_directory_that_the_batch_has(build: Build, tmp_path: Path) -> None:
     """A module that goes down one directory would go down another one each time it is imported."""
     change = """
@@ -302,6 +306,7 @@ def test_items_have_the_working_directory_that_the_batch_has(build: Build, tmp_p
     assert done.pages["where"] == [str(tmp_path / "below")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["build-pages", "folder"])
 def test_a_program_without_an_ending_or_a_directory_has_fresh_interpreters_too(tmp_path: Path, command: str) -> None:
     """Installed as ``bin/build-pages``, or run as ``python folder``."""
@@ -446,6 +451,7 @@ def test_a_hook_is_called_before_each_item_and_what_it_raises_is_the_items_failu
     assert done.pages == {"1": [1], "2": [2], "3": [0], "4": [4]}
 
 
+@pytest.mark.slow
 def test_a_connection_that_each_left_open_has_one_user(build: Build) -> None:
     source = """
     import functools, os, socket, threading
@@ -473,6 +479,7 @@ def test_a_connection_that_each_left_open_has_one_user(build: Build) -> None:
     assert first_port not in ports
 
 
+@pytest.mark.slow
 def test_a_fresh_interpreter_reads_the_databases_of_the_run(build: Build, tmp_path: Path) -> None:
     source = """
     import sqlite3
@@ -512,7 +519,8 @@ def page(n):
 """
 
 
-@pytest.mark.parametrize("before", ["", pytest.param(THREADS, marks=pytest.mark.slow)], ids=["forked", "fresh"])
+@pytest.mark.slow
+@pytest.mark.parametrize("before", ["", THREADS], ids=["forked", "fresh"])
 def test_two_workers_draw_other_numbers(build: Build, before: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # which are threads too
     done = build(before + GENERATORS, "--workers", "2")
@@ -533,6 +541,7 @@ def test_one_worker_draws_what_the_module_has_seeded(
     assert [pages[str(n)][2] for n in (1, 2, 3, 4)] == [own.random() for _ in range(4)]
 
 
+@pytest.mark.slow
 def test_a_worker_that_comes_after_another_draws_other_numbers(build: Build) -> None:
     source = """
     import random, subprocess
@@ -547,6 +556,7 @@ def test_a_worker_that_comes_after_another_draws_other_numbers(build: Build) -> 
     assert len({number for (number,) in pages.values()}) == 3
 
 
+@pytest.mark.slow
 def test_what_an_item_sets_in_its_context_ends_with_it(build: Build) -> None:
     source = """
     import decimal

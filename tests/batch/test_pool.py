@@ -88,9 +88,8 @@ def by_children() -> None:
         child.wait()
 
 
-@pytest.mark.parametrize(
-    "eat", [bytearrays, mapped, *(pytest.param(eat, marks=pytest.mark.slow) for eat in (small_objects, by_children))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("eat", [bytearrays, mapped, *(eat for eat in (small_objects, by_children))])
 def test_one_that_eats_memory(hot: Hotpath, eat: Callable[[], Any]) -> None:
     said = problem(alone(hot, eat, timeout_seconds=60.0))
     assert said == "ran out of memory (each item may use 96.0 MiB)"
@@ -108,6 +107,7 @@ async def asleep() -> None:
     await asyncio.sleep(100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hang", [lambda: time.sleep(100), stubborn], ids=["sleep", "loop"])
 def test_one_that_hangs_is_told_with_the_line(hot: Hotpath, hang: Callable[[], Any]) -> None:
     outcome = alone(hot, hang, timeout_seconds=0.5)
@@ -337,6 +337,7 @@ def test_several_workers_work_at_once_and_their_results_come_in_order(hot: Hotpa
     assert len(list(marks.iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_a_worker_that_grew_is_replaced_between_items(hot: Hotpath) -> None:
     held: list[bytes] = []
 

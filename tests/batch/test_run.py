@@ -171,6 +171,7 @@ def pages(hot: Hotpath, count: int, *, critical: bool = False) -> list[int]:
     return broken
 
 
+@pytest.mark.slow
 def test_a_failed_item_keeps_its_last_good_bytes_and_says_since_when(tmp_path: Path) -> None:
     clock = FakeClock()
     hot = Hotpath(tmp_path)
@@ -253,6 +254,7 @@ def test_a_refused_first_run_names_what_publishes_it(hot: Hotpath) -> None:
             build(hot, max_failures=max_failures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"max_failures": 0.0}])
 def test_a_partial_first_run_publishes_what_was_built_and_the_next_nights_go_on(
     hot: Hotpath, options: dict[str, Any]
@@ -327,6 +329,7 @@ def test_bytes_that_rotted_are_not_carried_forward(hot: Hotpath) -> None:
     assert hot.store.verify_generation(2) == []
 
 
+@pytest.mark.slow
 def test_retrying_runs_only_what_failed(hot: Hotpath) -> None:
     broken = pages(hot, 40)
     build(hot)
@@ -415,6 +418,7 @@ def nights(hot: Hotpath, clock: FakeClock, count: int) -> None:
         build(hot)
 
 
+@pytest.mark.slow
 def test_a_night_with_a_missing_sector_is_quarantined_and_the_page_keeps_serving(tmp_path: Path) -> None:
     clock = FakeClock()
     hot, rows = stocks(tmp_path, clock)
@@ -436,6 +440,7 @@ def test_a_night_with_a_missing_sector_is_quarantined_and_the_page_keeps_serving
         build(hot)
 
 
+@pytest.mark.slow
 def test_an_approved_generation_is_what_the_next_is_compared_with(tmp_path: Path) -> None:
     clock = FakeClock()
     hot, rows = stocks(tmp_path, clock)
@@ -452,6 +457,7 @@ def test_an_approved_generation_is_what_the_next_is_compared_with(tmp_path: Path
         build(hot)
 
 
+@pytest.mark.slow
 def test_a_column_that_is_shifted_by_one_row_is_caught_on_its_first_night(tmp_path: Path) -> None:
     clock = FakeClock()
     hot, rows = stocks(tmp_path, clock)
@@ -464,6 +470,7 @@ def test_a_column_that_is_shifted_by_one_row_is_caught_on_its_first_night(tmp_pa
         build(hot)
 
 
+@pytest.mark.slow
 def test_an_item_that_is_carried_forward_is_not_judged_again(tmp_path: Path) -> None:
     clock = FakeClock()
     hot, rows = stocks(tmp_path, clock)
@@ -474,6 +481,7 @@ def test_an_item_that_is_carried_forward_is_not_judged_again(tmp_path: Path) -> 
     assert build(hot).carried == ("/stocks",)
 
 
+@pytest.mark.slow
 def test_a_page_that_is_gone_is_missed_unless_its_route_went_too(tmp_path: Path) -> None:
     clock = FakeClock()
     keys = [f"k{n}" for n in range(20)]
@@ -512,6 +520,7 @@ def test_pages_that_come_and_go_may_go(tmp_path: Path) -> None:
         nights(hot, clock, 1)
 
 
+@pytest.mark.slow
 def test_growth_and_a_cold_start_are_no_alarm(tmp_path: Path) -> None:
     clock = FakeClock()
     hot, rows = stocks(tmp_path, clock)

@@ -75,12 +75,14 @@ def test_a_bad_night_that_was_published_hides_no_other(tmp_path: Path, accepted:
     nights.publish(100)
 
 
+@pytest.mark.slow
 def test_a_night_with_too_much_is_no_standard(tmp_path: Path) -> None:
     nights = Nights(tmp_path)
     nights.publish(100, 100, 100, 200, 100, 100)
     nights.refuse(50)
 
 
+@pytest.mark.slow
 def test_the_third_accepted_run_is_the_last_that_nothing_is_compared_in(tmp_path: Path) -> None:
     """Also of what is measured beside the run before, which the first run has not."""
     nights = Nights(tmp_path)
@@ -102,6 +104,7 @@ def test_a_site_that_halves_in_its_first_nights_and_stays_is_published(tmp_path:
     Nights(tmp_path / "third").publish(100, 100, 50, 50, 50, 51)
 
 
+@pytest.mark.slow
 def test_a_site_that_halves_and_stays_is_approved_once(tmp_path: Path) -> None:
     nights = Nights(tmp_path)
     nights.publish(*[100] * 5)
@@ -131,6 +134,7 @@ def test_a_bad_night_that_comes_again_a_week_later_is_not_published_without_a_wo
     assert [line for line in warnings if "/a: fewer rows: " in line and line.endswith("found 50 as a week ago")]
 
 
+@pytest.mark.slow
 def test_an_approval_is_of_the_routes_that_were_out_of_line(tmp_path: Path) -> None:
     nights = Nights(tmp_path, "a", "b")
     nights.publish(*[100] * 5)
@@ -139,6 +143,7 @@ def test_an_approval_is_of_the_routes_that_were_out_of_line(tmp_path: Path) -> N
     nights.refuse(50, name="b")
 
 
+@pytest.mark.slow
 def test_an_approval_is_of_the_metrics_that_were_out_of_line(tmp_path: Path) -> None:
     nights = Nights(tmp_path)
     nights.publish(*[100] * 5)
@@ -148,6 +153,7 @@ def test_an_approval_is_of_the_metrics_that_were_out_of_line(tmp_path: Path) -> 
     assert [line for line in problems if line.startswith("/a: pe is null")]
 
 
+@pytest.mark.slow
 def test_a_column_that_was_null_one_night_may_not_be_null_again(tmp_path: Path) -> None:
     nights = Nights(tmp_path)
     nights.publish(100)

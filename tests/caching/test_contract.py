@@ -205,9 +205,8 @@ def test_whatever_leaves_is_not_held_any_longer(name: str) -> None:
     assert [ref() for ref in refs] == [None] * 24
 
 
-@pytest.mark.parametrize(
-    ("kind", "seconds"), [("class", 1), *(pytest.param(kind, 8, marks=pytest.mark.slow) for kind in ("class", "uuid"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "seconds"), [("class", 1), *((kind, 8) for kind in ("class", "uuid"))])
 def test_keys_whose_hash_is_python_code_hold_under_threads(kind: str, seconds: int) -> None:
     """A process of its own: what was wrong here ended it with SIGSEGV."""
     command = [sys.executable, "-c", HAMMER, kind, str(seconds)]

@@ -97,6 +97,7 @@ def program(directory: Path, *arguments: str) -> Result:
     return Result(found.returncode, found.stdout, found.stderr)
 
 
+@pytest.mark.slow
 def test_as_a_program_of_its_own(project: Path) -> None:
     found = program(project, "build", "myapp:hot")
     assert (found.code, found.out.split(" to ")[0]) == (0, "published generation 1")
@@ -106,6 +107,7 @@ def mode(project: Path, name: str) -> None:
     (project / "myapp.py").write_text(APP.replace('"good"', f'"{name}"'))
 
 
+@pytest.mark.slow
 def test_build_status_rollback_explain(project: Path) -> None:
     done = hotpath(project, "build", "myapp:hot")
     assert done.code == 0
@@ -174,6 +176,7 @@ def test_a_first_run_with_failures_is_published_with_partial(project: Path) -> N
     assert "those that the app answers for: 1" in partial.err
 
 
+@pytest.mark.slow
 def test_one_failed_item_keeps_its_last_good_bytes_and_is_retried(project: Path) -> None:
     hotpath(project, "build", "myapp:hot")
     mode(project, "raise")

@@ -184,6 +184,7 @@ def test_a_plan_that_stops_is_a_failure(project: Path) -> None:
     assert found.code == 1
 
 
+@pytest.mark.slow
 def test_a_build_without_a_standard_output(project: Path) -> None:
     command = [sys.executable, "-m", "hotpath", "build", "myapp:hot"]
     code = f"import os; os.close(1); os.execv({sys.executable!r}, {command})"
@@ -192,7 +193,8 @@ def test_a_build_without_a_standard_output(project: Path) -> None:
     assert (project / "var/hot/current").exists()
 
 
-@pytest.mark.parametrize("closed", [pytest.param("stdout", marks=pytest.mark.slow), "stderr"])
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
 def test_a_log_on_a_full_disk_ends_no_build(project: Path, closed: str) -> None:
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [sys.executable, "-m", "hotpath", "build", "myapp:hot"]
@@ -224,6 +226,7 @@ def test_a_reason_that_is_no_utf_8_is_kept_and_shown_escaped(project: Path) -> N
     assert "\x1b" not in hotpath(project, "status", "myapp:hot", "--json").out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", ["/rankings/\udcff", "/rankings/\x1b[2J", "/rankings/%ff?a=\udcff", "\udcff"])
 @pytest.mark.parametrize("target", ["myapp:hot", "var/hot"])
 def test_explain_takes_text_that_is_no_utf_8_and_a_store(project: Path, target: str, route: str) -> None:
@@ -254,6 +257,7 @@ def test_a_failure_with_a_path_that_is_no_utf_8_is_alerted_of(project: Path, peo
     assert "/nowhere/" in hotpath(project, "status", "myapp:hot").out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [["status", "var/hot"], ["explain", "myapp:hot", "/a"], ["status", "var/hot", "--json"]]
 )
@@ -275,6 +279,7 @@ def test_two_routes_with_one_file_are_both_named(project: Path) -> None:
     assert "/b of '/b'" in found.err
 
 
+@pytest.mark.slow
 def test_status_after_an_approval_says_no_more_that_it_is_quarantined(project: Path) -> None:
     many = APP.replace('["kospi", "nyse"]', "list(map(str, range(40)))")
     (project / "myapp.py").write_text(many)

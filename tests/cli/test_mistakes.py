@@ -305,6 +305,7 @@ def hotpath(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Command
     sys.modules.pop("myapp", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda one: one.name)
 def test_what_is_printed_says_what_to_write(mistake: Mistake, tmp_path: Path, hotpath: Command) -> None:
     (tmp_path / "myapp.py").write_text(mistake.code, encoding="utf-8")
@@ -343,12 +344,13 @@ hotpath.cli.commands.main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 @pytest.mark.parametrize(
     "command",
     [
         "status",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("build", "rollback", "verify", "prune", "explain")),
+        *(name for name in ("build", "rollback", "verify", "prune", "explain")),
     ],
 )
 def test_a_store_of_another_user_is_an_error_of_one_line(command: str, open_folder: Path) -> None:

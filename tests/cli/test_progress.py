@@ -9,6 +9,8 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 SITE = """
 import sys, time
 from hotpath import Hotpath
@@ -23,6 +25,7 @@ def page(n):
 """
 
 
+@pytest.mark.slow
 def test_a_build_with_a_bar_forks_its_workers(tmp_path: Path) -> None:
     (tmp_path / "pages.py").write_text(SITE)
     ours, theirs = pty.openpty()

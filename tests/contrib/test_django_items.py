@@ -83,7 +83,8 @@ def build(tmp_path: Path) -> Build:
     return run
 
 
-@pytest.mark.parametrize("before", ["", pytest.param(THREADS, marks=pytest.mark.slow)], ids=["forked", "fresh"])
+@pytest.mark.slow
+@pytest.mark.parametrize("before", ["", THREADS], ids=["forked", "fresh"])
 def test_a_server_that_closes_the_connection_costs_one_item(build: Build, before: str) -> None:
     source = """
     @hot.route("/{n}", each={"n": list(range(6))})
@@ -99,6 +100,7 @@ def test_a_server_that_closes_the_connection_costs_one_item(build: Build, before
     assert pages == {str(n): [7] for n in range(6) if n != 2}
 
 
+@pytest.mark.slow
 def test_languages_and_time_zones_end_with_their_item(build: Build) -> None:
     source = """
     from django.utils import timezone, translation
@@ -123,6 +125,7 @@ def test_languages_and_time_zones_end_with_their_item(build: Build) -> None:
     assert build(source) == {"1": seen, "2": seen, "async3": seen, "async4": seen}
 
 
+@pytest.mark.slow
 def test_a_project_with_threads_has_fresh_interpreters(build: Build) -> None:
     source = """
     import sys
@@ -134,6 +137,7 @@ def test_a_project_with_threads_has_fresh_interpreters(build: Build) -> None:
     assert build(THREADS + textwrap.dedent(source)) == {"1": [True, 7]}
 
 
+@pytest.mark.slow
 def test_in_a_test_run_workers_are_forked_since_only_it_knows_its_databases(build: Build) -> None:
     source = """
     import sys

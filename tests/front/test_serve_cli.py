@@ -68,6 +68,21 @@ def test_it_says_what_is_where(serve: Serving, site: Path) -> None:
     assert "\napp | INFO:     Uvicorn running on unix socket " in text
 
 
+def test_the_admin_port_has_the_status_page(serve: Serving, site: Path) -> None:
+    def page() -> str:
+        status, text = admin(serve, "/dashboard")
+        assert status == 200
+        return text
+
+    wait_until(lambda: "All is well: hot pages are up" in page())  # before the app is up it says so
+    assert "20<small> of 20</small>" in page()
+    assert admin(serve, "/dashboard", "POST")[0] == 405
+    memory = site / "store" / "memory.csv"
+    wait_until(lambda: memory.exists() and len(memory.read_text("utf-8").splitlines()) > 1)
+    assert memory.read_text("utf-8").startswith("time,pid,state,limit,used\n")
+    wait_until(lambda: "Memory, the last hour" in page())
+
+
 def test_hot_pages_have_what_the_app_declares_for_all_pages_and_come_from_the_front(serve: Serving) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", serve.port, timeout=10)
     connection.request("GET", "/rankings/k1")

@@ -97,6 +97,7 @@ print(limit.reserve_used)
     assert said(code) == ["False", "False", "True"], "whoever gets its error soon must not have the reserve too"
 
 
+@pytest.mark.slow
 def test_it_follows_what_is_mapped_and_lets_go_at_the_end() -> None:
     code = """
 limit.follow(96 * MIB, limit.mapped(), 256 * MIB)
@@ -109,6 +110,7 @@ print(fits(300), resource.getrlimit(resource.RLIMIT_DATA) == before)
     assert said(code) == ["True", "True", "True"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, (package, _) in TRIALS.items() if package is None])
 def test_python_itself_raises(name: str) -> None:
     assert outcome(name) == "MemoryError"

@@ -138,6 +138,7 @@ def test_mounts_come_back_whatever_their_names(top: list[str], point: list[str])
     assert parse_mounts(line, PATH) == [Mount(2, *fields)]
 
 
+@pytest.mark.slow
 @given(membership=ANY, mountinfo=ANY)
 @settings(max_examples=60)
 @example(membership=b"0::/" + b"a" * 5000, mountinfo=b"35 23 0:29 / / rw - cgroup2 cgroup2 rw\n")

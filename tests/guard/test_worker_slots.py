@@ -338,6 +338,7 @@ EVENTS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(events=EVENTS, pauses=st.lists(st.sampled_from([0.0, 0.5, 1.0, 10.0, 30.0]), min_size=60, max_size=60))
 @settings(max_examples=60)
 def test_whatever_happens_one_at_a_time_leaves_the_largest_and_a_minute_apart(

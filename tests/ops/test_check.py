@@ -63,6 +63,7 @@ def test_a_page_below_a_path(site: SmallSite) -> None:
         assert not check(site.hot, server.url, AT_ONCE).is_right
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "what"),
     [
@@ -159,6 +160,7 @@ def old_copies(site: SmallSite, age: int) -> Server:
     return public_site(site.hot, cached)  # type: ignore[return-value]
 
 
+@pytest.mark.slow
 def test_a_stale_edge_is_right_within_its_lifetime_and_only_when_told_that_there_is_one(site: SmallSite) -> None:
     for age, right in ((200, True), (5000, False)):
         with old_copies(site, age) as server:
@@ -198,6 +200,7 @@ def test_a_dead_server_is_not_asked_for_every_page(site: SmallSite) -> None:
     assert "found    connection refused" in "\n".join(lines(refused))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "fields"),
     [
@@ -239,6 +242,7 @@ def test_a_wrong_answer_beside_refusals_is_wrong(site: SmallSite) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("retry_after", "refusals", "pauses", "right"),
     [

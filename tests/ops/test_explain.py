@@ -54,6 +54,7 @@ def hot(tmp_path: Path) -> Hotpath:
     return hot
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "key", "data"),
     [

@@ -140,6 +140,7 @@ def test_a_good_night_is_checked_and_quiet(public: Public) -> None:
     assert len(public.pings) == 2, "the start and the end"
 
 
+@pytest.mark.slow
 def test_a_wrong_public_answer_is_rolled_back_from_and_told(public: Public) -> None:
     state = {"n": 1}
     public.hot.route("/a")(lambda: state)

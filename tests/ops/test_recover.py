@@ -87,6 +87,7 @@ def test_a_second_run_changes_nothing_and_shows_the_same_checklist(two: SmallSit
     assert "nothing was changed" in ending(second)[-1]
 
 
+@pytest.mark.slow
 def test_damage_goes_back_to_the_newest_valid_generation(two: SmallSite) -> None:
     two.bump = 2
     two.build()
@@ -134,6 +135,7 @@ def test_asked_to_go_back_it_goes_back_once(two: SmallSite) -> None:
     assert two.hot.store.bad() == {2: "generation 2 is not wanted (--rollback)"}
 
 
+@pytest.mark.slow
 def test_after_the_night_or_when_told_it_is_another_recovery(two: SmallSite) -> None:
     two.bump = 2
     two.build()
@@ -148,6 +150,7 @@ def test_after_the_night_or_when_told_it_is_another_recovery(two: SmallSite) -> 
     assert recover(two.hot, RecoveryOptions()).recovery == 3
 
 
+@pytest.mark.slow
 def test_what_was_published_since_is_another_recovery(two: SmallSite) -> None:
     assert recover(two.hot, RecoveryOptions()).recovery == 1
     two.bump = 2
@@ -155,6 +158,7 @@ def test_what_was_published_since_is_another_recovery(two: SmallSite) -> None:
     assert recover(two.hot, RecoveryOptions()).recovery == 2
 
 
+@pytest.mark.slow
 def test_a_build_after_a_rollback_is_served(two: SmallSite) -> None:
     two.bump = 5
     found = recover(two.hot, RecoveryOptions(rollback=True, build=True))
@@ -164,6 +168,7 @@ def test_a_build_after_a_rollback_is_served(two: SmallSite) -> None:
     assert two.hot.store.sequences() == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_pin_of_somebody_else_stays(two: SmallSite) -> None:
     two.hot.store.pin(1)
     found = recover(two.hot, RecoveryOptions(build=True), target="app:hot")
@@ -171,6 +176,7 @@ def test_a_pin_of_somebody_else_stays(two: SmallSite) -> None:
     assert "1 was pinned before and stays served until 'hotpath unpin app:hot'" in told(found, "publish")
 
 
+@pytest.mark.slow
 def test_a_batch_that_fails_stops_it(two: SmallSite) -> None:
     two.broken = ValueError("no database")
     found = recover(two.hot, RecoveryOptions(build=True))
@@ -246,6 +252,7 @@ def test_a_healthy_site_is_not_purged_unless_all_is_asked_for(two: SmallSite) ->
     assert len(edge.purged) == 12
 
 
+@pytest.mark.slow
 def test_what_was_served_meanwhile_is_purged_too(two: SmallSite) -> None:
     """The edge may hold 2 from before, and 1 from between the rollback and the build."""
     edge = Edge()
@@ -329,6 +336,7 @@ def test_a_build_at_the_same_time_is_busy_and_goes_on_later(two: SmallSite) -> N
     assert (found.finished, found.recovery, found.serving) == (True, 1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["example.org", "https://me:pw@example.org"])
 def test_a_wrong_base_url_is_said_before_anything_is_done(two: SmallSite, url: str) -> None:
     with pytest.raises(DeclarationError):

@@ -24,6 +24,7 @@ def test_the_user_agent_is_ours_to_choose() -> None:
         assert page.is_warm
 
 
+@pytest.mark.slow
 def test_the_command_takes_it_too() -> None:
     with Server(firewall) as server:
         command = [sys.executable, "-m", "hotpath", "warm", server.url + "/", "--deadline", "5s"]

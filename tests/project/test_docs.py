@@ -203,6 +203,7 @@ def make_targets() -> set[str]:
 EVERY_DOCUMENT = pytest.mark.parametrize("document", documents(ROOT), ids=lambda path: str(path.relative_to(ROOT)))
 
 
+@pytest.mark.slow
 @EVERY_DOCUMENT
 def test_python_blocks_run(document: Path, tmp_path: Path) -> None:
     problem = run(document.read_text("utf-8"), document.name, tmp_path)
@@ -227,6 +228,7 @@ def test_no_block_goes_by_another_name(document: Path) -> None:
 # The checks above, on documents with something planted in them.
 
 
+@pytest.mark.slow
 def test_the_files_of_the_first_ten_minutes_are_a_django_site(tmp_path: Path) -> None:
     pytest.importorskip("django")
     text = (ROOT / "docs" / "how-to" / "first-ten-minutes.md").read_text(encoding="utf-8").partition("## Django")[2]

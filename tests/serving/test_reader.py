@@ -111,6 +111,7 @@ def test_the_store_may_vanish_while_serving(hot: Hotpath) -> None:
     assert reader_of(hot).loader.degraded
 
 
+@pytest.mark.slow
 def test_bodies_stay_below_the_maximum_and_every_page_is_served(tmp_path: Path) -> None:
     maximum = 40 * (2 * 4000 + PAGE_OVERHEAD_BYTES)
     hot = Hotpath(tmp_path / "hot", refresh=3600, max_body_bytes=maximum)
@@ -152,6 +153,7 @@ def test_age_is_told_every_second_and_stale_is_served(hot: Hotpath) -> None:
     assert (answer.status, answer.header("cache-status")) == (200, "hotpath; hit; ttl=-1")
 
 
+@pytest.mark.slow
 def test_a_reader_that_nobody_holds_stops_its_thread_and_frees_its_lock(tmp_path: Path) -> None:
     hot = Hotpath(tmp_path / "hot", refresh=0.02, keep=1)
     hot.route("/a")(lambda: [1])
@@ -253,6 +255,7 @@ def test_refreshing_goes_on_after_a_surprise(
     reader_of(hot).close()
 
 
+@pytest.mark.slow
 def test_pages_that_push_each_other_out_are_all_answered(tmp_path: Path) -> None:
     hot = Hotpath(tmp_path / "hot", refresh=3600, max_body_bytes=8 * (2 * 4000 + PAGE_OVERHEAD_BYTES))
     declare(hot, count=64, size=4000)
@@ -271,6 +274,7 @@ def test_pages_that_push_each_other_out_are_all_answered(tmp_path: Path) -> None
     reader_of(hot).close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["lines", "pages"])
 def test_nobody_who_needs_one_page_waits_for_a_generation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str

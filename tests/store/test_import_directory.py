@@ -403,6 +403,7 @@ def test_the_same_validation_as_a_build(source: Path, store: Store) -> None:
     assert (store.chosen_sequence(), store.quarantined()) == (1, [2])
 
 
+@pytest.mark.slow
 def test_the_command(source: Path, store: Store, tmp_path: Path) -> None:
     (tmp_path / "checks.py").write_text("def never(new, old):\n    return ['not today']\n\nword = 'x'\n")
     arguments = ("import", str(store.root), str(source))
@@ -418,6 +419,7 @@ def test_the_command(source: Path, store: Store, tmp_path: Path) -> None:
     assert run(tmp_path, "approve", str(store.root), "1", "--reason", "x")[0] == 1, "a newer one was accepted"
 
 
+@pytest.mark.slow
 def test_the_command_names_what_it_skips_and_what_would_go(source: Path, store: Store, tmp_path: Path) -> None:
     build(_built(store))
     (source / "page.html~").write_text("x")
@@ -439,6 +441,7 @@ def test_the_command_names_what_it_skips_and_what_would_go(source: Path, store: 
     assert json.loads(told)["items"] == 53
 
 
+@pytest.mark.slow
 def test_a_target_is_not_taken_for_the_name_of_a_new_store(source: Path, tmp_path: Path) -> None:
     code, told = run(tmp_path, "import", "mysite:hot", str(source))
     assert (code, "mysite:hot: this is a TARGET, expected the path of a store" in told) == (2, True)

@@ -86,6 +86,7 @@ def _die(manifest: Manifest, previous: Manifest | None) -> list[str]:
     os._exit(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("validate", "told"),
     [

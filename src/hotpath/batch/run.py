@@ -31,7 +31,7 @@ from hotpath.errors import (
     NothingToRetry,
     StoreError,
 )
-from hotpath.options import check_between, human_seconds, to_json
+from hotpath.options import check_between, counted, human_seconds, to_json
 from hotpath.pages.policy import IMPORTED
 from hotpath.pages.routes import PlannedItem
 from hotpath.process.signals import uninterrupted
@@ -39,7 +39,6 @@ from hotpath.site import Hotpath
 from hotpath.store.directories import VIEW_PREFIX
 from hotpath.store.manifest import Item
 from hotpath.store.publish import Published, Stage, staging
-from hotpath.text import counted
 
 # A page in twenty may keep yesterday's bytes; more is no longer an accident. One page always may.
 DEFAULT_MAX_FAILURES = 0.05

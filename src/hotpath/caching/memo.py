@@ -5,12 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Hashable
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple, cast
 
+import anyio.to_thread
 from cachetools.keys import hashkey
 
 from hotpath.caching.background import run_in_task, run_in_thread
 from hotpath.caching.policy import CachePolicy, Entry, Failure
+from hotpath.caching.shared.envelope import SharedValue
+from hotpath.caching.shared.keys import digest_of
+from hotpath.caching.shared.valkey import Turn
 from hotpath.caching.single_flight import AsyncSingleFlight, SingleFlight
 from hotpath.caching.ttl import MIN_TTL, TTLCache
 from hotpath.errors import DeclarationError
@@ -45,6 +50,8 @@ class Memo:
         self._async_flight: AsyncSingleFlight[Any] = AsyncSingleFlight()
         # Raised when something is forgotten: a call that began before may return what was true then, and is not kept.
         self._epoch = 0
+        self._shared = policy.shared
+        self._shared_name = "" if policy.shared is None else policy.shared.register(function, name, self)
 
     def call(self, *, is_unary: bool) -> Callable[..., Any]:
         """A function, sync or async, that answers from the cache. ``is_unary`` where it has one argument always."""
@@ -167,15 +174,32 @@ class Memo:
     def invalidate(self, *args: Any, **kwargs: Any) -> bool:
         """Forget what was returned for these arguments; whether there was anything."""
         self._epoch += 1
-        return self.cache.pop(self._key(args, kwargs), _NOTHING) is not _NOTHING
+        key = self._key(args, kwargs)
+        was_here = self.cache.pop(key, _NOTHING) is not _NOTHING
+        if self._shared is not None:
+            self._shared.forget(self._shared_name, key)
+        return was_here
+
+    def forget_digest(self, digest: str) -> None:
+        """Forget the value of a key with this digest: another process has forgotten it."""
+        self._epoch += 1
+        for key in list(self.cache._data):
+            if digest_of(key) == digest:
+                self.cache.pop(key, _NOTHING)
+
+    def forget_all(self) -> None:
+        """Forget the copies in this process: what others forgot meanwhile was not heard."""
+        self.cache_clear()
 
     def _key(self, args: Any, kwargs: Any) -> Hashable:
         return (self._policy.key or hashkey)(*args, **kwargs)
 
-    def _load(self, key: Hashable, args: Any, kwargs: Any) -> Any:
+    def _load(self, key: Hashable, args: Any, kwargs: Any, *, is_refresh: bool = False) -> Any:
         value = self._fresh(key)
         if value is not _NOTHING:
             return value
+        if self._shared is not None:
+            return self._load_shared(key, args, kwargs, is_refresh=is_refresh)
         epoch = self._epoch
         try:
             value = self._function(*args, **kwargs)
@@ -187,10 +211,12 @@ class Memo:
         self._keep(key, value, epoch)
         return value
 
-    async def _load_async(self, key: Hashable, args: Any, kwargs: Any) -> Any:
+    async def _load_async(self, key: Hashable, args: Any, kwargs: Any, *, is_refresh: bool = False) -> Any:
         value = self._fresh(key)
         if value is not _NOTHING:
             return value
+        if self._shared is not None:
+            return await self._load_shared_async(key, args, kwargs, is_refresh=is_refresh)
         epoch = self._epoch
         try:
             value = await self._function(*args, **kwargs)
@@ -198,6 +224,77 @@ class Memo:
             return self._failed(key, error)
         self._keep(key, value, epoch)
         return value
+
+    # With a shared cache. Its operations block, at most 50 ms, or while another process makes the value.
+
+    def _load_shared(self, key: Hashable, args: Any, kwargs: Any, *, is_refresh: bool) -> Any:
+        shared, epoch = self._shared, self._epoch
+        assert shared is not None
+        turn = shared.turn(self._shared_name, key)
+        usable = turn.value or self._stale(turn, is_refresh=is_refresh)
+        if usable is not None:
+            if turn.token is not None:
+                shared.give_back(turn)  # the next caller finds the copy stale, and a thread makes the new one
+            return self._keep_copy(key, usable, epoch)
+        try:
+            value = self._function(*args, **kwargs)
+        except BaseException as error:
+            if turn.token is not None:
+                shared.give_back(turn)
+            if not isinstance(error, Exception):
+                raise
+            return self._failed_with(key, error, turn.old)
+        if turn.token is not None:
+            shared.keep(turn, value, self._lifetimes())
+        self._keep(key, value, epoch)
+        return value
+
+    async def _load_shared_async(self, key: Hashable, args: Any, kwargs: Any, *, is_refresh: bool) -> Any:
+        shared, epoch = self._shared, self._epoch
+        assert shared is not None
+        turn = await anyio.to_thread.run_sync(shared.turn, self._shared_name, key)
+        usable = turn.value or self._stale(turn, is_refresh=is_refresh)
+        if usable is not None:
+            if turn.token is not None:
+                await anyio.to_thread.run_sync(shared.give_back, turn)
+            return self._keep_copy(key, usable, epoch)
+        try:
+            value = await self._function(*args, **kwargs)
+        except BaseException as error:
+            if turn.token is not None:  # nothing can be awaited in a task that is cancelled
+                run_in_thread(partial(shared.give_back, turn))
+            if not isinstance(error, Exception):
+                raise
+            return self._failed_with(key, error, turn.old)
+        self._keep(key, value, epoch)
+        if turn.token is not None:
+            await anyio.to_thread.run_sync(shared.keep, turn, value, self._lifetimes())
+        return value
+
+    @staticmethod
+    def _stale(turn: Turn, *, is_refresh: bool) -> SharedValue | None:
+        """The old value, where it may be returned while the new one is made."""
+        return turn.old if turn.old is not None and turn.old.stale > 0 and not is_refresh else None
+
+    def _lifetimes(self) -> tuple[float, float, float]:
+        policy = self._policy
+        fresh = policy.fresh_seconds
+        return fresh, fresh + policy.stale_while_revalidate, fresh + policy.stale_if_error
+
+    def _keep_copy(self, key: Hashable, shared: SharedValue, epoch: int) -> Any:
+        if epoch == self._epoch:
+            now = self._policy.clock()
+            fresh, stale, error = (now + seconds for seconds in (shared.fresh, shared.stale, shared.error))
+            self._hold(
+                key, Entry(shared.value, fresh, fresh, stale, error), max(shared.fresh, shared.stale, shared.error)
+            )
+        return shared.value
+
+    def _failed_with(self, key: Hashable, error: Exception, old: SharedValue | None) -> Any:
+        """As ``_failed``, with the last good value of whichever process made it."""
+        if old is not None and old.error > 0 and self._held(key) is _NOTHING:
+            self._keep_copy(key, old, self._epoch)
+        return self._failed(key, error)
 
     def _held(self, key: Hashable) -> Any:
         """What the cache holds of a key, without counting that as a use."""
@@ -221,10 +318,9 @@ class Memo:
         if self._is_plain:
             self.cache[key] = value
             return
-        policy = self._policy
-        fresh = policy.clock() + policy.fresh_seconds
-        stale, error = fresh + policy.stale_while_revalidate, fresh + policy.stale_if_error
-        self._hold(key, Entry(value, fresh, fresh, stale, error), policy.lifetime)
+        now = self._policy.clock()
+        fresh, stale, error = (now + seconds for seconds in self._lifetimes())
+        self._hold(key, Entry(value, fresh, fresh, stale, error), self._policy.lifetime)
 
     def _failed(self, key: Hashable, error: Exception) -> Any:
         """The last good value, for ``failure_ttl`` seconds without another try; or the error."""
@@ -250,8 +346,8 @@ class Memo:
 
     def _refresh(self, key: Hashable, args: Any, kwargs: Any) -> None:
         with suppress(Exception):
-            self._flight.call(key, lambda: self._load(key, args, kwargs))
+            self._flight.call(key, lambda: self._load(key, args, kwargs, is_refresh=True))
 
     async def _refresh_async(self, key: Hashable, args: Any, kwargs: Any) -> None:
         with suppress(Exception):
-            await self._async_flight.call(key, lambda: self._load_async(key, args, kwargs))
+            await self._async_flight.call(key, lambda: self._load_async(key, args, kwargs, is_refresh=True))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 from hotpath.caching.lru import DEFAULT_ENTRIES, LRUCache
 from hotpath.caching.memo import CacheInfo, Memo
 from hotpath.caching.policy import CachePolicy
+from hotpath.caching.shared.valkey import Valkey
 from hotpath.caching.sizing import Sizer
 from hotpath.errors import DeclarationError
 
@@ -228,6 +229,7 @@ def cached(
     stale_if_error: float = 0.0,
     failure_ttl: float = 1.0,
     cache_exceptions: tuple[type[BaseException], ...] = (),
+    shared: Valkey | None = None,
     name: str | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Callable[[Callable[P, R]], Cached[P, R]]: ...
@@ -238,7 +240,8 @@ def cached(function: Any = None, /, **options: Any) -> Any:
     old value is returned while one thread makes the new one, and for ``stale_if_error`` seconds it is returned when
     making it fails. After a failure the function is not called for ``failure_ttl`` seconds; one of
     ``cache_exceptions`` is raised again meanwhile. Bounds are those of ``LRUCache``. ``key`` makes the key from the
-    arguments; the default is ``cachetools.keys.hashkey``. Raises ``DeclarationError``.
+    arguments; the default is ``cachetools.keys.hashkey``. With ``shared`` all processes have one value and make one
+    call (not for methods, whose values belong to an instance). Raises ``DeclarationError``.
     """
     if isinstance(function, classmethod | property):
         kind = type(function).__name__
@@ -250,9 +253,21 @@ def cached(function: Any = None, /, **options: Any) -> Any:
     def decorate(function: Callable[..., Any]) -> Any:
         if isinstance(function, staticmethod):
             return staticmethod(as_function(function.__func__))
-        return Cached(function, policy) if _is_in_class(function) else as_function(function)
+        if not _is_in_class(function):
+            return as_function(function)
+        if policy.shared is not None:
+            raise DeclarationError(
+                f"{_qualified_name(function)}: the values of a method belong to its instance and are not shared; write "
+                "a function that takes the instance's id, or a staticmethod"
+            )
+        return Cached(function, policy)
 
     def as_function(function: Callable[..., Any]) -> Any:
+        if policy.shared is not None and policy.name is None and getattr(function, "__closure__", None):
+            raise DeclarationError(
+                f"{_qualified_name(function)} has variables of the function around it, so there may be several: write "
+                "name=, which says whose values are shared"
+            )
         memo = Memo(function, policy, policy.name or _qualified_name(function), is_async=_is_async(function))
         return _as_function(memo.call(is_unary=_is_unary(function)), memo, function)
 

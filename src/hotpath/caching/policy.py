@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from hotpath.caching.lru import DEFAULT_ENTRIES, LRUCache
+from hotpath.caching.shared.valkey import Valkey
 from hotpath.caching.sizing import Sizer, weigh
 from hotpath.caching.ttl import TTLCache, check_ttl
 from hotpath.errors import DeclarationError
@@ -64,6 +65,7 @@ class CachePolicy:
     stale_if_error: float = 0.0
     failure_ttl: float = 1.0
     cache_exceptions: tuple[type[BaseException], ...] = ()
+    shared: Valkey | None = None
     name: str | None = None
     clock: Callable[[], float] = time.monotonic
 
@@ -82,6 +84,8 @@ class CachePolicy:
             seconds = getattr(self, option)
             if not isinstance(seconds, int | float) or not 0 <= seconds < FOREVER:
                 raise DeclarationError(f"{option}={seconds!r}: write seconds, 0 or more")
+        if self.shared is not None:
+            self._check_shared(self.shared)
         if self.ttl is None:
             if self.stale_while_revalidate or self.stale_if_error:
                 raise DeclarationError(
@@ -91,6 +95,12 @@ class CachePolicy:
             check_ttl(self.ttl)
             if self.ttl > FOREVER:
                 raise DeclarationError(f"ttl={self.ttl!r}: write at most {FOREVER:g} seconds, or leave it out")
+
+    def _check_shared(self, shared: object) -> None:
+        if not isinstance(shared, Valkey):
+            raise DeclarationError(f"shared={shared!r}: write shared=Valkey('redis://127.0.0.1:6379/0')")
+        if self.ttl is None:
+            raise DeclarationError("shared= needs a ttl=: a value that never ends would outlive every deploy")
 
     @property
     def is_plain(self) -> bool:

@@ -15,6 +15,7 @@ except ImportError as error:
     sys.exit(f"hotpath: the command needs {error.name}: pip install 'asgi-hotpath[cli]'")
 
 from hotpath.cli.build import build, import_
+from hotpath.cli.dashboard import dashboard
 from hotpath.cli.front import front, pause, reload, resume, serve
 from hotpath.cli.init import init
 from hotpath.cli.logs import logs
@@ -28,7 +29,7 @@ from hotpath.process.signals import describe, exit_code_of, interruptible
 SECTIONS = {
     "Run": (serve, front, reload, pause, resume, demo, warm),
     "Build": (build, import_),
-    "Look": (status, explain, check, audit, logs),
+    "Look": (status, dashboard, explain, check, audit, logs),
     "Repair": (recover, verify, rollback, pin, unpin, approve, prune),
     "Set up": (init, render, alert),
 }

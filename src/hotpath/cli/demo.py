@@ -1,7 +1,7 @@
 """``hotpath demo``: a small stock screener is precomputed, served, and then attacked.
 
 The app is ``examples/fastapi_app``, copied to a directory of its own and run with the commands a user would type. The
-demo's own part is the crawler, the attack (the database is taken away under the running app) and the verdict. Every
+demo's own part is the crawler, the attacks (the app is killed, then its database is taken away) and the verdict. Every
 number it prints was measured in that run.
 """
 
@@ -15,18 +15,22 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote, urlsplit
 
-from hotpath.cli.demo_screen import Row, Screen, latency, problems
+import psutil
+
+from hotpath.cli.demo_screen import Row, Screen, latency, longest, problems
 from hotpath.errors import HotpathError
-from hotpath.ops.crawler import Crawler
+from hotpath.ops.crawler import Crawler, Seen
 from hotpath.ops.http import Reply
 from hotpath.process.signals import INTERRUPTED, exit_code_of, interruptible
 
@@ -41,11 +45,16 @@ EXAMPLE_SUFFIXES = (".py", ".md")
 # done in seconds.
 ROUNDS = 30
 
+# How often the app is killed, and for how long it may serve before. One that ends sooner is taken for a crash loop, and
+# restarted later each time.
+KILLS = 3
+SERVES_SECONDS = 2.5
+
 START_SECONDS = 30.0
-STOP_SECONDS = 5.0
+STOP_SECONDS = 10.0
 
 # Settings of a server somewhere else must not reach the one of the demo: uvicorn reads its options from these.
-_FOREIGN_SETTINGS = ("UVICORN_", "WEB_CONCURRENCY", "MARKETPULSE_")
+_FOREIGN_SETTINGS = ("UVICORN_", "WEB_CONCURRENCY", "MARKETPULSE_", "HOTPATH_STORE", "LISTEN_", "NOTIFY_SOCKET")
 
 
 class DemoError(HotpathError):
@@ -145,12 +154,21 @@ class Workplace:
     @contextlib.contextmanager
     def serving(self) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
         """A running server and its port; it has ended when this is left, whatever the reason."""
-        # Port 0: the system chooses one that is free, and the server says which.
-        options = ["--host", "127.0.0.1", "--port", "0", "--no-access-log", "--no-use-colors"]
-        self._screen.command(f"uvicorn {APP}")
+        self._screen.command(f"hotpath serve {APP}")
         with self.log.open("wb") as log:
             server = subprocess.Popen(
-                [sys.executable, "-m", "uvicorn", APP, *options],
+                # Port 0: the system chooses one that is free, and the server says which.
+                [
+                    sys.executable,
+                    "-m",
+                    "hotpath",
+                    "serve",
+                    APP,
+                    "--port",
+                    "0",
+                    "--start-timeout",
+                    f"{START_SECONDS:g}s",
+                ],
                 cwd=self.root,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -166,7 +184,7 @@ class Workplace:
     def _port_of(self, server: subprocess.Popen[bytes]) -> int:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            port = re.search(r"running on http://127\.0\.0\.1:(\d+)", self.log_text())
+            port = re.search(r"serving on http://127\.0\.0\.1:(\d+)", self.log_text())
             if port:
                 return int(port[1])
             if server.poll() is not None:
@@ -186,12 +204,13 @@ class Workplace:
         """The attack: every handler that asks the database raises from now on. Undone at the end."""
         self._screen.command(f"mv {self.database.name} {self.gone.name}")
         self.database.rename(self.gone)
-        self._screen.say("the backend is broken now: whatever asks the database raises")
+        self._screen.say("whatever asks the database raises now")
         try:
             yield
         finally:
             if self.gone.exists() and not self.database.exists():
                 self.gone.rename(self.database)
+                self._screen.command(f"mv {self.gone.name} {self.database.name}")
 
 
 def end_server(process: subprocess.Popen[bytes]) -> None:
@@ -218,9 +237,9 @@ def example_directory() -> Path:
 
 
 def _require_extras() -> None:
-    missing = [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("aiohttp", "fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
-        raise DemoError(f"the demo needs {' and '.join(missing)}: pip install 'asgi-hotpath[demo]'", exit_code=2)
+        raise DemoError(f"the demo needs {', '.join(missing)}: pip install 'asgi-hotpath[demo]'", exit_code=2)
 
 
 @contextlib.contextmanager
@@ -250,7 +269,7 @@ def run(
     tickers: int = 8_000,
     out: TextIO | None = None,
 ) -> int:
-    """Make data, build, serve, fetch, break the backend, fetch again, and say what was seen.
+    """Make data, build, serve, fetch, kill the app, take its database away, and say what was seen.
 
     ``csv`` is a file of real valuations in place of generated ones, and ``market`` what its market is called;
     ``tickers`` is how many stocks are generated. ``keep`` is a new directory that stays; without it nothing stays.
@@ -268,9 +287,12 @@ def run(
             screen.say(f"MarketPulse, a small stock screener, in {root}")
             place.make_data(options)
             place.build()
-            with place.serving() as (server, port), contextlib.closing(Crawler(port)) as crawler:
-                screen.say(f"serving on http://127.0.0.1:{port} (process {server.pid})")
-                code = _attack(place, crawler, screen, (server, port) if serve else None)
+            with place.serving() as (server, port), contextlib.closing(Crawler(port, START_SECONDS)) as crawler:
+                screen.say(f"serving on http://127.0.0.1:{port} (process {server.pid}, and the app as its child)")
+                rows, code = _attack(place, crawler, screen, server.pid, port)
+                if serve:
+                    with place.database_gone():
+                        _keep_serving(server, port, rows, place, screen)
             if keep or not serve:
                 _say_what_next(screen, root if keep else None, csv)
             return code
@@ -279,41 +301,72 @@ def run(
         return exit_code_of(interrupt)
 
 
-def _attack(
-    place: Workplace, crawler: Crawler, screen: Screen, serve: tuple[subprocess.Popen[bytes], int] | None
-) -> int:
+def _attack(place: Workplace, crawler: Crawler, screen: Screen, front: int, port: int) -> tuple[list[Row], int]:
+    """What was seen of each page, and the exit code."""
     hot, cold = discover(crawler)
     before = crawler.measure([*hot, *cold], ROUNDS)
     validators = {path: crawler.get(path).headers.get("etag", "") for path in hot}
+    killed = _measure_while_killed(port, hot, cold, front, screen)
     with place.database_gone():
-        after = crawler.measure([*hot, *cold], ROUNDS)
+        broken = crawler.measure([*hot, *cold], ROUNDS)
         conditional = {path: crawler.get(path, {"If-None-Match": etag}) for path, etag in validators.items()}
-        rows = [Row(path, path in hot, before[path], after[path]) for path in (*hot, *cold)]
-        code = _report(rows, conditional, crawler.reconnections, place, screen)
-        if serve is not None:
-            _keep_serving(*serve, rows, place, screen)
-    return code
+    after = crawler.measure([*hot, *cold], 1)
+    rows = [Row(path, path in hot, before[path], killed[path], broken[path], after[path]) for path in (*hot, *cold)]
+    return rows, _report(rows, conditional, place, screen)
 
 
-def _report(
-    rows: Sequence[Row], conditional: Mapping[str, Reply], reconnections: int, place: Workplace, screen: Screen
-) -> int:
+def _measure_while_killed(
+    port: int, hot: Sequence[str], cold: Sequence[str], front: int, screen: Screen
+) -> dict[str, Seen]:
+    """What a crawler of hot pages and one of cold pages see while the app is killed, and starts again."""
+    over = threading.Event()
+    seen: dict[str, Seen] = {}
+
+    def crawl(paths: Sequence[str]) -> None:
+        with contextlib.closing(Crawler(port, START_SECONDS)) as crawler:
+            found = {path: Seen() for path in paths}
+            while not over.is_set():
+                crawler.add_round(found)
+            seen.update(found)
+
+    threads = [threading.Thread(target=crawl, args=(paths,)) for paths in (hot, cold)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(KILLS):
+            time.sleep(SERVES_SECONDS)
+            pid = _app_of(front)
+            screen.command(f"kill -9 {pid}    # the app")
+            os.kill(pid, signal.SIGKILL)
+            with contextlib.closing(Crawler(port, START_SECONDS)) as crawler:
+                crawler.get(cold[0])  # waits for the new one
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    return seen
+
+
+def _app_of(front: int) -> int:
+    """The app's process. Raises ``DemoError`` where the front has none."""
+    children = psutil.Process(front).children()
+    if not children:
+        raise DemoError("the app does not run")
+    return int(children[-1].pid)
+
+
+def _report(rows: Sequence[Row], conditional: Mapping[str, Reply], place: Workplace, screen: Screen) -> int:
     hot = [row for row in rows if row.hot]
     cold = [row for row in rows if not row.hot]
     screen.say()
     screen.table(rows)
     screen.say()
-    screen.say(latency("hot pages before", (row.before for row in hot)))
-    screen.say(latency("hot pages after", (row.after for row in hot)))
-    screen.say(latency("cold pages before", (row.before for row in cold)))
-    raised = re.findall(r"^[\w.]+(?:Error|Exception): .*", place.log_text(), re.MULTILINE)
+    for kind, pages in (("hot", hot), ("cold", cold)):
+        screen.say(latency(f"{kind} pages before", (row.before for row in pages)))
+        screen.say(longest(f"{kind} pages while the app was killed {KILLS} times", [row.killed for row in pages]))
+    raised = re.findall(r"^(?:app \| )?([\w.]+(?:Error|Exception): .*)", place.log_text(), re.MULTILINE)
     if raised:
-        screen.say(f"the app, {len(raised)} times: {raised[-1]}")
-    if reconnections:
-        screen.say(
-            f"after {reconnections} of its failures the server closed the connection; what followed was sent again on a"
-            " new one, and that time is counted"
-        )
+        screen.say(f"the app without its database, {len(raised)} times: {raised[-1]}")
     kept = [path for path, answer in conditional.items() if answer.status == 304 and not answer.body]
     screen.say(
         f"a crawler that sends the ETag it has: 304 without a body for {len(kept)} of {len(conditional)} hot pages"
@@ -328,8 +381,8 @@ def _report(
         generation = hot[0].after.generation
         screen.verdict(
             True,
-            f"{len(hot)} of {len(hot)} hot pages stayed at 200 from generation {generation} with the same bytes,"
-            f" while {len(cold)} of {len(cold)} cold pages failed",
+            f"{len(hot)} of {len(hot)} hot pages stayed at 200 from generation {generation} with the same bytes;"
+            f" {len(cold)} of {len(cold)} cold pages waited for the killed app, and failed without its database",
         )
     return 1 if failures else 0
 
@@ -359,7 +412,7 @@ def _say_what_next(screen: Screen, kept: Path | None, csv: Path | None) -> None:
         screen.say(f"  cd {shlex.quote(str(kept))}   # the app, its database and its store: change marketpulse.py, and")
         screen.say(f"  {python} -m hotpath build {TARGET}")
         screen.say(f"  {python} -m hotpath status {TARGET}")
-        screen.say(f"  {python} -m uvicorn {APP}")
+        screen.say(f"  {python} -m hotpath serve {APP}")
         return
     command = _command()
     if csv is None:

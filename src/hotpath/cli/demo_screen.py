@@ -1,4 +1,4 @@
-"""What the demo saw before and after the attack, what it means, and how it is shown."""
+"""What the demo saw before, during and after the attacks, what it means, and how it is shown."""
 
 from __future__ import annotations
 
@@ -12,32 +12,51 @@ from hotpath.ops.crawler import Seen, percentile
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table: a page with what was seen of it before and after the attack."""
+    """One line of the table: a page with what was seen of it before, during and after the attacks.
+
+    ``killed`` is while the app was killed and started again, ``broken`` while it had no database.
+    """
 
     path: str
     hot: bool
     before: Seen
+    killed: Seen
+    broken: Seen
     after: Seen
 
 
 def problems(rows: Iterable[Row]) -> list[str]:
-    """Everything that makes the demo's claim untrue; empty when hot pages stood and the backend was really broken."""
-    texts = []
-    for row in rows:
-        if row.before.status != 200:
-            texts.append(f"{row.path} was {_status(row.before)} while all was well")
-        elif not row.hot:
-            if row.after.status == 200:
-                texts.append(f"{row.path} still answered 200, so the backend was not broken and nothing is shown")
-        elif row.before.generation is None:
-            texts.append(f"{row.path} is hot and was answered by the app, not from a generation")
-        elif row.after.status != 200:
-            texts.append(f"{row.path} is hot and was {_status(row.after)} without its backend")
-        elif row.after.generation is None:
-            texts.append(f"{row.path} is hot and was answered by the app while its backend was gone")
-        elif len(row.before.digests | row.after.digests) != 1:
-            texts.append(f"{row.path} changed its bytes between before and after")
-    return texts
+    """Everything that makes the demo's claim untrue; empty when hot pages stood and the attacks were real."""
+    return [problem for row in rows if (problem := (_hot_problem if row.hot else _cold_problem)(row)) is not None]
+
+
+def _hot_problem(row: Row) -> str | None:
+    for seen, when in (
+        (row.before, "while all was well"),
+        (row.killed, "while the app was killed"),
+        (row.broken, "without its backend"),
+        (row.after, "afterwards"),
+    ):
+        if seen.status != 200:
+            return f"{row.path} is hot and was {_status(seen)} {when}"
+        if seen.generation is None:
+            return f"{row.path} is hot and was answered by the app, not from a generation, {when}"
+    if len(row.before.digests | row.killed.digests | row.broken.digests | row.after.digests) != 1:
+        return f"{row.path} changed its bytes between before and after"
+    return None
+
+
+def _cold_problem(row: Row) -> str | None:
+    for seen, when in (
+        (row.before, "while all was well"),
+        (row.killed, "while the app was killed, and should have waited for the new one"),
+        (row.after, "afterwards"),
+    ):
+        if seen.status != 200:
+            return f"{row.path} was {_status(seen)} {when}"
+    if row.broken.status == 200:
+        return f"{row.path} still answered 200 without its database, so the backend was not broken and nothing is shown"
+    return None
 
 
 def _status(seen: Seen) -> str:
@@ -45,11 +64,17 @@ def _status(seen: Seen) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    def half(seen: Seen) -> tuple[str, str, str]:
-        generation = f"gen {seen.generation}" if seen.generation else "app"
-        return _status(seen), generation if seen.status else "-", f"{statistics.median(seen.seconds) * 1000:.2f} ms"
+    def answer(seen: Seen) -> str:
+        source = f" gen {seen.generation}" if seen.generation else " app" if seen.status else ""
+        return f"{_status(seen)}{source}"
 
-    return row.path, "hot" if row.hot else "cold", *half(row.before), *half(row.after)
+    longest_ms = f"{max(row.killed.seconds) * 1000:.1f} ms"
+    kind = "hot" if row.hot else "cold"
+    return row.path, kind, answer(row.before), answer(row.killed), longest_ms, answer(row.broken), answer(row.after)
+
+
+# Columns of ``_cells`` that hold a status, and what was seen.
+_STATUSES = ((2, "before"), (3, "killed"), (5, "broken"), (6, "after"))
 
 
 def latency(kind: str, seen: Iterable[Seen]) -> str:
@@ -57,6 +82,13 @@ def latency(kind: str, seen: Iterable[Seen]) -> str:
     seconds = [duration for page in seen for duration in page.seconds]
     median, worst = statistics.median(seconds), percentile(seconds, 0.99)
     return f"{kind}: median {median * 1000:.2f} ms, p99 {worst * 1000:.2f} ms ({len(seconds)} requests)"
+
+
+def longest(kind: str, seen: Sequence[Seen]) -> str:
+    """How many of all requests were answered with 200, and the longest wait, in one line."""
+    statuses = [status for page in seen for status in page.statuses]
+    wait = max(duration for page in seen for duration in page.seconds)
+    return f"{kind}: {statuses.count(200)} of {len(statuses)} were 200, the longest took {wait * 1000:.1f} ms"
 
 
 class Screen:
@@ -85,12 +117,12 @@ class Screen:
         from rich.text import Text
 
         table = Table(header_style="bold", box=HEAVY_HEAD if self._draws else None)
-        for name in ("path", "kind", "before", "from", "median", "after", "from", "median"):
-            table.add_column(name, justify="right" if name == "median" else "left", overflow="fold")
+        for name in ("path", "kind", "before", "killed", "longest", "no database", "after"):
+            table.add_column(name, justify="right" if name == "longest" else "left", overflow="fold")
         for row in rows:
             cells = [Text(cell) for cell in _cells(row)]
             cells[1].stylize("bold yellow" if row.hot else "blue")
-            for position, seen in ((2, row.before), (5, row.after)):
-                cells[position].stylize("bold green" if seen.status == 200 else "bold red")
+            for position, name in _STATUSES:
+                cells[position].stylize("bold green" if getattr(row, name).status == 200 else "bold red")
             table.add_row(*cells)
         self._console.print(table)

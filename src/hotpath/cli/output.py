@@ -16,8 +16,7 @@ from hotpath.batch.run import DEFAULT_MAX_FAILURES, failure_facts, grouped_facts
 from hotpath.errors import BuildFailed, DeclarationError, HotpathError, Implausible, PublicAnswerWrong
 from hotpath.ops.alerts.alerts import Alerts
 from hotpath.ops.alerts.environment import alerts_from_environment
-from hotpath.options import parse_bytes, parse_seconds, to_json
-from hotpath.text import printable
+from hotpath.options import parse_bytes, parse_seconds, printable, to_json
 
 # In the context that all commands share: whether --json was given, and whether an object was printed.
 _WANTED, _PRINTED = "hotpath.json.wanted", "hotpath.json.printed"

@@ -15,7 +15,7 @@ from hotpath.errors import DeclarationError
 from hotpath.ops.render.facts import gather
 from hotpath.ops.render.files import RenderedFile, compare, write
 from hotpath.ops.render.whats import WHATS
-from hotpath.text import printable
+from hotpath.options import printable
 
 _ROOT = click.Path(file_okay=False, path_type=Path)
 # Where the result goes, which files do not say.

@@ -20,6 +20,7 @@ from hotpath.metrics.app import MetricsApp
 from hotpath.options import parse_seconds
 from hotpath.serving.reader import reader_of
 from hotpath.site import Hotpath
+from hotpath.types import ASGIApp
 
 # The door looks at the clock once a second, also without clients.
 DOOR_SECONDS: Final = 5.0
@@ -68,8 +69,11 @@ class Parts:
         }
 
 
-def make_admin(parts: Parts, metrics: MetricsApp, *, with_commands: bool) -> Starlette:
-    """``/metrics``, ``/healthz``, ``/readyz``, ``/status``; with commands ``/reload``, ``/pause`` and ``/resume`` too.
+def make_admin(
+    parts: Parts, metrics: MetricsApp, dashboard: ASGIApp | None = None, *, with_commands: bool
+) -> Starlette:
+    """``/metrics``, ``/healthz``, ``/readyz``, ``/status``, and ``/dashboard`` for people; with commands ``/reload``,
+    ``/pause`` and ``/resume`` too.
 
     Commands are for a socket that only the front's user can open: any page in a browser on the same machine may send a
     POST to a port of it.
@@ -92,6 +96,8 @@ def make_admin(parts: Parts, metrics: MetricsApp, *, with_commands: bool) -> Sta
         Route("/readyz", readyz),
         Route("/status", status),
     ]
+    if dashboard is not None:
+        routes.append(Route("/dashboard", dashboard))
     return Starlette(routes=[*routes, *(_commands(parts) if with_commands else ())])
 
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
@@ -39,6 +39,9 @@ from hotpath.options import human_bytes
 from hotpath.serving.reader import reader_of
 from hotpath.site import Hotpath
 from hotpath.types import ASGIApp
+
+if TYPE_CHECKING:
+    from hotpath.front.board import FrontBoard
 
 # proc(5): the kernel picks nearly everybody else first.
 OOM_SCORE: Final = -500
@@ -174,10 +177,14 @@ class _Front:
         parts = Parts(self.hot, self.door, self.upstream, supervisor)
         metrics = MetricsApp(hot=self.hot)
         metrics.registry.register(FrontCollector(self.door, self.server, self.upstream, supervisor))
-        latency = Latency(metrics.registry)
+        latency = Latency()
+        metrics.registry.register(latency)
+        board = self._board(supervisor)
 
         def observe(scope: Any, status: int, seconds: float) -> None:
             latency.observe(scope, status, seconds)
+            if board is not None:
+                board.answered(seconds)
             if supervisor is not None:
                 supervisor.heard()
 
@@ -186,8 +193,11 @@ class _Front:
         async with (
             _supervised(supervisor),
             _serving(make_admin(parts, metrics, with_commands=True), control_socket),
-            _serving(make_admin(parts, metrics, with_commands=False), admin),
+            _serving(
+                make_admin(parts, metrics, None if board is None else board.dashboard, with_commands=False), admin
+            ),
             _running(self.server, signals),
+            contextlib.nullcontext() if board is None else board.watching(),
         ):
             for line in self._start_text():
                 logger.warning("%s", line)
@@ -202,6 +212,15 @@ class _Front:
         if isinstance(self.app, Address):
             return None
         return Supervisor(self.app.command, self.upstream, self.directory, self.app.care, groups=self.groups)
+
+    def _board(self, supervisor: Supervisor | None) -> FrontBoard | None:
+        """The status page, where there is an admin port: it takes five MiB that a front without one does not need."""
+        address = self.options.admin
+        if address is None:
+            return None
+        from hotpath.front.board import FrontBoard
+
+        return FrontBoard(self.hot, self.upstream, supervisor, local_socket=bool(address.path))
 
     def _start_text(self) -> list[str]:
         """What is where, for people."""
@@ -218,7 +237,7 @@ class _Front:
             lines += self._memory_text(self.app.care.memory)
         else:
             lines.append(f"  app     {self.app}, started by somebody else")
-        lines.append(f"  admin   {self.options.admin or 'none (--admin 127.0.0.1:9180)'}")
+        lines.append(f"  admin   {self.options.admin or 'none (--admin 127.0.0.1:9180, with a status page)'}")
         return lines
 
     def _memory_text(self, memory: int | None) -> list[str]:

@@ -48,15 +48,19 @@ def percentile(values: Sequence[float], share: float) -> float:
 class Crawler(Client):
     """Asks one server over one kept-alive connection."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, timeout_seconds: float = REQUEST_SECONDS) -> None:
         url = f"http://127.0.0.1:{port}"
-        super().__init__(url, timeout_seconds=REQUEST_SECONDS, shown=url, max_bytes=MAX_PAGE_BYTES)
+        super().__init__(url, timeout_seconds=timeout_seconds, shown=url, max_bytes=MAX_PAGE_BYTES)
 
     def measure(self, paths: Sequence[str], rounds: int) -> dict[str, Seen]:
         """``rounds`` rounds over all paths. One that gives no answer at all is not asked again: it may hang."""
         seen = {path: Seen() for path in paths}
         for _ in range(rounds):
-            for path in paths:
-                if 0 not in seen[path].statuses:
-                    seen[path].add(self.get(path, {"Accept-Encoding": "gzip"}))
+            self.add_round(seen)
         return seen
+
+    def add_round(self, seen: dict[str, Seen]) -> None:
+        """Ask once for each path of ``seen``."""
+        for path, answers in seen.items():
+            if 0 not in answers.statuses:
+                answers.add(self.get(path, {"Accept-Encoding": "gzip"}))

@@ -203,6 +203,7 @@ def hotpath(*arguments: str, cwd: Path, stdin: bytes | None = None) -> subproces
     return subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, check=False, timeout=60)
 
 
+@pytest.mark.slow
 def test_the_command_reads_files_of_a_set_standard_input_and_a_site(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(
         "from hotpath import Hotpath\nhot = Hotpath('hot')\n"
@@ -226,6 +227,7 @@ def test_the_command_reads_files_of_a_set_standard_input_and_a_site(tmp_path: Pa
     assert "<svg" in (tmp_path / "page.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

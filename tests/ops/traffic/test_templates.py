@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import string
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,6 +50,7 @@ def test_two_parameters_have_two_names() -> None:
     assert all(name[1:-1].isidentifier() for name in (first, second))
 
 
+@pytest.mark.slow
 def test_any_nonsense_needs_bounded_memory_and_is_counted() -> None:
     source = random.Random(3)
     templates = Templates()

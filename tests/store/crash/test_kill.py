@@ -62,7 +62,7 @@ def check(bench: Bench, killer: Killer, number: int, moment: str) -> None:
 
 
 # A few with every run of the tests; together they have every kind of operation.
-QUICK = ("rollback", "unpin")
+QUICK = ("unpin",)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +115,7 @@ def test_killed_under_a_strict_umask_no_directory_stays_closed(name: str, tmp_pa
     assert unfinished >= 2, "it was killed between the making and the mode"
 
 
+@pytest.mark.slow
 def test_a_plain_rollback_killed_before_its_last_step_goes_back_once(tmp_path: Path, killer: Killer) -> None:
     bench = Bench(STEP_BACK, tmp_path)
     assert bench.expected.served == 2

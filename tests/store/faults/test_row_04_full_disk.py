@@ -75,6 +75,7 @@ def fails_cleanly(store: Store, number: int, when_open: Callable[[], None]) -> b
     return True
 
 
+@pytest.mark.slow
 @needs_root
 @pytest.mark.parametrize("fill", [leave_bytes, leave_inodes])
 def test_at_every_moment_at_which_a_disk_can_become_full(
@@ -125,10 +126,11 @@ def large():
 """
 
 
+@pytest.mark.slow
 @needs_root
 @pytest.mark.parametrize(
     "free_bytes",
-    [0, *(pytest.param(size, marks=pytest.mark.slow) for size in (4096, 500_000, 1_100_000, 3_000_000, 5_000_000))],
+    [0, *(size for size in (4096, 500_000, 1_100_000, 3_000_000, 5_000_000))],
 )
 def test_the_command_on_a_disk_that_was_filled_before(small_disk: Path, free_bytes: int) -> None:
     """Refused by the preflight or failed half-way: exit code 1, one line that names path and fix."""

@@ -148,6 +148,7 @@ def test_a_manifest_whose_lines_cannot_be_read_costs_no_descriptor(
     assert get(hot, "/a").body == b"[1]"
 
 
+@pytest.mark.slow
 def test_a_generation_without_its_files_is_looked_for_in_the_one_before_at_once(tmp_path: Path, disk: Troubled) -> None:
     hot = Hotpath(tmp_path / "many")
     hot.store.disk = disk

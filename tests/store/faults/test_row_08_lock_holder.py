@@ -32,6 +32,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.communicate(timeout=10)
 
 
+@pytest.mark.slow
 def test_killed_the_next_gets_it_at_once(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     holder.send_signal(signal.SIGKILL)
     holder.wait(10)
@@ -103,6 +104,7 @@ def test_stopped_it_is_busy_and_named(tmp_path: Path, holder: subprocess.Popen[s
     assert Store(tmp_path / "hot").chosen_sequence() == 2
 
 
+@pytest.mark.slow
 def test_an_old_lock_file_is_no_lock(tmp_path: Path) -> None:
     write_module(tmp_path, tmp_path / "hot")
     assert run(tmp_path, "build", "nightly:hot")[0] == 0

@@ -138,8 +138,9 @@ def test_no_function_is_run_where_nothing_could_be_published(tmp_path: Path) -> 
         assert len(ran) == 0
 
 
+@pytest.mark.slow
 @needs_root
-@pytest.mark.parametrize("umask", ["077", *(pytest.param(umask, marks=pytest.mark.slow) for umask in ("022", "000"))])
+@pytest.mark.parametrize("umask", ["077", *(umask for umask in ("022", "000"))])
 def test_the_web_user_reads_everything_and_can_write_nothing(shared: Path, umask: str) -> None:
     """A batch as root with this umask, in the shell that cron would start; then a process of another user."""
     write_module(shared, shared / "var" / "hot")
@@ -166,6 +167,7 @@ def test_the_web_user_reads_everything_and_can_write_nothing(shared: Path, umask
     assert status(Store(root)).serving == 2
 
 
+@pytest.mark.slow
 @needs_root
 def test_not_even_its_owner_edits_a_published_file_by_accident(shared: Path) -> None:
     """An unchanged file of all generations is one file with many names: one edit would damage them all."""
@@ -179,6 +181,7 @@ def test_not_even_its_owner_edits_a_published_file_by_accident(shared: Path) -> 
     assert (root / "generations/1/manifest.json").stat().st_uid == NOBODY
 
 
+@pytest.mark.slow
 @needs_root
 def test_status_tells_a_user_who_may_not_read_the_reports(shared: Path) -> None:
     root = shared / "hot"
@@ -191,6 +194,7 @@ def test_status_tells_a_user_who_may_not_read_the_reports(shared: Path) -> None:
     assert not any("DEGRADED" in line for line in lines)
 
 
+@pytest.mark.slow
 @needs_root
 def test_the_fix_that_is_named_works(shared: Path) -> None:
     root = publish_two(shared / "hot").root
@@ -203,6 +207,7 @@ def test_the_fix_that_is_named_works(shared: Path) -> None:
     assert verify(Store(root)).is_sound
 
 
+@pytest.mark.slow
 @needs_root
 def test_a_batch_run_once_as_root_leaves_a_store_its_owner_can_go_on_with_or_is_told(shared: Path) -> None:
     """Somebody tries the batch by hand with sudo; the next night it runs as its own user again."""

@@ -196,6 +196,7 @@ def assert_cold(answer: Response) -> None:
     assert "public" not in (answer.header("cache-control") or "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", HOT)
 def test_a_hot_page_is_the_bytes_of_the_store_with_public_fields(site: Site, target: str) -> None:
     answer = site.ask(target)
@@ -400,6 +401,7 @@ def test_the_rule_of_bypass_keeps_pages_of_who_is_logged_in_from_nginx(site: Sit
             assert_cold(answer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [*HOT, "/top/kospi?n=10", "/?utm_source=a"])
 def test_a_hot_page_is_200_while_the_app_is_dead(dead: Site, target: str) -> None:
     answer = dead.ask(target)
@@ -425,6 +427,7 @@ def test_build_check_keeps_a_good_generation_and_nginx_serves_it(site: Site) -> 
     assert site.ask("/").header("x-hotpath-generation") == str(before + 1)
 
 
+@pytest.mark.slow
 def test_without_a_published_generation_everything_is_the_apps(site: Site, tmp_path: Path) -> None:
     other = Site(site.name, site.directory, app=site.app)
     tmp_path.chmod(0o755)

@@ -94,7 +94,8 @@ def test_nginx_follows_a_publish_and_a_rollback(store: Store, port: int) -> None
     assert json.loads(ask(port, KEYS[0]).body)["generation"] == 1
 
 
-@pytest.mark.parametrize("publishes", [20, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("publishes", [20, 300])
 def test_no_request_finds_a_gap_through_many_publishes(store: Store, port: int, publishes: int) -> None:
     wrong: list[str] = []
     ended = threading.Event()

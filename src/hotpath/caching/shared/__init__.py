@@ -1,0 +1,1 @@
+"""Cached values that all processes and machines share, in Valkey or Redis."""
