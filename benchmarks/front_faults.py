@@ -1,20 +1,21 @@
-"""What becomes of requests while the app fails, with a server that is restarted at once, and behind the front.
+"""What clients see of each fault: the app alone on uvicorn with the middleware, and the same app behind the front.
 
-    python -m benchmarks.front_faults                 every fault, 12 s each, both ways
-    python -m benchmarks.front_faults --seconds 5 --only "kill -9" --json FILE
+    python -m benchmarks.front_faults              each fault for 10 s
+    python -m benchmarks.front_faults --seconds 2  quicker
+    python -m benchmarks.front_faults --only kill,stopped
 
-The app alone is uvicorn with the middleware, and a supervisor that starts it again 0.1 s after it ends, as systemd with
-``Restart=always``. Behind the front it is ``hotpath serve``. Two clients ask for hot pages and four for cold ones, each
-over one connection, and count every answer; a hot page counts only with the bytes that were published. The exit code is
-1 where a hot page failed behind the front.
+Two clients ask for hot pages and four for cold ones, on kept connections, before, during and after each fault. The app
+alone is
+started again 0.1 s after it ends, as systemd does with Restart=always. A hot answer counts where it is 200, whole and
+of one generation. A cold request is lost where no whole answer comes within 30 s, or another than 200 and 503.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -28,370 +29,437 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from benchmarks.harness import free_port, machine, print_facts, print_table, write_json
+from benchmarks.harness import free_port, machine, print_facts
+from hotpath.pages.policy import Policy
+from hotpath.store.publish import staging
+from hotpath.store.store import Store
+from tests.front.forwarding import wait_until
+from tests.front.served_site import KEYS
+from tests.front.serving import START_SECONDS, Serving, make_site
+from tests.guard.groups import WHY_NOT as NO_GROUPS
+from tests.guard.groups import Group, memory_group
 
-GROUPS = Path("/sys/fs/cgroup/memory")
-LIMIT_MIB = 150
-START_SECONDS = 30.0
-# What a crawler waits.
-PATIENCE_SECONDS = 20.0
-CROWD = 500
-
-SITE = """
-import asyncio, os, pathlib, time
-from hotpath import Hotpath, HotpathMiddleware
-
-hot = Hotpath("store")
-if pathlib.Path("broken").exists():
-    raise RuntimeError("this version does not start")
-
-@hot.route("/hot/{key}", each={"key": [f"k{n}" for n in range(20)]})
-def page(key):
-    return {"key": key, "rows": [{"n": n, "text": "x" * 40} for n in range(100)]}
-
-held = []
-
-async def inner(scope, receive, send):
-    if scope["type"] == "lifespan":
-        for _ in range(2):
-            await send({"type": (await receive())["type"] + ".complete"})
-        return
-    if scope["path"] == "/block":
-        time.sleep(1)
-    while scope["path"] == "/eat":
-        held.append(bytearray(os.urandom(1024) * 4096))
-        await asyncio.sleep(0)
-    body = str(os.getpid()).encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
-    await send({"type": "http.response.body", "body": body})
-
-app = HotpathMiddleware(inner, hot=hot)
-"""
+HOT_CLIENTS, COLD_CLIENTS = 2, 4
+# Longer than the front holds a request.
+CLIENT_SECONDS = 30.0
+RESTART_SECONDS = 0.1
+MEMORY = 150 << 20
+CROWD = 2000
+DESCRIPTORS = 96
+HOLE = "hole"
 
 
 @dataclass
 class Seen:
-    """The answers of one kind."""
+    """What clients got; ``statuses`` by kind, ``lost`` for no whole answer."""
 
-    outcomes: Counter[str] = field(default_factory=Counter)
+    statuses: dict[str, Counter[str]] = field(default_factory=lambda: {"hot": Counter(), "cold": Counter()})
     longest: float = 0.0
+    problems: list[str] = field(default_factory=list)
+    restarts: int = 0
 
     @property
-    def asked(self) -> int:
-        return self.outcomes.total()
+    def hot(self) -> tuple[int, int]:
+        """Good answers, and all requests."""
+        hot = self.statuses["hot"]
+        return hot["200"], hot.total()
+
+    def row(self, fault: str, side: str) -> str:
+        hot, cold = self.hot, self.statuses["cold"]
+        others = cold.total() - cold["200"] - cold["503"]
+        cells = (fault, side, f"{hot[0]:,}/{hot[1]:,}", f"{cold['200']:,}/{cold['503']:,}/{others:,}")
+        return "| " + " | ".join((*cells, f"{self.longest:.1f} s", str(self.restarts))) + " |"
 
 
-class Load:
-    """Clients until ``stop``."""
+class Clients:
+    """Ask until they are stopped."""
 
-    def __init__(self, port: int, pages: dict[str, str]) -> None:
-        self.hot, self.cold = Seen(), Seen()
-        self._over = threading.Event()
+    def __init__(self, port: int, cold_path: str) -> None:
+        self.seen = Seen()
         self._port = port
-        self._pages = pages
-        self._threads = [threading.Thread(target=self._run, args=(self.hot, 0.005)) for _ in range(2)]
-        self._threads += [threading.Thread(target=self._run, args=(self.cold, 0.02)) for _ in range(4)]
+        self._cold_path = cold_path
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        kinds = [("hot", self._hot)] * HOT_CLIENTS + [("cold", self._cold)] * COLD_CLIENTS
+        self._threads = [threading.Thread(target=self._run, args=kind, daemon=True) for kind in kinds]
         for thread in self._threads:
             thread.start()
 
-    def stop(self) -> None:
-        self._over.set()
+    def stop(self) -> Seen:
+        """After the answers that are on their way."""
+        self._stop.set()
         for thread in self._threads:
-            thread.join()
+            thread.join(CLIENT_SECONDS * 2)
+        return self.seen
 
-    def _run(self, seen: Seen, pause: float) -> None:
-        paths = [*self._pages] if seen is self.hot else ["/cold"]
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_SECONDS)
+    def _run(self, kind: str, ask: Callable[[http.client.HTTPConnection, int], str]) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=CLIENT_SECONDS)
         number = 0
-        while not self._over.is_set():
+        while not self._stop.is_set():
             number += 1
-            path = paths[number % len(paths)]
             began = time.monotonic()
-            outcome = self._ask(connection, path)
-            seen.outcomes[outcome] += 1
-            seen.longest = max(seen.longest, time.monotonic() - began)
-            time.sleep(pause)
+            try:
+                result = ask(connection, number)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                result = "lost"
+                connection.close()
+                with self._lock:
+                    self.seen.problems.append(f"{kind}: {error!r}")
+            with self._lock:
+                self.seen.statuses[kind][result] += 1
+                self.seen.longest = max(self.seen.longest, time.monotonic() - began)
+            time.sleep(0.01)
         connection.close()
 
-    def _ask(self, connection: http.client.HTTPConnection, path: str) -> str:
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            body = answer.read()
-        except (OSError, http.client.HTTPException):
-            connection.close()
-            return "lost"
-        if answer.status == 200 and self._pages.get(path, digest(body)) != digest(body):
-            return "wrong"
+    def _hot(self, connection: http.client.HTTPConnection, number: int) -> str:
+        key = KEYS[number % len(KEYS)]
+        connection.request("GET", f"/rankings/{key}")
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status != 200:
+            return str(answer.status)
+        page = json.loads(body)
+        generation = answer.headers["x-hotpath-generation"]
+        is_whole = (page["key"], page["end"], len(page["rows"])) == (key, key, 100)
+        return "200" if is_whole and page.get("generation", generation) == generation else "torn"
+
+    def _cold(self, connection: http.client.HTTPConnection, number: int) -> str:
+        connection.request("GET", f"{self._cold_path}/{number}")
+        answer = connection.getresponse()
+        answer.read()
         return str(answer.status)
 
 
-def digest(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
+class Alone:
+    """uvicorn with the middleware, started again when it ends."""
 
+    name = "alone"
 
-class Site:
-    """One way to run the app, in ``directory``."""
-
-    def __init__(self, directory: Path, *, has_front: bool, is_limited: bool) -> None:
-        self.directory = directory
+    def __init__(self, site: Path, prefix: Sequence[str]) -> None:
+        self.site = site
         self.port = free_port()
-        self.has_front = has_front
         self.restarts = 0
-        self._run = Path(tempfile.mkdtemp(prefix="hp"))  # short enough for a socket in it
-        self._environ = {**os.environ, "HOTPATH_RUN": str(self._run), "HOTPATH_STORE": str(directory / "store")}
-        self._group = GROUPS / f"hotpath-faults-{self.port}" if is_limited and not has_front else None
-        self._over = False
-        self._log = (directory / f"log-{self.port}").open("wb")
-        if self._group is not None:
-            self._group.mkdir()
-            (self._group / "memory.limit_in_bytes").write_text(str(LIMIT_MIB << 20))
-        options = ["--memory", f"{LIMIT_MIB}MiB"] if is_limited else []
-        self._command = [sys.executable, "-m"]
-        if has_front:
-            self._command += ["hotpath", "serve", "faulty:app", "--port", str(self.port), "--health-timeout", "3s"]
-            self._command += options
-        else:
-            self._command += ["uvicorn", "faulty:app", "--port", str(self.port), "--no-access-log"]
-        if self._group is not None:
-            self._command = ["sh", "-c", f'echo $$ > {self._group}/cgroup.procs; exec "$0" "$@"', *self._command]
+        self._prefix = prefix
+        self._is_ending = False
+        self._log = (site / f"alone-{self.port}").open("wb")
         self.process = self._start()
-        self._supervisor = threading.Thread(target=self._supervise)
-        if not has_front:
-            self._supervisor.start()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
 
     def _start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "uvicorn", "mysite1:app", "--port", str(self.port), "--no-access-log"]
+        root = Path(__file__).parents[1]
         return subprocess.Popen(
-            self._command, cwd=self.directory, env=self._environ, stdout=self._log, stderr=self._log
+            [*self._prefix, *command],
+            cwd=self.site,
+            env={**os.environ, "PYTHONPATH": f"{root}:{root / 'src'}"},
+            stdout=self._log,
+            stderr=self._log,
         )
 
-    def _supervise(self) -> None:
-        while not self._over:
-            if self.process.poll() is None:
-                time.sleep(0.02)
-                continue
-            time.sleep(0.1)
-            if not self._over:
+    def _watch(self) -> None:
+        while not self._is_ending:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.05)
+                if self._is_ending:
+                    return
+                time.sleep(RESTART_SECONDS)
                 self.restarts += 1
                 self.process = self._start()
 
-    def get(self, path: str, timeout: float = PATIENCE_SECONDS) -> bytes:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().read()
-        finally:
-            connection.close()
+    def app_pid(self) -> int:
+        return self.process.pid
+
+    server_pid = app_pid
+
+    def deploy(self) -> None:
+        self.process.terminate()
+
+    def stop(self) -> int:
+        self._is_ending = True
+        self._thread.join()
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.wait()
+        self._log.close()
+        return self.restarts
+
+
+class Fronted:
+    """``hotpath serve``."""
+
+    name = "front"
+
+    def __init__(self, site: Path, prefix: Sequence[str], *options: str) -> None:
+        command = ("serve", "mysite1:app", "--store", "store", "--port", "{port}", "--health-timeout", "3s", *options)
+        self._serving = Serving(site, *command, prefix=tuple(prefix))
+        self.port = self._serving.port
+        self._deploys = 0
 
     def app_pid(self) -> int:
-        """The process that answers; waits for it."""
-        until = time.monotonic() + START_SECONDS
-        while time.monotonic() < until:
-            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-                return int(self.get("/cold", 5))
-            time.sleep(0.05)
-        raise RuntimeError("the app does not answer")
+        return self._serving.app_pid()
 
-    def reload(self) -> None:
-        """A new version: beside the old one where there is a front, else instead of it."""
-        if self.has_front:
-            command = [sys.executable, "-m", "hotpath", "reload"]
-            subprocess.run(command, env=self._environ, cwd=self.directory, capture_output=True, check=False, timeout=60)
-        else:
-            self.process.terminate()
-            time.sleep(2)
+    def server_pid(self) -> int:
+        return self._serving.process.pid
 
-    def close(self) -> None:
-        self._over = True
-        if self._supervisor.is_alive():
-            self._supervisor.join()
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGCONT)
-            self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        if self.has_front:
-            self._log.flush()
-            self.restarts = Path(self._log.name).read_bytes().count(b"Uvicorn running on unix socket") - 1
-        self._log.close()
-        if self._group is not None:
-            time.sleep(0.2)
-            with contextlib.suppress(OSError):
-                self._group.rmdir()
-        shutil.rmtree(self._run, ignore_errors=True)
+    def deploy(self) -> None:
+        self._serving.process.send_signal(signal.SIGHUP)
+        self._deploys += 1
+
+    def stop(self) -> int:
+        starts = self._serving.text.count("app | INFO:     Started server process")
+        self._serving.stop()
+        return max(0, starts - 1 - self._deploys)
 
 
-# Each fault, for some seconds
+class BeforeAHole:
+    """A port where the kernel drops every handshake: asked directly, or by a front."""
+
+    def __init__(self, site: Path, with_front: bool) -> None:
+        self.name = "front" if with_front else "alone"
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+        self._full = [socket.socket() for _ in range(4)]
+        for sock in self._full:
+            sock.setblocking(False)
+            sock.connect_ex(self._listener.getsockname())
+        self.port: int = self._listener.getsockname()[1]
+        self._serving: Serving | None = None
+        if with_front:
+            to = f"http://127.0.0.1:{self.port}"
+            self._serving = Serving(site, "front", "store", "--to", to, "--port", "{port}", "--hold", "5s")
+            self.port = self._serving.port
+
+    def stop(self) -> int:
+        if self._serving is not None:
+            self._serving.stop()
+        for sock in (*self._full, self._listener):
+            sock.close()
+        return 0
 
 
-def killed(site: Site, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        os.kill(site.app_pid(), signal.SIGKILL)
-        time.sleep(3)
+Side = Any
+Harm = Callable[[Side, float], contextlib.AbstractContextManager[object]]
 
 
-def stopped(site: Site, seconds: float) -> None:
-    pid = site.app_pid()
-    os.kill(pid, signal.SIGSTOP)
-    time.sleep(max(seconds, 8))
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGCONT)
+def kill(side: Side, seconds: float) -> contextlib.AbstractContextManager[object]:
+    """SIGKILL every three seconds."""
+    return repeated(lambda: os.kill(side.app_pid(), signal.SIGKILL), 3.0)
 
 
-def blocked(site: Site, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            site.get("/block")
-        time.sleep(0.1)
+def stop(side: Side, seconds: float) -> contextlib.AbstractContextManager[object]:
+    os.kill(side.app_pid(), signal.SIGSTOP)
+    return contextlib.nullcontext()
 
 
-def out_of_memory(site: Site, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            site.get("/eat")
-        site.app_pid()
-        time.sleep(3)
+def block(side: Side, seconds: float) -> contextlib.AbstractContextManager[object]:
+    """Requests that hold the app's loop for a second each."""
+    return repeated(lambda: get(side.port, "/block"), 0.1)
 
 
-def does_not_start(site: Site, seconds: float) -> None:
-    (site.directory / "broken").touch()
-    try:
-        os.kill(site.app_pid(), signal.SIGKILL)
-        time.sleep(seconds)
-    finally:
-        (site.directory / "broken").unlink()
-    site.app_pid()
+def eat(side: Side, seconds: float) -> contextlib.AbstractContextManager[object]:
+    return repeated(lambda: get(side.port, "/eat"), 3.0)
 
 
-def deployed(site: Site, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        site.reload()
-        site.app_pid()
+def crash(side: Side, seconds: float) -> contextlib.AbstractContextManager[object]:
+    """A version that does not start takes the place of one that is killed."""
+    (side_site(side) / "version").write_text("broken")
+    os.kill(side.app_pid(), signal.SIGKILL)
+    return contextlib.nullcontext()
 
 
-def swapped(site: Site, seconds: float) -> None:
-    """New generations all the time, with the same pages."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        build(site.directory)
+def deploy(side: Side, seconds: float) -> contextlib.AbstractContextManager[object]:
+    return repeated(side.deploy, 3.0)
 
 
-def crowd(site: Site, seconds: float, head: bytes) -> None:
-    sockets = []
-    try:
-        for _ in range(CROWD):
-            one = socket.create_connection(("127.0.0.1", site.port), 5)
-            one.setblocking(False)
-            with contextlib.suppress(OSError):
-                one.send(head)
-            sockets.append(one)
-        time.sleep(seconds)
-    finally:
-        for one in sockets:
-            one.close()
+def nothing(side: Side, seconds: float) -> contextlib.AbstractContextManager[object]:
+    return contextlib.nullcontext()
 
 
-def half_a_head(site: Site, seconds: float) -> None:
-    crowd(site, seconds, b"GET /hot/k1 HTTP/1.1\r\nHost: a\r\nX: ")
+def loris(side: Side, seconds: float) -> contextlib.AbstractContextManager[object]:
+    return crowd(side.port, CROWD, b"GET /rankings/k1 HTTP/1.1\r\nHost: a\r\nX-Slow: ")
 
 
-def never_reads(site: Site, seconds: float) -> None:
-    crowd(site, seconds, b"GET /hot/k1 HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
+def deaf(side: Side, seconds: float) -> contextlib.AbstractContextManager[object]:
+    """Clients that ask for much and never read."""
+    return crowd(side.port, 200, b"GET /rankings/k1 HTTP/1.1\r\nHost: a\r\n\r\n" * 200)
 
 
-FAULTS: dict[str, Callable[[Site, float], None]] = {
-    "kill -9 every 3 s": killed,
-    "SIGSTOP": stopped,
-    "the event loop blocked": blocked,
-    "out of memory (150 MiB), every 3 s": out_of_memory,
-    "a version that does not start": does_not_start,
-    "deploys, one after the other": deployed,
-    "a new generation at once, always": swapped,
-    f"{CROWD} clients send half a head": half_a_head,
-    f"{CROWD} clients never read": never_reads,
-}
+def silent(side: Side, seconds: float) -> contextlib.AbstractContextManager[object]:
+    """More connections than the process may have descriptors."""
+    return crowd(side.port, 2 * DESCRIPTORS, b"")
 
 
-def build(directory: Path) -> None:
-    command = [sys.executable, "-m", "hotpath", "build", "faulty:hot"]
-    subprocess.run(command, cwd=directory, check=True, capture_output=True, timeout=60)
+def swap(side: Side, seconds: float) -> contextlib.AbstractContextManager[object]:
+    """Generations as fast as they can be published."""
+    return repeated(lambda: publish_again(side_site(side) / "store"), 0.0)
+
+
+def publish_again(root: Path) -> None:
+    """One more generation, whose pages hold its number."""
+    store = Store(root)
+    policy = Policy("/rankings/{key}", "application/json", "public, max-age=60", None, 3600)
+    with staging(store) as stage:
+        generation = str(store.next_sequence())
+        rows = [{"n": number, "text": "x" * 40} for number in range(100)]
+        for key in KEYS:
+            page = {"key": key, "rows": rows, "end": key, "generation": generation}
+            stage.add(f"/rankings/{key}", f"{key}.json", json.dumps(page).encode(), policy)
+        stage.publish()
+
+
+def get(port: int, path: str) -> None:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=CLIENT_SECONDS)
+        connection.request("GET", path)
+        connection.getresponse().read()
+        connection.close()
+
+
+def side_site(side: Side) -> Path:
+    return Path(side.site if isinstance(side, Alone) else side._serving.directory)
 
 
 @contextlib.contextmanager
-def built() -> Iterator[tuple[Path, dict[str, str]]]:
-    """A directory with the site and a generation, and the digest of each hot page."""
-    with tempfile.TemporaryDirectory(prefix="hotpath-faults-") as name:
-        directory = Path(name)
-        (directory / "faulty.py").write_text(SITE)
-        build(directory)
-        files = directory / "store" / "generations" / "1" / "files" / "hot"
-        pages = {f"/hot/{path.stem}": digest(path.read_bytes()) for path in files.glob("*.json")}
-        assert len(pages) == 20
-        yield directory, pages
+def repeated(act: Callable[[], object], pause: float) -> Iterator[None]:
+    """In a thread of its own, until the end of the block."""
+    end = threading.Event()
+
+    def run() -> None:
+        while not end.is_set():
+            with contextlib.suppress(OSError, AssertionError, http.client.HTTPException):
+                act()
+            end.wait(pause)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join(CLIENT_SECONDS)
 
 
-def run(name: str, *, has_front: bool, seconds: float) -> tuple[Load, int]:
-    """One fault in one arrangement: what clients saw, and how often the app was started again."""
-    with built() as (directory, pages):
-        site = Site(directory, has_front=has_front, is_limited=name.startswith("out of memory"))
+@contextlib.contextmanager
+def crowd(port: int, count: int, data: bytes) -> Iterator[None]:
+    """So many connections that send ``data`` and nothing else, and read nothing."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect_ex(("127.0.0.1", port))
+            for _ in range(50):
+                with contextlib.suppress(BlockingIOError, OSError):
+                    sock.send(data)
+                    break
+                time.sleep(0.001)
+        yield
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``cold`` is what cold clients ask for; ``limit`` a command before the server that limits it."""
+
+    text: str
+    harm: Harm
+    cold: str = "/cold"
+    limit: tuple[str, ...] = ()
+
+
+FAULTS = {
+    "kill": Fault("`kill -9` of the app every 3 s", kill),
+    "stopped": Fault("SIGSTOP of the app", stop),
+    "blocked": Fault("the app's loop blocked for 1 s again and again", block),
+    "oom": Fault("real OOM kills in a memory group of 150 MiB, one every 3 s", eat),
+    "crash": Fault("killed, and the new version does not start", crash),
+    "deploy": Fault("a deploy every 3 s (restart; SIGHUP)", deploy),
+    HOLE: Fault("the app's port is a black hole", nothing),
+    "half": Fault("half an answer, then the connection breaks", nothing, cold="/half"),
+    "bad": Fault("the app answers 502", nothing, cold="/bad"),
+    "loris": Fault("2,000 clients that send half a head", loris),
+    "deaf": Fault("200 clients that ask 200 times and never read", deaf),
+    "descriptors": Fault(
+        "descriptors at the limit: 96, and 192 silent clients", silent, limit=("prlimit", f"--nofile={DESCRIPTORS}")
+    ),
+    "swap": Fault("the store swapped as fast as generations can be published", swap),
+}
+
+
+@contextlib.contextmanager
+def opened(name: str, site: Path, with_front: bool) -> Iterator[Side]:
+    """One side, once it answers cold requests too; or hot ones alone before a black hole."""
+    fault = FAULTS[name]
+    with contextlib.ExitStack() as stack:
+        prefix, options = list(fault.limit), []
+        if name == "oom":
+            if with_front:
+                options = ["--memory", str(MEMORY)]
+            else:
+                group: Group = stack.enter_context(memory_group(MEMORY))
+                prefix = ["sh", "-c", f'echo $$ > {group.directory}/cgroup.procs && exec "$0" "$@"']
+        if name == HOLE:
+            side: Side = BeforeAHole(site, with_front)
+        else:
+            side = Fronted(site, prefix, *options) if with_front else Alone(site, prefix)
         try:
-            site.app_pid()
-            load = Load(site.port, pages)
-            try:
-                time.sleep(0.5)
-                FAULTS[name](site, seconds)
-            finally:
-                load.stop()
+            if name != HOLE or with_front:
+                path = "/rankings/k1" if name == HOLE else "/who"
+                wait_until(lambda: answers(side.port, path), START_SECONDS)
+            yield side
         finally:
-            site.close()
-        return load, site.restarts
+            side.restarts = side.stop()
 
 
-def cells(load: Load, restarts: int) -> list[str]:
-    hot, cold = load.hot, load.cold
-    refused = sum(count for outcome, count in cold.outcomes.items() if outcome not in ("200", "lost"))
-    return [
-        f"{hot.outcomes['200']:,}/{hot.asked:,}",
-        f"{hot.longest:.2f} s",
-        f"{cold.outcomes['200']:,}/{refused:,}/{cold.outcomes['lost']:,}",
-        f"{cold.longest:.1f} s",
-        str(restarts),
-    ]
+def answers(port: int, path: str) -> bool:
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--seconds", type=float, default=12.0, help="of each fault")
-    parser.add_argument("--only", help="faults whose name has this in it")
-    parser.add_argument("--json", type=Path, help="write the figures into this file")
-    options = parser.parse_args(arguments)
-    names = [name for name in FAULTS if not options.only or options.only in name]
-    if not os.access(GROUPS, os.W_OK):
-        print("no memory group can be made here: the fault 'out of memory' is left out", file=sys.stderr)
-        names = [name for name in names if not name.startswith("out of memory")]
+def run(name: str, built: Path, root: Path, *, with_front: bool, seconds: float) -> Seen:
+    """One fault on one side, with a moment before and after it, on a copy of the site below ``root``."""
+    site = root / f"{name}-{'front' if with_front else 'alone'}"
+    shutil.copytree(built, site, symlinks=True)
+    fault = FAULTS[name]
+    with opened(name, site, with_front) as side:
+        clients = Clients(side.port, fault.cold)
+        time.sleep(min(1.0, seconds / 4))
+        with fault.harm(side, seconds):
+            time.sleep(seconds)
+        time.sleep(min(1.0, seconds / 4))
+        seen = clients.stop()
+    seen.restarts = side.restarts
+    shutil.rmtree(site)
+    return seen
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--only", default=",".join(FAULTS), help="names: " + ", ".join(FAULTS))
+    options = parser.parse_args()
     print_facts(machine())
-    rows, failed, figures = [], 0, []
-    for name in names:
-        for has_front in (False, True):
-            load, restarts = run(name, has_front=has_front, seconds=options.seconds)
-            way = "front" if has_front else "app alone"
-            rows.append([name, way, *cells(load, restarts)])
-            figures.append({"fault": name, "way": way, "hot": load.hot.outcomes, "cold": load.cold.outcomes})
-            if has_front:
-                failed += load.hot.asked - load.hot.outcomes["200"]
-    titles = ("fault", "way", "hot 200/all", "longest", "cold 200/refused/lost", "longest", "restarts")
-    print_table(titles, rows)
-    write_json(options.json, {"faults": figures})
-    return 1 if failed else 0
+    print("\n| fault | | hot 200/all | cold 200/503/lost | longest wait | restarts |\n|---|---|---|---|---|---|")
+    is_good = True
+    with tempfile.TemporaryDirectory(prefix="hotpath-faults-") as root:
+        built = make_site(Path(root) / "built")
+        for name in options.only.split(","):
+            if name == "oom" and NO_GROUPS:
+                print(f"| {FAULTS[name].text} | not run: {NO_GROUPS} | | | | |")
+                continue
+            for with_front in (False, True):
+                seen = run(name, built, Path(root), with_front=with_front, seconds=options.seconds)
+                print(seen.row(FAULTS[name].text, "behind the front" if with_front else "alone"), flush=True)
+                is_good = is_good and (not with_front or seen.hot[0] == seen.hot[1] > 0)
+    if not is_good:
+        sys.exit("a hot page behind the front was not 200, or not whole")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

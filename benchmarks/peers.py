@@ -214,7 +214,7 @@ def fill_database(files: Files) -> None:
             connection.executemany("INSERT INTO ranking VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
 
 
-def nginx_configuration(files: Files, port: int) -> str:
+def nginx_configuration(files: Files, port: int, open_files: int = 100) -> str:
     """One worker in the foreground, files with their .gz beside them, nothing written but to the directory given."""
     root = files.root
     temporary = "\n".join(
@@ -237,7 +237,8 @@ http {{
     root {files.static.resolve()};
     gzip_static on;
     add_header Cache-Control "public, max-age=60";
-    open_file_cache max=100 inactive=60s;
+    open_file_cache max={open_files} inactive=600s;
+    open_file_cache_valid 600s;
   }}
 }}
 """

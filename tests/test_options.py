@@ -1,22 +1,28 @@
-"""Options and results: one meaning for each spelling, an error that shows the spellings, and values as JSON."""
+"""Options and results: one meaning for each spelling, an error that shows the spellings, printable text, JSON."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hotpath.errors import DeclarationError
 from hotpath.options import (
     check_between,
+    counted,
     human_bytes,
     human_seconds,
+    json_bytes,
     parse_bytes,
     parse_seconds,
     parse_whole_seconds,
+    printable,
     to_json,
 )
 
@@ -97,3 +103,40 @@ def test_a_number_that_is_not_between_its_bounds_is_named_with_the_advice(wrong:
     check_between(64, "workers", 1, 64, "write 1 to 64")
     with pytest.raises(DeclarationError, match=r"^workers=.*: write 1 to 64$"):
         check_between(wrong, "workers", 1, 64, "write 1 to 64")  # type: ignore[arg-type]
+
+
+@dataclass
+class Fact:
+    name: str
+    parts: tuple[str, ...]
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("삼성\ttab\n", "삼성\ttab\n"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("\x7f\x9b2J", "\\x7f\\x9b2J"),
+        ("a\u202eb\u2066c", "a\\u202eb\\u2066c"),
+        ("caf\udce9", "caf\\udce9"),
+    ],
+)
+def test_a_terminal_gets_nothing_that_it_would_obey(text: str, printed: str) -> None:
+    assert printable(text) == printed
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_whatever_is_printed_can_be_encoded(text: str) -> None:
+    printable(text).encode("utf-8")
+
+
+def test_one_is_singular() -> None:
+    assert [counted(number, "item") for number in (0, 1, 2)] == ["0 items", "1 item", "2 items"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["caf\udce9", ["caf\udce9"], {"caf\udce9": 1}, Fact("caf\udce9", ("\udce9",)), {"a": [Fact("\udce9", ())]}],
+)
+def test_text_that_is_not_utf_8_is_json_all_the_same(value: object) -> None:
+    assert "\\udce9" in str(json.loads(json_bytes(value)))

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from hotpath.errors import DeclarationError
 from hotpath.options import parse_bytes, parse_seconds, parse_whole_seconds
 from hotpath.pages.hosts import Hosts
-from hotpath.pages.keys import TRACKING, Ignored, Template, parse_file_template, parse_path_template
+from hotpath.pages.keys import Ignored, Template, parse_file_template, parse_path_template
 from hotpath.pages.policy import (
     DEFAULT_CACHE_CONTROL,
     DEFAULT_CDN_CACHE_CONTROL,
@@ -37,6 +37,7 @@ from hotpath.pages.routes import (
     location_of,
     plan,
 )
+from hotpath.pages.site_wide import DeclaredFiles, ReadOptions, SiteWide
 from hotpath.store.directories import longest_prefix_bytes
 from hotpath.store.store import DEFAULT_KEEP, Store
 
@@ -47,28 +48,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
-class ReadOptions:
-    """How a process reads: look at the store every ``refresh_seconds``, keep at most ``max_body_bytes`` of bodies.
-
-    ``ignored`` are parameters that choose no page, ``headers`` fields of all pages, ``hosts`` those that are answered.
-    """
-
-    refresh_seconds: float
-    max_body_bytes: int
-    generation_header: bool
-    redirect_slashes: bool
-    ignored: Ignored = TRACKING
-    headers: tuple[tuple[str, str], ...] = ()
-    hosts: Hosts | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Directory:
-    """Files of another program: ``files`` is the template of their names, ``path`` of their pages."""
-
-    path: Template
-    files: Template
-    policy: Policy
+class Directory(DeclaredFiles):
+    """Files of another program, looked at where they are."""
 
     @property
     def pattern(self) -> str:
@@ -90,6 +71,11 @@ class Directory:
         )
 
 
+def directories_of(site: SiteWide) -> list[Directory]:
+    """The directories that a site declares, to be looked at."""
+    return [Directory(each.path, each.files, each.policy) for each in site.directories]
+
+
 class Hotpath:
     """The hot pages of one site and the store they are published to.
 
@@ -109,6 +95,12 @@ class Hotpath:
 
     # ``module:attribute`` where a fresh interpreter finds this object, once it is known; empty for nowhere.
     target: str | None = None
+
+    # Whether the app's middleware has ``bypass=``, once that is known.
+    has_bypass: bool | None = None
+
+    # Whether options and directories are those that the manifest of the served generation names.
+    follows_store: bool = False
 
     def __init__(
         self,
@@ -145,6 +137,23 @@ class Hotpath:
             check_headers(headers),
             None if hosts is None else Hosts.parse(_names(hosts, "hosts")),
         )
+
+    @classmethod
+    def of_store(cls, root: str | os.PathLike[str]) -> Hotpath:
+        """The hot pages of a store, without the site's code: what holds for all pages is what its manifests say."""
+        hot = cls(root)
+        hot.follows_store = True
+        return hot
+
+    def site_wide(self) -> SiteWide:
+        """What is declared for all pages."""
+        directories = tuple(DeclaredFiles(each.path, each.files, each.policy) for each in self.directories)
+        return SiteWide(self.reading, directories, self.has_bypass)
+
+    def apply(self, site: SiteWide) -> None:
+        """Take over what another ``Hotpath`` object declares for all pages."""
+        self.reading, self.has_bypass = site.reading, site.has_bypass
+        self.directories = directories_of(site)
 
     def __repr__(self) -> str:
         return f"Hotpath({str(self.store.root)!r}, routes={len(self.routes)})"

@@ -65,6 +65,12 @@ async def inner(scope: Scope, receive: Receive, send: Send) -> None:
         held.append(bytearray(b"x") * (int(scope["query_string"]) << 20))
     elif path == "/die":
         os._exit(3)
+    elif path.startswith("/half"):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"100")]})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise ConnectionError("half an answer")
+    elif path.startswith("/bad"):
+        status = 502
     elif path == "/readyz" and VERSION_AT_START == "unready":
         status = 503
     body = f"{VERSION_AT_START} {os.getpid()} {length}".encode()

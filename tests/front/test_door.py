@@ -80,6 +80,41 @@ def test_a_hot_page_needs_nobody_behind_the_door(site: Site, make: Any) -> None:
         assert (door.hits, door.handed_over, door.open, desk.taken) == (3, 0, 1, [])
 
 
+@pytest.mark.parametrize("make", [make_poller, SelectorPoller])
+@pytest.mark.parametrize("requests", [1, 2, 300], ids=["one", "two", "more than one read takes"])
+def test_a_client_that_asks_and_sends_no_more_gets_its_answers_and_its_end(
+    site: Site, make: Any, requests: int
+) -> None:
+    with alone(site, make_poller=make) as (door, _, port), socket.create_connection(("127.0.0.1", port), 5) as client:
+        for _ in range(2):  # the second time the door knows the fields
+            client.sendall(HOT * requests)
+            received = b""
+            while received.count(BODY) < requests:
+                received += client.recv(65536)
+        client.sendall(HOT * requests)
+        client.shutdown(socket.SHUT_WR)
+        received = receive(client, 5)
+        assert (received.count(BODY), received[-len(BODY) :]) == (requests, BODY)
+        assert (door.hits, door.handed_over, door.open) == (3 * requests, 0, 0)
+
+
+@pytest.mark.parametrize("make", [make_poller, SelectorPoller])
+def test_fields_that_come_again_with_another_target_and_half_a_head(site: Site, make: Any) -> None:
+    fields = HOT.removeprefix(b"GET /rows")
+    with alone(site, make_poller=make) as (door, desk, port), Connection(port) as connection:
+        for target in ("/rows", "/digits", "/rows?utm_source=x", "/digits", "/rows"):
+            answer = connection.ask(b"GET " + target.encode() + fields)
+            assert answer.body == PAGES[target.partition("?")[0]].body
+        connection.send(HOT[:30])
+        assert connection.is_quiet(0.05)
+        assert connection.ask(HOT[30:] + HOT).body == connection.read().body == BODY
+        assert connection.ask(b"HEAD /rows" + fields).body == b""
+        assert (door.hits, door.handed_over) == (8, 0)
+        connection.send(b"GET /cold" + fields)
+        wait_for(lambda: desk.taken)
+        assert desk.taken[0][1] == b"GET /cold" + fields
+
+
 def test_uses_are_counted(site: Site) -> None:
     loader = reader_of(site.hot).loader
     before = loader.answers.get(("/rows", "hit"), 0)

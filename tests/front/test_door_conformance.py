@@ -11,11 +11,14 @@ import pytest
 
 from hotpath.front.heads import MAX_HEAD_BYTES, MAX_LINES
 from hotpath.front.hits import Hits
+from hotpath.testing import Response
+from hotpath.types import Header
 from tests.front.random_heads import heads
 from tests.front.ways import behind_uvicorn, by_the_door, front, talk, with_protocol, without_date
-from tests.wire.conformance.cases import APP, CASES, Case
+from tests.wire.conformance.cases import APP, CASES, PAGES, Case
 from tests.wire.conformance.judge import page_of
 from tests.wire.conformance.site import Site, fill, tags_of
+from tests.wire.servers.client import Connection
 
 # Rows that can be sent as they are.
 ROWS = [case for case in CASES if not case.scope]
@@ -85,6 +88,36 @@ def test_what_is_hot_is_answered_by_the_door_itself(sites: Mapping[str, Site]) -
             if is_beyond_the_door(case):
                 expected.append(case.id)
     assert sorted(left) == sorted(expected)
+
+
+def test_a_request_that_comes_again_is_answered_as_the_first_time(sites: Mapping[str, Site]) -> None:
+    """Each row three times on one connection, with another page between them."""
+    site, other = sites["plain"], PAGES["/digits"].body
+    faults, selected = [], 0
+    with front(site.app, site.hot) as (door, _, port):
+        for case in ROWS:
+            request = bytes_of(case, site).replace(b"\r\nConnection: close", b"")
+            if case.site != "plain" or case.status == APP or case.method != "GET" or is_beyond_the_door(case):
+                continue
+            _, space, block = request[4:].partition(b" ")
+            with Connection(port) as connection:
+                first = connection.ask(request)
+                between = connection.ask(b"GET /digits" + space + block)
+                again = [connection.ask(request), connection.ask(request)]
+            if any(without_age(answer) != without_age(first) for answer in again):
+                faults.append((case.id, first, again))
+            if between.status == 200 and not between.header("content-encoding"):
+                assert between.body == other
+                selected += 1
+    assert faults == []
+    assert selected > 20
+    assert door.handed_over == 0
+
+
+def without_age(answer: Response) -> tuple[int, list[Header], bytes]:
+    """What does not change from one second to the next."""
+    headers = [header for header in answer.headers if header[0] not in (b"date", b"cache-status")]
+    return answer.status, headers, answer.body
 
 
 LAST = b"GET /digits HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n"

@@ -16,6 +16,7 @@ from uvicorn.server import ServerState
 from hotpath.front.heads import MAX_HEAD_BYTES, MAX_LINES, Blocks, Meaning, is_half, parse_block
 from hotpath.front.hits import Hits
 from hotpath.pages.hosts import Hosts
+from hotpath.serving.resolver import Selection
 from tests.front.random_heads import heads
 from tests.front.ways import by_the_door
 from tests.wire.conformance.site import Site
@@ -31,7 +32,7 @@ HOST = b"Host: example.org"
 
 
 def test_a_plain_block_means_nothing_special() -> None:
-    assert parse_block(PLAIN) == Meaning((), False)
+    assert parse_block(PLAIN) == Meaning((), False, Selection.of(()))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_a_plain_block_means_nothing_special() -> None:
     ],
 )  # fmt: skip
 def test_only_fields_that_can_change_an_answer_are_kept(lines: list[bytes], fields: list[tuple[bytes, bytes]]) -> None:
-    assert parse_block(block(HOST, *lines)) == Meaning(tuple(fields), False)
+    assert parse_block(block(HOST, *lines)) == Meaning(tuple(fields), False, Selection.of(fields))
 
 
 @pytest.mark.parametrize(

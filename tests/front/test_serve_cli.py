@@ -23,6 +23,8 @@ from tests.front.serving import Load, Serving, cold, hot, is_alive, load, make_s
 
 pytestmark = pytest.mark.slow
 
+FRONT_OF_THE_STORE = ("front", "store", "--to", "http://127.0.0.1:9")
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -66,6 +68,21 @@ def test_it_says_what_is_where(serve: Serving, site: Path) -> None:
     assert "  memory  no limit for the app (--memory 900MiB)\n" in text
     assert f"  admin   http://127.0.0.1:{serve.admin}\n" in text  # type: ignore[attr-defined]
     assert "\napp | INFO:     Uvicorn running on unix socket " in text
+
+
+def test_the_admin_port_has_the_status_page(serve: Serving, site: Path) -> None:
+    def page() -> str:
+        status, text = admin(serve, "/dashboard")
+        assert status == 200
+        return text
+
+    wait_until(lambda: "All is well: hot pages are up" in page())  # before the app is up it says so
+    assert "20<small> of 20</small>" in page()
+    assert admin(serve, "/dashboard", "POST")[0] == 405
+    memory = site / "store" / "memory.csv"
+    wait_until(lambda: memory.exists() and len(memory.read_text("utf-8").splitlines()) > 1)
+    assert memory.read_text("utf-8").startswith("time,pid,state,limit,used\n")
+    wait_until(lambda: "Memory, the last hour" in page())
 
 
 def test_hot_pages_have_what_the_app_declares_for_all_pages_and_come_from_the_front(serve: Serving) -> None:
@@ -112,6 +129,8 @@ def test_the_admin_port_has_figures_and_health_and_no_commands(serve: Serving) -
         r"hotpath_front_app_restarts_total 0\.0",
         r"hotpath_front_in_flight 0\.0",
         r"hotpath_front_waiting 0\.0",
+        r'hotpath_front_app_answers_total\{class="2xx"\} [1-9]',
+        r'hotpath_front_app_answers_total\{class="5xx"\} 0',
         r'hotpath_front_app_seconds_bucket\{le="0\.1",route="GET /cold/\{\}"\} [1-9]',
         r"hotpath_generation 1\.0",
     ):
@@ -233,6 +252,45 @@ def test_an_app_that_cannot_be_imported_waits_for_a_repair(tmp_path: Path) -> No
         assert serve.get("/rankings/k1")[0] == 200
     finally:
         serve.stop()
+
+
+def test_an_app_that_cannot_be_imported_has_the_hot_pages_of_its_last_start(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "site")
+    with serving(site) as first:
+        assert first.get("/rankings/k1")[0] == 200
+        kept = tmp_path / "run"
+        kept.mkdir(mode=0o700)
+        for note in first.run.glob("store-*"):
+            (kept / note.name).write_bytes(note.read_bytes())
+    (site / "version").write_text("broken")
+    serve = Serving(site, "serve", "mysite1:app", "--port", "{port}", environ={"HOTPATH_RUN": str(kept)})
+    try:
+        serve.wait_for(f"hot pages are those of its store when it last started: {site}/store\n")
+        serve.wait_for("the app does not start")
+        connection = http.client.HTTPConnection("127.0.0.1", serve.port, timeout=10)
+        connection.request("GET", "/rankings/k1")
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["x-site"]) == (200, "test")
+        connection.close()
+    finally:
+        serve.stop()
+
+
+def test_a_store_whose_app_has_bypass_is_refused_until_it_is_said_to_go_without(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "site")
+    module = site / "mysite1.py"
+    module.write_text(module.read_text().replace("(inner, hot=hot)", "(inner, hot=hot, bypass=lambda scope: True)"))
+    assert Serving(site, "build", "mysite1:hot").process.wait(60) == 0
+    for command in (("serve", "mysite1:app"), ("serve", "mysite1:app", "--store", "store"), FRONT_OF_THE_STORE):
+        refused = Serving(site, *command, "--port", "{port}")
+        assert refused.process.wait(60) == 2
+        assert "has bypass=, which the front cannot ask; write --without-bypass" in refused.text
+    front = Serving(site, *FRONT_OF_THE_STORE, "--without-bypass", "--port", "{port}")
+    try:
+        front.wait_for("hotpath: serving on")
+        assert front.get("/rankings/k1")[0] == 200
+    finally:
+        front.stop()
 
 
 def test_a_store_that_is_not_there_is_said_and_picked_up(tmp_path: Path) -> None:

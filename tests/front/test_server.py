@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ import pytest
 import uvloop
 
 from hotpath.errors import HotpathError
-from hotpath.front.server import FrontServer
+from hotpath.front.server import FrontProtocol, FrontServer
 from tests.front.ways import receive, running
 from tests.wire.conformance.cases import PAGES
 from tests.wire.conformance.site import Site, the_app
@@ -69,6 +71,26 @@ def test_connections_that_come_before_the_server_wait_for_it() -> None:
     server = FrontServer(the_app, ws="none", drain_seconds=2)
     with give(server, LAST) as client, running(server.serve, server.is_ready.is_set, server.begin_shutdown):
         assert receive(client, 5).startswith(b"HTTP/1.1 418")
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_kept_connection_that_its_client_resets_is_forgotten_at_once(loop: Any) -> None:
+    def held() -> int:
+        gc.collect()
+        return sum(isinstance(each, FrontProtocol) for each in gc.get_objects())
+
+    with served(the_app, loop_factory=loop) as server, socket.create_server(("127.0.0.1", 0)) as listener:
+        before = held()
+        for _ in range(20):
+            with socket.create_connection(listener.getsockname()) as client:
+                theirs, _ = listener.accept()
+                theirs.setblocking(False)
+                server.take(theirs, COLD)
+                assert client.recv(12) == b"HTTP/1.1 418"
+                # The rest is unread and there is no lingering: RST.
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        wait_for(lambda: server.open == 0)
+        assert held() - before <= 1
 
 
 def with_fields(*fields: tuple[bytes, bytes]) -> Any:

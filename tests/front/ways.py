@@ -64,8 +64,9 @@ def running(
 
 @contextlib.contextmanager
 def front(app: Any, hot: Hotpath, **options: Any) -> Iterator[tuple[Door, FrontServer, int]]:
-    """A door and the server behind it; ``options`` are the door's."""
-    server = FrontServer(app, ws="none", drain_seconds=2, head_seconds=options.get("head_seconds", 10))
+    """A door and the server behind it; ``options`` are the door's, and the server's where it has them too."""
+    times = {name: options[name] for name in ("head_seconds", "idle_seconds") if name in options}
+    server = FrontServer(app, ws="none", drain_seconds=2, **times)
     with listen() as listener, running(server.serve, server.is_ready.is_set, server.begin_shutdown):
         door = Door(hot, [listener], server.take, **options)
         door.start()

@@ -21,10 +21,11 @@ MAY_USE = {
     "guard": "caching",
     "asgi": "pages serving site guard",
     "metrics": "serving site guard caching",
-    "front": "pages serving site store guard caching metrics asgi",
+    "front": "pages serving site store guard caching metrics asgi dashboard",
     "ops": "pages store serving site batch guard asgi",
+    "dashboard": "pages store serving site guard caching metrics asgi batch ops",
 }
-GROUND = {"errors", "log", "options", "process", "text", "types"}
+GROUND = {"errors", "log", "options", "process", "types"}
 FREE = {"", "testing", "cli", "contrib", "__main__"}
 
 

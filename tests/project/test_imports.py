@@ -37,6 +37,11 @@ hotpath.batch.build(hot)
     assert not {module for module in loaded_by(code, cwd=tmp_path) if module.startswith(READ_SIDE)}
 
 
+def test_a_front_without_a_status_page_loads_neither_the_batch_nor_what_operators_do() -> None:
+    loaded = loaded_by("import hotpath.front.run")
+    assert not {module for module in loaded if module.startswith(("hotpath.batch", "hotpath.ops", "hotpath.dashboard"))}
+
+
 COMMANDS = [
     "build site_of:hot",
     "status site_of:hot",

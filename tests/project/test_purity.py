@@ -12,6 +12,8 @@ PURE = (
     *("batch/plausibility.py", "batch/forecast.py", "batch/measure.py", "batch/packing.py"),
     *("batch/error_payload.py", "batch/failures.py"),
     *("batch/output.py", "batch/rules.py"),
+    *(f"asgi/last_good/{name}.py" for name in ("answering", "breaker", "caching", "directives", "requests")),
+    *(f"asgi/last_good/{name}.py" for name in ("structured", "updates")),
     *("guard/states.py", "guard/outlook.py", "guard/route_costs.py", "guard/priorities.py", "guard/refusal.py"),
     *("ops/rehearse/outcomes.py", "ops/rehearse/schedule.py", "ops/rehearse/links.py"),
 )

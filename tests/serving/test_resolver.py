@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 
 from hotpath.batch.run import build
 from hotpath.serving import reader_of, resolver
-from hotpath.serving.resolver import Miss, Pending, resolve, resolve_page
+from hotpath.serving.resolver import Miss, Pending, Selection, resolve, resolve_page
 from hotpath.serving.snapshot import UNREAD, Answer, NotModified, Redirect, Refuse, Serve, Snapshot
 from hotpath.site import Hotpath
 from hotpath.types import Header
@@ -206,3 +207,36 @@ def test_a_hit_leaves_nothing_behind(snapshot: Snapshot) -> None:
             tracemalloc.stop()
         left.append(after - before)
     assert min(left) < 1000, "bytes for a thousand hits"
+
+
+def test_a_selection_made_in_advance_chooses_what_the_resolver_chooses(snapshot: Snapshot) -> None:
+    page = snapshot.pages[b"/r/kospi"]
+    tags = [etag(snapshot, []), etag(snapshot, GZIP), b'"x"', b"*", b'W/"x"', etag(snapshot, []) + b', "x"']
+    values: dict[bytes, list[bytes | None]] = {
+        b"accept-encoding": [None, b"gzip", b"identity", b"gzip;q=0, identity;q=0", b"br, zstd", b"", b"x" * 9000],
+        b"if-none-match": [None, *tags],
+        b"if-modified-since": [None, b"Fri, 15 Jan 2044 08:00:00 GMT", b"Thu, 01 Jan 1970 00:00:01 GMT", b"soon"],
+        b"range": [None, b"bytes=0-1"],
+    }
+    chosen: dict[str, int] = {}
+    for combination in itertools.product(*values.values()):
+        fields = [(name, value) for name, value in zip(values, combination, strict=True) if value is not None]
+        for headers in itertools.permutations(fields):
+            selection = Selection.of(headers)
+            answer = selection.choose(page) if selection is not None else None
+            if answer is not None:
+                assert answer is resolve(snapshot, "GET", b"/r/kospi", b"", list(headers)), headers
+                chosen[type(answer).__name__] = chosen.get(type(answer).__name__, 0) + 1
+    assert chosen.keys() == {"Variant", "NotModified"}
+    assert min(chosen.values()) > 20
+
+
+def test_fields_that_ask_for_more_than_a_choice_are_no_selection() -> None:
+    for headers in (
+        [(b"range", b"bytes=0-1")],
+        [(b"if-match", b"*")],
+        [(b"if-unmodified-since", b"Fri, 15 Jan 2044 08:00:00 GMT")],
+        [*GZIP, *GZIP],
+        [(b"if-none-match", b'"a"'), (b"if-none-match", b'"b"')],
+    ):
+        assert Selection.of(headers) is None

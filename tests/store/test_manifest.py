@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hotpath.errors import Corrupt
+from hotpath.pages.hosts import Hosts
+from hotpath.pages.keys import Ignored, Template, parse_path_template
 from hotpath.pages.policy import Policy
+from hotpath.pages.site_wide import DeclaredFiles, ReadOptions, SiteWide
 from hotpath.store.manifest import Head, Item, Representation, decode, encode, encode_item
 
 POLICY = Policy("/r/{x}", "application/json", "public", None, 3600, ("q",), True, (("X-A", "b"),))
 OTHER = Policy("/robots.txt", "text/plain; charset=utf-8", "no-cache", "max-age=1", 60)
-HEAD = Head(7, 1_800_000_000, 6, ("gzip", "br"), (POLICY, OTHER))
+SITE = SiteWide(
+    ReadOptions(
+        0.5,
+        1 << 20,
+        False,
+        True,
+        Ignored.of(("ref", "src_*")),
+        (("X-Site", "é"),),
+        Hosts.parse(("example.org", "*.example.net")),
+    ),
+    (DeclaredFiles(parse_path_template("/i/{name}"), Template.parse("/data/{name}.json"), POLICY),),
+    True,
+)
+HEAD = Head(7, 1_800_000_000, 6, ("gzip", "br"), (POLICY, OTHER), SITE)
 ITEMS = [
     Item(
         "/r/a?q=1",
@@ -65,10 +85,51 @@ def test_garbage_is_corrupt_and_nothing_else(garbage: bytes) -> None:
         decode(garbage, "manifest.json")
 
 
-def test_a_newer_format_says_so() -> None:
-    import hashlib
+def with_head(line: bytes) -> bytes:
+    """The file with another first line, and a digest that holds."""
+    body = line + b"\n" + DATA.rpartition(b'],"sha256":"')[0].partition(b"\n")[2]
+    return body + b'],"sha256":"' + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
 
-    body = DATA.rpartition(b'],"sha256":"')[0].replace(b'"format":1', b'"format":2')
-    newer = body + b'],"sha256":"' + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
+
+def head_with(change: Callable[[dict[str, Any]], object]) -> bytes:
+    facts = json.loads(DATA.partition(b"\n")[0] + b"]}")
+    change(facts)
+    return with_head(json.dumps(facts)[:-2].encode())
+
+
+def test_a_newer_format_says_so() -> None:
     with pytest.raises(Corrupt, match=r"format 2.*upgrade"):
-        decode(newer, "manifest.json")
+        decode(head_with(lambda facts: facts.update(format=2)), "manifest.json")
+
+
+def test_what_holds_for_all_pages_is_an_object_that_any_reader_understands() -> None:
+    site = json.loads(DATA)["site"]
+    assert site["hosts"] == ["example.org", "*.example.net"]
+    assert {"ref", "src_*", "utm_*"} <= {*site["ignore_query"]}
+    assert site["headers"] == [["X-Site", "é"]]
+    assert (site["redirect_slashes"], site["generation_header"], site["bypass"]) == (True, False, True)
+    assert [(each["path"], each["files"]) for each in site["directories"]] == [("/i/{name}", "/data/{name}.json")]
+
+
+def test_a_manifest_that_does_not_say_what_holds_for_all_pages_reads_as_before() -> None:
+    manifest = decode(head_with(lambda facts: facts.pop("site")), "manifest.json")
+    assert manifest.head == replace(HEAD, site=None)
+    assert list(manifest.items.values()) == ITEMS
+
+
+@pytest.mark.parametrize("name", [*SITE.facts()])
+@pytest.mark.parametrize("value", [..., 7, "text", [7], {"a": 1}, [["a"]], [{}]], ids=repr)
+def test_a_declaration_that_no_hotpath_writes_is_corrupt_or_read_and_nothing_else(name: str, value: object) -> None:
+    def change(facts: dict[str, Any]) -> None:
+        if value is ...:
+            del facts["site"][name]
+        else:
+            facts["site"][name] = value
+
+    data = head_with(change)
+    try:
+        site = decode(data, "manifest.json").head.site
+    except Corrupt:
+        return
+    assert value is not ...
+    assert SiteWide.of_facts(json.loads(json.dumps(site.facts() if site else None))) == site

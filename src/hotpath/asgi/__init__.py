@@ -8,12 +8,15 @@ from hotpath.asgi.middleware import HotpathMiddleware
 
 if TYPE_CHECKING:
     from hotpath.asgi.health import HealthEndpoints
+    from hotpath.asgi.last_good.middleware import LastGood
 
-__all__ = ["AccessLog", "HealthEndpoints", "HotpathMiddleware", "HotpathRequest", "Observer"]
+__all__ = ["AccessLog", "HealthEndpoints", "HotpathMiddleware", "HotpathRequest", "LastGood", "Observer"]
+
+_LAZY = {"HealthEndpoints": "hotpath.asgi.health", "LastGood": "hotpath.asgi.last_good.middleware"}
 
 
 def __getattr__(name: str) -> object:
-    """Starlette, which ``HealthEndpoints`` answers with, is loaded by those who use it."""
-    if name == "HealthEndpoints":
-        return importlib.import_module("hotpath.asgi.health").HealthEndpoints
+    """Starlette, for ``HealthEndpoints``, and SQLite, for ``LastGood``, are loaded by those who use them."""
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -26,7 +26,9 @@ from hotpath.process import after_fork
 from hotpath.serving.resolver import BYPASSED, UNREADABLE, Miss, Pending
 from hotpath.serving.snapshot import Answer, NotModified, Redirect, Refuse
 
-Result = Literal["hit", "not_modified", "redirect", "refused", "miss", "bypass", "unreadable", "shed", "error"]
+Result = Literal[
+    "hit", "not_modified", "redirect", "refused", "miss", "bypass", "unreadable", "shed", "error", "last_good", "cached"
+]
 
 access_logger = logging.getLogger("hotpath.access")
 
@@ -39,6 +41,9 @@ GATHER_SECONDS: Final = 0.02
 # Seconds between two reports of dropped lines.
 REPORT_SECONDS: Final = 60.0
 CLOSE_SECONDS: Final = 5.0
+
+# Key of a scope, by which what is around the app says whose answer it is.
+RESULT: Final = "hotpath.result"
 
 _CODING: Final = b"content-encoding"
 _GENERATION: Final = b"x-hotpath-generation"
@@ -54,7 +59,8 @@ class HotpathRequest:
 
     ``result`` says who answered. hotpath: ``hit`` (200 and 206), ``not_modified`` (304), ``redirect`` (308),
     ``refused`` (406, 412, 416). The app: ``miss``, ``bypass``, ``unreadable`` (a hot page whose bytes cannot be
-    read), or ``error`` when it raised or was cancelled. The memory guard: ``shed``.
+    read), or ``error`` when it raised or was cancelled. The memory guard: ``shed``. ``LastGood``
+    around the app: ``last_good`` in place of an app that fails, ``cached`` while fresh.
 
     ``generation`` is the one that answered, where the answer says it: ``None`` for what comes from the app or from a
     watched directory, and with ``generation_header=False``. ``headers`` are the request's fields, for trace contexts.
@@ -82,13 +88,14 @@ class Observer(Protocol):
 class Watch:
     """Stands where ``send`` does for one request, and knows afterwards what was sent."""
 
-    __slots__ = ("_began", "_scope", "_send", "_started", "body_bytes", "headers", "status")
+    __slots__ = ("_began", "_ended", "_scope", "_send", "_started", "body_bytes", "headers", "status")
 
     def __init__(self, scope: MutableMapping[str, Any], send: Callable[[Any], Awaitable[None]]) -> None:
         self._scope = scope
         self._send = send
         self._started = time.time()
         self._began = time.perf_counter_ns()
+        self._ended = 0
         self.status: int | None = None
         self.headers: Sequence[tuple[bytes, bytes]] = ()
         self.body_bytes = 0
@@ -99,11 +106,21 @@ class Watch:
             self.headers = message.get("headers", ())
         elif message["type"] == "http.response.body":
             self.body_bytes += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                await self._send(message)
+                # The app may go on with something in the background.
+                self._ended = time.perf_counter_ns()
+                return
         await self._send(message)
+
+    @property
+    def result_of_app(self) -> Result | None:
+        """What ``LastGood`` around the app says of the answer."""
+        return self._scope.get(RESULT)
 
     def request(self, result: Result) -> HotpathRequest:
         """The event, as of now."""
-        taken = time.perf_counter_ns() - self._began
+        taken = (self._ended or time.perf_counter_ns()) - self._began
         coding, generation = "identity", None
         for name, value in self.headers:
             if name == _CODING:

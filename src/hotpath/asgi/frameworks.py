@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 from hotpath.pages.routes import Route
-from hotpath.site import ReadOptions
+from hotpath.pages.site_wide import ReadOptions
 
 # Maximum layers of middleware that are unwrapped.
 MOST_LAYERS = 50

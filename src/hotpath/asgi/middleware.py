@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import sys
 from collections.abc import Callable
@@ -83,7 +84,9 @@ class HotpathMiddleware:
         self._guard = guard
         self._observe = observe
         # Off while the process leaves too: the long way then closes connections.
-        self._is_straight = bypass is None and observe is None and hot.reading.hosts is None
+        # With a store that is followed, other hosts may be declared at any time.
+        answers_any_host = hot.reading.hosts is None and not hot.follows_store
+        self._is_straight = bypass is None and observe is None and answers_any_host
         self._is_leaving = False
         for problem in (*held_back(app, hot.routes), *passed_by(app, hot.reading, has_bypass=bypass is not None)):
             self._reader.once.warn(problem)
@@ -174,7 +177,7 @@ class HotpathMiddleware:
     def _tell_observer(self, watch: Watch, outcome: Answer | Pending | Miss | Result) -> None:
         assert self._observe is not None
         try:
-            self._observe(watch.request(result_of(outcome)))
+            self._observe(watch.request(watch.result_of_app or result_of(outcome)))
         except Exception:  # a user's function; the request is answered already
             self.observer_errors += 1
             if self.observer_errors == 1:
@@ -323,3 +326,20 @@ def _is_wsgi(app: ASGIApp) -> bool:
     kinds = [parameter.kind for parameter in parameters]
     positional = kinds.count(inspect.Parameter.POSITIONAL_ONLY) + kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return positional == 2 and inspect.Parameter.VAR_POSITIONAL not in kinds
+
+
+def has_bypass(hot: Hotpath) -> bool | None:
+    """Whether a middleware of ``hot`` in this process has ``bypass=``; ``None`` where there is no middleware yet.
+
+    One that Starlette will make when it starts counts.
+    """
+    known = []
+    for held in gc.get_objects():
+        if type(held) is HotpathMiddleware:  # not isinstance(): of a lazy object that would make it
+            if held.hot is hot:
+                known.append(held.has_bypass)
+        elif type(held).__name__ == "Middleware" and getattr(held, "cls", None) is HotpathMiddleware:
+            options = getattr(held, "kwargs", {})
+            if options.get("hot") is hot:
+                known.append(options.get("bypass") is not None)
+    return any(known) if known else None

@@ -28,6 +28,9 @@ Metrics = Mapping[str, int]
 # A share of rows or items, in the metrics that are shares.
 PPM = 1_000_000
 
+# Bytes by which a size may always fall.
+BYTES_FLOOR = 200.0
+
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
@@ -189,13 +192,17 @@ def _count(question: _Question) -> Deviation | None:
 
 
 def _size(question: _Question) -> Deviation | None:
-    return _fallen(question, question.rules.bytes_share, 200.0)
+    return _fallen(question, question.rules.bytes_share, BYTES_FLOOR)
+
+
+def tolerance_of(usual: Expectation, share: float, floor: float, sigmas: float) -> float:
+    """How far a count may be from what is expected: a share of it, its scatter, or a few, whichever is most."""
+    return max(share * usual.centre, sigmas * usual.spread, min(floor, max(1.0, usual.centre / 3)))
 
 
 def _fallen(question: _Question, share: float, floor: float) -> Deviation | None:
     usual = question.usual_count()
-    floor = min(floor, max(1.0, usual.centre / 3))
-    tolerance = max(share * usual.centre, question.sigmas * usual.spread, floor)
+    tolerance = tolerance_of(usual, share, floor, question.sigmas)
     least, most = usual.centre - tolerance, usual.centre + tolerance
     what = f"({usual.centre:,.0f} ± {tolerance:,.0f}, {usual.basis})"
     actual = f"{question.value:,.0f}"

@@ -14,11 +14,11 @@ from typing import Any
 import orjson
 
 from hotpath.errors import StoreError, UnsafePath
+from hotpath.options import json_bytes
 from hotpath.store.directories import is_made, make
 from hotpath.store.disk import PRIVATE_MODE
 from hotpath.store.os_errors import explain
 from hotpath.store.store import Store
-from hotpath.text import json_bytes
 
 # Thirty nights for the baseline, and a month more for a person who asks what changed since. An hourly build
 # keeps the newest run of each day too. Refused runs are counted apart: a job that always fails removes no baseline.
@@ -61,7 +61,7 @@ def write_run(store: Store, record: Mapping[str, Any]) -> Path:
     line = json_bytes({"format": FORMAT, **record}, default=dict, option=orjson.OPT_APPEND_NEWLINE)
     disk.write_new(path, line, PRIVATE_MODE)
     disk.sync_file(path)
-    for old in _worn_out(_paths(store)):
+    for old in _worn_out(run_paths(store)):
         disk.unlink(old)
     return path
 
@@ -81,23 +81,38 @@ def newest_runs(store: Store) -> Iterator[dict[str, Any]]:
     Raises ``StoreError`` at one that a newer version has written, or where this user may not read the newest: a run
     that was made for another user is not none.
     """
-    paths = _paths(store)
+    paths = run_paths(store)
     for path in reversed(paths):
         try:
-            record = orjson.loads(store.disk.read(path))
-        except (OSError, StoreError, ValueError) as error:
-            if isinstance(error, PermissionError) and path == paths[-1]:
+            record = read_run(store, path)
+        except PermissionError as error:
+            if path == paths[-1]:
                 raise explain(error, store.root) from error
             continue
-        if not isinstance(record, dict) or not isinstance(record.get("time"), int):
-            continue
-        if record.get("format", FORMAT) != FORMAT:
-            raise StoreError(
-                f"this report has the format {record['format']} of a newer hotpath; this one reads {FORMAT}",
-                path=path,
-                fix="run that version; or move the newer reports away, and nights are compared with the older ones",
-            )
-        yield record
+        if record is not None:
+            yield record
+
+
+def read_run(store: Store, path: Path) -> dict[str, Any] | None:
+    """One report; ``None`` where it cannot be read, as one that was torn.
+
+    Raises ``StoreError`` for one that a newer version has written, and ``PermissionError``.
+    """
+    try:
+        record = orjson.loads(store.disk.read(path))
+    except PermissionError:
+        raise
+    except (OSError, StoreError, ValueError):
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("time"), int):
+        return None
+    if record.get("format", FORMAT) != FORMAT:
+        raise StoreError(
+            f"this report has the format {record['format']} of a newer hotpath; this one reads {FORMAT}",
+            path=path,
+            fix="run that version; or move the newer reports away, and nights are compared with the older ones",
+        )
+    return record
 
 
 def last_run(store: Store) -> dict[str, Any] | None:
@@ -105,7 +120,8 @@ def last_run(store: Store) -> dict[str, Any] | None:
     return next(newest_runs(store), None)
 
 
-def _paths(store: Store) -> list[Path]:
+def run_paths(store: Store) -> list[Path]:
+    """The files of all reports, the oldest run first."""
     # No glob, which passes over a directory that cannot be read: nights nobody looked at are not none.
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         return sorted((path for path in runs_path(store).iterdir() if path.match("????????-*.json")), key=_order)

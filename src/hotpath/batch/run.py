@@ -31,7 +31,7 @@ from hotpath.errors import (
     NothingToRetry,
     StoreError,
 )
-from hotpath.options import check_between, human_seconds, to_json
+from hotpath.options import check_between, counted, human_seconds, to_json
 from hotpath.pages.policy import IMPORTED
 from hotpath.pages.routes import PlannedItem
 from hotpath.process.signals import uninterrupted
@@ -39,7 +39,6 @@ from hotpath.site import Hotpath
 from hotpath.store.directories import VIEW_PREFIX
 from hotpath.store.manifest import Item
 from hotpath.store.publish import Published, Stage, staging
-from hotpath.text import counted
 
 # A page in twenty may keep yesterday's bytes; more is no longer an accident. One page always may.
 DEFAULT_MAX_FAILURES = 0.05
@@ -145,7 +144,7 @@ def build(
     planned = None if any(callable(route.each) for route in hot.routes) else hot.plan()
     last_run(hot.store)  # raises where the run could not be compared in the end
     view = hot.store.root / f"{VIEW_PREFIX}{os.getpid()}"
-    with staging(hot.store) as stage, one_view(view):
+    with staging(hot.store, hot.site_wide()) as stage, one_view(view):
         only, whole_time = _failed_before(hot) if retry_failed else (None, None)
         run = _Build(hot, stage, limits or ItemLimits(), progress, whole_time=whole_time)
         run.plan(planned)

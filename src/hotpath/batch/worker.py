@@ -27,12 +27,11 @@ import orjson
 
 from hotpath.batch.hooks import run_hooks
 from hotpath.errors import ItemError
-from hotpath.options import human_bytes
+from hotpath.options import human_bytes, json_bytes
 from hotpath.pages.payload import Built
 from hotpath.pages.routes import PlannedItem
 from hotpath.process.fork import descendants, keep_descendants, limit_memory, status_bytes
 from hotpath.process.reseed import reseed_modules
-from hotpath.text import json_bytes
 
 Task = Callable[[PlannedItem], Built]
 

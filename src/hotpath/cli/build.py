@@ -9,14 +9,12 @@ import click
 
 from hotpath.batch.run import Report, nothing_to_retry
 from hotpath.batch.run import build as run_batch
+from hotpath.cli.batch_options import alerts_if, batch_options, limits_of
 from hotpath.cli.output import (
     JSON,
     TARGET,
     GivenPath,
     ReaderGone,
-    alerts_if,
-    batch_options,
-    limits_of,
     print_json,
     say,
     show,
@@ -29,11 +27,10 @@ from hotpath.errors import HotpathError, PublicUnseen, TargetError
 from hotpath.ops.check import CheckOptions, public_base
 from hotpath.ops.http import USER_AGENT
 from hotpath.ops.night import Night, run_night
-from hotpath.options import human_bytes
+from hotpath.options import counted, human_bytes
 from hotpath.store.import_directory import import_directory
 from hotpath.store.publish import Published
 from hotpath.store.store import Store
-from hotpath.text import counted
 
 # Skipped files that a line names; --json names all.
 MAX_NAMED_FILES = 20

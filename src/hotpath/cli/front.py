@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -9,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from urllib.parse import quote
 import click
 
 from hotpath.cli.output import complain, say, warn
-from hotpath.errors import AppBroken, DeclarationError, TargetError
+from hotpath.errors import AppBroken, DeclarationError, HotpathError, TargetError
 from hotpath.options import human_seconds, parse_bytes, parse_seconds
 from hotpath.site import Hotpath
 
@@ -45,6 +47,22 @@ _FRONT = (
     click.option("--drain", default="30s", show_default=True, help="How long running requests may take at an end."),
     click.option("--trust", multiple=True, metavar="CIDR", help="Networks, or unix, whose X-Forwarded-* are believed."),
     click.option("--admin", metavar="HOST:PORT", help="Where /metrics and health are: 127.0.0.1:9180 or unix:/path."),
+    click.option(
+        "--admin-token", envvar="HOTPATH_ADMIN_TOKEN", metavar="TOKEN", help="What a purge shows; HOTPATH_ADMIN_TOKEN."
+    ),
+    click.option(
+        "--last-good", default="256MiB", show_default=True, metavar="BYTES|off", help="Disk for last good answers."
+    ),
+    click.option(
+        "--patience", default="5s", show_default=True, help="Without an answer for so long the last good one is given."
+    ),
+    click.option("--stale", default="7d", show_default=True, help="How long an answer may stand in for a failing app."),
+    click.option(
+        "--ignore-cookies", metavar="NAMES", help="Cookies that make no request personal: theme,_ga_*; else analytics'."
+    ),
+    click.option("--fresh", is_flag=True, help="Give fresh answers without asking the app: an ordinary shared cache."),
+    click.option("--empty-replaces", is_flag=True, help="Keep an empty 200 in the place of a full one."),
+    click.option("--without-bypass", is_flag=True, help="Answer hot pages though the app's middleware has bypass=."),
     click.option("--access-log", is_flag=True, help="Print a JSON line for each request, hot or not."),
 )
 _PID = click.option("--pid", type=int, help="Process id of the front, where several run.")
@@ -117,7 +135,7 @@ def serve(
     command = ServerCommand.of(server, app, workers)
     # The port first: what is wrong with it is known at once, and an app may take long to import.
     listeners = _listeners(front)
-    run.serve(_site(app, store), listeners, run.App(app, command, care), options)
+    run.serve(_checked(_site(app, store), front["without_bypass"]), listeners, run.App(app, command, care), options)
 
 
 @click.command(epilog="Example: hotpath front var/hot --to http://127.0.0.1:9000 --port 80")
@@ -127,9 +145,8 @@ def serve(
 def front(target: str, to: str, **front: Any) -> None:
     """Answer hot pages before an app that something else runs.
 
-    Everything that is not hot goes to the app, in whatever language it is; while it is down, requests wait. With a
-    TARGET (module:attribute of the Hotpath object) what it declares for all pages holds here too: headers=, hosts=,
-    ignore_query=, redirect_slashes=, and hot.directory(); a STORE does not have that.
+    Everything that is not hot goes to the app, in whatever language it is; while it is down, requests wait. TARGET
+    (module:attribute of the Hotpath object) is for a site of directories alone, which has no store.
     """
     run = _loaded()
     from hotpath.front.upstream import Address
@@ -138,8 +155,9 @@ def front(target: str, to: str, **front: Any) -> None:
     _log(options.access_log)
     address = Address.parse(to)
     listeners = _listeners(front)
-    hot = _asked(target) if ":" in target and not Path(target).exists() else Hotpath(Path(target).absolute())
-    run.serve(hot, listeners, address, options)
+    is_target = ":" in target and not Path(target).exists()
+    hot = _asked(target) if is_target else Hotpath.of_store(Path(target).absolute())
+    run.serve(_checked(hot, front["without_bypass"]), listeners, address, options)
 
 
 @click.command(epilog="Example: hotpath reload --when quiet --log /var/log/nginx/access.log --max 12h")
@@ -240,7 +258,25 @@ def _options(run: Any, front: dict[str, Any]) -> Any:
         admin=None if front["admin"] is None else run.admin_address(front["admin"]),
         access_log=front["access_log"],
         shares_port=front["reuse_port"],
+        last_good=_last_good(front),
     )
+
+
+def _last_good(front: dict[str, Any]) -> Any:
+    from hotpath.front.last_good import LastGoodOptions
+
+    options = LastGoodOptions(
+        max_bytes=None if front["last_good"] == "off" else parse_bytes(front["last_good"], "--last-good"),
+        patience=parse_seconds(front["patience"], "--patience"),
+        stale=parse_seconds(front["stale"], "--stale", least=0),
+        is_fresh=front["fresh"],
+        empty_replaces=front["empty_replaces"],
+        token=front["admin_token"],
+    )
+    if front["ignore_cookies"] is None:
+        return options
+    names = tuple(name.strip() for name in front["ignore_cookies"].split(",") if name.strip())
+    return replace(options, ignore_cookies=names)
 
 
 def _listeners(front: dict[str, Any]) -> list[socket.socket]:
@@ -263,22 +299,49 @@ def _site(app: str, store: Path | None) -> Hotpath:
     """What is hot: by ``--store``, by the environment, or as the app declares it."""
     path = store or os.environ.get("HOTPATH_STORE")
     if path:
-        return Hotpath(Path(path).absolute())
+        return Hotpath.of_store(Path(path).absolute())
+    from hotpath.front import control
+
+    base = control.base_directory()
     # Blocked, so that a signal that comes before anybody waits for it does so too.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         while True:
             try:
-                return _asked(app)
+                hot = _asked(app)
+                control.remember_store(base, app, hot.store.root)
+                return hot
             except AppBroken as broken:
+                root = control.remembered_store(base, app)
+                if root is not None:
+                    complain(
+                        f"hotpath: {broken}\nhotpath: hot pages are those of its store when it last started: {root}"
+                    )
+                    return Hotpath.of_store(root)
                 complain(
-                    f"hotpath: {broken}\nhotpath: which pages are hot is not known until it can be imported, unless"
-                    " --store is given; SIGHUP tries again"
+                    f"hotpath: {broken}\nhotpath: where its store is is not known until it can be imported; write"
+                    " --store PATH, or HOTPATH_STORE=PATH, and hot pages are answered at once; SIGHUP tries again"
                 )
                 while signal.sigtimedwait({signal.SIGHUP}, SIGHUP_SECONDS) is None:
                     pass  # Ctrl-C ends it here
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+
+def _checked(hot: Hotpath, without_bypass: bool) -> Hotpath:
+    """``hot``, unless only the app knows which requests are for hot pages. Raises ``TargetError``."""
+    from hotpath.serving.reader import reader_of
+
+    if hot.follows_store:
+        with contextlib.suppress(HotpathError, OSError):  # the door says so
+            reader_of(hot).start()
+    if hot.has_bypass and not without_bypass:
+        raise TargetError(
+            str(hot.store.root),
+            "the app's HotpathMiddleware has bypass=, which the front cannot ask; write --without-bypass to answer hot"
+            " pages without it, or 'hotpath serve --in-process'",
+        )
+    return hot
 
 
 def _asked(target: str) -> Hotpath:

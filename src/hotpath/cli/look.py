@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from hotpath.audit import report as audit_report
+from hotpath.cli.batch_options import alerts_if
 from hotpath.cli.output import (
     BASE_URL,
     EDGE,
     JSON,
     STORE,
     USER_AGENT,
-    alerts_if,
     complain,
     print_json,
     say,
@@ -45,14 +45,26 @@ def status(target: str, as_json: bool) -> None:
 
 @click.command(epilog="Example: hotpath explain myapp:hot /rankings/kospi --accept-encoding gzip")
 @STORE
-@click.argument("url")
+@click.argument("url", required=False)
 @click.option("--accept-encoding", help="Accept-Encoding of the request: 'gzip, br'.")
+@click.option(
+    "--front",
+    metavar="URL",
+    help="Ask a front instead, without TARGET: whether URL has a last good answer. Its --admin port, or the site.",
+)
 @JSON
-def explain(target: str, url: str, accept_encoding: str | None, as_json: bool) -> None:
-    """Show the file and headers a GET of URL gets, or why it is not hot.
+def explain(target: str, url: str | None, accept_encoding: str | None, front: str | None, as_json: bool) -> None:
+    """Show the file and headers that URL gets, or why it is not hot.
 
     Of a STORE only what is published is known, not what the site declares.
     """
+    if front is not None:
+        from hotpath.cli.last_good import explain_last_good
+
+        explain_last_good(front, target if url is None else url, as_json)
+        return
+    if url is None:
+        raise click.UsageError("Missing argument 'URL'.")
     from hotpath.ops import explain as explanation  # loads the read side, which no other command needs
 
     site = load_site_or_store(target)

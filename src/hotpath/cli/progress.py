@@ -9,8 +9,7 @@ from typing import TextIO
 
 from hotpath.batch.failures import FailureGroups
 from hotpath.batch.progress import Done, Progress
-from hotpath.options import human_bytes
-from hotpath.text import counted, printable
+from hotpath.options import counted, human_bytes, printable
 
 # Seconds between plain lines: a log of a nightly run stays readable, and a run that hangs is still seen.
 PLAIN_SECONDS = 5.0

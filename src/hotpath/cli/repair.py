@@ -8,6 +8,7 @@ from contextlib import suppress
 import click
 
 from hotpath.batch.run import build as run_batch
+from hotpath.cli.batch_options import batch_options, limits_of
 from hotpath.cli.output import (
     BASE_URL,
     EDGE,
@@ -15,9 +16,7 @@ from hotpath.cli.output import (
     STORE,
     TARGET,
     USER_AGENT,
-    batch_options,
     complain,
-    limits_of,
     say,
     show,
     warn,

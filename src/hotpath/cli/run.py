@@ -26,7 +26,7 @@ from hotpath.options import parse_seconds
     "--tickers", type=click.IntRange(4, 100_000), default=8_000, show_default=True, help="How many stocks to make."
 )
 def demo(csv: Path | None, market: str, serve: bool, keep: Path | None, tickers: int) -> None:
-    """Serve a small stock screener, kill its app, and take its database away.
+    """Serve a small site, kill its app, and take its database away.
 
     Its pages are precomputed; it shows which of them still answer.
     """

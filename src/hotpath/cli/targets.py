@@ -30,6 +30,9 @@ def load(target: str) -> Hotpath:
         raise TargetError(target, f"this is a {type(site).__name__}, expected a Hotpath object{hint}")
     if site.target is None:
         site.target = target
+    # Where no module has imported it there is no middleware.
+    if (middleware := sys.modules.get("hotpath.asgi.middleware")) is not None:
+        site.has_bypass = middleware.has_bypass(site)
     return site
 
 

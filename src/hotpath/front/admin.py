@@ -12,7 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from hotpath.asgi.last_good.middleware import LastGood
 from hotpath.errors import DeclarationError
+from hotpath.front import last_good
 from hotpath.front.door import Door
 from hotpath.front.supervisor import Supervisor
 from hotpath.front.upstream import Upstream
@@ -20,6 +22,7 @@ from hotpath.metrics.app import MetricsApp
 from hotpath.options import parse_seconds
 from hotpath.serving.reader import reader_of
 from hotpath.site import Hotpath
+from hotpath.types import ASGIApp
 
 # The door looks at the clock once a second, also without clients.
 DOOR_SECONDS: Final = 5.0
@@ -35,6 +38,8 @@ class Parts:
     door: Door
     upstream: Upstream
     supervisor: Supervisor | None
+    last_good: LastGood | None
+    token: str | None
 
     @property
     def is_door_alive(self) -> bool:
@@ -68,8 +73,11 @@ class Parts:
         }
 
 
-def make_admin(parts: Parts, metrics: MetricsApp, *, with_commands: bool) -> Starlette:
-    """``/metrics``, ``/healthz``, ``/readyz``, ``/status``; with commands ``/reload``, ``/pause`` and ``/resume`` too.
+def make_admin(
+    parts: Parts, metrics: MetricsApp, dashboard: ASGIApp | None = None, *, with_commands: bool
+) -> Starlette:
+    """``/metrics``, ``/healthz``, ``/readyz``, ``/status``, ``/last-good``, with a token ``/purge``, and ``/dashboard``
+    for people; with commands ``/reload``, ``/pause`` and ``/resume`` too.
 
     Commands are for a socket that only the front's user can open: any page in a browser on the same machine may send a
     POST to a port of it.
@@ -91,7 +99,10 @@ def make_admin(parts: Parts, metrics: MetricsApp, *, with_commands: bool) -> Sta
         Route("/healthz", healthz),
         Route("/readyz", readyz),
         Route("/status", status),
+        *last_good.routes(parts.last_good, lambda: reader_of(parts.hot).loader.keys, token=parts.token),
     ]
+    if dashboard is not None:
+        routes.append(Route("/dashboard", dashboard))
     return Starlette(routes=[*routes, *(_commands(parts) if with_commands else ())])
 
 

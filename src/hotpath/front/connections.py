@@ -7,6 +7,8 @@ import socket
 from collections.abc import Iterator
 from typing import Final
 
+from hotpath.front.hits import Repeated
+
 # Beyond half of the maximum only those go that were silent for so long; at the maximum anybody.
 SPARED_SECONDS: Final = 1.0
 
@@ -14,10 +16,11 @@ SPARED_SECONDS: Final = 1.0
 class Connection:
     """One client. ``since`` is the time of the last progress, ``head_since`` when the half head in ``data`` began.
 
-    ``output`` is what the kernel did not take yet; while there is some nothing is read.
+    ``output`` is what the kernel did not take yet; while there is some nothing is read. ``repeated`` is what its last
+    request sent, which mostly comes again with another target.
     """
 
-    __slots__ = ("closes", "data", "head_since", "output", "recv", "send", "since", "sock")
+    __slots__ = ("closes", "data", "head_since", "output", "recv", "repeated", "send", "since", "sock")
 
     def __init__(self, sock: socket.socket, now: float) -> None:
         self.sock = sock
@@ -28,6 +31,7 @@ class Connection:
         self.data = b""
         self.output: list[memoryview] = []
         self.closes = False
+        self.repeated: Repeated | None = None
 
     def flush(self) -> bool:
         """Write what waits; whether all of it is gone. Raises ``OSError`` where the client is."""

@@ -5,6 +5,8 @@ Each front has a directory of its own, which only its user may enter, with the s
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import http.client
 import os
 import shutil
@@ -23,6 +25,10 @@ from hotpath.errors import DeclarationError, HotpathError
 SOCKET: Final = "control.sock"
 # unix(7): sun_path has 108 bytes with the final zero; the longest name here is "app-999999.sock".
 MAX_PATH: Final = 107 - len("/app-999999.sock")
+
+
+# How the names of files that say where an app's store is begin.
+STORE_PREFIX: Final = "store-"
 
 
 class NoFront(HotpathError):
@@ -65,6 +71,29 @@ def make_directory(base: Path) -> Path:
         own.rmdir()
         raise DeclarationError(f"{base} is too long for a Unix socket; set HOTPATH_RUN to a shorter path")
     return own
+
+
+def remember_store(base: Path, app: str, root: Path) -> None:
+    """Note that the hot pages of ``app``, in this working directory, are in the store ``root``."""
+    path = _store_note(base, app)
+    new = path.with_suffix(f".{os.getpid()}")
+    with contextlib.suppress(OSError):  # without it a later start asks the app, as this one did
+        new.write_bytes(os.fsencode(root))
+        new.replace(path)
+
+
+def remembered_store(base: Path, app: str) -> Path | None:
+    """What ``remember_store`` noted last; ``None`` where there is no such directory now."""
+    try:
+        root = Path(os.fsdecode(_store_note(base, app).read_bytes()))
+    except OSError:
+        return None
+    return root if root.is_absolute() and root.is_dir() else None
+
+
+def _store_note(base: Path, app: str) -> Path:
+    name = hashlib.sha256(os.fsencode(Path.cwd()) + b"\0" + app.encode()).hexdigest()[:16]
+    return base / f"{STORE_PREFIX}{name}"
 
 
 def _pid_of(directory: Path) -> int | None:

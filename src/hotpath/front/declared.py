@@ -1,8 +1,4 @@
-"""What a site declares, asked of a short-lived process: the front itself never imports the site's code.
-
-A manifest has the keys of a generation and the policy of each route. The options of ``Hotpath(…)`` that hold for all
-pages, and the directories of files, are in the declaration only.
-"""
+"""Where the store of an app is and what it declares, asked of a short-lived process: the front never imports it."""
 
 from __future__ import annotations
 
@@ -12,19 +8,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any, Final
 
 import orjson
 
-from hotpath.asgi.middleware import HotpathMiddleware
+from hotpath.asgi.middleware import has_bypass
 from hotpath.errors import AppBroken, TargetError
 from hotpath.front.servers import environment
-from hotpath.options import to_json
-from hotpath.pages.hosts import Hosts
-from hotpath.pages.keys import Ignored, Template, parse_path_template
-from hotpath.pages.policy import Policy
-from hotpath.site import Directory, Hotpath, ReadOptions
+from hotpath.pages.site_wide import SiteWide
+from hotpath.site import Hotpath
 
 # An app may read its models while it is imported.
 ASK_SECONDS: Final = 120.0
@@ -56,7 +48,7 @@ def ask(target: str, environ: Mapping[str, str] = os.environ, seconds: float = A
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-            raise TargetError(target, f"importing it took more than {seconds:g} s; write --store") from None
+            raise AppBroken(target, f"importing it took more than {seconds:g} s; write --store") from None
         data = answer.read() if process.returncode == 0 else b""
     if not data:
         lines = printed.decode("utf-8", "replace").rstrip().splitlines()[-TRACEBACK_LINES:]
@@ -64,57 +56,9 @@ def ask(target: str, environ: Mapping[str, str] = os.environ, seconds: float = A
     facts = orjson.loads(data)
     if problem := facts.get("problem"):
         raise TargetError(target, problem)
-    return _declared(facts)
-
-
-def _declared(facts: Mapping[str, Any]) -> Hotpath:
     hot = Hotpath(facts["root"])
-    reading = facts["reading"]
-    hosts, ignored = reading.pop("hosts"), reading.pop("ignored")
-    hot.reading = ReadOptions(
-        **{**reading, "headers": _pairs(reading["headers"])},
-        ignored=Ignored(frozenset(ignored["names"]), tuple(ignored["prefixes"])),
-        hosts=None
-        if hosts is None
-        else Hosts(
-            frozenset(name.encode() for name in hosts["names"]), tuple(end.encode() for end in hosts["suffixes"])
-        ),
-    )
-    for directory in facts["directories"]:
-        policy = directory["policy"]
-        hot.directories.append(
-            Directory(
-                parse_path_template(directory["path"]),
-                Template.parse(directory["files"]),
-                Policy(**{**policy, "query": tuple(policy["query"]), "headers": _pairs(policy["headers"])}),
-            )
-        )
+    hot.apply(SiteWide.of_facts(facts["site"]))
     return hot
-
-
-def _pairs(listed: list[list[str]]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, value) for name, value in listed)
-
-
-def facts_of(hot: Hotpath) -> dict[str, Any]:
-    """What ``ask`` makes a ``Hotpath`` of."""
-    hosts = hot.reading.hosts
-    names = (
-        {
-            "names": sorted(name.decode() for name in hosts.names),
-            "suffixes": [end.decode() for end in hosts.suffixes],
-        }
-        if hosts is not None
-        else None
-    )
-    return {
-        "root": str(hot.store.root.absolute()),
-        "reading": {**to_json(hot.reading), "hosts": names, "headers": [list(pair) for pair in hot.reading.headers]},
-        "directories": [
-            {"path": directory.path.text, "files": directory.files.text, "policy": asdict(directory.policy)}
-            for directory in hot.directories
-        ],
-    }
 
 
 def _look(target: str) -> dict[str, Any]:
@@ -133,20 +77,9 @@ def _look(target: str) -> dict[str, Any]:
     if len(sites) != 1:
         count = "no Hotpath object" if not sites else f"{len(sites)} Hotpath objects"
         return {"problem": f"it has {count} in its modules; write --store with the path of the store"}
-    if not isinstance(value, Hotpath) and any(map(_has_bypass, gc.get_objects())):
-        return {
-            "problem": "its HotpathMiddleware has bypass=, which the front cannot ask; write --store with the path of"
-            " the store to answer hot pages without it, or --in-process"
-        }
-    return facts_of(sites[0])
-
-
-def _has_bypass(held: object) -> bool:
-    """Whether this is the middleware with that option, or what Starlette will make it of."""
-    if type(held) is HotpathMiddleware:  # not isinstance(): of a lazy object that would make it
-        return held.has_bypass
-    is_waiting = type(held).__name__ == "Middleware" and getattr(held, "cls", None) is HotpathMiddleware
-    return is_waiting and getattr(held, "kwargs", {}).get("bypass") is not None
+    hot = sites[0]
+    hot.has_bypass = has_bypass(hot)
+    return {"root": str(hot.store.root.absolute()), "site": hot.site_wide().facts()}
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ from typing import Final
 from hotpath.asgi.access_log import Observer, Watch, result_of
 from hotpath.front.connections import Connection, Connections
 from hotpath.front.heads import RequestHead, is_half, parse_fields
-from hotpath.front.hits import JOIN_BYTES, Hits, Opening
-from hotpath.front.poller import READ, WRITE, Poller, make_poller
+from hotpath.front.hits import JOIN_BYTES, Hits, Opening, Repeated
+from hotpath.front.poller import LAST, ONCE, READ, WRITE, Poller, make_poller
 from hotpath.log import Once, logger
 from hotpath.serving.rfc9110 import format_http_date
 from hotpath.serving.snapshot import Answer
@@ -32,6 +32,9 @@ ACCEPTS: Final = 64
 TICK_SECONDS: Final = 1.0
 # What a client had sent already when the door was stopped is still answered.
 LAST_READ_SECONDS: Final = 0.2
+
+# What is watched on a connection from which everything was read.
+REQUESTS: Final = READ | LAST | ONCE
 
 # After a fault outside of any request, so that one that lasts takes no core.
 FAULT_SECONDS: Final = 0.01
@@ -152,29 +155,34 @@ class Door:
     def _turn(self) -> bool:
         """Everything that is ready now; whether there is another turn."""
         by_descriptor = self._connections.by_descriptor
-        ready = self._poller.poll(0.05 if self._is_stopping else TICK_SECONDS)
-        self.beat = now = time.monotonic()
+        # Whatever may fail comes before the poll, or after the connections: what was read from it comes once.
+        now = time.monotonic()
         if now >= self._tick_at:
             self._tick(now)
+        ready = self._poller.poll(0.05 if self._is_stopping else self._tick_at - now)
+        self.beat = now = time.monotonic()
+        others = []
         for descriptor, mask in ready:
             connection = by_descriptor.get(descriptor)
             if connection is None:
-                if descriptor in self._listeners:
-                    self._accept(self._listeners[descriptor], now)
-                elif descriptor == self._wakes.fileno():
-                    self._wakes.recv(1)
+                others.append(descriptor)
                 continue
             try:
                 if connection.output:
                     self._go_on(connection, now)
                 elif mask & ~WRITE:
-                    self._read(connection, now)
+                    self._read(connection, mask, now)
             except OSError:
                 self._end(descriptor)
             except Exception:
                 # The thread serves everybody, so a fault of one request ends that one's connection alone.
                 self._log_fault("the door failed on a request and closed its connection; logged once")
                 self._end(descriptor)
+        for descriptor in others:
+            if descriptor in self._listeners:
+                self._accept(self._listeners[descriptor], now)
+            elif descriptor == self._wakes.fileno():
+                self._wakes.recv(1)
         return not self._is_stopping or self._finish(now)
 
     def _accept(self, listener: socket.socket, now: float) -> None:
@@ -201,7 +209,7 @@ class Door:
                 with contextlib.suppress(OSError):  # gone already
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:
-                self._poller.register(sock.fileno(), READ)
+                self._poller.register(sock.fileno(), REQUESTS)
             except OSError as error:  # epoll(7): max_user_watches
                 sock.close()
                 self._once.warn(f"a connection was refused: {error}")
@@ -228,7 +236,7 @@ class Door:
         self._reserve = _open_reserve()
         return self._reserve is not None
 
-    def _read(self, connection: Connection, now: float) -> None:
+    def _read(self, connection: Connection, mask: int, now: float) -> None:
         try:
             data = connection.recv(RECV_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -237,10 +245,25 @@ class Door:
             self._end(connection.sock.fileno())
             return
         connection.since = now
+        # There may be more, or the end: to be told of in the next turn, if the connection is still here then.
+        is_more = len(data) == RECV_BYTES or mask & LAST
         if connection.data:
             data = connection.data + data
             connection.data = b""
+        elif connection.repeated is not None and self.answers and not self._is_stopping:
+            answer = self._hits.find_again(connection.repeated, data)
+            if answer is not None:
+                self.hits += 1
+                self._send(connection, "GET", answer)
+                if connection.output:
+                    self._poller.modify(connection.sock.fileno(), WRITE)
+                elif is_more:
+                    self._poller.modify(connection.sock.fileno(), REQUESTS)
+                return
         self._serve(connection, data, now)
+        descriptor = connection.sock.fileno()
+        if is_more and not connection.output and self._connections.by_descriptor.get(descriptor) is connection:
+            self._poller.modify(descriptor, REQUESTS)
 
     def _serve(self, connection: Connection, data: bytes, now: float) -> None:
         """Answer the heads in ``data`` in order, as long as they are hot and the client takes the answers."""
@@ -270,16 +293,23 @@ class Door:
                 self._end(connection.sock.fileno())
                 return
             if start == len(data):
+                if self._on_hit is None:
+                    connection.repeated = Repeated.of(head)
                 return
 
     def _send(self, connection: Connection, method: str, answer: Answer) -> None:
         """Give the answer to the kernel; what it does not take waits in ``connection.output``."""
         body = answer.body if method == "GET" else b""
         is_joined = len(body) <= JOIN_BYTES
-        first = self._opening.head(answer, connection.closes, body if is_joined else b"")
-        size = len(first) if is_joined else len(first) + len(body)
         try:
-            sent = connection.send(first) if is_joined else connection.sock.sendmsg((first, body))
+            if is_joined:
+                first = self._opening.head(answer, connection.closes, body)
+                size = len(first)
+                sent = connection.send(first)
+            else:
+                first = self._opening.head(answer, connection.closes)
+                size = len(first) + len(body)
+                sent = connection.sock.sendmsg((first, body))
         except (BlockingIOError, InterruptedError):
             sent = 0
         if sent == size:
@@ -312,7 +342,7 @@ class Door:
         if connection.closes:
             self._end(connection.sock.fileno())
             return
-        self._poller.modify(connection.sock.fileno(), READ)
+        self._poller.modify(connection.sock.fileno(), REQUESTS)
         data, connection.data = connection.data, b""
         if data:
             self._serve(connection, data, now)
@@ -346,6 +376,7 @@ class Door:
     def _tick(self, now: float) -> None:
         """Once a second: the Date of answers, and who has been silent for too long."""
         self._tick_at = now + TICK_SECONDS
+        self._hits.follow()
         date = (b"date", format_http_date(int(time.time())))
         self._opening = Opening((date, *self._default_headers))
         for descriptor in self._connections.overdue(now):

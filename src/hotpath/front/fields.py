@@ -22,7 +22,7 @@ TARGET: Final = "hotpath.target"
 MAX_FRONTS: Final = 10
 
 # About one connection (RFC 9110 §7.6.1), or about a proxy that asked for credentials (§11.7). Trailers are dropped.
-_HOP_BY_HOP: Final = frozenset(
+HOP_BY_HOP: Final = frozenset(
     (
         b"connection",
         b"keep-alive",
@@ -170,7 +170,7 @@ def request_fields(scope: Scope, trust: Trust, default_host: bytes, authority: b
     """
     headers: list[Header] = scope["headers"]
     named = _named(headers)
-    dropped = _HOP_BY_HOP | named if named else _HOP_BY_HOP
+    dropped = HOP_BY_HOP | named if named else HOP_BY_HOP
     if scope["type"] == "websocket":
         dropped = dropped | _HANDSHAKE
     client = scope.get("client")
@@ -212,7 +212,7 @@ def response_fields(headers: Iterable[Header], status: int, *, is_chunked: bool 
     Raises ``BadAnswer`` for a value that no server sends.
     """
     fields = [(name.lower(), value) for name, value in headers]
-    dropped = _HOP_BY_HOP | _named(fields)
+    dropped = HOP_BY_HOP | _named(fields)
     # Nothing follows, and servers wait for as many bytes as the field says; or the chunks count (RFC 9112 §6.3).
     if status in (204, 304) or is_chunked:
         dropped = dropped | {b"content-length"}

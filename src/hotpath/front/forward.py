@@ -17,6 +17,7 @@ from aiohttp.http import HttpProcessingError, StreamWriter
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
 
+from hotpath.asgi.last_good.visit import IS_FRAMED
 from hotpath.front.fields import (
     BadAnswer,
     BadRequest,
@@ -28,6 +29,7 @@ from hotpath.front.fields import (
     target_of,
 )
 from hotpath.front.hold import Hold, Next, Stay, Unavailable, after_break, is_repeatable, retry_after, retry_delay
+from hotpath.front.started import STARTED, Started
 from hotpath.front.upstream import Lease, Unreached, Upstream, Wire
 from hotpath.front.websockets import Sockets
 from hotpath.guard.priorities import Chooser, Priorities, Priority
@@ -73,7 +75,7 @@ class Forward:
         self.upstream = upstream
         if connect_seconds is not None:
             upstream.connect_seconds = parse_seconds(connect_seconds, "connect_seconds")
-        self._hold = Hold(
+        self.hold = Hold(
             upstream,
             hold_seconds=parse_seconds(hold_seconds, "hold_seconds"),
             in_flight=parse_count(in_flight, "in_flight"),
@@ -81,8 +83,8 @@ class Forward:
             priorities=Priorities(priorities),
         )
         self.stall_seconds = parse_seconds(stall_seconds, "stall_seconds")
-        self._trust = Trust(trust)
-        self._sockets = Sockets(upstream, self._hold, self._trust)
+        self.trust = Trust(trust)
+        self._sockets = Sockets(upstream, self.hold, self.trust)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request with the app's answer."""
@@ -97,20 +99,21 @@ class Forward:
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        self._hold.close()
+        self.hold.close()
         self.upstream.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started: Started | None = scope.get(STARTED)
         try:
-            request = _Request(scope, self._trust, self.upstream.address.authority)
+            request = _Request(scope, self.trust, self.upstream.address.authority)
         except BadRequest as bad:
             await send_plain(send, bad.status, bad.problem, [(b"connection", b"close")])
             return
         client = _Client(receive, request, self.stall_seconds)
-        stay = self._hold.stay(scope)
+        stay = self.hold.stay(scope)
         try:
-            await self._pass_on(request, client, stay, send)
+            await self._pass_on(request, client, stay, send, started)
         except Unavailable as problem:
             await self._unavailable(problem, client, send)
         except asyncio.CancelledError:
@@ -124,24 +127,35 @@ class Forward:
             client.stop()
             stay.leave()
 
-    async def _pass_on(self, request: _Request, client: _Client, stay: Stay, send: Send) -> None:
+    async def _pass_on(
+        self, request: _Request, client: _Client, stay: Stay, send: Send, started: Started | None
+    ) -> None:
         """Wait, send, send again, until there is an answer."""
         upstream, sendings, is_fresh = self.upstream, 0, not request.is_repeatable
         if request.body.is_empty:
             client.watch()
-        if not self._hold.try_enter(stay):
-            await self._hold.enter(stay)
+        lease = started.lease if started is not None else None
+        if lease is not None:
+            stay.is_in = True
+        else:
+            if started is not None:
+                sendings, is_fresh = 1, True
+                await self._wait_to_repeat()
+            if not self.hold.try_enter(stay):
+                await self.hold.enter(stay)
         while True:
+            is_sent = lease is not None
             try:
-                lease = await upstream.lease(is_fresh=is_fresh)
+                lease = lease or await upstream.lease(is_fresh=is_fresh)
             except Unreached as problem:
-                await self._hold.enter_again(stay, str(problem))
+                await self.hold.enter_again(stay, str(problem))
                 continue
-            exchange = _Exchange(request, client, lease)
+            exchange = _Exchange(request, client, lease, started if is_sent else None)
             try:
                 following = await exchange.run(self, send, sendings)
             finally:
                 upstream.release(lease, is_kept=exchange.is_whole)
+                lease = None
                 client.pause()
             if following is None:
                 return
@@ -152,15 +166,35 @@ class Forward:
             if following is Next.BREAK:
                 upstream.counters.broken += 1
                 return  # before the end of the answer: the server breaks the connection
-            upstream.suspect_kept()
             is_fresh = True
             if following is Next.WAIT:
-                await self._hold.enter_again(stay, "it closed a new connection")
+                upstream.suspect_kept()
+                await self.hold.enter_again(stay, "it closed a new connection")
             else:
-                upstream.counters.retried += 1
                 sendings += 1
-                # A process that is killed closes its listening socket in the same moment, not always first.
-                await asyncio.sleep(retry_delay(0))
+                await self._wait_to_repeat()
+
+    async def _wait_to_repeat(self) -> None:
+        self.upstream.suspect_kept()
+        self.upstream.counters.retried += 1
+        # A process that is killed closes its listening socket in the same moment, not always first.
+        await asyncio.sleep(retry_delay(0))
+
+    def begin(self) -> Lease | None:
+        """A place in the app and a kept connection to it, for who brings both to ``end``; ``None`` where one of them
+        has to be waited for.
+        """
+        if not self.hold.take():
+            return None
+        lease = self.upstream.kept_lease()
+        if lease is None:
+            self.hold.give_back()
+        return lease
+
+    def end(self, lease: Lease, *, is_kept: bool) -> None:
+        """Give both back. Only a connection on which nothing is missing is kept."""
+        self.upstream.release(lease, is_kept=is_kept)
+        self.hold.give_back()
 
     async def _unavailable(self, problem: Unavailable, client: _Client, send: Send) -> None:
         counters = self.upstream.counters
@@ -174,7 +208,7 @@ class Forward:
 
     def answered(self, scope: Scope, status: int, seconds: float) -> None:
         """The app has begun to answer."""
-        self._hold.answered()
+        self.hold.answered()
         self.upstream.counters.forwarded += 1
         if self.upstream.observe is not None:
             self.upstream.observe(scope, status, seconds)
@@ -308,13 +342,14 @@ class _Client:
 class _Exchange:
     """One request and its answer on one connection. ``is_whole``: nothing of either is missing."""
 
-    __slots__ = ("_client", "_lease", "_request", "is_passed_on", "is_sent", "is_whole")
+    __slots__ = ("_client", "_lease", "_request", "_started", "is_passed_on", "is_sent", "is_whole")
 
-    def __init__(self, request: _Request, client: _Client, lease: Lease) -> None:
+    def __init__(self, request: _Request, client: _Client, lease: Lease, started: Started | None) -> None:
         self._request = request
         self._client = client
         self._lease = lease
-        self.is_sent = False
+        self._started = started
+        self.is_sent = started is not None
         self.is_passed_on = False
         self.is_whole = False
 
@@ -322,10 +357,10 @@ class _Exchange:
         """Send the request and pass the answer on. What follows, or ``None`` when all is done."""
         request, wire = self._request, self._lease.wire
         loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = self._started.at if self._started is not None else loop.time()
         try:
             may_send = asyncio.Event() if request.expects_continue else None
-            self.is_sent = wire.begin(request.head, is_bodiless=request.is_head)
+            self.is_sent = self.is_sent or wire.begin(request.head, is_bodiless=request.is_head)
             if not self.is_sent:
                 return Next.WAIT
             if not request.body.is_empty:
@@ -338,6 +373,7 @@ class _Exchange:
             if (problem := payload.exception()) is not None:
                 raise problem
             fields += self._client.closing()
+            request.scope[IS_FRAMED] = message.chunked or "Content-Length" in message.headers or payload.is_eof()
             forward.answered(request.scope, message.code, loop.time() - started)
             self.is_passed_on = True
             await send({"type": "http.response.start", "status": message.code, "headers": fields})

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from hotpath.pages.hosts import Hosts
-from hotpath.serving.resolver import CONSULTED
+from hotpath.serving.resolver import CONSULTED, Selection
 from hotpath.types import Header
 
 # Bytes of a head. nginx takes 8 KiB a line; browsers send 1 to 4 KiB with cookies.
@@ -26,10 +26,10 @@ MAX_BLOCK_BYTES: Final = 2048
 _END: Final = b"\r\n\r\n"
 
 # token ":" OWS field-value OWS (RFC 9112 §5), without obs-fold, control characters and bare line ends.
-_LINE: Final = rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)\r\n"
-_FIELD: Final = re.compile(_LINE)
+FIELD_LINE: Final = rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)\r\n"
+_FIELD: Final = re.compile(FIELD_LINE)
 # What follows the target. "1.0" is what nginx and ab send to a server behind them.
-_BLOCK: Final = re.compile(rb" HTTP/1\.([01])\r\n(?:" + _LINE + rb")++\r\n")
+_BLOCK: Final = re.compile(rb" HTTP/1\.([01])\r\n(?:" + FIELD_LINE + rb")++\r\n")
 
 # The characters of a Host (RFC 3986 §3.2.2) without percent-encoding.
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~\-\[\]:]++")
@@ -49,10 +49,14 @@ _BEGINNINGS: Final = (b"GET /", b"HEAD /")
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a block of header fields comes to: the ``fields`` that can change an answer, and if it is the last one."""
+    """What a block of header fields comes to: the ``fields`` that can change an answer, and if it is the last one.
+
+    ``selection`` is what ``fields`` come to where a GET is a choice among answers made in advance.
+    """
 
     fields: tuple[Header, ...]
     closes: bool
+    selection: Selection | None
 
 
 class RequestHead(NamedTuple):
@@ -95,7 +99,8 @@ def parse_block(block: bytes, hosts: Hosts | None = None) -> Meaning | None:
             closes = closes or option == b"close"
     if host is None or (hosts is not None and not hosts.accept(None, headers)):
         return None
-    return Meaning(tuple(header for header in headers if header[0] in CONSULTED), closes)
+    fields = tuple(header for header in headers if header[0] in CONSULTED)
+    return Meaning(fields, closes, Selection.of(fields))
 
 
 def parse_fields(block: bytes) -> list[Header]:

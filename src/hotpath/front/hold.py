@@ -119,10 +119,14 @@ class Hold:
 
     def try_enter(self, stay: Stay) -> bool:
         """Take a place if one is free and nobody waits for it."""
+        stay.is_in = self.take()
+        return stay.is_in
+
+    def take(self) -> bool:
+        """The same for who gives the place back himself."""
         if not self.has_room:
             return False
         self._active += 1
-        stay.is_in = True
         return True
 
     def stay(self, scope: Scope) -> Stay:

@@ -8,6 +8,11 @@ from typing import Final, Protocol
 
 READ: Final = 1  # EPOLLIN
 WRITE: Final = 4  # EPOLLOUT
+# EPOLLRDHUP: the client sends no more.
+LAST: Final = 0x2000
+# EPOLLET: say once what has come, until ``modify``. It saves the kernel a second look at each request; ``selectors``
+# does not know it and says again what is not read.
+ONCE: Final = 1 << 31
 
 
 class Poller(Protocol):

@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 
 from hotpath.asgi.middleware import HotpathMiddleware
 from hotpath.front.heads import RequestHead
-from hotpath.front.hits import Hits, Opening
+from hotpath.front.hits import Hits, Opening, Repeated
 from hotpath.log import logger
 from hotpath.serving.snapshot import Answer
 from hotpath.types import ASGIApp, Header
@@ -43,13 +43,12 @@ class Early:
         self._opening = Opening()
         self._fields: list[Header] | None = None
 
-    def bytes_of(self, head: RequestHead, answer: Answer, default_headers: list[Header]) -> bytes:
+    def bytes_of(self, method: str, answer: Answer, default_headers: list[Header], *, closes: bool) -> bytes:
         """An answer as it goes on the wire."""
         if default_headers is not self._fields:  # another list each second, with another Date
             self._fields = default_headers
             self._opening = Opening(default_headers)
-        opening = self._opening.head(answer, head.meaning.closes)
-        return opening + answer.body if head.method == "GET" else opening
+        return self._opening.head(answer, closes, answer.body if method == "GET" else b"")
 
 
 _early: weakref.WeakKeyDictionary[Config, Early | None] = weakref.WeakKeyDictionary()
@@ -105,7 +104,10 @@ class HotpathProtocol(Base):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._early = early_of(config)
+        if self._early is not None:
+            self._early.hits.follow()
         self._is_in_message = False
+        self._repeated: Repeated | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -138,25 +140,35 @@ class HotpathProtocol(Base):
 
     def _answer(self, early: Early, data: bytes) -> bytes:
         """What is left of ``data`` for uvicorn."""
-        start = 0
+        start, hits = 0, early.hits
+        if self._repeated is not None and not self.flow.write_paused and not self.transport.is_closing():
+            answer = hits.find_again(self._repeated, data)
+            if answer is not None:
+                self._write(early, "GET", answer, closes=False)
+                return b""
         while start < len(data) and not self.flow.write_paused and not self.transport.is_closing():
-            head = early.hits.blocks.read(data, start)
-            answer = early.hits.find(head) if head is not None else None
+            head = hits.blocks.read(data, start)
+            answer = hits.find(head) if head is not None else None
             if head is None or answer is None:
                 break
             start = head.end
-            self._unset_keepalive_if_required()
-            self.transport.write(early.bytes_of(head, answer, self.server_state.default_headers))
-            self.server_state.total_requests += 1
+            self._write(early, head.method, answer, closes=head.meaning.closes)
             if self.access_log:
                 self._log(head, answer.status)
-            if head.meaning.closes:
-                self.transport.close()
             else:
-                self.timeout_keep_alive_task = self.loop.call_later(
-                    self.timeout_keep_alive, self.timeout_keep_alive_handler
-                )
+                self._repeated = Repeated.of(head)
         return data[start:]
+
+    def _write(self, early: Early, method: str, answer: Answer, *, closes: bool) -> None:
+        self._unset_keepalive_if_required()
+        self.transport.write(early.bytes_of(method, answer, self.server_state.default_headers, closes=closes))
+        self.server_state.total_requests += 1
+        if closes:
+            self.transport.close()
+        else:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def _log(self, head: RequestHead, status: int) -> None:
         """The line that uvicorn writes for a request."""

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
@@ -26,6 +26,7 @@ from hotpath.front.door import Door
 from hotpath.front.figures import FrontCollector, Latency
 from hotpath.front.forward import Forward
 from hotpath.front.group import GroupMaker, set_own_oom_score
+from hotpath.front.last_good import LastGoodOptions, around, start_text
 from hotpath.front.listeners import address_of, bind, bind_unix
 from hotpath.front.protocol import middleware_of
 from hotpath.front.server import FrontServer
@@ -39,6 +40,9 @@ from hotpath.options import human_bytes
 from hotpath.serving.reader import reader_of
 from hotpath.site import Hotpath
 from hotpath.types import ASGIApp
+
+if TYPE_CHECKING:
+    from hotpath.front.board import FrontBoard
 
 # proc(5): the kernel picks nearly everybody else first.
 OOM_SCORE: Final = -500
@@ -63,6 +67,7 @@ class FrontOptions:
     admin: Address | None = None
     access_log: bool = False
     shares_port: bool = False
+    last_good: LastGoodOptions = field(default_factory=LastGoodOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +146,9 @@ class _Front:
             waiting=options.waiting,
             trust=options.trust,
         )
+        self.last_good = around(forward, self.upstream, hot, options.last_good)
         self.server = FrontServer(
-            HotpathMiddleware(forward, hot=hot, observe=observe),
+            HotpathMiddleware(self.last_good or forward, hot=hot, observe=observe),
             connections=options.connections,
             drain_seconds=options.drain,
             interface="asgi3",
@@ -171,13 +177,17 @@ class _Front:
 
     async def _main(self, admin: socket.socket | None, control_socket: socket.socket) -> None:
         supervisor = self._supervisor()
-        parts = Parts(self.hot, self.door, self.upstream, supervisor)
+        parts = Parts(self.hot, self.door, self.upstream, supervisor, self.last_good, self.options.last_good.token)
         metrics = MetricsApp(hot=self.hot)
-        metrics.registry.register(FrontCollector(self.door, self.server, self.upstream, supervisor))
-        latency = Latency(metrics.registry)
+        metrics.registry.register(FrontCollector(self.door, self.server, self.upstream, supervisor, self.last_good))
+        latency = Latency()
+        metrics.registry.register(latency)
+        board = self._board(supervisor)
 
         def observe(scope: Any, status: int, seconds: float) -> None:
             latency.observe(scope, status, seconds)
+            if board is not None:
+                board.answered(seconds)
             if supervisor is not None:
                 supervisor.heard()
 
@@ -186,8 +196,11 @@ class _Front:
         async with (
             _supervised(supervisor),
             _serving(make_admin(parts, metrics, with_commands=True), control_socket),
-            _serving(make_admin(parts, metrics, with_commands=False), admin),
+            _serving(
+                make_admin(parts, metrics, None if board is None else board.dashboard, with_commands=False), admin
+            ),
             _running(self.server, signals),
+            contextlib.nullcontext() if board is None else board.watching(),
         ):
             for line in self._start_text():
                 logger.warning("%s", line)
@@ -196,12 +209,23 @@ class _Front:
                 await signals.stop.wait()
             notify("STOPPING=1")
             logger.warning("hotpath: ending: requests first, then the app")
+            if self.last_good is not None:
+                self.last_good.let_go()
             await asyncio.to_thread(self.door.stop, DOOR_SECONDS)
 
     def _supervisor(self) -> Supervisor | None:
         if isinstance(self.app, Address):
             return None
         return Supervisor(self.app.command, self.upstream, self.directory, self.app.care, groups=self.groups)
+
+    def _board(self, supervisor: Supervisor | None) -> FrontBoard | None:
+        """The status page, where there is an admin port: it takes five MiB that a front without one does not need."""
+        address = self.options.admin
+        if address is None:
+            return None
+        from hotpath.front.board import FrontBoard
+
+        return FrontBoard(self.hot, self.upstream, supervisor, local_socket=bool(address.path))
 
     def _start_text(self) -> list[str]:
         """What is where, for people."""
@@ -218,7 +242,8 @@ class _Front:
             lines += self._memory_text(self.app.care.memory)
         else:
             lines.append(f"  app     {self.app}, started by somebody else")
-        lines.append(f"  admin   {self.options.admin or 'none (--admin 127.0.0.1:9180)'}")
+        lines += start_text(self.last_good, loader.keys)
+        lines.append(f"  admin   {self.options.admin or 'none (--admin 127.0.0.1:9180, with a status page)'}")
         return lines
 
     def _memory_text(self, memory: int | None) -> list[str]:

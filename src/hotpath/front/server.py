@@ -14,7 +14,8 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from hotpath.errors import HotpathError
-from hotpath.front.exact import ExactProtocol
+from hotpath.front.express import ExpressProtocol
+from hotpath.front.forward import Forward
 from hotpath.front.protocol import HotpathProtocol
 from hotpath.serving.rfc9110 import format_http_date
 from hotpath.types import ASGIApp, Header
@@ -176,7 +177,7 @@ class FrontServer:
             _refuse(self._arriving.popleft()[0])
 
 
-class FrontProtocol(HotpathProtocol, ExactProtocol):
+class FrontProtocol(HotpathProtocol, ExpressProtocol):
     """A connection that begins in the middle, with a time limit for its heads."""
 
     def __init__(self, front: FrontServer, config: Config, app_state: dict[str, Any], data: bytes) -> None:
@@ -184,6 +185,13 @@ class FrontProtocol(HotpathProtocol, ExactProtocol):
         self._front = front
         self._first = data
         self._head_timer: asyncio.TimerHandle | None = None
+        if self._early is not None and isinstance(self._early.middleware.app, Forward):
+            self.forward, self.hits = self._early.middleware.app, self._early.hits
+
+    @property
+    def is_idle(self) -> bool:
+        """As ``HotpathProtocol``; a request on the short way is one too."""
+        return not self.is_under_way and super().is_idle
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
         """Receive what the door has read, before anything else comes."""
@@ -192,32 +200,46 @@ class FrontProtocol(HotpathProtocol, ExactProtocol):
         if data:
             self.data_received(data)
         else:
-            self._note()
+            self.note()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Forget the connection, now: uvicorn's timer of a kept one that is reset holds it until its time is up."""
         self._set_head_timer(False)
+        self._unset_keepalive_if_required()
         self._front.idle.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """As uvicorn, and see whether a head is still incomplete."""
-        super().data_received(data)
-        self._note()
+        """As uvicorn, but for what can go the short way, and see whether a head is still incomplete."""
+        if self.take_short_way(data):
+            self._front.idle.pop(self, None)
+        else:
+            super().data_received(data)
+            self.note()
 
     def on_response_complete(self) -> None:
         """As uvicorn, and see whether the connection is idle now."""
         super().on_response_complete()
-        self._note()
+        self.note()
 
-    def _note(self) -> None:
+    def note(self) -> None:
         """Keep the place in ``idle`` and the timer of a head as the connection is now."""
         self._front.idle.pop(self, None)
         is_ours = not self.transport.is_closing() and self.transport.get_protocol() is self
-        is_waiting = is_ours and (self.cycle is None or self.cycle.response_complete)
+        is_waiting = is_ours and not self.is_under_way and (self.cycle is None or self.cycle.response_complete)
         if is_waiting:
             self._front.idle[self] = None
         self._set_head_timer(is_waiting and not self.is_idle)
+
+    def note_idle(self) -> None:
+        """The short way leaves nothing of another request behind."""
+        if not self.transport.is_closing():
+            self._front.idle[self] = None
+
+    def is_between_requests(self) -> bool:
+        """As ``is_idle``, where the middleware needs to see no request."""
+        early = self._early
+        return early is not None and early.middleware.is_plain and super().is_idle
 
     def _set_head_timer(self, is_wanted: bool) -> None:
         if not is_wanted:

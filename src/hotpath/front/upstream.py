@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from aiohttp import ClientPayloadError
@@ -99,12 +99,25 @@ class Address:
         return wire
 
 
+class Tap(Protocol):
+    """Reads one answer off a connection."""
+
+    def data_received(self, data: bytes, /) -> None:
+        """Bytes of the answer."""
+
+    def connection_lost(self) -> None:
+        """The connection has ended; whoever reads it has no place on it any more."""
+
+
 class Wire(ResponseHandler):
     """One connection: aiohttp's protocol."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self.idle_since = 0.0
+        self._idle_since = 0.0
+        self._now = loop.time
+        # Who reads the answer instead of aiohttp's parser.
+        self.tap: Tap | None = None
 
     @property
     def is_looped(self) -> bool:
@@ -118,13 +131,47 @@ class Wire(ResponseHandler):
     @property
     def is_usable(self) -> bool:
         """Whether another request may be sent."""
-        return self.is_connected() and not self.should_close
+        transport = self.transport
+        return transport is not None and not transport.is_closing() and not self.should_close
+
+    @property
+    def is_young(self) -> bool:
+        """Whether it has not been idle for so long that the app may be closing it just now."""
+        return self._now() - self._idle_since < KEEP_IDLE_SECONDS
+
+    def note_idle(self) -> None:
+        """Nobody uses it from now on."""
+        self._idle_since = self._now()
 
     def begin(self, head: bytes, *, is_bodiless: bool) -> bool:
         """Send a request's head. False where the connection has ended, so that nothing was sent."""
         transport = self.transport
         if transport is None or transport.is_closing():
             return False
+        self._begin_answer(is_bodiless=is_bodiless)
+        transport.write(head)
+        return True
+
+    def begin_tapped(self, tap: Tap, head: bytes) -> None:
+        """Send a request's head on a usable connection, and let ``tap`` read the answer."""
+        assert self.transport is not None
+        self.tap = tap
+        self.transport.write(head)
+
+    def give_to_parser(self, data: bytes) -> None:
+        """Go on without a tap: ``data`` is what it has read of the answer to a GET."""
+        self.tap = None
+        self._begin_answer(is_bodiless=False)
+        super().data_received(data)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of an answer."""
+        if self.tap is not None:
+            self.tap.data_received(data)
+        else:
+            super().data_received(data)
+
+    def _begin_answer(self, *, is_bodiless: bool) -> None:
         self.set_response_params(
             skip_payload=is_bodiless,
             read_until_eof=True,
@@ -133,14 +180,15 @@ class Wire(ResponseHandler):
             max_field_size=MAX_FIELD_BYTES,
             max_headers=MAX_FIELDS,
         )
-        transport.write(head)
-        return True
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """As aiohttp, but a reset is no end of a body that is framed by the end of its connection."""
         if exc is not None and self._payload is not None and not self._payload.is_eof():
             self._payload.set_exception(ClientPayloadError(str(exc)))
         super().connection_lost(exc)
+        tap, self.tap = self.tap, None
+        if tap is not None:
+            tap.connection_lost()
 
 
 @dataclass(slots=True)
@@ -271,6 +319,15 @@ class Upstream:
             self._leave(place)
             raise
 
+    def kept_lease(self) -> Lease | None:
+        """An open connection to the current address that nobody uses; ``None`` where a new one has to be made."""
+        place = self._place
+        wire = self._kept(place) if place.idle else None
+        if wire is None:
+            return None
+        place.in_flight += 1
+        return Lease(place, wire)
+
     def release(self, lease: Lease, *, is_kept: bool) -> None:
         """The request has ended. Only a connection that is whole is kept for another."""
         place, wire = lease.place, lease.wire
@@ -302,6 +359,7 @@ class Upstream:
         self.is_up = is_up
         if is_up:
             logger.warning("hotpath: the app at %s is back", self.address)
+            self._tell()
         else:
             self._place.close_idle()
             logger.warning("hotpath: the app at %s is not there (%s): requests wait for it", self.address, reason)
@@ -322,21 +380,18 @@ class Upstream:
         self._place.close_idle()
 
     def _kept(self, place: Endpoint) -> Wire | None:
-        since = asyncio.get_running_loop().time() - KEEP_IDLE_SECONDS
         while place.idle:
             wire = place.idle.pop()
-            if wire.idle_since > since and wire.is_usable:
+            if wire.is_usable and wire.is_young:
                 return wire
             wire.close()
         return None
 
     def _keep(self, place: Endpoint, wire: Wire) -> None:
-        wire.idle_since = asyncio.get_running_loop().time()
+        wire.note_idle()
         place.idle.append(wire)
-        while len(place.idle) > KEEP_IDLE or not place.idle[0].is_usable:
+        while len(place.idle) > KEEP_IDLE or not place.idle[0].is_young:
             place.idle.popleft().close()
-            if not place.idle:
-                return
 
     def _leave(self, place: Endpoint) -> None:
         place.in_flight -= 1

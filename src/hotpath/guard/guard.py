@@ -118,6 +118,8 @@ class MemoryGuard:
             self._resident, lambda: [*(cache.shrink for cache in registry.all()), *self.shrinks], self.clock
         )
         self.on_leaving: list[Callable[[], None]] = []
+        # Called after each sample, in the guard's thread: they must not wait, nor raise.
+        self.on_sample: list[Callable[[MemoryGuard], None]] = []
         self.transitions: Counter[tuple[State, State, str]] = Counter()
         self._set_unstarted()
         after_fork.register(self)
@@ -245,6 +247,8 @@ class MemoryGuard:
         if kind is not None:
             self.alarms.send(kind, f"memory: {self._situation()}")
         self._act(at, reading)
+        for call in self.on_sample:
+            call(self)
         return self.position
 
     def memory_ran_out(self) -> None:

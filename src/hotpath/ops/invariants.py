@@ -10,12 +10,11 @@ from typing import Any, Final
 from hotpath.batch.reports import FAILED, QUARANTINED
 from hotpath.errors import HotpathError
 from hotpath.ops.status import StoreStatus, status
-from hotpath.options import human_bytes, human_seconds
+from hotpath.options import counted, human_bytes, human_seconds
 from hotpath.site import Hotpath
 from hotpath.store import verify as store_verify
 from hotpath.store.publish import needed_bytes
 from hotpath.store.store import Store
-from hotpath.text import counted
 
 # A batch every 24 hours, and two for one that is late; as a page's own lifetime (pages/policy.py).
 MAX_RUN_AGE_SECONDS: Final = 26 * 3600

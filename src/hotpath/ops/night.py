@@ -11,9 +11,9 @@ from hotpath.batch.run import Report
 from hotpath.errors import PublicAnswerWrong, PublicUnseen, StoreError
 from hotpath.ops.alerts.alerts import Alerts
 from hotpath.ops.check import CheckOptions, CheckReport, check
+from hotpath.options import counted
 from hotpath.process.signals import uninterrupted
 from hotpath.site import Hotpath
-from hotpath.text import counted
 
 
 @dataclass(frozen=True, slots=True)

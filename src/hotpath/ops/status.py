@@ -9,12 +9,11 @@ from typing import Any, TypeVar
 
 from hotpath.batch.reports import PUBLISHED, QUARANTINED, last_run
 from hotpath.errors import HotpathError, NothingPublished, StoreError
-from hotpath.options import human_bytes, human_seconds
+from hotpath.options import counted, human_bytes, human_seconds
 from hotpath.site import Hotpath
 from hotpath.store.damage import find_edited
 from hotpath.store.quarantine import problems_of
 from hotpath.store.store import Store
-from hotpath.text import counted
 
 T = TypeVar("T")
 

@@ -6,6 +6,7 @@ import codecs
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from hotpath.errors import DeclarationError
 from hotpath.pages.media_types import has_ending, media_type_of_name
@@ -42,6 +43,11 @@ class Policy:
     query: tuple[str, ...] = ()
     fold_case: bool = False
     headers: tuple[tuple[str, str], ...] = ()
+
+
+def policy_of(facts: Mapping[str, Any]) -> Policy:
+    """The policy whose fields ``facts`` has, as JSON gives them. Raises ``TypeError`` or ``KeyError`` for others."""
+    return Policy(**{**facts, "query": tuple(facts["query"]), "headers": tuple(map(tuple, facts["headers"]))})
 
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

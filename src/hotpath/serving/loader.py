@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from hotpath.errors import NothingPublished, StoreError
 from hotpath.log import Once
+from hotpath.pages.site_wide import ReadOptions, SiteWide
 from hotpath.serving.index import Index
 from hotpath.serving.loading_thread import full_collections
 from hotpath.serving.page_cache import PageCache
@@ -18,7 +19,7 @@ from hotpath.serving.page_source import RETRY_SECONDS, PageSource
 from hotpath.serving.snapshot import UNREAD, Page, Snapshot, static_headers
 from hotpath.serving.usage import Usage
 from hotpath.serving.watched import Overlay
-from hotpath.site import Directory, ReadOptions
+from hotpath.site import Directory, directories_of
 from hotpath.store.locks import hold
 from hotpath.store.os_errors import explain
 from hotpath.store.store import Choice, Store
@@ -41,7 +42,8 @@ class Loader:
 
     All methods may be called from any thread; those that read the disk block, so they are not for an event loop.
     ``degraded`` says why another generation than the wanted one is served, or is ``None``. ``pause`` is called every
-    now and then during a long load. ``clock`` gives seconds since the epoch.
+    now and then during a long load. ``clock`` gives seconds since the epoch. With ``on_site`` the
+    directories and options are those that the manifest of a generation names, and it is called with them.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Loader:
         *,
         pause: Callable[[], None],
         clock: Callable[[], float] = time.time,
+        on_site: Callable[[SiteWide], None] | None = None,
     ) -> None:
         self.snapshot = UNREAD
         self.degraded: str | None = None
@@ -60,6 +63,7 @@ class Loader:
         self._store = store
         self._directories = directories
         self._options = options
+        self._on_site = on_site
         self.pause = pause
         self._once = Once()
         self._lock = threading.RLock()
@@ -221,6 +225,9 @@ class Loader:
         else:
             self._once.clear()
         self._overlay.forget()
+        if choice.head.site is not None and self._on_site is not None:
+            self._use(choice.head.site, now)
+            self._on_site(choice.head.site)
         self._source = PageSource(
             self._store,
             index,
@@ -231,6 +238,18 @@ class Loader:
         )
         self._fill(now)
         return True
+
+    def _use(self, site: SiteWide, now: float) -> None:
+        """Other directories are looked at now, so that there is no moment without their pages."""
+        directories = directories_of(site)
+        if (directories, site.reading) == (self._directories, self._options):
+            return
+        self._directories, self._options = directories, site.reading
+        self._overlay = Overlay(directories, site.reading)
+        try:
+            self._overlay.poll(now)
+        except OSError as error:  # the next look tries again
+            self._once.warn(f"a hot directory cannot be read: {error}")
 
     def _choose(self) -> Choice | None:
         """The generation to serve, or ``None`` where the store has none or cannot be read."""

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 from hotpath.errors import Corrupt, StoreError
 from hotpath.log import Once
+from hotpath.pages.site_wide import ReadOptions
 from hotpath.serving.index import Index
 from hotpath.serving.snapshot import Freshness, Page, make_page
-from hotpath.site import ReadOptions
 from hotpath.store.manifest import Item, Manifest, decode_item
 from hotpath.store.store import Store
 

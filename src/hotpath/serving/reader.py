@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import weakref
 
 from hotpath.log import Once
+from hotpath.pages.site_wide import SiteWide
 from hotpath.process import after_fork
 from hotpath.serving.loader import Loader
 from hotpath.serving.loading_thread import LoadingThread
@@ -24,14 +26,17 @@ class Reader:
     """
 
     def __init__(self, hot: Hotpath) -> None:
-        directories, refresh_seconds = hot.directories, hot.reading.refresh_seconds
         self.once = Once()
         self._hot = weakref.ref(hot)  # a reader lives as long as its key in ``_readers``, so it must not hold that
         self._thread = LoadingThread()
-        self.loader = Loader(hot.store, directories, hot.reading, pause=self._thread.pause)
-        self._watcher = Watcher(
-            self.refresh, lambda: min(refresh_seconds, DIRECTORY_REFRESH_SECONDS) if directories else refresh_seconds
+        self.loader = Loader(
+            hot.store,
+            hot.directories,
+            hot.reading,
+            pause=self._thread.pause,
+            on_site=functools.partial(_apply, self._hot) if hot.follows_store else None,
         )
+        self._watcher = Watcher(self.refresh, functools.partial(_interval, self._hot))
         self._is_started = False
         after_fork.register(self)
 
@@ -96,6 +101,18 @@ class Reader:
             self.loader.load_first()
         self._watcher.start()
         self._is_started = True
+
+
+# Neither holds the reader: the loader and the watcher's thread have them.
+def _apply(of: weakref.ref[Hotpath], site: SiteWide) -> None:
+    if (hot := of()) is not None:
+        hot.apply(site)
+
+
+def _interval(of: weakref.ref[Hotpath]) -> float:
+    hot = of()
+    seconds = hot.reading.refresh_seconds if hot is not None else DIRECTORY_REFRESH_SECONDS
+    return min(seconds, DIRECTORY_REFRESH_SECONDS) if hot is not None and hot.directories else seconds
 
 
 _readers: weakref.WeakKeyDictionary[Hotpath, Reader] = weakref.WeakKeyDictionary()

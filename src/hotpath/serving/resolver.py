@@ -19,6 +19,7 @@ from hotpath.serving.rfc9110 import (
     evaluate,
     if_match,
     if_range,
+    parse_http_date,
     parse_range,
 )
 from hotpath.serving.snapshot import (
@@ -72,9 +73,8 @@ _IF_NONE_MATCH = b"if-none-match"
 _IF_MODIFIED_SINCE = b"if-modified-since"
 # Stands for the tag of a request that has only a date; no entity tag looks like it.
 _BY_DATE = b"(by date)"
-CONSULTED = frozenset(
-    (_ACCEPT_ENCODING, _IF_NONE_MATCH, _IF_MODIFIED_SINCE, b"if-match", b"if-unmodified-since", b"if-range", b"range")
-)
+_SELECTING = frozenset((_ACCEPT_ENCODING, _IF_NONE_MATCH, _IF_MODIFIED_SINCE))
+CONSULTED = _SELECTING | {b"if-match", b"if-unmodified-since", b"if-range", b"range"}
 
 # The cost of a head is bounded: these lines of one are looked at, and a consulted field of more bytes or lines counts
 # as absent.
@@ -148,6 +148,48 @@ def resolve(
         if tag == variant.etag:
             return variant.not_modified or variant.make_not_modified()
     return resolve_page(page, method, headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What the consulted fields of a GET come to, where that is a choice among answers made in advance.
+
+    ``masks`` are the acceptable codings, most wanted first; ``tag`` is the value of ``If-None-Match``, ``since`` that
+    of ``If-Modified-Since`` where it counts, in seconds since the epoch.
+    """
+
+    masks: tuple[int, ...]
+    tag: bytes | None
+    since: int | None
+
+    @classmethod
+    def of(cls, headers: Sequence[Header]) -> Selection | None:
+        """``None`` where the fields ask for more than a choice: parts, other conditions, fields in several lines."""
+        fields = dict(headers)
+        if len(fields) < len(headers) or not fields.keys() <= _SELECTING:
+            return None
+        if any(len(value) > MAX_FIELD_BYTES for value in fields.values()):
+            return None
+        accept, tag = fields.get(_ACCEPT_ENCODING), fields.get(_IF_NONE_MATCH)
+        masks = (IDENTITY,) if accept is None else accepted_codings(accept)
+        date = fields.get(_IF_MODIFIED_SINCE) if tag is None else None
+        return cls(masks, tag, parse_http_date(date) if date is not None else None)
+
+    def choose(self, page: Page) -> Answer | None:
+        """What ``resolve`` says to a GET of this page with these fields; ``None`` where that is to be asked."""
+        variants = page.variants
+        for mask in self.masks:
+            variant = variants[mask]
+            if variant is not None:
+                break
+        else:
+            return None
+        if self.tag is not None:
+            if self.tag != variant.etag:
+                return None
+        elif self.since is None or variant.last_modified > self.since:
+            return variant
+        return variant.not_modified or variant.make_not_modified()
 
 
 def _resolve_target(

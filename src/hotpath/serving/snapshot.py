@@ -44,9 +44,12 @@ class Freshness:
 
 
 class Answer:
-    """A response ready to be sent: status, headers without ``cache-status``, body. ``uses`` counts how often it was."""
+    """A response ready to be sent: status, headers without ``cache-status``, body. ``uses`` counts how often it was.
 
-    __slots__ = ("_lines", "body", "freshness", "headers", "status", "uses")
+    ``kept_lines`` is what ``lines`` gave, and ``None`` before.
+    """
+
+    __slots__ = ("body", "freshness", "headers", "kept_lines", "status", "uses")
 
     def __init__(self, status: int, headers: list[Header], body: bytes, freshness: Freshness) -> None:
         self.status = status
@@ -54,14 +57,14 @@ class Answer:
         self.body = body
         self.freshness = freshness
         self.uses = 0
-        self._lines: bytes | None = None
+        self.kept_lines: bytes | None = None
 
     @property
     def lines(self) -> bytes:
         """``headers`` as they go on the wire, kept from when they are first asked for."""
-        if self._lines is None:
-            self._lines = field_lines(self.headers)
-        return self._lines
+        if self.kept_lines is None:
+            self.kept_lines = field_lines(self.headers)
+        return self.kept_lines
 
 
 class Serve(Answer):

@@ -36,9 +36,10 @@ from hotpath.pages.file_names import is_left_behind
 from hotpath.pages.keys import make_key, parameter_text
 from hotpath.pages.payload import unfit_bytes
 from hotpath.pages.routes import MAX_BYTES
+from hotpath.pages.site_wide import ReadOptions
 from hotpath.serving.rfc9110 import IDENTITY
 from hotpath.serving.snapshot import Freshness, Page, make_page
-from hotpath.site import MAX_FILES, Directory, ReadOptions
+from hotpath.site import MAX_FILES, Directory
 from hotpath.store.disk import Disk
 from hotpath.store.manifest import Item, Representation
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from hotpath.errors import HotpathError, ImportRefused, ImportWouldDrop, ItemError
-from hotpath.options import parse_whole_seconds
+from hotpath.options import counted, parse_whole_seconds
 from hotpath.pages.file_names import PRECOMPRESSED, length_problem
 from hotpath.pages.keys import canonical_path, parameter_text
 from hotpath.pages.media_types import has_ending
@@ -28,7 +28,6 @@ from hotpath.store.manifest import Manifest
 from hotpath.store.publish import Published, Validator, staging
 from hotpath.store.source_directory import read, reading_problem, walk
 from hotpath.store.store import Store
-from hotpath.text import counted
 
 # A crawler asks for it by this name, whether or not the plain one is there too (sitemaps.org, "Sitemap file location").
 _PACKED_SITEMAP = re.compile(r"(?:.*/)?sitemap[^/]*\.xml\.gz", re.IGNORECASE)

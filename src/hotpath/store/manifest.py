@@ -15,9 +15,10 @@ from typing import Any
 
 import orjson
 
-from hotpath.errors import Corrupt, NewerFormat
+from hotpath.errors import Corrupt, DeclarationError, NewerFormat
 from hotpath.pages.codings import SUFFIXES
-from hotpath.pages.policy import Policy
+from hotpath.pages.policy import Policy, policy_of
+from hotpath.pages.site_wide import SiteWide
 
 FORMAT = 1
 
@@ -68,7 +69,8 @@ class Head:
     """What a manifest says before its items.
 
     ``created`` is seconds since the epoch, ``parent`` the sequence before; ``codings`` are those that were tried, of
-    which an item has the ones that made it smaller.
+    which an item has the ones that made it smaller. ``site`` is what the site declares for all pages: ``None`` in what
+    an import made, or a hotpath before this field.
     """
 
     sequence: int
@@ -76,6 +78,7 @@ class Head:
     parent: int | None
     codings: tuple[str, ...]
     policies: tuple[Policy, ...]
+    site: SiteWide | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ class Items(Mapping[str, Item]):
 
 def encode_head(head: Head) -> bytes:
     """The first line of the file."""
-    facts = {
+    facts: dict[str, Any] = {
         "format": FORMAT,
         "sequence": head.sequence,
         "created": head.created,
@@ -120,6 +123,8 @@ def encode_head(head: Head) -> bytes:
         "codings": head.codings,
         "routes": head.policies,  # the fields of a policy have the names of the file
     }
+    if head.site is not None:
+        facts["site"] = head.site.facts()
     return orjson.dumps(facts)[:-1] + b',"items":[\n'
 
 
@@ -188,13 +193,11 @@ def decode_head(data: bytes, path: str) -> Head:
                 path=path,
                 fix="upgrade hotpath, or build again with this version",
             )
-        policies = tuple(
-            Policy(**{**policy, "query": tuple(policy["query"]), "headers": tuple(map(tuple, policy["headers"]))})
-            for policy in facts["routes"]
-        )
+        policies = tuple(map(policy_of, facts["routes"]))
         codings = tuple(facts["codings"])
-        return Head(facts["sequence"], facts["created"], facts["parent"], codings, policies)
-    except (KeyError, TypeError, ValueError) as error:
+        site = SiteWide.of_facts(facts["site"]) if "site" in facts else None
+        return Head(facts["sequence"], facts["created"], facts["parent"], codings, policies, site)
+    except (KeyError, TypeError, ValueError, AttributeError, DeclarationError) as error:
         raise Corrupt(f"the manifest's first line cannot be read ({error!r})", path=path) from error
 
 

@@ -18,6 +18,7 @@ from hotpath.errors import Corrupt, Implausible, IsolatedFailure, ItemError, Sto
 from hotpath.pages.codings import SUFFIXES, Coding, available, encode_all
 from hotpath.pages.file_names import MAX_NAME_BYTES, PRECOMPRESSED, length_problem
 from hotpath.pages.policy import Policy
+from hotpath.pages.site_wide import SiteWide
 from hotpath.process.fork import run_isolated
 from hotpath.process.signals import uninterrupted
 from hotpath.store.directories import closed_to_others, longest_prefix_bytes
@@ -58,8 +59,10 @@ class Stage:
         previous: Manifest | None,
         codings: tuple[Coding, ...],
         warnings: Sequence[str] = (),
+        site: SiteWide | None = None,
     ) -> None:
         self._store = store
+        self._site = site
         self._disk = store.disk
         self._directory = directory
         self._files = directory / "files"
@@ -222,7 +225,7 @@ class Stage:
         """Everything else is durable before the manifest is written, and it is read again before anybody needs it."""
         disk, path = self._disk, self._directory / "manifest.json"
         parent = self._previous.sequence if self._previous else None
-        head = Head(sequence, self.now, parent, self._coding_names, tuple(self._policies))
+        head = Head(sequence, self.now, parent, self._coding_names, tuple(self._policies), self._site)
         data = b"".join(encode(head, self._lines.values()))
         with self._store.explained():
             disk.sync_tree(self._directory)
@@ -320,8 +323,10 @@ class Stage:
 
 
 @contextmanager
-def staging(store: Store) -> Iterator[Stage]:
+def staging(store: Store, site: SiteWide | None = None) -> Iterator[Stage]:
     """Take the writer's lock and open a stage; what is not published when the block ends is discarded.
+
+    ``site`` is what is declared for all pages, for readers that have only the store.
 
     Raises ``StoreBusy`` where another process is publishing, ``StoreError`` where the store cannot be written.
     """
@@ -335,7 +340,7 @@ def staging(store: Store) -> Iterator[Stage]:
             with store.explained():
                 store.disk.make_directory(directory)
                 store.disk.make_directory(directory / "files")
-            yield Stage(store, directory, previous, available(), warnings)
+            yield Stage(store, directory, previous, available(), warnings, site)
         finally:
             if directory.exists():
                 with contextlib.suppress(OSError):  # the next writer removes it; the first error is the one to tell

@@ -8,13 +8,13 @@ from pathlib import Path
 import orjson
 
 from hotpath.errors import Corrupt, StoreError
+from hotpath.options import json_bytes
 from hotpath.store.damage import find_damage
 from hotpath.store.directories import is_made, make
 from hotpath.store.disk import PRIVATE_MODE
 from hotpath.store.history import read_history
 from hotpath.store.prune import tidy
 from hotpath.store.store import Store
-from hotpath.text import json_bytes
 
 # A job that fails every night must not fill the disk with its candidates.
 KEEP_QUARANTINED = 3

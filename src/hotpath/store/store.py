@@ -18,6 +18,7 @@ from pathlib import Path
 import orjson
 
 from hotpath.errors import Corrupt, DeclarationError, HotpathError, NothingPublished, StoreError, UnsafePath
+from hotpath.options import json_bytes
 from hotpath.store.damage import Damage, find_damage, serious
 from hotpath.store.directories import prepare, remove_litter
 from hotpath.store.disk import Disk, is_file_at, stat_signature
@@ -25,7 +26,6 @@ from hotpath.store.locks import give_back, hold, take
 from hotpath.store.manifest import Head, Manifest, decode, decode_head
 from hotpath.store.os_errors import explain, in_words
 from hotpath.store.pointer import REPAIR, Pointer
-from hotpath.text import json_bytes
 
 # Five nights back: a bad Friday is still undone on Tuesday.
 DEFAULT_KEEP = 5

@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from hotpath.errors import NothingPublished, StoreError
-from hotpath.options import to_json
+from hotpath.options import counted, to_json
 from hotpath.store.damage import Damage
 from hotpath.store.disk import is_file_at
 from hotpath.store.locks import hold
 from hotpath.store.manifest import Manifest
 from hotpath.store.store import Store
-from hotpath.text import counted
 
 
 @dataclass(slots=True)

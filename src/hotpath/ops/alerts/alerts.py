@@ -19,8 +19,8 @@ from hotpath.ops.alerts import sent as state
 from hotpath.ops.alerts.message import FAILED, REMINDER, RESOLVED, TEST, Message, details_of, kind_of
 from hotpath.ops.alerts.ping import FAIL, START, SUCCESS, Ping
 from hotpath.ops.alerts.stuck import stuck
+from hotpath.options import printable
 from hotpath.store.store import Store
-from hotpath.text import printable
 
 # Interval of reminders: often enough not to be forgotten, and seldom enough not to be filtered away.
 REMIND_SECONDS = 24 * 3600

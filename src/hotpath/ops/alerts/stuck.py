@@ -8,10 +8,9 @@ import time
 import psutil
 
 from hotpath.errors import HotpathError
-from hotpath.options import human_seconds
+from hotpath.options import human_seconds, printable
 from hotpath.process.lock import is_held
 from hotpath.store.store import Store
-from hotpath.text import printable
 
 # The second nightly run that meets the same holder comes after 48 hours, or 47 where the clock changes. No nightly
 # build takes this long.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hotpath.ops.alerts.message import Message
 from hotpath.ops.http import parse_url, post
 from hotpath.ops.secret import Secret, shown
-from hotpath.text import json_bytes
+from hotpath.options import json_bytes
 
 TIMEOUT_SECONDS = 10.0
 

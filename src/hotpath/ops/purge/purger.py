@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from hotpath.errors import DeclarationError, Unreachable
 from hotpath.ops.http import Client, Reply
 from hotpath.ops.secret import Secret, scrubbed
-from hotpath.text import counted
+from hotpath.options import counted
 
 TIMEOUT_SECONDS = 10.0
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import orjson
 
+from hotpath.options import json_bytes
 from hotpath.store.locks import give_back, take
 from hotpath.store.store import Store
-from hotpath.text import json_bytes
 
 BEGIN, DOING, DONE, SKIPPED, FAILED, END = "begin", "doing", "done", "skipped", "failed", "end"
 

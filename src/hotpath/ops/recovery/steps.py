@@ -11,9 +11,9 @@ from hotpath.ops.check import lines as check_lines
 from hotpath.ops.purge.changed import changed_keys
 from hotpath.ops.recovery.incident import Incident, RecoveryOptions, Stopped
 from hotpath.ops.warm import warm
+from hotpath.options import counted
 from hotpath.store.repair import repair
 from hotpath.store.verify import verify
-from hotpath.text import counted
 
 # Without a critical route, the number of pages asked for to warm the caches.
 WARM_PAGES = 20

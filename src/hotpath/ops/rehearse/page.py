@@ -9,8 +9,7 @@ from string import Template
 from hotpath.ops.rehearse.rehearsal import Rehearsal
 from hotpath.ops.rehearse.runs import RunResult
 from hotpath.ops.rehearse.table import rows, summary
-from hotpath.options import human_bytes
-from hotpath.text import printable
+from hotpath.options import human_bytes, printable
 
 _WIDTH, _HEIGHT = 960, 150
 

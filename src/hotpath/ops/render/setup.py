@@ -16,8 +16,7 @@ from hotpath.ops.render.facts import OPTIONS, SiteFacts, as_options
 from hotpath.ops.render.files import RenderedFile, compare, write
 from hotpath.ops.render.template import fill
 from hotpath.ops.render.whats import WHATS
-from hotpath.options import parse_bytes
-from hotpath.text import json_bytes, printable
+from hotpath.options import json_bytes, parse_bytes, printable
 
 # Shares of the machine's memory; the rest is the kernel's, ssh's, the web server's and the database's.
 APP_SHARE: Final = 0.45

@@ -9,7 +9,7 @@ from string import Template
 
 from hotpath.ops.traffic.report import LogReport, lines
 from hotpath.ops.traffic.summary import CLASSES
-from hotpath.text import printable
+from hotpath.options import printable
 
 _WIDTH, _HEIGHT = 720, 160
 

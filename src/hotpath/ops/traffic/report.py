@@ -14,8 +14,7 @@ from hotpath.ops.traffic.damage import Burst
 from hotpath.ops.traffic.quiet import Window
 from hotpath.ops.traffic.summary import CLASSES, MINUTES_OF_DAY, Crawl, Summary
 from hotpath.ops.traffic.templates import Tally
-from hotpath.options import human_bytes
-from hotpath.text import counted
+from hotpath.options import counted, human_bytes
 
 DAYS: Final = 30
 MAX_ROUTES: Final = 20

@@ -1,0 +1,5 @@
+"""The status page."""
+
+from hotpath.dashboard.app import Dashboard
+
+__all__ = ["Dashboard"]

@@ -1,0 +1,326 @@
+"""The short way of a cold GET: from the bytes of a client's head to those of the app's answer, without a task.
+
+It is for the usual case alone: one whole head that is understood, a place in the app, a kept connection to it, and an
+answer that comes whole. Everything else goes the long way, from where it is by then: the parser of uvicorn, ``Forward``
+and aiohttp's parser. Both make the same bytes of the same request and of the same answer.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from hotpath.front.exact import ExactProtocol
+from hotpath.front.fields import HOP_BY_HOP, BadRequest, head_bytes, request_fields
+from hotpath.front.forward import MAX_WHOLE, WHOLE_SECONDS, Forward
+from hotpath.front.heads import FIELD_LINE, MAX_BLOCK_BYTES, Meaning, is_target, parse_fields
+from hotpath.front.hits import Hits
+from hotpath.front.started import STARTED, Started
+from hotpath.front.upstream import Lease
+from hotpath.serving.resolver import MISS_STATUS
+
+# A status with a body, or with an empty one that its length announces; fields as RFC 9112 §5 has them.
+_ANSWER: Final = re.compile(
+    rb"HTTP/1\.1 ([2-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*+)?(\r\n(?:" + FIELD_LINE + rb")*+)\r\n"
+)
+_MAX_LENGTH_DIGITS: Final = 9
+_WITHOUT_BODY: Final = frozenset((b"204", b"205", b"304"))
+# Fields that are not simply passed on.
+_SPECIAL: Final = HOP_BY_HOP | {b"content-length", b"date", b"server"}
+
+# Of an answer after which the connection ends or changes, or whose body has other bounds than its length.
+_UNUSUAL: Final = frozenset((b"connection", b"transfer-encoding", b"upgrade"))
+
+_GET: Final = ord("G")
+_SPACE: Final = ord(" ")
+_MARK: Final = b"/"
+
+
+@dataclass(slots=True)
+class AnswerHead:
+    """An answer's head that is understood: ``lines`` are what the client gets of it. The body is ``begin`` to ``end``.
+
+    ``has_date`` and ``has_server``: whether the app has sent these fields itself.
+    """
+
+    status: int
+    lines: list[bytes]
+    begin: int
+    end: int
+    has_date: bool
+    has_server: bool
+
+
+def parse_answer(data: bytes) -> AnswerHead | None:
+    """The head at the beginning of ``data``; ``None`` where it is not whole, or the long way has to read it.
+
+    In one pass, what ``response_fields`` does for every answer.
+    """
+    head = _ANSWER.match(data)
+    if head is None or head[1] in _WITHOUT_BODY:
+        return None
+    lines = [STATUS_LINE[int(head[1])]]
+    length: bytes | None = None
+    has_date = has_server = False
+    for name, value in parse_fields(head[2]):
+        if name in _SPECIAL:
+            if name == b"content-length":
+                if length is not None or not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
+                    return None
+                length = value
+            elif name == b"date":
+                has_date = True
+            elif name == b"server":
+                has_server = True
+            elif name == b"connection" and value.lower() == b"keep-alive":
+                continue
+            elif name in _UNUSUAL:
+                return None
+            else:
+                continue
+        lines.append(b"%b: %b\r\n" % (name, value))
+    if length is None:
+        return None
+    begin = head.end()
+    return AnswerHead(int(head[1]), lines, begin, begin + int(length), has_date, has_server)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A block of fields that a client sends again, and what follows the target in the head that the app gets."""
+
+    block: bytes
+    meaning: Meaning
+    rest: bytes
+
+
+class _Trip:
+    """One request that is under way. It is the ``tap`` of its connection to the app."""
+
+    __slots__ = ("_client", "data", "lease", "received", "started", "target", "timer")
+
+    def __init__(self, client: ExpressProtocol, lease: Lease, data: bytes, target: bytes, started: float) -> None:
+        self._client = client
+        self.lease = lease
+        self.data = data
+        self.target = target
+        self.started = started
+        self.received = b""
+        self.timer: Any = None
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the answer."""
+        self._client.answer_received(self, self.received + data if self.received else data)
+
+    def connection_lost(self) -> None:
+        """The app broke off."""
+        self._client.answer_lost(self)
+
+
+class ExpressProtocol(ExactProtocol):
+    """uvicorn's protocol with the short way to ``forward`` beside it.
+
+    ``hits`` says what is not hot. Without them all requests go the long way.
+    """
+
+    forward: Forward | None = None
+    hits: Hits | None = None
+    is_leaving = False
+    _known: _Known | None = None
+    _trip: _Trip | None = None
+    _started: Started | None = None
+    _behind = b""
+    _idle_since = 0.0
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a request is on the short way."""
+        return self._trip is not None
+
+    def take_short_way(self, data: bytes) -> bool:
+        """Whether ``data`` is on its way, or waits for what was before it; else nothing was done."""
+        if self._trip is not None:
+            # As uvicorn does with requests that are sent before the answer to the first.
+            self._behind += data
+            self.transport.pause_reading()
+            return True
+        forward = self.forward
+        if forward is None or self.flow.write_paused or self.transport.is_closing() or not self.is_between_requests():
+            return False
+        return self._go(forward, data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone: what the app does for it ends."""
+        trip = self._end_trip()
+        if trip is not None and self.forward is not None:
+            self.forward.upstream.counters.cancelled += 1
+            self._give_back(trip, is_kept=False)
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """As uvicorn, but a request on the short way is finished first."""
+        self.is_leaving = True
+        if self._trip is None:
+            super().shutdown()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """The connection is idle, unless the short way was taken since the timer was set: it leaves that as it is."""
+        self.timeout_keep_alive_task = None
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if self._trip is not None or left > 0:
+            self._wait_idle(left if self._trip is None else self.timeout_keep_alive)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def note_idle(self) -> None:
+        """Called after each answer that came the short way."""
+
+    def _wait_idle(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def on_headers_complete(self) -> None:
+        """The app is about to be called: with what has happened on the short way."""
+        super().on_headers_complete()
+        if self._started is not None:
+            self.scope[STARTED] = self._started  # type: ignore[typeddict-unknown-key] # beside what ASGI has
+
+    def is_between_requests(self) -> bool:
+        """Whether every request is answered, nothing of another has come, and a hot page is nobody else's affair."""
+        raise NotImplementedError
+
+    def _go(self, forward: Forward, data: bytes) -> bool:
+        """Send the request, if ``data`` is one that is understood, is not hot, and has nothing to wait for."""
+        known = self._known
+        target = data.removesuffix(known.block).removeprefix(b"GET ") if known is not None and data[0] == _GET else b""
+        if not target or _SPACE in target:  # the fields were others, or it is no GET
+            known = self._learn(forward, data)
+            if known is None:
+                return False
+            target = data[4 : -len(known.block)]
+        hits = self.hits
+        if known is None or hits is None or hits.look("GET", target, known.meaning).status != MISS_STATUS:
+            return False
+        lease = forward.begin()
+        if lease is None:
+            return False
+        trip = self._trip = _Trip(self, lease, data, target, self.loop.time())
+        lease.wire.begin_tapped(trip, b"GET " + target + known.rest)
+        return True
+
+    def _learn(self, forward: Forward, data: bytes) -> _Known | None:
+        """What the client sends in all its requests, kept for the next; ``None`` where this one goes the long way."""
+        head = self.hits.blocks.read(data) if self.hits is not None else None
+        if head is None or head.method != "GET" or head.end != len(data) or head.meaning.closes:
+            return None
+        if len(head.block) > MAX_BLOCK_BYTES or not is_target(head.target):
+            return None
+        scope = {
+            "type": "http",
+            "scheme": self.scheme,
+            "client": self.client,
+            "http_version": "1.1",
+            "headers": parse_fields(head.block),
+        }
+        try:
+            fields = request_fields(scope, forward.trust, b"")  # the block has a Host
+            whole = head_bytes("GET", _MARK, fields)
+        except BadRequest:
+            return None
+        self._known = _Known(head.block, head.meaning, whole.removeprefix(b"GET " + _MARK))
+        return self._known
+
+    def answer_received(self, trip: _Trip, data: bytes) -> None:
+        """Pass the answer on if it is whole, wait for the rest of a small one, and leave others to the long way."""
+        answer = parse_answer(data)
+        if answer is None or answer.end - answer.begin > MAX_WHOLE or len(data) > answer.end:
+            self._go_on_long(trip, data)
+        elif len(data) < answer.end:
+            trip.received = data
+            if trip.timer is None:
+                trip.timer = self.loop.call_later(WHOLE_SECONDS, self._lose_patience, trip)
+        else:
+            self._finish(trip, answer, data)
+
+    def answer_lost(self, trip: _Trip) -> None:
+        """The app broke off before its answer was whole: the request is sent again, the long way."""
+        self._end_trip()
+        self._give_back(trip, is_kept=False)
+        self._take_long_way(trip, Started(None))
+
+    def _lose_patience(self, trip: _Trip) -> None:
+        if trip is self._trip:
+            self._go_on_long(trip, trip.received)
+
+    def _go_on_long(self, trip: _Trip, data: bytes) -> None:
+        """An answer that is not understood here, or not whole: it is read and passed on by ``Forward``."""
+        self._end_trip()
+        trip.lease.wire.give_to_parser(data)
+        self._take_long_way(trip, Started(trip.lease, trip.started))
+
+    def _take_long_way(self, trip: _Trip, started: Started) -> None:
+        # Whatever has been published meanwhile, this request is the app's.
+        app, self.app = self.app, self.forward
+        self._started = started
+        try:
+            ExactProtocol.data_received(self, trip.data)
+        finally:
+            self.app, self._started = app, None
+        if self.is_leaving:
+            super().shutdown()
+        self._read_on()
+
+    def _finish(self, trip: _Trip, answer: AnswerHead, data: bytes) -> None:
+        """The answer to the client, in one piece."""
+        self._end_trip()
+        forward = self.forward
+        assert forward is not None  # there is no trip without
+        if forward.upstream.observe is not None:
+            path = unquote(trip.target.partition(b"?")[0].decode("ascii"))
+            forward.answered({"type": "http", "method": "GET", "path": path}, answer.status, self._seconds(trip))
+        else:
+            forward.answered({}, answer.status, 0.0)
+        self._give_back(trip, is_kept=True)
+        lines = answer.lines
+        if not (answer.has_date and answer.has_server):
+            lines[1:1] = [
+                b"%b: %b\r\n" % field
+                for field in self.server_state.default_headers
+                if not (answer.has_date if field[0] == b"date" else answer.has_server and field[0] == b"server")
+            ]
+        lines.append(b"connection: close\r\n\r\n" if self.is_leaving else b"\r\n")
+        lines.append(data[answer.begin :])
+        self.transport.write(b"".join(lines))
+        if self.is_leaving:
+            self.transport.close()
+        self.server_state.total_requests += 1
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._wait_idle(self.timeout_keep_alive)
+        self.note_idle()
+        self._read_on()
+
+    def _seconds(self, trip: _Trip) -> float:
+        return self.loop.time() - trip.started
+
+    def _end_trip(self) -> _Trip | None:
+        trip, self._trip = self._trip, None
+        if trip is not None:
+            trip.lease.wire.tap = None
+            if trip.timer is not None:
+                trip.timer.cancel()
+        return trip
+
+    def _give_back(self, trip: _Trip, *, is_kept: bool) -> None:
+        assert self.forward is not None  # there is no trip without
+        self.forward.end(trip.lease, is_kept=is_kept)
+
+    def _read_on(self) -> None:
+        """What the client had sent meanwhile."""
+        if self._behind and not self.transport.is_closing():
+            data, self._behind = self._behind, b""
+            self.transport.resume_reading()
+            self.data_received(data)
