@@ -26,8 +26,7 @@ STEP_FACTOR: Final = 1.5
 DEFAULT_P99: Final = 0.5
 DEFAULT_ERRORS: Final = 0.01
 BUSY_CORE: Final = 0.9
-# A step is too much where the answers fall behind what is asked by so much.
-BEHIND_SHARE: Final = 0.95
+BUSY_MACHINE: Final = 0.9
 TIMEOUT_SECONDS: Final = 10.0
 _LOOPBACK: Final = frozenset(("127.0.0.1", "::1", "localhost"))
 
@@ -61,7 +60,11 @@ class LoadOptions:
 
 @dataclass(slots=True)
 class LoadStep:
-    """One rate for some seconds. ``server_cpu`` is in cores, ``None`` where the server's process is not seen."""
+    """One rate for some seconds.
+
+    ``server_cpu`` is in cores, ``None`` where the server's process is not seen; ``machine_cpu`` is the share of all
+    cores that were busy, with whatever.
+    """
 
     rate: float
     outcome: Counted
@@ -69,12 +72,19 @@ class LoadStep:
     client_cpu: float
     client_lag_seconds: float
     server_cpu: float | None
+    machine_cpu: float
     passed: bool
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         figures = {name: getattr(self, name) for name in ("rate", "answered_rate", "client_cpu", "client_lag_seconds")}
-        return {**figures, "server_cpu": self.server_cpu, "passed": self.passed, **self.outcome.as_dict()}
+        return {
+            **figures,
+            "server_cpu": self.server_cpu,
+            "machine_cpu": self.machine_cpu,
+            "passed": self.passed,
+            **self.outcome.as_dict(),
+        }
 
 
 @dataclass(slots=True)
@@ -173,6 +183,7 @@ async def _step(options: LoadOptions, rate: float) -> LoadStep:
 
     requests = [request_bytes(target, options.host_field, AGENT) for target in options.targets]
     client = OpenLoopClient(options.host, options.port, requests, done, timeout=options.timeout, is_tls=options.is_tls)
+    psutil.cpu_percent()  # the next one counts from here
     before, cpu = _server_seconds(options.port), time.process_time()
     await client.run(_arrivals(rate, options.step_seconds, len(requests)))
     elapsed = client.elapsed
@@ -185,6 +196,7 @@ async def _step(options: LoadOptions, rate: float) -> LoadStep:
         client_cpu=(time.process_time() - cpu) / elapsed,
         client_lag_seconds=client.worst_lag_seconds,
         server_cpu=used,
+        machine_cpu=psutil.cpu_percent() / 100,
         passed=False,
     )
     step.passed = options.passes(outcome)
@@ -204,7 +216,7 @@ def limit_of(steps: Sequence[LoadStep], options: LoadOptions) -> str:
     if last.passed:
         return "nothing: every threshold held" + ("" if options.rate else f" up to {last.rate:.0f} requests a second")
     server = last.server_cpu
-    cpu = "" if server is None else f"; the server took {server:.1f} cores"
+    cpu = "" if server is None else f"; the server took {server:.0%} of a core"
     if server is not None and server > BUSY_CORE:
         return f"the server's processor: {server:.1f} cores"
     if last.outcome.error_share > (DEFAULT_ERRORS if options.errors is None else options.errors):
@@ -213,6 +225,9 @@ def limit_of(steps: Sequence[LoadStep], options: LoadOptions) -> str:
             f"errors: {kinds.error_share:.2%} ({kinds.server_errors} 5xx, {kinds.resets} resets,"
             f" {kinds.timeouts} time-outs){cpu}"
         )
+    own = (last.client_cpu + (server or 0.0)) / (psutil.cpu_count() or 1)
+    if server is not None and last.machine_cpu > BUSY_MACHINE and own < last.machine_cpu / 2:
+        return "other programs, which take the processor of this machine: measure again when it is quiet"
     return f"time: the slowest hundredth took longer than {options.p99 or DEFAULT_P99:g} s{cpu}"
 
 
