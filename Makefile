@@ -16,7 +16,7 @@ BENCHMARKS = $(filter-out %/peers.py %/regression.py,$(shell grep -ls '^if __nam
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help venv venv-demo demo test slow compiled bench bench-check bench-baseline lint format types docs wheel versions clean
+.PHONY: help venv venv-demo demo test slow compiled proof bench bench-check bench-baseline lint format types docs wheel versions clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -41,9 +41,12 @@ slow: venv compiled ## run the slow tests: in parallel, then one by one those th
 
 # Tests start hundreds of processes; where PYTHONDONTWRITEBYTECODE is set, each of them would compile all modules, and
 # pytest would rewrite the assertions of all tests in every worker.
-test slow compiled: export PYTHONDONTWRITEBYTECODE :=
+test slow compiled proof: export PYTHONDONTWRITEBYTECODE :=
 compiled:
 	@$(BIN)/python -m compileall -q src examples
+
+proof: venv compiled ## make the outage of 30 days happen, and measure it: 31 minutes; ARGS=--short for half a one
+	@$(BIN)/python -m tools.proof $(ARGS)
 
 bench: venv ## run every benchmark
 	@[ -n "$(BENCHMARKS)" ] || echo "no benchmarks"

@@ -23,6 +23,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 
 # Tests that share what takes seconds to make, servers or distributions: one worker has all of a line.
 TOGETHER = (
+    "tests/ops/render/test_prometheus.py",
+    "tests/ops/render/test_web_scenarios.py",
     "examples/fastapi_app/test_marketpulse.py",
     "tests/wire/servers/",
     "tests/wire/differential/test_how_to_nginx.py",

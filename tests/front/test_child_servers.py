@@ -63,3 +63,7 @@ def test_a_server_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
 def test_the_app_does_not_answer_systemd_in_the_fronts_name() -> None:
     inherited = {"PATH": "/bin", "NOTIFY_SOCKET": "/run/x", "WATCHDOG_USEC": "1", "LISTEN_FDS": "1", "LISTEN_PID": "1"}
     assert environment(inherited) == {"PATH": "/bin"}
+
+
+def test_the_app_does_not_get_the_token_of_the_admin_port() -> None:
+    assert environment({"PATH": "/bin", "HOTPATH_ADMIN_TOKEN": "secret"}) == {"PATH": "/bin"}

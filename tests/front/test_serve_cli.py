@@ -129,6 +129,8 @@ def test_the_admin_port_has_figures_and_health_and_no_commands(serve: Serving) -
         r"hotpath_front_app_restarts_total 0\.0",
         r"hotpath_front_in_flight 0\.0",
         r"hotpath_front_waiting 0\.0",
+        r'hotpath_front_app_answers_total\{class="2xx"\} [1-9]',
+        r'hotpath_front_app_answers_total\{class="5xx"\} 0',
         r'hotpath_front_app_seconds_bucket\{le="0\.1",route="GET /cold/\{\}"\} [1-9]',
         r"hotpath_generation 1\.0",
     ):

@@ -224,3 +224,23 @@ def test_counters_carry_the_slot_of_the_worker() -> None:
     for given, slot in ((guard, own_slot(guard)), (None, "none")):
         text = generate_latest(MetricsApp(guard=given).registry).decode()
         assert f'hotpath_cache_entries{{cache="of this test",slot="{slot}"}} 1.0' in text
+
+
+def test_what_waits_in_quarantine_is_counted_until_a_newer_generation(
+    hot: Hotpath, scrape: Callable[[], dict[str, float]]
+) -> None:
+    build(hot)
+    reader_of(hot).refresh()
+    assert scrape()["hotpath_quarantined"] == 0
+    (hot.store.quarantine_path / "2").mkdir(parents=True)
+    assert scrape()["hotpath_quarantined"] == 1
+    build(hot)
+    reader_of(hot).refresh()
+    assert scrape()["hotpath_generation"] == 3
+    assert scrape()["hotpath_quarantined"] == 0
+
+
+def test_a_quarantine_that_cannot_be_read_has_no_count(hot: Hotpath, scrape: Callable[[], dict[str, float]]) -> None:
+    build(hot)
+    hot.store.quarantine_path.write_text("a file")
+    assert "hotpath_quarantined" not in scrape()

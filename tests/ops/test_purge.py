@@ -13,7 +13,7 @@ import pytest
 from hotpath.errors import DeclarationError
 from hotpath.ops.purge.changed import changed_keys
 from hotpath.ops.purge.environment import purgers_from_environment
-from hotpath.ops.purge.providers import Bunny, Cloudflare, Fastly, PurgeWebhook
+from hotpath.ops.purge.providers import Bunny, Cloudflare, Fastly, PurgeWebhook, Varnish
 from hotpath.ops.purge.purger import CallLimits, Purger
 from hotpath.ops.secret import Secret
 from hotpath.store.manifest import Manifest
@@ -261,11 +261,12 @@ def test_the_environment_configures_peers() -> None:
             "HOTPATH_PURGE_CLOUDFLARE_TOKEN": TOKEN,
             "HOTPATH_PURGE_FASTLY_TOKEN": TOKEN,
             "HOTPATH_PURGE_BUNNY_KEY": TOKEN,
+            "HOTPATH_PURGE_VARNISH": "http://127.0.0.1:6081",
             "HOTPATH_PURGE_WEBHOOK": "https://example.org/hooks/secret",
             "PATH": "/bin",
         }
     )
-    assert [type(one) for one in purgers] == [Cloudflare, Fastly, Bunny, PurgeWebhook]
+    assert [type(one) for one in purgers] == [Cloudflare, Fastly, Bunny, Varnish, PurgeWebhook]
     assert TOKEN not in repr(purgers)
     assert "secret" not in repr(purgers) + " ".join(one.name for one in purgers)
     assert purgers_from_environment({}) == ()
@@ -279,6 +280,7 @@ def test_the_environment_configures_peers() -> None:
         ({"FASTLY_TOKEN": "two words"}, "copy it once more"),
         ({"FASTLY_TOKEN": TOKEN, "FASTLY_SOFT": "yes"}, "write 1"),
         ({"AKAMAI": TOKEN}, "is no setting; there are"),
+        ({"VARNISH": "127.0.0.1:6081"}, "address of Varnish"),
         ({"WEBHOOK": "example.org/hook"}, "purge webhook"),
         ({"WEBHOOK_TOKEN": TOKEN}, "needs HOTPATH_PURGE_WEBHOOK"),
     ],

@@ -15,6 +15,7 @@ PURE = (
     *(f"asgi/last_good/{name}.py" for name in ("answering", "breaker", "caching", "directives", "requests")),
     *(f"asgi/last_good/{name}.py" for name in ("structured", "updates")),
     *("guard/states.py", "guard/outlook.py", "guard/route_costs.py", "guard/priorities.py", "guard/refusal.py"),
+    *("ops/rehearse/outcomes.py", "ops/rehearse/schedule.py", "ops/rehearse/links.py"),
 )
 READS_OR_STARTS = set(
     "anyio asyncio fcntl http io logging mmap multiprocessing os pathlib psutil select shutil signal socket sqlite3 "

@@ -31,6 +31,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "dashboard": "dashboard",
         **dict.fromkeys(("explain", "check", "audit"), "look"),
         "logs": "logs",
+        **dict.fromkeys(("load", "rehearse"), "rehearse"),
     },
     "Repair": dict.fromkeys(("recover", "verify", "rollback", "pin", "unpin", "approve", "prune"), "repair"),
     "Set up": {"init": "init", "render": "render", "alert": "run"},

@@ -54,7 +54,7 @@ def status(target: str, as_json: bool) -> None:
 )
 @JSON
 def explain(target: str, url: str | None, accept_encoding: str | None, front: str | None, as_json: bool) -> None:
-    """Show the file and headers a GET of URL gets, or why it is not hot.
+    """Show the file and headers that URL gets, or why it is not hot.
 
     Of a STORE only what is published is known, not what the site declares.
     """

@@ -61,6 +61,14 @@ WHAT is one of
 @click.option("--alert", "alerts", is_flag=True, default=None, help="Ways to send alerts are set in /etc/NAME.env.")
 @click.option("--two-units", is_flag=True, help="systemd: the front and the app as units of their own.")
 @click.option("--no-front", is_flag=True, help="systemd: the app alone, by uvicorn.")
+@click.option("--listen", metavar="[HOST:]PORT", help="nginx, caddy, varnish: where it listens, without TLS.")
+@click.option("--certificate", type=(str, str), metavar="FILE KEY", help="nginx: TLS, on port 443.")
+@click.option(
+    "--trust", multiple=True, metavar="CIDR", help="nginx, caddy, varnish: proxies whose X-Forwarded-* count."
+)
+@click.option("--cookie", help="nginx, caddy, varnish: requests with this cookie are the app's, as in bypass=.")
+@click.option("--interval", help="prometheus: how often it looks; 15s.")
+@click.option("--pending", help="prometheus: how long memory is short before an alert; 2m.")
 @click.option("--log", "logs", multiple=True, metavar="FILE", help="k6, locust: access logs for the real mix.")
 def render(what: str, target: str, to: Path | None, check: Path | None, **options: Any) -> None:
     if to is not None and check is not None:
@@ -103,6 +111,8 @@ def _command() -> str:
             words.append(str(value))
         elif value is True or value is False:
             words.append(parameter.opts[0] if value else parameter.secondary_opts[0])
+        elif parameter.nargs > 1:
+            words += [parameter.opts[0], *value]
         else:
             for each in value if isinstance(value, tuple) else (value,):
                 words += [parameter.opts[0], str(each)]

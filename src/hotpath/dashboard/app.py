@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, Response
 
 from hotpath.asgi.access_log import HotpathRequest
 from hotpath.dashboard.access import COOKIE, Access, Allow, Refused
+from hotpath.dashboard.facts import StatusFacts
 from hotpath.dashboard.markup import Markup
 from hotpath.dashboard.memory_log import MemoryLog
 from hotpath.dashboard.page import POLICY, document, login_page, refusal_page, versions
@@ -76,6 +77,7 @@ class Dashboard:
         self.access = access or Access(token=token, allow=allow, hosts=hosts)
         self.sources = Sources(hot, guard, memory_log=MemoryLog(Path(memory_log)) if memory_log is not None else None)
         self._limiter: anyio.CapacityLimiter | None = None
+        self._made: tuple[StatusFacts, dict[str, Markup]] | None = None
         if guard is not None:
             guard.on_sample.append(self._sample)
 
@@ -154,7 +156,9 @@ class Dashboard:
 
     def _sections(self) -> tuple[dict[str, Markup], str]:
         facts = self.sources.facts()
-        return sections(facts), f"{moment(facts.at)}:{int(facts.at) % 60:02d}"
+        if self._made is None or self._made[0] is not facts:  # else somebody else looked in this same second
+            self._made = facts, sections(facts)
+        return self._made[1], f"{moment(facts.at)}:{int(facts.at) % 60:02d}"
 
     async def _in_thread(self, function: Callable[[], tuple[dict[str, Markup], str]]) -> tuple[dict[str, Markup], str]:
         # Not the pool that the app's functions run in: in an incident that one is full.

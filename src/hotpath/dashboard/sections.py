@@ -23,6 +23,8 @@ from hotpath.dashboard.plots import (
 from hotpath.dashboard.waiting import Notice, headline, notices
 from hotpath.options import counted, human_bytes, human_seconds
 
+# Where alerts are sent, for plots of memory whose guard is not known here.
+ALERT_MARKS: Final = {"alert": 0.80, "urgent": 0.90}
 MAX_PAGES: Final = 25
 MAX_EVENTS: Final = 40
 MAX_BURSTS: Final = 10
@@ -155,7 +157,7 @@ def _command(command: str) -> Markup:
 
 
 def _memory(facts: StatusFacts) -> Markup:
-    marks = facts.guard.marks if facts.guard is not None else {}
+    marks = facts.guard.marks if facts.guard is not None else ALERT_MARKS
     plots = [memory_plot("memory-hour", "Memory, the last hour", facts.memory, facts.at - HOUR, facts.at, marks)]
     if facts.memory and facts.memory[0].time < facts.at - HOUR:
         start = max(facts.at - 7 * DAY, facts.memory[0].time)

@@ -38,6 +38,8 @@ class Latency(Collector):
     def __init__(self) -> None:
         self._by_route: dict[str, _Histogram] = {}
         self._by_path: dict[tuple[str, str], _Histogram] = {}
+        # By the first digit of the status, of which there are nine.
+        self._classes = [0] * 10
 
     def observe(self, scope: Scope, status: int, seconds: float) -> None:
         """One answer of the app. A path that it does not know is no route."""
@@ -52,9 +54,10 @@ class Latency(Collector):
             histogram = self._by_path[known]
         histogram.counts[bisect_left(BUCKETS, seconds)] += 1
         histogram.seconds += seconds
+        self._classes[status // 100] += 1
 
     def collect(self) -> Iterator[Metric]:
-        """The histograms of all routes."""
+        """The histograms of all routes, and answers by class."""
         family = HistogramMetricFamily(
             "hotpath_front_app_seconds", "From the head of a request to the head of the app's answer.", labels=["route"]
         )
@@ -64,6 +67,13 @@ class Latency(Collector):
                 [route], [*zip(names, accumulate(histogram.counts), strict=True)], sum_value=histogram.seconds
             )
         yield family
+        answers = CounterMetricFamily(
+            "hotpath_front_app_answers", "Answers of the app, by class of status.", labels=["class"]
+        )
+        # A rate has its zero from the start, not only from the first error on.
+        for digit in range(1, 6):
+            answers.add_metric([f"{digit}xx"], self._classes[digit])
+        yield answers
 
     def _of(self, route: str) -> _Histogram:
         if route not in self._by_route:

@@ -25,7 +25,10 @@ _SERVERS: Final[Mapping[str, str]] = {
 
 _PLACE: Final = re.compile(r"\{(?:socket|app|workers)\}")
 
-_OURS: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+_OURS: Final = (
+    *("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"),
+    "HOTPATH_ADMIN_TOKEN",
+)
 
 
 @dataclass(frozen=True, slots=True)

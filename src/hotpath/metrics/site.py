@@ -9,6 +9,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from hotpath.errors import HotpathError
 from hotpath.guard.guard import MemoryGuard
 from hotpath.metrics.slot import own_slot
 from hotpath.serving.reader import reader_of
@@ -19,7 +20,8 @@ class HotpathCollector(Collector):
     """Give it to a registry: ``registry.register(HotpathCollector(hot, guard=guard))``.
 
     ``guard`` says which worker it is: counters are of the worker that is scraped, and ``slot`` tells them apart.
-    Everything is read from memory when it is scraped; nothing is counted a second time, and no disk is touched.
+    Everything is read from memory when it is scraped, and nothing is counted a second time; of the disk only the names
+    in the quarantine are read.
     """
 
     def __init__(
@@ -41,6 +43,9 @@ class HotpathCollector(Collector):
         yield _gauge("pinned", "1 while a pin keeps newer generations from being served.", loader.pinned)
         yield _gauge("degraded", "1 while another generation than the wanted one is served.", bool(loader.degraded))
         yield _gauge("items", "Keys that are answered without the app.", len(loader.keys))
+        waiting = self._quarantined(snapshot.generation or 0)
+        if waiting is not None:
+            yield _gauge("quarantined", "Generations in quarantine that are newer than the served one.", waiting)
         yield _gauge("stale_items", "Items past their lifetime, which are served all the same.", loader.stale_items)
         yield _gauge("body_bytes", "Bytes of memory that loaded pages account for.", loader.body_bytes)
         corrupt = CounterMetricFamily(
@@ -57,6 +62,12 @@ class HotpathCollector(Collector):
         for (route, result), count in sorted(loader.answers.items()):
             requests.add_metric([slot, route, result], count)
         yield requests
+
+    def _quarantined(self, served: int) -> int | None:
+        try:
+            return sum(sequence > served for sequence in self._hot.store.quarantined())
+        except (HotpathError, OSError):
+            return None
 
 
 def _gauge(name: str, documentation: str, value: float) -> Metric:

@@ -57,10 +57,10 @@ def test_retry_after_is_until_the_next_question() -> None:
     assert breaker.retry_after(1000.0) == 1
 
 
-@given(st.lists(st.tuples(st.floats(0, 5), st.booleans()), max_size=60))
-def test_never_more_than_one_question_in_its_pause(steps: list[tuple[float, bool]]) -> None:
+@given(st.lists(st.integers(0, 5), max_size=60))  # whole seconds, whose sums are exact
+def test_never_more_than_one_question_in_its_pause(waits: list[int]) -> None:
     breaker, now, last, pause = opened(), 0.0, 0.0, 1.0
-    for wait, _ in steps:
+    for wait in waits:
         now += wait
         if breaker.admits(now):
             assert now - last >= pause

@@ -40,10 +40,12 @@ class Cold:
 
 
 def cold(method: str, path: str, query: str, fields: Mapping[str, str]) -> Cold:
-    """``/me`` is personal, ``/moved`` redirects, ``/seen…`` and every POST repeat what came; the rest is not there."""
+    """``/me`` is personal, ``/news`` public, ``/moved`` redirects, ``/seen…`` and every POST repeat what came."""
     if path == "/me":
         private = {"Cache-Control": "private, no-store", "Set-Cookie": "session=abc; Path=/; HttpOnly"}
         return Cold(200, "me: " + fields.get("cookie", "nobody"), private)
+    if path == "/news":
+        return Cold(200, "news for " + fields.get("cookie", "all"), {"Cache-Control": "public, max-age=1"})
     if path == "/moved":
         return Cold(302, "", location="/rankings/kospi")
     if path.startswith("/seen") or method == "POST" or fields.get("cookie"):

@@ -143,4 +143,4 @@ def test_the_redirect_in_nginx_needs_no_app_and_names_no_inner_address(tmp_path:
     with nginx(tmp_path, site.front, filled_in(text, tmp_path / "hot", site.app, site.front)):
         answer = site.ask("/rankings/kospi?utm_source=a", host=HOST)
         assert (answer.status, answer.header("location")) == (301, "/markets/kospi/ranking")
-        assert site.ask("/rankings/kospi/more").status == 502, "the app's, which is down"
+        assert site.ask("/rankings/kospi/more", method="POST").status == 503, "the app's, which is down"

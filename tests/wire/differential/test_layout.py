@@ -19,6 +19,7 @@ from hotpath.pages.policy import Policy
 from hotpath.store.publish import staging
 from hotpath.store.store import Store
 from hotpath.testing import Response
+from tests.wire.differential.test_how_to_nginx import configuration, filled_in, nginx
 from tests.wire.differential.test_nginx import NGINX, ROOT, free_port, running
 from tests.wire.servers.client import Connection
 
@@ -53,29 +54,16 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def port(store: Store, tmp_path: Path) -> Iterator[int]:
-    """nginx with the configuration of the page, in front of the app of the differential test."""
+    """nginx with the rendered file, in front of the app of the differential test."""
     if NGINX is None:
         pytest.skip("needs nginx (Debian: nginx-light)")
     app, front = free_port(), free_port()
-    text = block("nginx")
-    for old, new in (
-        ("/srv/site/var/hot", str(store.root)),
-        ("127.0.0.1:8000", f"127.0.0.1:{app}"),
-        ("127.0.0.1:8080", f"127.0.0.1:{front}"),
-    ):
-        assert old in text
-        text = text.replace(old, new)
-    user = "user root;" if os.geteuid() == 0 else ""
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    paths = " ".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in kinds)
-    head = f"{user} daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}"
-    configuration = tmp_path / "nginx.conf"
-    configuration.write_text(f"{head} http {{ access_log off; {paths} {text} }}")
+    text = filled_in(configuration(), store.root, app, front)
     environment = {**os.environ, "HOTPATH_TEST_STORE": str(store.root), "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
     uvicorn = [sys.executable, "-m", "uvicorn", "--port", str(app), "--log-level", "error"]
     with (
         running([*uvicorn, "tests.wire.differential.app:application"], app, environment),
-        running([NGINX, "-p", str(tmp_path), "-c", str(configuration)], front, environment),
+        nginx(tmp_path, front, text),
     ):
         yield front
 
@@ -96,7 +84,7 @@ def test_nginx_sends_the_bytes_of_the_manifest(store: Store, port: int) -> None:
         assert identity.header("cache-status") is None, "it was nginx that answered"
         assert identity.header("x-hotpath-generation") == "1"
     assert ask(port, "/rankings/none").status == 404, "the app's word"
-    assert ask(port, KEYS[0] + "?utm_nothing").header("cache-status") is not None, "by way of the app"
+    assert ask(port, "/rankings/%6Bospi").header("cache-status") is not None, "by way of the app"
 
 
 def test_nginx_follows_a_publish_and_a_rollback(store: Store, port: int) -> None:

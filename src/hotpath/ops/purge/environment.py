@@ -6,12 +6,15 @@ from collections.abc import Mapping
 
 from hotpath.errors import DeclarationError
 from hotpath.ops.environment import read_settings
-from hotpath.ops.purge.providers import Bunny, Cloudflare, Fastly, PurgeWebhook
+from hotpath.ops.purge.providers import Bunny, Cloudflare, Fastly, PurgeWebhook, Varnish
 from hotpath.ops.purge.purger import Purger
 from hotpath.ops.secret import Secret
 
 PREFIX = "HOTPATH_PURGE_"
-NAMES = ("CLOUDFLARE_ZONE", "CLOUDFLARE_TOKEN", "FASTLY_TOKEN", "FASTLY_SOFT", "BUNNY_KEY", "WEBHOOK", "WEBHOOK_TOKEN")
+NAMES = (
+    *("CLOUDFLARE_ZONE", "CLOUDFLARE_TOKEN", "FASTLY_TOKEN", "FASTLY_SOFT", "BUNNY_KEY", "VARNISH"),
+    *("WEBHOOK", "WEBHOOK_TOKEN"),
+)
 
 # Settings, each with the one that it needs.
 _PAIRS = (
@@ -38,6 +41,8 @@ def purgers_from_environment(environ: Mapping[str, str] | None = None) -> tuple[
         purgers.append(Fastly(Secret(given["FASTLY_TOKEN"]), soft=soft == "1"))
     if "BUNNY_KEY" in given:
         purgers.append(Bunny(Secret(given["BUNNY_KEY"])))
+    if "VARNISH" in given:
+        purgers.append(Varnish(given["VARNISH"]))
     if "WEBHOOK" in given:
         token = Secret(given["WEBHOOK_TOKEN"]) if "WEBHOOK_TOKEN" in given else None
         purgers.append(PurgeWebhook(Secret(given["WEBHOOK"]), token))

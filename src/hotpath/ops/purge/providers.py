@@ -1,4 +1,4 @@
-"""The caches at the edge that can drop pages by URL: Cloudflare, Fastly, Bunny, and any other by a webhook of yours.
+"""Caches that can drop pages by URL: Cloudflare, Fastly, Bunny, Varnish, and any other by a webhook of yours.
 
 Purging by surrogate key is not done: the pages would have to carry ``Surrogate-Key``.
 """
@@ -143,6 +143,30 @@ def _bunny_refusal(reply: Reply) -> str | None:
     if reply.status in (200, 204):
         return None
     return f"{reply.status}: {'the key is refused' if reply.status == 401 else said(reply)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Varnish:
+    """A Varnish with the VCL of ``hotpath render varnish``, at ``base_url``. Raises ``DeclarationError``.
+
+    ``PURGE`` of each URL with its host. The copies stay for when the site is down.
+    """
+
+    base_url: str
+    limits: CallLimits = field(default=CallLimits(), repr=False)
+    name = "varnish"
+
+    def __post_init__(self) -> None:
+        parse_url(self.base_url, "the address of Varnish")
+
+    def purge(self, urls: Sequence[str]) -> Purged:
+        """Purge these URLs, one a call."""
+        calls = (Call([url], "PURGE", request_target(url), {"Host": urlsplit(url).netloc}) for url in urls)
+        return run_calls(self.name, self.base_url, calls, _varnish_refusal, self.limits, [])
+
+
+def _varnish_refusal(reply: Reply) -> str | None:
+    return None if reply.status == 200 else f"{reply.status}: {said(reply)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,9 +68,13 @@ def nginx(text: str) -> str:
 
 
 def caddy(text: str) -> str:
-    """A word of a Caddyfile, quoted; ``{`` would begin a placeholder and is escaped."""
-    escaped = one_line(text, "Caddy").replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + re.sub(r"([{}])", r"\\\1", escaped) + '"'
+    """A word of a Caddyfile, between backticks, where nothing is escaped and lines may end.
+
+    Refused are backticks, braces, which begin placeholders, and what its file matcher reads as a pattern.
+    """
+    if found := re.search(r"[`{}*?\[\]\\\x00\r]", text):
+        raise DeclarationError(f"{text!r} has {found[0]!r}, which a path of Caddy cannot hold; use another path")
+    return f"`{text}`"
 
 
 def vcl(text: str) -> str:

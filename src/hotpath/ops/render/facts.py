@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import getpass
+import ipaddress
 import os
 import pwd
 import re
@@ -20,7 +21,7 @@ import psutil
 from hotpath.errors import DeclarationError, HotpathError
 from hotpath.guard.guard import MemoryGuard
 from hotpath.ops.check import public_base
-from hotpath.options import parse_bytes
+from hotpath.options import parse_bytes, parse_whole_seconds
 from hotpath.pages.policy import Policy
 from hotpath.site import Hotpath
 from hotpath.store.manifest import Manifest
@@ -37,12 +38,17 @@ ADMIN: Final = "127.0.0.1:9180"
 MEMORY: Final = "900MiB"
 BATCH_MEMORY: Final = "500MiB"
 HOST: Final = "example.org"
+# How often Prometheus looks, and how long something is wrong before an alert: memory ends in minutes.
+INTERVAL: Final = "15s"
+PENDING: Final = "2m"
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}")
 _TIME: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 _USER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,31}")
 _HOST: Final = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 _ADMIN: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
+_LISTEN: Final = re.compile(r"((\[[0-9a-fA-F:]+\]|[0-9.]+):)?\d{1,5}")
+_COOKIE: Final = re.compile(r"[A-Za-z0-9_]+")
 _APP: Final = re.compile(r"[A-Za-z_][\w.]*(:[A-Za-z_][\w.]*(\(\))?)?")
 _MAIL: Final = re.compile(r"[A-Za-z0-9.!#$&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+|[A-Za-z_][A-Za-z0-9_-]*")
 
@@ -98,6 +104,13 @@ class SiteFacts:
     # Of some files only: one unit and a socket (serve), two units (two), or the app without a front (none).
     layout: Literal["serve", "two", "none"] = "serve"
     logs: tuple[str, ...] = ()
+    # Of web servers and monitoring only.
+    listen: str | None = None
+    trust: tuple[str, ...] = ()
+    cookie: str | None = None
+    certificate: tuple[str, str] | None = None
+    interval_seconds: int = 15
+    pending_seconds: int = 120
     command: str = field(default="hotpath render", compare=False)
 
     @property
@@ -185,6 +198,12 @@ def gather(site: Hotpath | Store, target: str, **options: Any) -> SiteFacts:
         sources=sources,
         layout=options.get("layout") or "serve",
         logs=tuple(options.get("logs") or ()),
+        listen=fact("listen"),
+        trust=tuple(map(network, options.get("trust") or ())),
+        cookie=options.get("cookie"),
+        certificate=options.get("certificate"),
+        interval_seconds=parse_whole_seconds(options.get("interval") or INTERVAL, "--interval"),
+        pending_seconds=parse_whole_seconds(options.get("pending") or PENDING, "--pending"),
         command=options.get("command") or "hotpath render",
     )
     _check(facts)
@@ -215,6 +234,14 @@ def as_options(facts: SiteFacts, name: str) -> list[str]:
     return [option, f"{value // 1024**2}MiB" if name.endswith("_bytes") else str(value)]
 
 
+def network(text: str) -> str:
+    """A network or an address in its usual form. Raises ``DeclarationError``."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise DeclarationError(f"--trust {text!r}: {error}; write a network, as 10.0.0.0/8") from None
+
+
 def _check(facts: SiteFacts) -> None:
     for option, value, pattern, example in (
         ("--name", facts.name, _NAME, "letters, digits, - and _, as site"),
@@ -222,6 +249,8 @@ def _check(facts: SiteFacts) -> None:
         ("--app", facts.app, _APP, "module:attribute, as myapp:app"),
         ("--user", facts.user, _USER, "the name of a user, as site"),
         ("--admin", facts.admin, _ADMIN, "an address and a port, as 127.0.0.1:9180"),
+        ("--listen", facts.listen, _LISTEN, "a port, or an address and a port"),
+        ("--cookie", facts.cookie, _COOKIE, "letters, digits and _"),
         ("--mail", facts.mail, _MAIL, "one address, as me@example.org"),
     ):
         _check_each(option, () if value is None else (value,), pattern, example)
