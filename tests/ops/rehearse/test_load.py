@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from hotpath.cli.commands import main
-from hotpath.ops.rehearse.load import LoadOptions, LoadStep, limit_of
+from hotpath.errors import DeclarationError
+from hotpath.ops.rehearse.load import LoadOptions, LoadStep, limit_of, options_of
 from hotpath.ops.rehearse.outcomes import Counted
 from tests.ops.rehearse.serving import Handler, served
 
@@ -104,6 +105,14 @@ def test_wrong_use_is_exit_2_and_one_line(arguments: list[str], why: str) -> Non
     assert code == 2
     assert why in output
     assert len(output.strip().splitlines()) == 1
+
+
+def test_with_consent_another_machine_may_be_named() -> None:
+    options = options_of(["https://example.org/a?b=c", "https://example.org/d"], may_leave=True)
+    assert (options.host, options.port, options.is_tls) == ("example.org", 443, True)
+    assert options.targets == ["/a?b=c", "/d"]
+    with pytest.raises(DeclarationError, match="--i-own-this-site"):
+        options_of(["https://example.org/a"], may_leave=False)
 
 
 def test_a_server_that_is_not_there_is_one_line() -> None:
