@@ -154,7 +154,7 @@ class Workplace:
     @contextlib.contextmanager
     def serving(self) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
         """A running server and its port; it has ended when this is left, whatever the reason."""
-        self._screen.command(f"hotpath serve {APP} --last-good off")
+        self._screen.command(f"hotpath serve {APP}")
         with self.log.open("wb") as log:
             server = subprocess.Popen(
                 # Port 0: the system chooses one that is free, and the server says which.
@@ -163,8 +163,6 @@ class Workplace:
                     "-m",
                     "hotpath",
                     "serve",
-                    # The front would answer cold pages too, and whether the database is gone could not be seen.
-                    *("--last-good", "off"),
                     APP,
                     "--port",
                     "0",
