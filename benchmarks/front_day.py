@@ -27,7 +27,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.front_faults import publish_again, repeated
-from benchmarks.harness import free_port, machine, print_facts
+from benchmarks.harness import machine, print_facts
 from tests.front.served_site import KEYS
 from tests.front.serving import Serving, make_site, serving
 
@@ -171,10 +171,9 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1_000_000)
     options = parser.parse_args()
     print_facts(machine())
-    admin = f"127.0.0.1:{free_port()}"
     with tempfile.TemporaryDirectory(prefix="hotpath-day-") as root:
         site = make_site(Path(root) / "site")
-        with serving(site, "--store", "store", "--admin", admin) as serve:
+        with serving(site, "--store", "store") as serve:
             began = time.monotonic()
             memory, crawl, done = drive(serve, options.requests)
             seconds = time.monotonic() - began

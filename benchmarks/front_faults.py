@@ -311,10 +311,15 @@ def publish_again(root: Path) -> None:
 
 def get(port: int, path: str) -> None:
     with contextlib.suppress(OSError, http.client.HTTPException):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=CLIENT_SECONDS)
+        status_of(port, path, CLIENT_SECONDS)
+
+
+def status_of(port: int, path: str, seconds: float) -> int:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)) as connection:
         connection.request("GET", path)
-        connection.getresponse().read()
-        connection.close()
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
 
 
 def side_site(side: Side) -> Path:
@@ -414,9 +419,7 @@ def opened(name: str, site: Path, with_front: bool) -> Iterator[Side]:
 
 def answers(port: int, path: str) -> bool:
     try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        connection.request("GET", path)
-        return connection.getresponse().status == 200
+        return status_of(port, path, 5.0) == 200
     except (OSError, http.client.HTTPException):
         return False
 

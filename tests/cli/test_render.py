@@ -68,7 +68,7 @@ def test_the_head_has_the_command_and_not_where_it_goes(project: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (("nothing", "shop:hot"), "'nothing' is none of: cron, "),
+        (("nothing", "shop:hot"), "'nothing' is none of: caddy, cron, "),
         (("cron", "shop:hot", "--to", "a", "--check", "b"), "--to writes, and --check compares"),
         (("systemd", "shop:hot", "--two-units", "--no-front"), "give one of them"),
         (("systemd", "no-such-store"), "there is no such directory"),

@@ -454,12 +454,12 @@ def test_clients_that_leave_a_flight(fresh: Fresh, app: Origin) -> None:
     assert len(app.seen) <= 2
 
 
-def test_a_slow_page_is_still_one_request(site: Path, alone: Origin) -> None:
-    """Also where it takes longer than the patience: there is nothing else that could be given."""
+def test_a_slow_page_is_no_crowd(site: Path, alone: Origin) -> None:
+    """Where it takes longer than the patience, one more goes after each patience, and not all that wait."""
     alone.reply = Numbered({"Cache-Control": "max-age=60"}, delay=2)
     with front(site, alone, "--fresh", "--patience", "0.5s", "--hold", "8s") as started:
-        assert asyncio.run(_crowd(Fresh(started.port, "", f"/{time.time_ns()}"), 100)) == {b"1": 100}
-        assert len(alone.seen) == 1
+        asyncio.run(_crowd(Fresh(started.port, "", f"/{time.time_ns()}"), 100))
+        assert len(alone.seen) <= 2 / 0.5 + 1
 
 
 @pytest.mark.parametrize("change", ["post", "purge by url", "purge by tag"])

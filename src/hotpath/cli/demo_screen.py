@@ -54,8 +54,8 @@ def _cold_problem(row: Row) -> str | None:
     ):
         if seen.status != 200:
             return f"{row.path} was {_status(seen)} {when}"
-    if row.broken.status == 200:
-        return f"{row.path} still answered 200 without its database, so the backend was not broken and nothing is shown"
+    if row.broken.status != 200 or row.broken.last_good != len(row.broken.statuses):
+        return f"{row.path} did not get its last good answer without its database"
     return None
 
 
@@ -65,7 +65,9 @@ def _status(seen: Seen) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     def answer(seen: Seen) -> str:
-        source = f" gen {seen.generation}" if seen.generation else " app" if seen.status else ""
+        source = f" gen {seen.generation}" if seen.generation else " kept" if seen.last_good else " app"
+        if not seen.status:
+            source = ""
         return f"{_status(seen)}{source}"
 
     longest_ms = f"{max(row.killed.seconds) * 1000:.1f} ms"

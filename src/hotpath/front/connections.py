@@ -62,9 +62,9 @@ class Connections:
         self._maximum = maximum
         self._head_seconds = head_seconds
         self._idle_seconds = idle_seconds
-        # The longest idle last, as they were when this was made.
-        self._candidates: list[tuple[float, int]] = []
-        self._ranked_at = float("-inf")
+        # Whom to end first last, as they were when this was made: at that time, and whether all are candidates.
+        self._candidates: list[tuple[bool, float, int]] = []
+        self._ranked_at = (float("-inf"), False)
 
     def __len__(self) -> int:
         return len(self.by_descriptor)
@@ -88,17 +88,35 @@ class Connections:
             return None
         return self.longest_idle(now, 0.0 if count >= self._maximum else SPARED_SECONDS)
 
+    @property
+    def _has_silent(self) -> bool:
+        return any(connection.repeated is None for connection in self.by_descriptor.values())
+
     def longest_idle(self, now: float, spared_seconds: float = 0.0) -> int | None:
-        """The one with the oldest progress, if that is longer ago than ``spared_seconds``."""
+        """The one with the oldest progress, if that is longer ago than ``spared_seconds``.
+
+        Where nobody is spared, those go first that never got an answer: a crowd that says nothing, and comes at once,
+        ends its own connections and not those of clients that ask again and again.
+        """
+        spares_nobody = spared_seconds == 0.0
+        if self._ranked_at[1] != spares_nobody:
+            self._candidates.clear()
         for is_new in (False, True):
             if is_new:
-                if self._ranked_at == now:  # ranked in this turn of the loop, and all of them are gone or busy
+                ranked_at = (now, spares_nobody)
+                # Ranked in this turn of the loop, and all of them are gone or busy.
+                if self._ranked_at == ranked_at and not self._candidates:
                     return None
-                self._ranked_at = now
-                ranked = [(connection.since, fd) for fd, connection in self.by_descriptor.items()]
+                self._ranked_at = ranked_at
+                ranked = [
+                    (spares_nobody and connection.repeated is not None, connection.since, fd)
+                    for fd, connection in self.by_descriptor.items()
+                ]
                 self._candidates = sorted(ranked, reverse=True)
             while self._candidates:
-                since, descriptor = self._candidates[-1]
+                is_client, since, descriptor = self._candidates[-1]
+                if is_client and not is_new and self._has_silent:
+                    break  # that came since
                 connection = self.by_descriptor.get(descriptor)
                 if connection is not None and connection.since == since:
                     return descriptor if now - since >= spared_seconds else None

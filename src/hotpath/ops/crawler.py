@@ -15,16 +15,18 @@ MAX_PAGE_BYTES = 64 * 1024 * 1024
 
 @dataclass(slots=True)
 class Seen:
-    """All answers of one page in one pass."""
+    """All answers of one page in one pass. ``last_good`` of them a front gave in place of a failing app's."""
 
     statuses: list[int] = field(default_factory=list)
     generations: list[str | None] = field(default_factory=list)
     digests: set[str] = field(default_factory=set)
+    last_good: int = 0
     seconds: list[float] = field(default_factory=list)
 
     def add(self, answer: Reply) -> None:
         self.statuses.append(answer.status)
         self.generations.append(answer.generation)
+        self.last_good += "stale-if-error" in answer.headers.get("cache-status", "")
         self.digests.add(hashlib.sha256(answer.body).hexdigest())
         self.seconds.append(answer.seconds)
 

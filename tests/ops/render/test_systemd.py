@@ -66,7 +66,8 @@ def test_one_unit_and_a_socket(make_facts: MakeFacts) -> None:
     assert options(service, "MemoryMax") == ["900M"]
     assert options(service, "MemoryHigh") == ["infinity"]
     (command,) = options(service, "ExecStart")
-    assert command.endswith("hotpath serve shop:app --systemd --workers 2 --memory 700MiB --admin 127.0.0.1:9180")
+    assert "hotpath serve shop:app --store /" in command
+    assert command.endswith(" --systemd --trust 127.0.0.1/32 --workers 2 --memory 700MiB --admin 127.0.0.1:9180")
     assert options(units["site.socket"], "ListenStream") == ["127.0.0.1:8100"]
 
 

@@ -86,9 +86,8 @@ class AnswerFile:
         # The log holds a transaction, and what was there when that began.
         self._batch_bytes = log_bytes // 4
         self._max_answer_bytes = log_bytes // 2
-        # Of writing, until it works again; of reading, until a new file begins.
+        # Until writing works again.
         self._once = Once()
-        self._read_once = Once()
         self.restart_after_fork()
         after_fork.register(self)
 
@@ -146,10 +145,10 @@ class AnswerFile:
                     self._reader = table.connect(self.path, READ_BUSY_SECONDS)
                 return question(self._reader)
             except BrokenAnswer as broken:
-                self._read_once.warn(f"{self.path}: a stored answer is not what was written, and is removed", "answer")
+                self._once.warn(f"{self.path}: a stored answer is not what was written, and is removed", "answer")
                 self._submit(Operation(functools.partial(table.remove_rows, numbers=[broken.row]), url=None))
             except (sqlite3.Error, OSError, ForeignFile, ValueError) as problem:
-                self._report(problem, self._read_once)
+                self._report(problem)
                 _close(self._reader)
                 self._reader = None
                 if _is_broken(problem):
@@ -332,7 +331,7 @@ class AnswerFile:
 
     def _failed(self, problem: Exception, batch: list[Operation]) -> None:
         if not isinstance(problem, _NotYet):
-            self._report(problem, self._once)
+            self._report(problem)
             self._retry_at = time.monotonic() + RETRY_SECONDS
         _close(self._writer)
         self._writer = None
@@ -348,7 +347,7 @@ class AnswerFile:
             try:
                 self._set_aside()
             except (OSError, TimeoutError) as error:
-                self._report(error, self._once)
+                self._report(error)
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -397,15 +396,16 @@ class AnswerFile:
                 if path.exists():
                     path.replace(path.with_name(f"{self.path.name}.broken{suffix}"))
             self._retry_at = 0.0
-            self._read_once.clear()
+            self._once.clear()
             logger.warning("hotpath: %s was broken and is moved to %s.broken: a new one begins", self.path, self.path)
         finally:
             unlock(descriptor)
             os.close(descriptor)
 
-    def _report(self, problem: BaseException, once: Once) -> None:
+    def _report(self, problem: BaseException) -> None:
         kind = getattr(problem, "sqlite_errorname", type(problem).__name__)
-        once.warn(f"last good answers: {self.path} does not work, so none are kept until it does: {problem}", kind)
+        text = f"last good answers: {self.path} does not work, so none are kept until it does: {problem}"
+        self._once.warn(text, kind)
 
 
 def _check(connection: sqlite3.Connection) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import OrderedDict
 from typing import Any, Final
@@ -44,11 +43,21 @@ class Reuse:
             visit.forwarded_for = "request"
             return False
         is_private_wish = "no-cache" in visit.directives
-        flight = self._flights.get(asked.key)
-        if flight is not None and not is_private_wish and not self._is_unshared(asked.key):
-            with contextlib.suppress(TimeoutError):
+        # One after another takes the lead where the one before left or failed; together they would be a crowd.
+        while not is_private_wish and not self._is_unshared(asked.key):
+            flight = self._flights.get(asked.key)
+            if flight is None:
+                break
+            try:
                 async with asyncio.timeout(self._cache.rules.patience):
                     await asyncio.shield(flight)
+            except TimeoutError:
+                if await visit.stand_in():
+                    return True
+                if self._flights.get(asked.key) is flight and visit.method == "GET":
+                    del self._flights[asked.key]  # who leads may hang: this visit leads in its place
+                    break
+                continue
             stored = await self._cache.find(asked)
             if await self._answer_with(visit, asked, stored):
                 return True
@@ -64,7 +73,8 @@ class Reuse:
         """The visit has ended, or its answer turned out to be for nobody else: who waits for it goes on."""
         flight, visit.flight = visit.flight, None
         if flight is not None and visit.asked is not None:
-            del self._flights[visit.asked.key]
+            if self._flights.get(visit.asked.key) is flight:
+                del self._flights[visit.asked.key]
             flight.set_result(None)
 
     def not_shared(self, visit: Visit) -> None:

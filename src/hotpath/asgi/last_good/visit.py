@@ -67,6 +67,7 @@ class Visit:
         self._is_dismissed = False
         self._is_again = False
         self._is_failure = False
+        self._has_client_left = False
         self._is_detached = False
 
     async def pass_on(self) -> None:
@@ -84,7 +85,7 @@ class Visit:
         except Exception as problem:
             await self._app_raised(problem)
         else:
-            if self.state is Answerer.OPEN:
+            if self.state is Answerer.OPEN and not self._has_client_left:
                 self._count_failure()
                 await self.stand_in()
         finally:
@@ -206,8 +207,10 @@ class Visit:
 
     async def _receive_for_app(self) -> Message:
         message = await self._receive()
-        if message["type"] == "http.disconnect" and self.state is Answerer.CACHE:
-            await asyncio.Event().wait()  # the client has its answer; the app's goes on
+        if message["type"] == "http.disconnect":
+            if self.state is Answerer.CACHE:
+                await asyncio.Event().wait()  # the client has its answer; the app's goes on
+            self._has_client_left = True  # an app that stops then has not failed
         return message
 
     async def _send_from_app(self, message: Message) -> None:
@@ -225,9 +228,10 @@ class Visit:
         status, headers = message["status"], list(message.get("headers", ()))
         cache = self.cache
         if status in FAILURES:
-            self._count_failure()
-            if self.state is Answerer.OPEN:
-                await self.stand_in()
+            has_stood_in = self.state is Answerer.OPEN and await self.stand_in()
+            # A page that was never good may be broken by itself: anybody could ask for it until all others are refused.
+            if status != 500 or has_stood_in:
+                self._count_failure()
         elif not cache.is_front or IS_FRAMED in self._app_scope:  # else the forwarder's own answer
             cache.app_answered()
         if self.validating is not None and status == 304:

@@ -22,6 +22,9 @@ _HOMES: Final = ("/home", "/root", "/run/user")
 _UNSAFE_PROGRAM: Final = re.compile(r"[\x00-\x1f\x7f\"'\\]")
 _HIGH_WITH_SWAP: Final = 0.8
 
+# The web server on the same machine says who the client is.
+_TRUST = ("--trust", "127.0.0.1/32")
+
 
 def render(facts: SiteFacts) -> list[RenderedFile]:
     """The site by ``facts.layout``, the batch, the check, the alert unit, and tmpfiles."""
@@ -47,7 +50,7 @@ def _site(facts: SiteFacts) -> list[RenderedFile]:
     if facts.layout == "serve":
         return [socket, _serve(facts)]
     app_socket = f"/run/{facts.name}-app/app.sock"
-    front = ("front", facts.build_target, "--to", f"unix:{app_socket}", "--systemd", "--admin", facts.admin)
+    front = ("front", facts.build_target, "--to", f"unix:{app_socket}", "--systemd", *_TRUST, "--admin", facts.admin)
     listen = ("--uds", app_socket, "--forwarded-allow-ips", "*")
     return [
         socket,
@@ -57,10 +60,12 @@ def _site(facts: SiteFacts) -> list[RenderedFile]:
 
 
 def _serve(facts: SiteFacts) -> RenderedFile:
-    store = () if facts.target else ("--store", str(facts.store))
+    # By its path, so that hot pages are there although the app cannot be imported when the front starts.
+    store = ("--store", str(facts.store))
     workers = ("--workers", str(facts.workers)) if facts.workers > 1 else ()
     memory = f"{facts.memory_bytes // 1024**2}MiB"
-    command = ("serve", facts.app, *store, "--systemd", *workers, "--memory", memory, "--admin", facts.admin)
+    command = ("serve", facts.app, *store, "--systemd", *_TRUST, *workers, "--memory", memory)
+    command += ("--admin", facts.admin)
     values = {
         "memory_max": mebibytes(facts.memory_bytes + FRONT_BYTES),
         "protect_groups": "no",
