@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -98,7 +100,11 @@ class NoGroups:
         return []
 
 
-def test_where_no_group_can_be_made_a_watcher_kills_and_that_is_said(store: Path) -> None:
+def test_where_no_group_can_be_made_a_watcher_kills_and_that_is_said(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A directory for temporary files whose name is too long for a socket in it.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     said: list[str] = []
     options = RehearsalOptions(
         app="small_site:app",
@@ -178,7 +184,10 @@ def test_an_app_that_does_not_start_says_what_it_printed_last(monkeypatch: pytes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_whatever_ends_a_rehearsal_ends_all_that_it_started(number: signal.Signals) -> None:
     command = [sys.executable, "-m", "hotpath", "rehearse", "small_site:app", "--memory", "192MiB", "--at-once"]
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    short = tempfile.mkdtemp(prefix="hotpath-", dir="/tmp")
+    running = subprocess.Popen(
+        command, env={**os.environ, "TMPDIR": short}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     try:
         assert running.stderr is not None
         while "behind the front" not in running.stderr.readline():
@@ -196,3 +205,8 @@ def test_whatever_ends_a_rehearsal_ends_all_that_it_started(number: signal.Signa
     finally:
         running.kill()
         running.communicate()
+        shutil.rmtree(short)
+        # Empty groups that a killed process could not take away, the innermost first.
+        for group in sorted(Path("/sys/fs/cgroup").rglob(f"hotpath-app-{running.pid}-*"), reverse=True):
+            for inner in [*group.glob("hotpath-app-*"), group]:
+                inner.rmdir()

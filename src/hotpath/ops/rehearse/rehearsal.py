@@ -44,6 +44,7 @@ COLD_SHARE: Final = 0.2
 # Cold pages that are looked for, and pages that are fetched for it.
 MAX_COLD: Final = 200
 MAX_FETCHED: Final = 400
+MAX_TEMPORARY_CHARACTERS: Final = 40
 # The app must fit with room for work, or each start would be a kill.
 ROOM: Final = 1.25
 
@@ -127,7 +128,9 @@ def rehearse(
     ``report`` gets a line for each step, ``tick`` the run's title, its second and how many there are. Raises
     ``DeclarationError`` for what cannot be rehearsed.
     """
-    with tempfile.TemporaryDirectory(prefix="hotpath-rehearsal-") as directory:
+    # The path of the front's Unix socket has 107 bytes at most, unix(7).
+    above = None if len(tempfile.gettempdir()) <= MAX_TEMPORARY_CHARACTERS else "/tmp"
+    with tempfile.TemporaryDirectory(prefix="hotpath-rehearsal-", dir=above) as directory:
         made = _Rehearsing(options, hot, machine, Path(directory), knows_store)
         return asyncio.run(made.run(report, tick))
 
