@@ -338,6 +338,7 @@ def open_folder() -> Iterator[Path]:
 AS_NOBODY = """
 import os, sys
 import hotpath.cli.commands, hotpath.ops.explain
+list(hotpath.cli.commands.main.commands.values())  # all that nobody could read
 os.setgroups([])
 os.setuid(65534)
 hotpath.cli.commands.main(sys.argv[1:])

@@ -336,8 +336,9 @@ def has_bypass(hot: Hotpath) -> bool | None:
     known = []
     for held in gc.get_objects():
         if type(held) is HotpathMiddleware:  # not isinstance(): of a lazy object that would make it
-            if held.hot is hot:
-                known.append(held.has_bypass)
+            made = vars(held)  # one whose options were refused has less
+            if made.get("hot") is hot:
+                known.append(made.get("_bypass") is not None)
         elif type(held).__name__ == "Middleware" and getattr(held, "cls", None) is HotpathMiddleware:
             options = getattr(held, "kwargs", {})
             if options.get("hot") is hot:
