@@ -1,8 +1,9 @@
 """The short way of a cold GET: from the bytes of a client's head to those of the app's answer, without a task.
 
 It is for the usual case alone: one whole head that is understood, a place in the app, a kept connection to it, and an
-answer that comes whole. Everything else goes the long way, from where it is by then: the parser of uvicorn, ``Forward``
-and aiohttp's parser. Both make the same bytes of the same request and of the same answer.
+answer that comes whole and is no failure that a last good answer could stand in for. Everything else goes the long way,
+from where it is by then: the parser of uvicorn, ``LastGood``, ``Forward`` and aiohttp's parser. Both make the same
+bytes of the same request and of the same answer, and keep the same last good answers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from urllib.parse import unquote
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from hotpath.asgi.last_good.cache import Question, RequestFields
+from hotpath.asgi.last_good.caching import FAILURES
+from hotpath.asgi.last_good.middleware import LastGood
+from hotpath.asgi.last_good.visit import QUESTION
 from hotpath.front.exact import ExactProtocol
 from hotpath.front.fields import HOP_BY_HOP, BadRequest, head_bytes, request_fields
 from hotpath.front.forward import MAX_WHOLE, WHOLE_SECONDS, Forward
@@ -22,6 +27,7 @@ from hotpath.front.hits import Hits
 from hotpath.front.started import STARTED, Started
 from hotpath.front.upstream import Lease
 from hotpath.serving.resolver import MISS_STATUS
+from hotpath.types import Header
 
 # A status with a body, or with an empty one that its length announces; fields as RFC 9112 §5 has them.
 _ANSWER: Final = re.compile(
@@ -42,13 +48,13 @@ _MARK: Final = b"/"
 
 @dataclass(slots=True)
 class AnswerHead:
-    """An answer's head that is understood: ``lines`` are what the client gets of it. The body is ``begin`` to ``end``.
+    """An answer's head that is understood: ``fields`` are what the client gets of it. The body is ``begin`` to ``end``.
 
     ``has_date`` and ``has_server``: whether the app has sent these fields itself.
     """
 
     status: int
-    lines: list[bytes]
+    fields: list[Header]
     begin: int
     end: int
     has_date: bool
@@ -63,10 +69,11 @@ def parse_answer(data: bytes) -> AnswerHead | None:
     head = _ANSWER.match(data)
     if head is None or head[1] in _WITHOUT_BODY:
         return None
-    lines = [STATUS_LINE[int(head[1])]]
+    fields: list[Header] = []
     length: bytes | None = None
     has_date = has_server = False
-    for name, value in parse_fields(head[2]):
+    for field in parse_fields(head[2]):
+        name, value = field
         if name in _SPECIAL:
             if name == b"content-length":
                 if length is not None or not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
@@ -82,26 +89,30 @@ def parse_answer(data: bytes) -> AnswerHead | None:
                 return None
             else:
                 continue
-        lines.append(b"%b: %b\r\n" % (name, value))
+        fields.append(field)
     if length is None:
         return None
     begin = head.end()
-    return AnswerHead(int(head[1]), lines, begin, begin + int(length), has_date, has_server)
+    return AnswerHead(int(head[1]), fields, begin, begin + int(length), has_date, has_server)
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A block of fields that a client sends again, and what follows the target in the head that the app gets."""
+    """A block of fields that a client sends again, and what follows the target in the head that the app gets.
+
+    ``fields`` are what last good answers make of them, where there are any.
+    """
 
     block: bytes
     meaning: Meaning
     rest: bytes
+    fields: RequestFields | None
 
 
 class _Trip:
     """One request that is under way. It is the ``tap`` of its connection to the app."""
 
-    __slots__ = ("_client", "data", "lease", "received", "started", "target", "timer")
+    __slots__ = ("_client", "data", "lease", "question", "received", "started", "target", "timer")
 
     def __init__(self, client: ExpressProtocol, lease: Lease, data: bytes, target: bytes, started: float) -> None:
         self._client = client
@@ -109,6 +120,7 @@ class _Trip:
         self.data = data
         self.target = target
         self.started = started
+        self.question: Question | None = None
         self.received = b""
         self.timer: Any = None
 
@@ -124,10 +136,12 @@ class _Trip:
 class ExpressProtocol(ExactProtocol):
     """uvicorn's protocol with the short way to ``forward`` beside it.
 
-    ``hits`` says what is not hot. Without them all requests go the long way.
+    ``hits`` says what is not hot. Without them all requests go the long way. ``cache`` are the last good answers
+    around ``forward``, where there are any.
     """
 
     forward: Forward | None = None
+    cache: LastGood | None = None
     hits: Hits | None = None
     is_leaving = False
     _known: _Known | None = None
@@ -187,6 +201,7 @@ class ExpressProtocol(ExactProtocol):
         super().on_headers_complete()
         if self._started is not None:
             self.scope[STARTED] = self._started  # type: ignore[typeddict-unknown-key] # beside what ASGI has
+            self.scope[QUESTION] = self._started.question  # type: ignore[typeddict-unknown-key] # likewise
 
     def is_between_requests(self) -> bool:
         """Whether every request is answered, nothing of another has come, and a hot page is nobody else's affair."""
@@ -204,10 +219,17 @@ class ExpressProtocol(ExactProtocol):
         hits = self.hits
         if known is None or hits is None or hits.look("GET", target, known.meaning).status != MISS_STATUS:
             return False
+        cache = self.cache
+        if cache is not None and not cache.lets_pass:
+            return False
         lease = forward.begin()
         if lease is None:
             return False
         trip = self._trip = _Trip(self, lease, data, target, self.loop.time())
+        if cache is not None and known.fields is not None:
+            trip.question = cache.question(str(self.scheme), target, known.fields)
+            if trip.question.asked is not None:
+                trip.timer = self.loop.call_later(cache.rules.patience, self._lose_patience, trip)
         lease.wire.begin_tapped(trip, b"GET " + target + known.rest)
         return True
 
@@ -218,19 +240,22 @@ class ExpressProtocol(ExactProtocol):
             return None
         if len(head.block) > MAX_BLOCK_BYTES or not is_target(head.target):
             return None
+        headers = parse_fields(head.block)
         scope = {
             "type": "http",
             "scheme": self.scheme,
             "client": self.client,
             "http_version": "1.1",
-            "headers": parse_fields(head.block),
+            "headers": headers,
         }
         try:
             fields = request_fields(scope, forward.trust, b"")  # the block has a Host
             whole = head_bytes("GET", _MARK, fields)
         except BadRequest:
             return None
-        self._known = _Known(head.block, head.meaning, whole.removeprefix(b"GET " + _MARK))
+        cache = self.cache
+        known = None if cache is None else RequestFields.of("GET", headers, cache.rules.cookies)
+        self._known = _Known(head.block, head.meaning, whole.removeprefix(b"GET " + _MARK), known)
         return self._known
 
     def answer_received(self, trip: _Trip, data: bytes) -> None:
@@ -238,10 +263,14 @@ class ExpressProtocol(ExactProtocol):
         answer = parse_answer(data)
         if answer is None or answer.end - answer.begin > MAX_WHOLE or len(data) > answer.end:
             self._go_on_long(trip, data)
+        elif self.cache is not None and answer.status in FAILURES:
+            self._go_on_long(trip, data)  # a last good answer may stand in
         elif len(data) < answer.end:
-            trip.received = data
-            if trip.timer is None:
+            if not trip.received:
+                if trip.timer is not None:
+                    trip.timer.cancel()
                 trip.timer = self.loop.call_later(WHOLE_SECONDS, self._lose_patience, trip)
+            trip.received = data
         else:
             self._finish(trip, answer, data)
 
@@ -249,7 +278,7 @@ class ExpressProtocol(ExactProtocol):
         """The app broke off before its answer was whole: the request is sent again, the long way."""
         self._end_trip()
         self._give_back(trip, is_kept=False)
-        self._take_long_way(trip, Started(None))
+        self._take_long_way(trip, Started(None, question=trip.question))
 
     def _lose_patience(self, trip: _Trip) -> None:
         if trip is self._trip:
@@ -259,11 +288,11 @@ class ExpressProtocol(ExactProtocol):
         """An answer that is not understood here, or not whole: it is read and passed on by ``Forward``."""
         self._end_trip()
         trip.lease.wire.give_to_parser(data)
-        self._take_long_way(trip, Started(trip.lease, trip.started))
+        self._take_long_way(trip, Started(trip.lease, trip.started, trip.question))
 
     def _take_long_way(self, trip: _Trip, started: Started) -> None:
         # Whatever has been published meanwhile, this request is the app's.
-        app, self.app = self.app, self.forward
+        app, self.app = self.app, self.cache or self.forward
         self._started = started
         try:
             ExactProtocol.data_received(self, trip.data)
@@ -284,16 +313,8 @@ class ExpressProtocol(ExactProtocol):
         else:
             forward.answered({}, answer.status, 0.0)
         self._give_back(trip, is_kept=True)
-        lines = answer.lines
-        if not (answer.has_date and answer.has_server):
-            lines[1:1] = [
-                b"%b: %b\r\n" % field
-                for field in self.server_state.default_headers
-                if not (answer.has_date if field[0] == b"date" else answer.has_server and field[0] == b"server")
-            ]
-        lines.append(b"connection: close\r\n\r\n" if self.is_leaving else b"\r\n")
-        lines.append(data[answer.begin :])
-        self.transport.write(b"".join(lines))
+        body = data[answer.begin :]
+        self._write_answer(answer, body)
         if self.is_leaving:
             self.transport.close()
         self.server_state.total_requests += 1
@@ -301,7 +322,22 @@ class ExpressProtocol(ExactProtocol):
         if self.timeout_keep_alive_task is None:
             self._wait_idle(self.timeout_keep_alive)
         self.note_idle()
+        if self.cache is not None and trip.question is not None:
+            self.cache.take(trip.question, answer.status, answer.fields, body)
         self._read_on()
+
+    def _write_answer(self, answer: AnswerHead, body: bytes) -> None:
+        lines = [STATUS_LINE[answer.status]]
+        if not (answer.has_date and answer.has_server):
+            lines += [
+                b"%b: %b\r\n" % field
+                for field in self.server_state.default_headers
+                if not (answer.has_date if field[0] == b"date" else answer.has_server and field[0] == b"server")
+            ]
+        lines += [b"%b: %b\r\n" % field for field in answer.fields]
+        lines.append(b"connection: close\r\n\r\n" if self.is_leaving else b"\r\n")
+        lines.append(body)
+        self.transport.write(b"".join(lines))
 
     def _seconds(self, trip: _Trip) -> float:
         return self.loop.time() - trip.started

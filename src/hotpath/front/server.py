@@ -13,6 +13,7 @@ from typing import Any, Final
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from hotpath.asgi.last_good.middleware import LastGood
 from hotpath.errors import HotpathError
 from hotpath.front.express import ExpressProtocol
 from hotpath.front.forward import Forward
@@ -185,8 +186,12 @@ class FrontProtocol(HotpathProtocol, ExpressProtocol):
         self._front = front
         self._first = data
         self._head_timer: asyncio.TimerHandle | None = None
-        if self._early is not None and isinstance(self._early.middleware.app, Forward):
-            self.forward, self.hits = self._early.middleware.app, self._early.hits
+        if self._early is not None:
+            app = self._early.middleware.app
+            if isinstance(app, LastGood):
+                self.cache, app = app, app.app
+            if isinstance(app, Forward):
+                self.forward, self.hits = app, self._early.hits
 
     @property
     def is_idle(self) -> bool:

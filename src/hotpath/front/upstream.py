@@ -162,7 +162,8 @@ class Wire(ResponseHandler):
         """Go on without a tap: ``data`` is what it has read of the answer to a GET."""
         self.tap = None
         self._begin_answer(is_bodiless=False)
-        super().data_received(data)
+        if data:
+            super().data_received(data)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer."""

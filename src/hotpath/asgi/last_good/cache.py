@@ -16,9 +16,9 @@ from hotpath.asgi.last_good.answer_table import Asked
 from hotpath.asgi.last_good.breaker import FAILURES_IN_A_ROW, Breaker
 from hotpath.asgi.last_good.caching import Stored
 from hotpath.asgi.last_good.directives import Directives
-from hotpath.asgi.last_good.requests import Cookies
+from hotpath.asgi.last_good.requests import Cookies, excluded, key_of, request_directives
 from hotpath.log import Once, logger
-from hotpath.types import ASGIApp
+from hotpath.types import ASGIApp, Header
 
 # A disk that hangs costs a request so much, and its last good answer.
 FIND_SECONDS: Final = 2.0
@@ -44,6 +44,25 @@ class LastGoodCounters:
     served: int = 0
     hits: int = 0
     refused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFields:
+    """The fields of requests, and what they decide whatever the target is.
+
+    ``is_excluded``: such requests have nothing to do with stored answers.
+    """
+
+    method: str
+    headers: list[Header]
+    is_excluded: bool
+    directives: Directives
+
+    @classmethod
+    def of(cls, method: str, headers: list[Header], cookies: Cookies) -> RequestFields:
+        """``headers`` as ASGI has them."""
+        is_excluded = excluded(method, headers, cookies) is not None
+        return cls(method, headers, is_excluded, Directives() if is_excluded else request_directives(headers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +118,12 @@ class AnswerCache:
         self._reasons: OrderedDict[bytes, str] = OrderedDict()
         self._threads: ThreadPoolExecutor | None = None
         self._once = Once()
+
+    def question(self, scheme: str, target: bytes, fields: RequestFields) -> Question:
+        """A request that comes now. ``target`` is as the client wrote it."""
+        key = key_of(scheme, target, fields.headers)
+        asked = None if key is None or fields.is_excluded else Asked(key, fields.headers, self.rules.cookies)
+        return Question(fields.method, key, asked, fields.directives, self.clock(), self.timer())
 
     def app_failed(self) -> None:
         """The app failed a request."""

@@ -6,6 +6,7 @@ its name can be seen, and a time that makes no sense is no time at all.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -111,9 +112,20 @@ def policy_of(headers: Iterable[Header]) -> AnswerPolicy:
 
     Beyond the RFC: one that neither gives a time nor says ``public`` lifts nothing that ``Cache-Control`` forbids.
     """
-    headers = list(headers)
-    general = parse_cache_control(values_of(headers, b"cache-control"))
-    targeted = values_of(headers, b"cdn-cache-control")
+    general: list[bytes] = []
+    targeted: list[bytes] = []
+    for name, value in headers:
+        if name == b"cache-control":
+            general.append(value)
+        elif name == b"cdn-cache-control":
+            targeted.append(value)
+    return _policy(tuple(general), tuple(targeted))
+
+
+# Each answer is asked for its policy four times, and a site says the same few things in all of them.
+@functools.lru_cache(maxsize=64)
+def _policy(untargeted: tuple[bytes, ...], targeted: tuple[bytes, ...]) -> AnswerPolicy:
+    general = parse_cache_control(untargeted)
     directives = parse_targeted(targeted) if targeted else None
     if directives is None:
         return AnswerPolicy(general)

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from hotpath.asgi.last_good.answer_file import AnswerFile
-from hotpath.asgi.last_good.cache import AnswerCache, CacheRules
+from hotpath.asgi.last_good.cache import AnswerCache, CacheRules, Question
+from hotpath.asgi.last_good.recording import Recording
 from hotpath.asgi.last_good.requests import ANALYTICS_COOKIES, Cookies
 from hotpath.asgi.last_good.reuse import Reuse
 from hotpath.asgi.last_good.visit import Visit
 from hotpath.errors import DeclarationError
 from hotpath.options import parse_bytes, parse_seconds
-from hotpath.types import ASGIApp, Message, Receive, Scope, Send
+from hotpath.types import ASGIApp, Header, Message, Receive, Scope, Send
 
 
 class LastGood(AnswerCache):
@@ -70,12 +71,26 @@ class LastGood(AnswerCache):
         else:
             await self.app(scope, receive, send)
 
+    @property
+    def lets_pass(self) -> bool:
+        """Whether a request may go to the app without ``__call__``: its whole answer is for ``take``, and where there
+        is another one ``__call__`` goes on with the request, whose ``QUESTION`` is in the scope then.
+        """
+        return not self.rules.is_fresh and not self.breaker.is_open
+
+    def take(self, question: Question, status: int, headers: list[Header], body: bytes) -> None:
+        """Do what is done with a whole answer of the app that is none of ``FAILURES``."""
+        self.app_answered()
+        recording = Recording.of(self, question, status, headers, is_framed=True)
+        if recording is not None:
+            recording.take({"type": "http.response.body", "body": body})
+
     async def _http(self, visit: Visit) -> None:
         if self.rules.is_fresh and visit.asked is not None and await self._reuse.answer(visit, visit.asked):
             return
         try:
             now = self.timer()
-            if not self.breaker.admits(now):
+            if not visit.is_sent and not self.breaker.admits(now):
                 if await visit.stand_in():
                     return
                 if self.is_reachable():

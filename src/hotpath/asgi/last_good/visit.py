@@ -9,12 +9,9 @@ from typing import Any, Final
 
 from hotpath.asgi.access_log import RESULT, Result
 from hotpath.asgi.last_good import answering, caching, updates
-from hotpath.asgi.last_good.answer_table import Asked
-from hotpath.asgi.last_good.cache import AnswerCache, Question
+from hotpath.asgi.last_good.cache import AnswerCache, Question, RequestFields
 from hotpath.asgi.last_good.caching import FAILURES, Stored
-from hotpath.asgi.last_good.directives import Directives
 from hotpath.asgi.last_good.recording import Recording
-from hotpath.asgi.last_good.requests import excluded, key_of, request_directives
 from hotpath.log import logger
 from hotpath.serving.rfc9110 import format_http_date
 from hotpath.types import Header, Message, Receive, Scope, Send
@@ -23,6 +20,8 @@ from hotpath.types import Header, Message, Receive, Scope, Send
 # the answer's body can be told from a connection that broke.
 TARGET: Final = "hotpath.target"
 IS_FRAMED: Final = "hotpath.is_framed"
+# The ``Question`` of a request that the front has sent to the app already: its answer has to be taken.
+QUESTION: Final = "hotpath.question"
 
 _OWN_CONDITIONS: Final = frozenset((b"if-none-match", b"if-modified-since", b"if-range", b"range"))
 
@@ -36,7 +35,10 @@ class Answerer(enum.Enum):
 
 
 class Visit:
-    """One request. ``asked`` is ``None`` where it has nothing to do with stored answers; ``why_not`` says why."""
+    """One request. ``asked`` is ``None`` where it has nothing to do with stored answers.
+
+    ``is_sent``: the app has it already, so that it must be passed on, whatever the breaker says.
+    """
 
     def __init__(self, cache: AnswerCache, scope: Scope, receive: Receive, send: Send) -> None:
         self.cache = cache
@@ -48,16 +50,15 @@ class Visit:
         self.on_unshared: Callable[[Visit], None] | None = None
         # Why an answer of the app's comes although there may be a stored one, for Cache-Status.
         self.forwarded_for = "bypass" if scope["method"] in ("GET", "HEAD") else "method"
-        self.requested = cache.clock()
-        self._began = cache.timer()
         self.headers: list[Header] = list(scope["headers"])
         self.method: str = scope["method"]
-        self.key = key_of(str(scope.get("scheme", "http")), _target(scope), self.headers)
-        self.why_not = excluded(self.method, self.headers, cache.rules.cookies)
-        if self.key is None and self.why_not is None:
-            self.why_not = "its URL is too long, or it has no host"
-        self.asked = Asked(self.key, self.headers, cache.rules.cookies) if self.key and self.why_not is None else None
-        self.directives = request_directives(self.headers) if self.asked is not None else Directives()
+        question: Question | None = scope.get(QUESTION)
+        self.is_sent = question is not None
+        if question is None:
+            fields = RequestFields.of(self.method, self.headers, cache.rules.cookies)
+            question = cache.question(str(scope.get("scheme", "http")), _target(scope), fields)
+        self.question = question
+        self.key, self.asked, self.directives = question.key, question.asked, question.directives
         self._receive = receive
         self._send = send
         self._owner: asyncio.Task[Any] | None = None
@@ -75,7 +76,8 @@ class Visit:
         loop = asyncio.get_running_loop()
         self._owner = asyncio.current_task()
         if self.asked is not None and self.state is Answerer.OPEN:
-            self._timers.append(loop.call_later(self.cache.rules.patience, self._lose_patience))
+            waited = self.cache.timer() - self.question.began if self.is_sent else 0.0
+            self._timers.append(loop.call_later(max(0.0, self.cache.rules.patience - waited), self._lose_patience))
         try:
             await self._ask_app()
         except asyncio.CancelledError:
@@ -181,7 +183,7 @@ class Visit:
         if not is_answered:
             return
         # One slow page among others that are answered is no failure of the app.
-        if self.cache.last_success < self._began:
+        if self.cache.last_success < self.question.began:
             self._count_failure()
         if self.key is None or self.key in self.cache.detached or len(self.cache.detached) >= self.cache.MAX_DETACHED:
             self._dismiss()
@@ -237,8 +239,8 @@ class Visit:
         if self.validating is not None and status == 304:
             await self._validated(self.validating, headers)
             return message
-        question = Question(self.method, self.key, self.asked, self.directives, self.requested, self._began)
-        self._recording = Recording.of(cache, question, status, headers, is_framed=self._app_scope.get(IS_FRAMED, True))
+        is_framed = self._app_scope.get(IS_FRAMED, True)
+        self._recording = Recording.of(cache, self.question, status, headers, is_framed=is_framed)
         if self._recording is None and self.on_unshared is not None:
             self.on_unshared(self)
         if self.state is Answerer.OPEN:
@@ -252,7 +254,7 @@ class Visit:
     async def _validated(self, stored: Stored, headers: list[Header]) -> None:
         """A 304 to the cache's own condition."""
         assert self.asked is not None
-        requested, received = self.requested, self.cache.clock()
+        requested, received = self.question.requested, self.cache.clock()
         fresh = updates.freshened(stored, headers, requested, received)
         if not updates.is_about(headers, stored) or not caching.storable(fresh.status, fresh.headers, self.directives):
             self.cache.file.remove(self.asked.url)
