@@ -42,7 +42,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(store: str) -> None:
         code, output = run(store, "--port", str(port))
     assert (code, output) == (
         1,
-        f"hotpath: 127.0.0.1:{port}: somebody else listens there; end that process, or write another --port\n",
+        f"hotpath: 127.0.0.1:{port}: another process listens there; end it, or write another --port\n",
     )
 
 

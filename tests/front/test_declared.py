@@ -93,7 +93,7 @@ def test_an_import_that_hangs_is_ended(site: Path) -> None:
         (SITE + "other = Hotpath('x')\n" + WRAPPED, "asked:app", "2 Hotpath objects in its modules; write --store"),
         (SITE + WRAPPED, "asked:none", 'Attribute "none" not found in module "asked"'),
         (SITE + WRAPPED, "nosuch:app", 'Could not import module "nosuch"'),
-        (SITE + WRAPPED, "asked", "must be in format"),
+        (SITE + WRAPPED, "asked", "^asked: expected module:attribute, the app: app:app$"),
     ],
 )
 def test_what_cannot_be_answered_says_what_to_write(site: Path, text: str, target: str, says: str) -> None:
@@ -121,3 +121,10 @@ def test_whether_the_middleware_has_bypass_is_known_where_there_is_one(
 ) -> None:
     site.write_text(SITE + made)
     assert ask("asked:app").has_bypass is has_bypass
+
+
+def test_a_hotpath_object_is_no_app(site: Path) -> None:
+    site.write_text(SITE + WRAPPED)
+    with pytest.raises(TargetError, match=r"^asked:hot: this is a Hotpath, expected the app; write asked:app$"):
+        ask("asked:hot", is_app=True)
+    assert ask("asked:app", is_app=True).store.root == ask("asked:hot").store.root

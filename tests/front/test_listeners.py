@@ -18,7 +18,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_port_is_taken_once_unless_it_is_shared() -> None:
-    says = "somebody else listens there; end that process, or write another --port"
+    says = "another process listens there; end it, or write another --port"
     with bind("127.0.0.1", 0) as listener, pytest.raises(NoSocket, match=says):
         bind("127.0.0.1", listener.getsockname()[1])
     with bind("127.0.0.1", 0, reuse_port=True) as first:
@@ -42,7 +42,7 @@ def test_a_unix_socket_replaces_what_a_dead_process_left_and_nothing_else(path: 
     with bind_unix(path, 0o600) as listener:
         assert path.stat().st_mode & 0o777 == 0o600
         assert address_of(listener) == f"unix:{path}"
-        with pytest.raises(NoSocket, match="somebody else listens there"):
+        with pytest.raises(NoSocket, match="another process listens there"):
             bind_unix(path)
     path.unlink()
     path.write_text("mine")

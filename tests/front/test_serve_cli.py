@@ -310,6 +310,7 @@ def test_a_store_that_is_not_there_is_said_and_picked_up(tmp_path: Path) -> None
         (("front", "store", "--to", "localhost:8000"), 2, "write http://127.0.0.1:8000 or unix:/run/site.sock"),
         (("front", "store", "--to", "https://example.org"), 2, "the front speaks plain HTTP to the app"),
         (("serve", "mysite1:app", "--memory", "9TiB"), 2, "--memory 9216.0 GiB is more than there is"),
+        (("serve", "mysite1:app", "--memory", "900"), 2, "--memory 900 B is too little for any app; write a unit"),
         (("serve", "mysite1:app", "--memory", "much"), 2, "--memory='much' is no positive number of bytes"),
         (("serve", "mysite1:app", "--systemd"), 1, "--systemd: systemd gave no socket"),
         (("serve", "mysite1:app", "--server", "apache"), 2, "--server 'apache': write uvicorn, granian"),
@@ -318,6 +319,9 @@ def test_a_store_that_is_not_there_is_said_and_picked_up(tmp_path: Path) -> None
         (("serve", "mysite1:app", "--trust", "home"), 2, "home"),
         (("serve", "mysite1:app", "--admin", "9180"), 2, "--admin 9180: write 127.0.0.1:9180"),
         (("serve", "mysite1:nothing", "--port", "{port}"), 2, 'Attribute "nothing" not found in module "mysite1"'),
+        (("serve", "mysite1:hot", "--port", "{port}"), 2, "this is a Hotpath, expected the app; write mysite1:app"),
+        (("serve", "store", "--port", "{port}"), 2, "store: this is a directory, expected module:attribute, the app"),
+        (("serve", "mysite1", "--port", "{port}"), 2, "mysite1: expected module:attribute, the app: app:app"),
         (("serve", "nosuch:app", "--port", "{port}"), 2, 'Could not import module "nosuch"'),
         (("serve", "mysite1:app", "--host", "192.0.2.1"), 1, "192.0.2.1:8000: this machine does not have that address"),
         (("serve", "mysite1:app", "--uds", "/nonexistent/x.sock"), 1, "/nonexistent/x.sock: No such file or directory"),
@@ -343,7 +347,8 @@ def test_a_port_in_use_is_named(site: Path, option: tuple[str, ...]) -> None:
         where = ("--admin", place, "--port", "{port}") if option else ("--port", place.rpartition(":")[2])
         serve = Serving(site, "serve", "mysite1:app", *where)
         assert serve.process.wait(60) == 1
-        assert f"hotpath: {place}: somebody else listens there" in serve.text
+        says = f"hotpath: {place}: another process listens there; end it, or write another {(*option, '--port')[0]}"
+        assert says in serve.text.splitlines()
         serve.stop()
 
 

@@ -308,7 +308,7 @@ def _site(app: str, store: Path | None) -> Hotpath:
     try:
         while True:
             try:
-                hot = _asked(app)
+                hot = _asked(app, is_app=True)
                 control.remember_store(base, app, hot.store.root)
                 return hot
             except AppBroken as broken:
@@ -344,10 +344,10 @@ def _checked(hot: Hotpath, without_bypass: bool) -> Hotpath:
     return hot
 
 
-def _asked(target: str) -> Hotpath:
+def _asked(target: str, *, is_app: bool = False) -> Hotpath:
     from hotpath.front.declared import ask
 
-    return ask(target)
+    return ask(target, is_app=is_app)
 
 
 def _imported(app: str) -> Any:

@@ -183,7 +183,7 @@ def _urls(sources: Sequence[str], base: str | None) -> list[str]:
 def _asked(app: str) -> Hotpath:
     from hotpath.front.declared import ask
 
-    return ask(app)
+    return ask(app, is_app=True)
 
 
 def _words(text: str) -> list[str]:

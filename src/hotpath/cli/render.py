@@ -80,7 +80,7 @@ def render(what: str, target: str, to: Path | None, check: Path | None, **option
             say(f"{difference.path} {difference.problem}", *(f"    {line}" for line in difference.diff))
         if differences:
             raise SystemExit(1)
-        say(f"{', '.join(str(check / file.path) for file in files)}: as rendered")
+        say(*(f"{check / file.path} is as rendered" for file in files))
     elif to is not None:
         _say_written(files, write(files, to), to)
     else:

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
-from hotpath.asgi.middleware import has_bypass
+from hotpath.asgi.middleware import HotpathMiddleware, has_bypass
 from hotpath.errors import AppBroken, TargetError
 from hotpath.front.servers import environment
 from hotpath.pages.site_wide import SiteWide
@@ -24,16 +25,23 @@ ASK_SECONDS: Final = 120.0
 TRACEBACK_LINES: Final = 12
 
 
-def ask(target: str, environ: Mapping[str, str] = os.environ, seconds: float = ASK_SECONDS) -> Hotpath:
+def ask(
+    target: str,
+    environ: Mapping[str, str] = os.environ,
+    seconds: float = ASK_SECONDS,
+    *,
+    is_app: bool = False,
+) -> Hotpath:
     """The hot pages of the site whose app (or ``Hotpath`` object) ``module:attribute`` names.
 
-    Raises ``AppBroken`` with the end of what was printed where the import fails, else ``TargetError``.
+    With ``is_app`` the target has to be the app. Raises ``AppBroken`` with the end of what was printed where the import
+    fails, else ``TargetError``.
     """
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as answer:
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", "hotpath.front.declared", str(writing), target],
+                [sys.executable, "-m", "hotpath.front.declared", str(writing), target, *(["app"] if is_app else [])],
                 env=environment(environ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -61,14 +69,19 @@ def ask(target: str, environ: Mapping[str, str] = os.environ, seconds: float = A
     return hot
 
 
-def _look(target: str) -> dict[str, Any]:
+def _look(target: str, is_app: bool) -> dict[str, Any]:
     """In the short-lived process: import, and see which hot pages there are."""
+    if ":" not in target:
+        kind = "this is a directory, " if Path(target).is_dir() else ""
+        return {"problem": f"{kind}expected module:attribute, the app: app:app"}
     from uvicorn.importer import ImportFromStringError, import_from_string
 
     try:
         value = import_from_string(target)
     except ImportFromStringError as error:
         return {"problem": str(error)}
+    if is_app and not callable(value):
+        return {"problem": f"this is a {type(value).__name__}, expected the app{_apps_beside(target)}"}
     sites = (
         [value]
         if isinstance(value, Hotpath)
@@ -82,9 +95,15 @@ def _look(target: str) -> dict[str, Any]:
     return {"root": str(hot.store.root.absolute()), "site": hot.site_wide().facts()}
 
 
+def _apps_beside(target: str) -> str:
+    module = target.partition(":")[0]
+    names = [name for name, value in vars(sys.modules[module]).items() if isinstance(value, HotpathMiddleware)]
+    return f"; write {module}:{names[0]}" if names else ""
+
+
 def main() -> None:
     """Write what ``sys.argv[2]`` declares to the descriptor ``sys.argv[1]``, as JSON."""
-    facts = orjson.dumps(_look(sys.argv[2]))
+    facts = orjson.dumps(_look(sys.argv[2], is_app=sys.argv[3:] == ["app"]))
     with os.fdopen(int(sys.argv[1]), "wb") as answer:
         answer.write(facts)
 

@@ -22,6 +22,9 @@ from hotpath.guard.memory import MemoryReader
 from hotpath.options import human_bytes
 from hotpath.process.fork import descendants
 
+# Bytes. Less is a number without its unit.
+LEAST_LIMIT: Final = 1 << 20
+
 _CGROUP: Final = Path("proc/self/cgroup")
 _LIMIT: Final = {1: "memory.limit_in_bytes", 2: "memory.max"}
 _EVENTS: Final = {1: "memory.oom_control", 2: "memory.events"}
@@ -129,7 +132,12 @@ def _make_room(directory: Path) -> None:
 
 
 def check_limit(limit: int) -> int:
-    """``limit``, unless the machine or the container does not have so much. Raises ``DeclarationError``."""
+    """``limit``, unless the machine or the container does not have so much. Raises ``DeclarationError``.
+
+    Nor may it be less than ``LEAST_LIMIT``: the kernel would kill every app.
+    """
+    if limit < LEAST_LIMIT:
+        raise DeclarationError(f"--memory {human_bytes(limit)} is too little for any app; write a unit, as in 900MiB")
     with contextlib.closing(MemoryReader()) as reader:
         try:
             most = min(reader.read().limit, psutil.virtual_memory().total)

@@ -22,8 +22,11 @@ class NoSocket(HotpathError):
     """There is no socket to listen on."""
 
 
-def bind(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
-    """A listening TCP socket. With ``reuse_port`` several processes may have one each. Raises ``NoSocket``."""
+def bind(host: str, port: int, *, reuse_port: bool = False, option: str = "--port") -> socket.socket:
+    """A listening TCP socket. With ``reuse_port`` several processes may have one each.
+
+    Raises ``NoSocket``, which names ``option`` where the port is in use.
+    """
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -36,7 +39,7 @@ def bind(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
     except OSError as error:
         listener.close()
         advice = {
-            errno.EADDRINUSE: "somebody else listens there; end that process, or write another --port",
+            errno.EADDRINUSE: f"another process listens there; end it, or write another {option}",
             errno.EACCES: "ports below 1024 need root or AmbientCapabilities=CAP_NET_BIND_SERVICE",
             errno.EADDRNOTAVAIL: "this machine does not have that address; write --host 0.0.0.0 for all that it has",
         }.get(error.errno or 0, error.strerror or str(error))
@@ -70,7 +73,7 @@ def _take_away(path: Path) -> None:
         raise NoSocket(f"{path}: there is something else than a socket")
     with socket.socket(socket.AF_UNIX) as probe:
         if probe.connect_ex(str(path)) == 0:
-            raise NoSocket(f"{path}: somebody else listens there")
+            raise NoSocket(f"{path}: another process listens there")
     path.unlink()
 
 

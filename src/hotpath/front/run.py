@@ -375,7 +375,7 @@ def admin_address(text: str) -> Address:
 
 
 def _bind_admin(address: Address) -> socket.socket:
-    return bind_unix(Path(address.path), 0o660) if address.path else bind(address.host, address.port)
+    return bind_unix(Path(address.path), 0o660) if address.path else bind(address.host, address.port, option="--admin")
 
 
 def _places(listeners: Sequence[socket.socket]) -> str:

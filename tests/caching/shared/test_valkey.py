@@ -354,6 +354,16 @@ def test_settings_that_let_it_grow_are_named(server: Server, valkey: Valkey) -> 
     assert valkey.problems() == []
 
 
+def test_a_server_that_is_not_there_is_a_problem() -> None:
+    port = free_port()
+    gone = Valkey(f"redis://127.0.0.1:{port}/0")
+    try:
+        (problem,) = gone.problems()
+    finally:
+        gone.close()
+    assert problem.startswith(f"redis://127.0.0.1:{port}/0: it does not answer (ConnectionError: ")
+
+
 # Bad input
 
 

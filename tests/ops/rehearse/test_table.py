@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -116,3 +117,8 @@ def test_the_exit_code_is_1_where_a_hot_page_failed_behind_the_front_and_2_where
     made.problem = "the app alone was not killed"
     assert made.exit_code == 2
     assert "This proves nothing: the app alone was not killed." in "\n".join(lines(made))
+
+
+@pytest.mark.parametrize(("days", "says"), [(1, "1 day in 120 s a run: "), (30, "30 days in 120 s a run: ")])
+def test_days_are_counted(days: float, says: str) -> None:
+    assert any(line.startswith(says) for line in lines(replace(WHOLE, days=days)))

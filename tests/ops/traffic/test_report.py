@@ -269,3 +269,20 @@ def test_the_crawl_table_of_a_real_log_is_what_awk_counts() -> None:
     assert googlebot.requests == sum(by_awk.values()) > 100
     assert found.bad_lines == 0
     assert "Googlebot" in "\n".join(lines(found))
+
+
+def test_a_path_that_is_mostly_not_there_is_no_route(tmp_path: Path) -> None:
+    probed = [line("/wp-login.php", 404), line("/gone", 410), line("/gone", 404), line("/about")]
+    report = logged(tmp_path, *probed * 10)
+    assert {route.path: (route.missing, route.is_hot_set) for route in report.routes} == {
+        "/wp-login.php": (10, False),
+        "/gone": (20, False),
+        "/about": (0, True),
+    }
+    assert [suggestion.splitlines()[1] for suggestion in report.suggestions] == ["@hot.route('/about')"]
+
+
+def test_what_a_declared_route_covers_is_marked(tmp_path: Path) -> None:
+    report = logged(tmp_path, line("/rankings/lse"), line("/about"), declared=["/rankings/{market}"])
+    marked = [text for text in lines(report) if text.endswith("  (declared)")]
+    assert [text.split()[-2] for text in marked] == ["/rankings/lse"]

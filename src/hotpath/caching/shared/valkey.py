@@ -102,7 +102,14 @@ class Valkey:
         self._link.close()
 
     def problems(self) -> list[str]:
-        """What is wrong with the server's settings, a sentence each; empty where nothing is, or it says nothing."""
+        """What is wrong with the server and its settings, a sentence each.
+
+        Empty where nothing is, or where the server keeps its settings to itself.
+        """
+        try:
+            self._link.client.ping()
+        except Exception as error:  # the network's, or any of redis
+            return [f"{self._link.name}: it does not answer ({type(error).__name__}: {error})"]
         with suppress(Exception):
             settings = self._link.client.config_get("maxmemory*")
             found = []

@@ -54,7 +54,8 @@ def summary(rehearsal: Rehearsal) -> Iterator[str]:
     struck = ", ".join(f"{count} × {kind}" for kind, count in rehearsal.faults.items())
     factor = rehearsal.days * 86400 / rehearsal.seconds
     yield (
-        f"{rehearsal.days:g} days in {rehearsal.seconds:g} s a run: one second of a run is {factor / 60:.0f} minutes."
+        f"{rehearsal.days:g} day{'' if rehearsal.days == 1 else 's'} in {rehearsal.seconds:g} s a run:"
+        f" one second of a run is {factor / 60:.0f} minutes."
         f" Faults: {struck}." + (" The runs were at the same time." if rehearsal.at_once else "")
     )
     yield (

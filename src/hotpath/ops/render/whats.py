@@ -28,7 +28,7 @@ WHATS: Final[Mapping[str, What]] = {
     "logrotate": What("rotation of what the crontab writes", logrotate.render),
     "nginx": What("a site of nginx: hot pages from the store, the app and its last answers", nginx.render),
     "prometheus": What("scrape jobs, recording rules and alerts", prometheus.render),
-    "sitemap": What("sitemap.xml of the hot pages that are HTML", sitemap.render),
+    "sitemap": What("sitemap.xml of the hot pages that are HTML or PDF", sitemap.render),
     "systemd": What("units and timers: the site, the batch, the check, alerts", systemd.render),
     "varnish": What("VCL: copies of hot pages and of public answers, purged by key", varnish.render),
 }

@@ -45,7 +45,7 @@ class RouteLine:
     """One template of paths. ``seconds`` is what the app spent on it in all, where the log has times.
 
     ``is_hot_set`` marks those that would save most; ``declared`` says whether a hot route of the site covers it
-    (``None``: no site was given).
+    (``None``: no site was given). ``missing`` are the requests answered 404 or 410.
     """
 
     path: str
@@ -54,6 +54,7 @@ class RouteLine:
     bytes: int
     seconds: float | None
     errors: int
+    missing: int
     is_hot_set: bool
     declared: bool | None
     examples: tuple[str, ...]
@@ -138,9 +139,11 @@ def report(
         Files(sum(each.hits for each in files), sum(each.crawled for each in files), sum(each.size for each in files)),
         _share(sum(route.requests for route in hot_set), summary.hits),
         _share(sum(route.crawled for route in hot_set), summary.crawled),
-        tuple(_suggestion(route) for route in routes if not route.declared and 2 * route.errors < route.requests)[
-            :MAX_SUGGESTED
-        ],
+        tuple(
+            _suggestion(route)
+            for route in routes
+            if not route.declared and _is_page(route.errors + route.missing, route.requests)
+        )[:MAX_SUGGESTED],
         _unasked(declared or (), routes),
         quiet,
         tuple(_burst(each) for each in sorted(damage, key=_weight, reverse=True)[:MAX_BURSTS]),
@@ -187,7 +190,8 @@ def _route_lines(report: LogReport) -> list[str]:
     for route in report.routes:
         seconds = "" if route.seconds is None else f"{route.seconds:.1f}"
         figures = f"{route.requests:>10}{route.crawled:>10}{human_bytes(route.bytes):>12}{seconds:>10}"
-        out.append(f"{figures} {'*' if route.is_hot_set else ' '} {route.path}{'  (hot)' if route.declared else ''}")
+        mark, end = "*" if route.is_hot_set else " ", "  (declared)" if route.declared else ""
+        out.append(f"{figures} {mark} {route.path}{end}")
     files = report.files
     if files.requests:
         out.append(f"{files.requests:>10}{files.crawled:>10}{human_bytes(files.bytes):>12}{'':>10}   files, no pages")
@@ -251,7 +255,7 @@ def _routes(summary: Summary, declared: Sequence[str] | None) -> tuple[list[Rout
         return tally.seconds if timed else float(tally.size)
 
     ranked = sorted(tallies, key=lambda item: (worth(item[1]), item[1].hits), reverse=True)
-    candidates = [path for path, tally in ranked if 2 * tally.errors < tally.hits]
+    candidates = [path for path, tally in ranked if _is_page(tally.errors + tally.missing, tally.hits)]
     hot_set = set(candidates[: -(-len(candidates) // 10)])
     routes = [
         RouteLine(
@@ -261,6 +265,7 @@ def _routes(summary: Summary, declared: Sequence[str] | None) -> tuple[list[Rout
             tally.size,
             round(tally.seconds, 3) if tally.timed else None,
             tally.errors,
+            tally.missing,
             path in hot_set,
             None if declared is None else any(pattern.fullmatch(_sample(path)) for pattern in patterns),
             tuple(example.decode("utf-8", "backslashreplace") for example in tally.examples),
@@ -291,9 +296,9 @@ def _unasked(declared: Sequence[str], routes: Sequence[RouteLine]) -> tuple[str,
     return tuple(path for path in declared if not any(_pattern(path).fullmatch(sample) for sample in samples))
 
 
-def _answers(route: RouteLine) -> bool:
-    """Whether it is a page at all, most of the time."""
-    return 2 * route.errors < route.requests
+def _is_page(failed: int, requests: int) -> bool:
+    """Whether most of the requests got a page."""
+    return 2 * failed < requests
 
 
 def _suggestion(route: RouteLine) -> str:

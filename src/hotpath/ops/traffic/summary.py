@@ -19,6 +19,7 @@ MAX_BAD_MINUTES: Final = 20_000
 MAX_DAYS: Final = 800
 # The client went away before it was answered (nginx's 499), or the server closed without an answer (444).
 RESETS: Final = frozenset({0, 444, 499})
+MISSING: Final = frozenset({404, 410})
 
 CLASSES: Final = ("2xx", "3xx", "4xx", "5xx", "reset")
 
@@ -121,6 +122,8 @@ class Summary:
             tally.timed += 1
         if is_error:
             tally.errors += 1
+        elif status in MISSING:
+            tally.missing += 1
         if verified:
             tally.crawled += 1
 

@@ -33,13 +33,17 @@ _VALUE = re.compile(rb"\d|%[0-9A-Fa-f]{2}|^[A-Z]{1,5}$|^.{25,}$")
 
 @dataclass(slots=True)
 class Tally:
-    """What was asked of one template. ``seconds`` is in all, of those requests whose line had a time taken."""
+    """What was asked of one template. ``seconds`` is in all, of those requests whose line had a time taken.
+
+    ``missing`` are those answered 404 or 410.
+    """
 
     hits: int = 0
     size: int = 0
     seconds: float = 0.0
     timed: int = 0
     errors: int = 0
+    missing: int = 0
     crawled: int = 0
     examples: list[bytes] = field(default_factory=list)
 
@@ -50,6 +54,7 @@ class Tally:
         self.seconds += other.seconds
         self.timed += other.timed
         self.errors += other.errors
+        self.missing += other.missing
         self.crawled += other.crawled
         self.examples = [*dict.fromkeys(self.examples + other.examples)][:MAX_EXAMPLES]
 
