@@ -186,6 +186,20 @@ def test_a_head_may_be_split_at_every_byte(site: Site, data: bytes) -> None:
                 assert without_date(receive(sock, 5)) == whole, place
 
 
+@pytest.mark.parametrize("data", [HOT + LAST, HOT.replace(b"/rows", b"/rows-of-the-app") + LAST], ids=["hot", "cold"])
+def test_a_head_with_the_fields_of_the_one_before_may_be_split_at_every_byte(site: Site, data: bytes) -> None:
+    """Half of it may end where the target of a hot page does."""
+    with front(site.app, site.hot) as (_, _, port):
+        whole = without_date(talk(port, HOT, data))
+        for place in range(1, len(data)):
+            with socket.create_connection(("127.0.0.1", port)) as sock:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for part in (HOT, data[:place], data[place:]):
+                    sock.sendall(part)
+                    time.sleep(0.002)  # so that each is read by itself
+                assert without_date(receive(sock, 5)) == whole, place
+
+
 def test_a_head_may_come_byte_by_byte(site: Site) -> None:
     with alone(site) as (door, _, port):
         answer = talk(port, *(LAST[n : n + 1] for n in range(len(LAST))))

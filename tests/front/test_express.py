@@ -192,6 +192,21 @@ def test_the_app_and_the_client_get_the_same_bytes_as_the_long_way(started: Fron
     assert (started.app.connections, started.forward.upstream.counters.forwarded) == (1, 5)
 
 
+def test_a_head_with_the_fields_of_the_one_before_may_be_split_anywhere(started: Front) -> None:
+    """The app never sees the target of half a head."""
+    whole = b"GET /cold/long HTTP/1.1\r\n" + FIELDS + b"\r\n"
+    started.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for place in (*range(1, 24), len(whole) - 1):
+        started.connect()
+        assert started.ask().endswith(b"END")
+        del started.app.seen[:]
+        started.client.sendall(whole[:place])
+        time.sleep(0.005)  # so that the halves are read one after the other
+        started.client.sendall(whole[place:])
+        assert started.read().endswith(b"END"), place
+        assert [seen.split()[1] for seen in started.app.seen] == [b"/cold/long"], place
+
+
 def head(*lines: bytes, status: bytes = b"200 OK", version: bytes = b"1.1", body: bytes = b"END") -> bytes:
     return b"\r\n".join([b"HTTP/" + version + b" " + status, *lines, b"", body])
 

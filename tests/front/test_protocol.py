@@ -67,6 +67,15 @@ def test_requests_written_at_once_are_answered_in_order(site: Site) -> None:
     assert [answer.body for answer in answers] == [PAGES[t].body if t in PAGES else b"app" for t in targets]
 
 
+def test_a_head_with_the_fields_of_the_one_before_may_be_split_anywhere(site: Site) -> None:
+    """Half of it may end where the target of a hot page does."""
+    for data in (HOT + LAST, HOT.replace(b"/rows", b"/rows-of-the-app") + LAST):
+        with with_protocol(site.app) as port:
+            whole = without_date(talk(port, HOT, data))
+            for place in (*range(1, 20), len(HOT) - 1):
+                assert without_date(talk(port, HOT, data[:place], data[place:], pause=0.003)) == whole, place
+
+
 @pytest.mark.parametrize("data", [HOT + LAST, COLD + LAST, HOT + COLD + LAST], ids=["hot", "cold", "both"])
 def test_a_head_may_be_split_at_every_byte(site: Site, data: bytes) -> None:
     with with_protocol(site.app) as port, behind_uvicorn(site.app) as reference:

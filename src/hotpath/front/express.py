@@ -210,8 +210,9 @@ class ExpressProtocol(ExactProtocol):
     def _go(self, forward: Forward, data: bytes) -> bool:
         """Send the request, if ``data`` is one that is understood, is not hot, and has nothing to wait for."""
         known = self._known
-        target = data.removesuffix(known.block).removeprefix(b"GET ") if known is not None and data[0] == _GET else b""
-        if not target or _SPACE in target:  # the fields were others, or it is no GET
+        line = data if known is None else data.removesuffix(known.block)
+        target = line.removeprefix(b"GET ") if data[0] == _GET and len(line) < len(data) else b""
+        if not target or _SPACE in target:  # the fields were others, half of them is missing, or it is no GET
             known = self._learn(forward, data)
             if known is None:
                 return False

@@ -92,8 +92,10 @@ class Hits:
         """
         # A key begins with a slash and has no space: what is one when both are taken off is the target of one GET.
         # With slices or startswith() the same takes half as long again.
-        page = self._loader.snapshot.pages.get(data.removesuffix(repeated.block).removeprefix(b"GET "))
-        if page is None or data[0] != _GET:
+        line = data.removesuffix(repeated.block)
+        page = self._loader.snapshot.pages.get(line.removeprefix(b"GET "))
+        # Of half a head nothing was taken off, and the target may not be at its end.
+        if page is None or data[0] != _GET or len(line) == len(data):
             return None
         try:
             answer = repeated.selection.choose(page)
