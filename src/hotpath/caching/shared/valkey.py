@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from hotpath.caching.background import run_in_thread
 from hotpath.caching.shared.envelope import Codec, SharedValue, packed, unpacked
-from hotpath.caching.shared.hints import Listener
 from hotpath.caching.shared.keys import digest_of, version_of
 from hotpath.caching.shared.leases import KEEP, LEASE_SECONDS, RELEASE, RENEW, LeaseKeeper
 from hotpath.caching.shared.link import BUDGET_SECONDS, OPERATION_SECONDS, Budget, Link, ServerUnavailable
 from hotpath.errors import DeclarationError
 from hotpath.log import Once
+from hotpath.process.redis_server import Listener
 
 if TYPE_CHECKING:
     import redis
@@ -84,7 +84,9 @@ class Valkey:
         self._once = Once()
         self._link = Link(url, f"{prefix}:probe", self._forget_all, clock)
         self._keeper = LeaseKeeper(self._renew)
-        self._listener = Listener(self._link.client, f"{prefix}:forget", self._forget, self._forget_all)
+        self._listener = Listener(
+            self._link.client, f"{prefix}:forget", on_message=self._forget, on_subscribed=self._forget_all
+        )
         self.hits = 0
         self.misses = 0
 
