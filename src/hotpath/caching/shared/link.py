@@ -24,7 +24,8 @@ MAX_FAILURES = 3
 # Seconds between two looks at a server that is left alone.
 RETRY_SECONDS = 1.0
 MAX_CONNECTIONS = 64
-_RIGHTS = "GET, SET, DEL, PTTL, EVAL, PUBLISH and SUBSCRIBE on its prefix"
+# What a user of the server has to be allowed.
+RIGHTS = "GET, SET, DEL, PTTL, EVAL, PUBLISH and SUBSCRIBE on its prefix"
 # Answers after which the next operation would fail too, though reading may still go well.
 _REFUSALS = ("OutOfMemoryError", "ReadOnlyError", "NoPermissionError", "AuthenticationError")
 
@@ -118,7 +119,7 @@ class Link:
                 return
             self._is_up = False
         self._once.warn(
-            f"the shared cache {self.name} is left alone ({reason(error, _RIGHTS)}); "
+            f"the shared cache {self.name} is left alone ({reason(error, RIGHTS)}); "
             "each process goes on with its own cache",
             "lost",
         )
@@ -143,7 +144,7 @@ class Link:
                 self._try()
             except Exception as error:
                 self._once.warn(
-                    f"the shared cache {self.name} cannot be used ({reason(error, _RIGHTS)}); "
+                    f"the shared cache {self.name} cannot be used ({reason(error, RIGHTS)}); "
                     "each process goes on with its own cache",
                     "lost",
                 )

@@ -13,10 +13,10 @@ from hotpath.caching.background import run_in_thread
 from hotpath.caching.shared.envelope import Codec, SharedValue, packed, unpacked
 from hotpath.caching.shared.keys import digest_of, version_of
 from hotpath.caching.shared.leases import KEEP, LEASE_SECONDS, RELEASE, RENEW, LeaseKeeper
-from hotpath.caching.shared.link import BUDGET_SECONDS, OPERATION_SECONDS, Budget, Link, ServerUnavailable
+from hotpath.caching.shared.link import BUDGET_SECONDS, OPERATION_SECONDS, RIGHTS, Budget, Link, ServerUnavailable
 from hotpath.errors import DeclarationError
 from hotpath.log import Once
-from hotpath.process.redis_server import Listener
+from hotpath.process.redis_server import Listener, reason
 
 if TYPE_CHECKING:
     import redis
@@ -26,6 +26,13 @@ FIRST_PAUSE, LAST_PAUSE = 0.005, 0.1
 # A caller waits so long for another process that works on; then it makes the value itself.
 MAX_WAIT_SECONDS = 30.0
 _LEASE_MS = round(LEASE_SECONDS * 1000)
+# Those whose values some function shares, until they are closed.
+_in_use: weakref.WeakSet[Valkey] = weakref.WeakSet()
+
+
+def in_use() -> list[Valkey]:
+    """The servers by which functions of this process share values."""
+    return sorted(_in_use, key=repr)
 
 
 class LocalCopies(Protocol):
@@ -100,6 +107,7 @@ class Valkey:
 
     def close(self) -> None:
         """End its threads and connections."""
+        _in_use.discard(self)
         self._listener.stop()
         self._link.close()
 
@@ -111,7 +119,7 @@ class Valkey:
         try:
             self._link.client.ping()
         except Exception as error:  # the network's, or any of redis
-            return [f"{self._link.name}: it does not answer ({type(error).__name__}: {error})"]
+            return [f"{self._link.name}: it does not answer ({reason(error, RIGHTS)})"]
         with suppress(Exception):
             settings = self._link.client.config_get("maxmemory*")
             found = []
@@ -130,6 +138,7 @@ class Valkey:
         version = self._version if self._version is not None else version_of(function)
         full = f"{self._prefix}:{name}:{version}"
         self._copies[full] = copies
+        _in_use.add(self)
         return full
 
     def turn(self, name: str, key: Hashable) -> Turn:
