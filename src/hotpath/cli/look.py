@@ -132,6 +132,8 @@ def check(
     alerts, store = alerts_if(alert), site.store if isinstance(site, Hotpath) else site
     # First, since it needs nobody: where nothing is published, or nobody answers, it is known all the same.
     night = _look_at_night(site, alerts) if every_night else None
+    if night is None:
+        warn(invariants.problems(invariants.shared_caches()))
     try:
         report = public_check.check(site, base_url, options)
     except HotpathError as error:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from hotpath.caching.background import run_in_thread
 from hotpath.caching.shared.envelope import Codec, SharedValue, packed, unpacked
-from hotpath.caching.shared.hints import Listener
 from hotpath.caching.shared.keys import digest_of, version_of
 from hotpath.caching.shared.leases import KEEP, LEASE_SECONDS, LOOK, RELEASE, RENEW, LeaseKeeper
-from hotpath.caching.shared.link import BUDGET_SECONDS, OPERATION_SECONDS, Budget, Link, ServerUnavailable
+from hotpath.caching.shared.link import BUDGET_SECONDS, OPERATION_SECONDS, RIGHTS, Budget, Link, ServerUnavailable
 from hotpath.errors import DeclarationError
 from hotpath.log import Once
+from hotpath.process.redis_server import Listener, reason
 
 if TYPE_CHECKING:
     import redis
@@ -28,6 +28,13 @@ MAX_WAIT_SECONDS = 30.0
 # What another program, or another version of the codec, has left in the place of a value.
 _OF_NO_USE = SharedValue(None, -1.0, -1.0, -1.0)
 _LEASE_MS = round(LEASE_SECONDS * 1000)
+# Those whose values some function shares, until they are closed.
+_in_use: weakref.WeakSet[Valkey] = weakref.WeakSet()
+
+
+def in_use() -> list[Valkey]:
+    """The servers by which functions of this process share values."""
+    return sorted(_in_use, key=repr)
 
 
 class LocalCopies(Protocol):
@@ -86,7 +93,9 @@ class Valkey:
         self._once = Once()
         self._link = Link(url, f"{prefix}:probe", self._forget_all, clock)
         self._keeper = LeaseKeeper(self._renew)
-        self._listener = Listener(self._link.client, f"{prefix}:forget", self._forget, self._forget_all)
+        self._listener = Listener(
+            self._link.client, f"{prefix}:forget", on_message=self._forget, on_subscribed=self._forget_all
+        )
         self.hits = 0
         self.misses = 0
 
@@ -100,6 +109,7 @@ class Valkey:
 
     def close(self) -> None:
         """End its threads and connections."""
+        _in_use.discard(self)
         self._listener.stop()
         self._link.close()
 
@@ -111,7 +121,7 @@ class Valkey:
         try:
             self._link.client.ping()
         except Exception as error:  # the network's, or any of redis
-            return [f"{self._link.name}: it does not answer ({type(error).__name__}: {error})"]
+            return [f"{self._link.name}: it does not answer ({reason(error, RIGHTS)})"]
         with suppress(Exception):
             settings = self._link.client.config_get("maxmemory*")
             found = []
@@ -130,6 +140,7 @@ class Valkey:
         version = self._version if self._version is not None else version_of(function)
         full = f"{self._prefix}:{name}:{version}"
         self._copies[full] = copies
+        _in_use.add(self)
         return full
 
     def turn(self, name: str, key: Hashable) -> Turn:
