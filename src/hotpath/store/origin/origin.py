@@ -12,7 +12,7 @@ from hotpath.store.origin.machines import MachineReport, read_reports
 from hotpath.store.origin.objects import Objects, Retrying
 from hotpath.store.origin.prune import DEFAULT_GRACE_SECONDS, OriginPruned, prune
 from hotpath.store.origin.quarantine import quarantined, send_quarantined
-from hotpath.store.origin.send import Sent, send
+from hotpath.store.origin.send import SendProgress, Sent, send
 from hotpath.store.origin.url import OriginUrl
 from hotpath.store.origin.verify import OriginVerification, verify
 from hotpath.store.store import DEFAULT_KEEP, Store
@@ -55,12 +55,12 @@ class Origin:
         """The pointers as they are now, for ``send``: to be read before a build begins."""
         return self.bucket.read()
 
-    def send(self, store: Store, since: Seen | None = None) -> Sent:
+    def send(self, store: Store, since: Seen | None = None, progress: SendProgress | None = None) -> Sent:
         """Make the store's current generation that of all machines; ``since`` is what ``begin`` returned.
 
         Raises ``OriginConflict`` (exit code 75) where another machine was first.
         """
-        return send(self.bucket, store, since)
+        return send(self.bucket, store, since, progress)
 
     def rollback(
         self, to: int | None = None, reason: str = "rolled back by hand", *, pin: bool = True
