@@ -21,4 +21,5 @@ def following_of(hot: Hotpath) -> Following:
         following = _followings.get(hot)
         if following is None:
             following = _followings[hot] = Following(hot.store, hot.sharing.effective())
+            weakref.finalize(hot, following.stop)
     return following
