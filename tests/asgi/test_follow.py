@@ -70,8 +70,8 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Hotpath]]:
     yield make
     for hot in made:
         reader_of(hot).close()
-        if hot.sharing.effective().origin is not None:
-            assert following_of(hot).stop(5.0)
+        following = following_of(hot) if hot.sharing.effective().origin is not None else None
+        assert following is None or following.stop(5.0)
 
 
 def scraped(hot: Hotpath) -> dict[str, float]:
@@ -114,6 +114,15 @@ def test_without_follow_nothing_follows(url: str, make: Callable[..., Hotpath]) 
     assert get(HotpathMiddleware(app, hot=hot), "/a") == (418, b"app")
     assert followers() == []
     assert scraped(hot) == {}
+
+
+def test_an_origin_that_is_switched_off_is_not_followed(
+    url: str, make: Callable[..., Hotpath], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOTPATH_ORIGIN", "off")
+    site = HotpathMiddleware(app, hot=make(origin=url), follow=True)
+    assert get(site, "/a") == (418, b"app")
+    assert followers() == []
 
 
 def test_no_origin_or_a_wrong_one_fails_at_construction(
