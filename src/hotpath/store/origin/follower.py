@@ -229,7 +229,8 @@ def _is_applied(store: Store, state: State, chosen: Pointer) -> bool:
         is_current = (
             current == chosen if state.pin.pointer is None else current is not None and current.sequence not in bad
         )
-        return is_pinned and is_current and bad == _marks(bad, state) and holds(store, chosen)
+        is_linked = store.linked() == chosen.sequence
+        return is_pinned and is_current and is_linked and bad == _marks(bad, state) and holds(store, chosen)
     except (OSError, StoreError):
         return False
 
