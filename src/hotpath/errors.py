@@ -215,6 +215,45 @@ class UnsafePath(StoreError):
     """A path in the store is not what it must be: a link, a device, something outside the root."""
 
 
+class OriginError(HotpathError):
+    """The object storage that machines share did not do what was asked; nothing that is served has changed.
+
+    ``url`` is the origin without anything secret, ``key`` the object (``None``: the whole), ``operation`` what was
+    tried, ``status`` the HTTP status where there was one, ``reason`` the engine's own code (``SlowDown``). With
+    ``is_transient`` the same may work a little later; ``exit_code`` is 75 then.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        url: str,
+        operation: str,
+        key: str | None = None,
+        status: int | None = None,
+        reason: str | None = None,
+        fix: str | None = None,
+        is_transient: bool = False,
+    ) -> None:
+        super().__init__(f"{url}: {operation}{f' {key}' if key else ''}: {problem}" + (f"; {fix}" if fix else ""))
+        self.problem = problem
+        self.url = url
+        self.operation = operation
+        self.key = key
+        self.status = status
+        self.reason = reason
+        self.fix = fix
+        self.is_transient = is_transient
+        if is_transient:
+            self.exit_code = 75
+
+
+class OriginConflict(OriginError):
+    """Another machine was first: an object at the origin is not what it was when this began. Try again."""
+
+    exit_code = 75
+
+
 class ImportRefused(HotpathError):
     """A directory holds files that could not be served; nothing was published. ``problems`` has a line for each."""
 

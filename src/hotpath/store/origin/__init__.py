@@ -1,0 +1,9 @@
+"""Generations by object storage, for several machines: one sends, all follow."""
+
+from hotpath.store.origin.follower import Follower, Look
+from hotpath.store.origin.machines import MachineReport
+from hotpath.store.origin.objects import Entry, Object, Objects
+from hotpath.store.origin.origin import Origin
+from hotpath.store.origin.send import Sent
+
+__all__ = ["Entry", "Follower", "Look", "MachineReport", "Object", "Objects", "Origin", "Sent"]

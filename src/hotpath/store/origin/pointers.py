@@ -1,0 +1,222 @@
+"""What the three pointers of an origin hold, and which generation they name. No requests are made here.
+
+``CURRENT`` is the only object that machines look at again and again: it says which ``PIN`` and ``BAD`` belong to it,
+so a change of those is in force from the moment that ``CURRENT`` is replaced, and not before. Each content has a
+``change`` that only grows: no content, and so no ETag made of it, comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+
+from hotpath.errors import Corrupt
+from hotpath.options import json_bytes
+from hotpath.store.pointer import Pointer
+
+FORMAT = 1
+
+CURRENT = "CURRENT"
+PIN = "PIN"
+BAD = "BAD"
+
+# Generations that CURRENT remembers: the longest way back for a rollback, at 85 bytes each in every look.
+MAX_ACCEPTED = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """The content of ``PIN``; ``pointer`` is ``None`` where nothing is pinned."""
+
+    change: int = 0
+    pointer: Pointer | None = None
+
+    def moved(self, pointer: Pointer | None) -> Pin:
+        return Pin(self.change + 1, pointer)
+
+    def encode(self) -> bytes:
+        return _encode(self.change, {"pin": _fact(self.pointer)})
+
+    @classmethod
+    def decode(cls, data: bytes) -> Pin:
+        facts = _decode(data, PIN)
+        try:
+            return cls(facts["change"], None if facts["pin"] is None else _pointer(facts["pin"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise _unreadable(PIN, data) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """The content of ``BAD``: the generations that nothing brings back, with the reason.
+
+    ``rollback`` is what the last rollback went from and to: whoever finds it half done can finish it.
+    """
+
+    change: int = 0
+    marks: Mapping[int, str] = field(default_factory=dict)
+    rollback: tuple[int, int] | None = None
+
+    def moved(self, marks: Mapping[int, str], rollback: tuple[int, int]) -> Bad:
+        return Bad(self.change + 1, dict(marks), rollback)
+
+    def encode(self) -> bytes:
+        marks = {str(n): reason for n, reason in sorted(self.marks.items())}
+        return _encode(self.change, {"bad": marks, "rollback": self.rollback})
+
+    @classmethod
+    def decode(cls, data: bytes) -> Bad:
+        facts = _decode(data, BAD)
+        try:
+            marks = {int(n): str(reason) for n, reason in facts["bad"].items()}
+            rollback = facts["rollback"]
+            return cls(facts["change"], marks, rollback and (int(rollback[0]), int(rollback[1])))
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise _unreadable(BAD, data) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """The content of ``CURRENT``.
+
+    ``accepted`` are the generations that were current and are still kept, with the digests of their manifests;
+    ``pin_change`` and ``bad_change`` say which contents of ``PIN`` and ``BAD`` are in force, 0: none was ever written.
+    ``pruning`` is when somebody began to remove objects that no manifest names (seconds since the epoch).
+    """
+
+    change: int
+    pointer: Pointer
+    accepted: Mapping[int, bytes]
+    pin_change: int = 0
+    bad_change: int = 0
+    pruning: int | None = None
+
+    @classmethod
+    def first(cls, pointer: Pointer, *, pin: Pin, bad: Bad) -> Current:
+        return cls(1, pointer, {pointer.sequence: pointer.sha256}, pin.change, bad.change)
+
+    def published(self, pointer: Pointer) -> Current:
+        """After a new generation."""
+        accepted = {**self.accepted, pointer.sequence: pointer.sha256}
+        kept = dict(sorted(accepted.items())[-MAX_ACCEPTED:])
+        return replace(self, change=self.change + 1, pointer=pointer, accepted=kept)
+
+    def changed(
+        self,
+        *,
+        pointer: Pointer | None = None,
+        pin: Pin | None = None,
+        bad: Bad | None = None,
+        accepted: Mapping[int, bytes] | None = None,
+    ) -> Current:
+        """With what is in force from now on; what is not given stays."""
+        return replace(
+            self,
+            change=self.change + 1,
+            pointer=pointer or self.pointer,
+            pin_change=pin.change if pin else self.pin_change,
+            bad_change=bad.change if bad else self.bad_change,
+            accepted=self.accepted if accepted is None else dict(accepted),
+        )
+
+    def pruned_at(self, now: int | None) -> Current:
+        return replace(self, change=self.change + 1, pruning=now)
+
+    def encode(self) -> bytes:
+        facts = {
+            "current": _fact(self.pointer),
+            "accepted": {str(n): sha256.hex() for n, sha256 in sorted(self.accepted.items())},
+            "pin": self.pin_change,
+            "bad": self.bad_change,
+            "pruning": self.pruning,
+        }
+        return _encode(self.change, facts)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Current:
+        facts = _decode(data, CURRENT)
+        try:
+            pointer = _pointer(facts["current"])
+            accepted = {int(n): bytes.fromhex(sha256) for n, sha256 in facts["accepted"].items()}
+            changes = facts["change"], facts["pin"], facts["bad"]
+            if accepted.get(pointer.sequence) != pointer.sha256 or {type(change) for change in changes} != {int}:
+                raise ValueError("the current generation is not an accepted one")
+            return cls(changes[0], pointer, accepted, changes[1], changes[2], facts["pruning"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _unreadable(CURRENT, data) from error
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The three pointers at one moment; ``current`` is ``None`` where nothing was published yet."""
+
+    current: Current | None = None
+    pin: Pin = Pin()
+    bad: Bad = Bad()
+
+    @property
+    def is_rollback_half_done(self) -> bool:
+        """Whether somebody was killed between ``BAD`` and ``CURRENT``."""
+        return self.current is not None and self.current.bad_change != self.bad.change
+
+    @property
+    def highest(self) -> int:
+        """The highest number that was ever accepted: a new generation is above it."""
+        return max([*(self.current.accepted if self.current else ()), *self.bad.marks], default=0)
+
+    @property
+    def chosen(self) -> Pointer | None:
+        """The generation that all machines have to serve: the pinned one, else the current one.
+
+        A current one that is marked bad is half a rollback: then the newest accepted one that is not.
+        """
+        if self.current is None:
+            return None
+        if self.pin.pointer is not None:
+            return self.pin.pointer
+        current = self.current.pointer
+        if current.sequence not in self.bad.marks:
+            return current
+        good = [n for n in self.current.accepted if n not in self.bad.marks and n < current.sequence]
+        return Pointer(max(good), self.current.accepted[max(good)]) if good else current
+
+
+def _encode(change: int, facts: Mapping[str, object]) -> bytes:
+    return json_bytes({"hotpath": FORMAT, "change": change, **facts}) + b"\n"
+
+
+def _decode(data: bytes, name: str) -> dict[str, Any]:
+    try:
+        facts = orjson.loads(data)
+        if not isinstance(facts, dict) or type(facts["change"]) is not int:
+            raise TypeError
+        form = facts["hotpath"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unreadable(name, data) from error
+    if form != FORMAT:
+        raise Corrupt(f"has format {form!r}, this version of hotpath reads {FORMAT}", path=name, fix="upgrade hotpath")
+    return facts
+
+
+def _unreadable(name: str, data: bytes) -> Corrupt:
+    return Corrupt(
+        f"this is no pointer of hotpath ({data[:40]!r})",
+        path=name,
+        fix="give a bucket or a prefix that holds nothing else, or bring this object back from a backup",
+    )
+
+
+def _fact(pointer: Pointer | None) -> dict[str, object] | None:
+    return None if pointer is None else {"sequence": pointer.sequence, "sha256": pointer.sha256.hex()}
+
+
+def _pointer(facts: object) -> Pointer:
+    if not isinstance(facts, dict) or type(facts["sequence"]) is not int or facts["sequence"] < 1:
+        raise ValueError("no pointer")
+    sha256 = bytes.fromhex(facts["sha256"])
+    if len(sha256) != 32:
+        raise ValueError("no digest")
+    return Pointer(facts["sequence"], sha256)

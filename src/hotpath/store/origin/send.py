@@ -1,0 +1,168 @@
+"""Send a generation of this machine to the origin: its bytes, its manifest, and then the pointer.
+
+Until ``CURRENT`` is replaced no machine looks at anything of it. What was sent before an interruption is found there
+by the next attempt, and not sent again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from threading import Lock
+
+from hotpath.errors import Corrupt, NothingPublished, OriginConflict, OriginError, StoreError
+from hotpath.store.manifest import Representation, decode
+from hotpath.store.origin.bucket import Bucket, Seen, blob_key, manifest_key, representations
+from hotpath.store.origin.pointers import CURRENT, Current
+from hotpath.store.pointer import Pointer
+from hotpath.store.store import Store
+
+# A prune ends itself after ten minutes, and clocks differ by less than the rest: engines refuse more.
+PRUNING_SECONDS = 15 * 60
+
+# Pins, rollbacks and prunes that move CURRENT beside a new generation.
+MOVES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a send did: ``blobs`` and ``bytes`` crossed the network. ``already`` says that the origin had it."""
+
+    generation: int
+    blobs: int
+    bytes: int
+    already: bool = False
+
+
+def send(bucket: Bucket, store: Store, since: Seen | None = None) -> Sent:
+    """Make the current generation of ``store`` that of the origin.
+
+    ``since`` are the pointers as they were before the build began. Raises ``OriginConflict`` where another generation
+    was accepted meanwhile, ``OriginError``, ``StoreError`` where this machine's own files are damaged.
+    """
+    pointer = store.pointer(store.current_path)
+    if pointer is None:
+        raise NothingPublished("nothing is published here yet", path=store.root, fix="run 'hotpath build TARGET' first")
+    seen = since or bucket.read()
+    sender = _Sender(bucket, store, pointer)
+    for _ in range(MOVES):
+        if _has(seen, pointer):
+            return Sent(pointer.sequence, sender.blobs, sender.bytes, already=sender.blobs == 0)
+        _require_newer(bucket, seen, pointer)
+        sender.send_objects(seen)
+        try:
+            _publish(bucket, seen, pointer)
+            return Sent(pointer.sequence, sender.blobs, sender.bytes)
+        except OriginConflict:
+            before, seen = seen, bucket.read()
+            if not _has(seen, pointer) and _pointer_of(seen) != _pointer_of(before):
+                raise _lost(bucket, pointer, CURRENT) from None
+    raise _lost(bucket, pointer, CURRENT)
+
+
+class _Sender:
+    """What is sent of one generation, and how much it was."""
+
+    def __init__(self, bucket: Bucket, store: Store, pointer: Pointer) -> None:
+        self._bucket = bucket
+        self._store = store
+        self._pointer = pointer
+        path = store.manifest_path(pointer.sequence)
+        self._data = store.disk.read(path)
+        if hashlib.sha256(self._data).digest() != pointer.sha256:
+            raise Corrupt("the manifest is not the one that the pointer names (its digest differs)", path=path)
+        self._files = representations(decode(self._data, str(path)))
+        self._counting = Lock()
+        self.blobs = 0
+        self.bytes = 0
+
+    def send_objects(self, seen: Seen) -> None:
+        """The blobs that the origin lacks, then the manifest. Raises ``OriginConflict`` where the number is taken."""
+        known = self._known(seen)
+        self._bucket.each(self._send_blob, [each for sha256, each in self._files.items() if sha256 not in known])
+        try:
+            self._bucket.objects.put_new(manifest_key(self._pointer.sequence), self._data)
+        except OriginConflict:
+            raise _lost(self._bucket, self._pointer, manifest_key(self._pointer.sequence)) from None
+
+    def _known(self, seen: Seen) -> set[bytes]:
+        """The digests of what the origin has for certain: the files of its current generation."""
+        before = _pointer_of(seen)
+        if before is None:
+            return set()
+        try:
+            manifest = self._store.read_manifest(before.sequence, before.sha256)
+        except (StoreError, OSError):
+            try:
+                manifest = self._bucket.manifest(before)
+            except OriginError as error:
+                if error.is_transient:
+                    raise
+                return set()  # damaged there: everything is sent
+        return set(representations(manifest))
+
+    def _send_blob(self, file: Representation) -> None:
+        path = self._store.files_path(self._pointer.sequence) / file.file
+        data = self._store.disk.read(path)
+        if hashlib.sha256(data).digest() != file.sha256:
+            raise Corrupt(
+                "is not what was published (its digest differs)", path=path, fix="run 'hotpath verify --repair' first"
+            )
+        key = blob_key(file.sha256)
+        try:
+            self._bucket.objects.put_new(key, data)
+        except OriginConflict:
+            self._bucket.objects.put(key, data)  # other bytes under this digest are damaged ones
+        with self._counting:
+            self.blobs += 1
+            self.bytes += len(data)
+
+
+def _publish(bucket: Bucket, seen: Seen, pointer: Pointer) -> None:
+    state = seen.state
+    if state.current is None:
+        # Where CURRENT was lost, its PIN and BAD may still be there, and are in force again.
+        content = Current.first(pointer, pin=state.pin, bad=state.bad)
+    else:
+        content = state.current.published(pointer)
+    bucket.replace(CURRENT, content, seen.current_etag)
+
+
+def _require_newer(bucket: Bucket, seen: Seen, pointer: Pointer) -> None:
+    state = seen.state
+    if pointer.sequence <= state.highest:
+        raise OriginConflict(
+            f"generation {pointer.sequence} of this machine is not newer than the origin's {state.highest}",
+            url=bucket.url,
+            operation="replacing",
+            key=CURRENT,
+            fix="run 'hotpath follow --once' and build again",
+        )
+    began = state.current.pruning if state.current else None
+    if began is not None and 0 <= bucket.clock() - began < PRUNING_SECONDS:
+        raise OriginConflict(
+            "old objects are being removed at this moment",
+            url=bucket.url,
+            operation="replacing",
+            key=CURRENT,
+            fix="try again in some minutes",
+        )
+
+
+def _has(seen: Seen, pointer: Pointer) -> bool:
+    current = seen.state.current
+    return current is not None and current.accepted.get(pointer.sequence) == pointer.sha256
+
+
+def _pointer_of(seen: Seen) -> Pointer | None:
+    return seen.state.current.pointer if seen.state.current else None
+
+
+def _lost(bucket: Bucket, pointer: Pointer, key: str) -> OriginConflict:
+    return OriginConflict(
+        f"another machine was first; generation {pointer.sequence} of this one was not accepted",
+        url=bucket.url,
+        operation="replacing",
+        key=key,
+        fix="build again: that goes on from what was accepted",
+    )
