@@ -7,11 +7,15 @@ import time
 from collections.abc import Callable
 
 from hotpath.store.origin.bucket import THREADS, Bucket, Seen
+from hotpath.store.origin.changes import approve, pin, rollback, unpin
 from hotpath.store.origin.machines import MachineReport, read_reports
 from hotpath.store.origin.objects import Objects, Retrying
+from hotpath.store.origin.prune import DEFAULT_GRACE_SECONDS, OriginPruned, prune
+from hotpath.store.origin.quarantine import quarantined, send_quarantined
 from hotpath.store.origin.send import Sent, send
 from hotpath.store.origin.url import OriginUrl
-from hotpath.store.store import Store
+from hotpath.store.origin.verify import OriginVerification, verify
+from hotpath.store.store import DEFAULT_KEEP, Store
 
 
 class Origin:
@@ -57,6 +61,40 @@ class Origin:
         Raises ``OriginConflict`` (exit code 75) where another machine was first.
         """
         return send(self.bucket, store, since)
+
+    def rollback(
+        self, to: int | None = None, reason: str = "rolled back by hand", *, pin: bool = True
+    ) -> tuple[int, int]:
+        """Let all machines go back to the generation before, or to ``to``, and pins it. Returns (from, to)."""
+        return rollback(self.bucket, to, reason, pin=pin)
+
+    def pin(self, sequence: int) -> None:
+        """Let all machines serve this generation, whatever is published, until ``unpin``."""
+        pin(self.bucket, sequence)
+
+    def unpin(self) -> int | None:
+        """Let all machines serve the newest accepted generation. Returns the one that was pinned, or ``None``."""
+        return unpin(self.bucket)
+
+    def send_quarantined(self, store: Store, sequence: int) -> None:
+        """Send a generation that is in quarantine on this machine, for any machine to approve."""
+        send_quarantined(self.bucket, store, sequence)
+
+    def quarantined(self) -> list[int]:
+        """The numbers of the generations that can be approved."""
+        return quarantined(self.bucket)
+
+    def approve(self, sequence: int, reason: str) -> None:
+        """Release a generation that is in quarantine at the origin: all machines serve it."""
+        approve(self.bucket, sequence, reason)
+
+    def verify(self, store: Store | None = None) -> OriginVerification:
+        """Read all accepted generations; with ``store``, put again what is damaged there and sound here."""
+        return verify(self.bucket, store)
+
+    def prune(self, keep: int = DEFAULT_KEEP, *, grace_seconds: float = DEFAULT_GRACE_SECONDS) -> OriginPruned:
+        """Remove what is older than ``grace_seconds`` and named by no generation that is kept."""
+        return prune(self.bucket, keep, grace_seconds)
 
     def machines(self) -> list[MachineReport]:
         """The last report of each machine that follows this origin."""
