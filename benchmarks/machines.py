@@ -10,18 +10,15 @@ The store is SeaweedFS (HOTPATH_WEED, or weed on PATH), hints and values are in 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import importlib.metadata
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Missing, machine, print_facts, print_table, write_json
+from benchmarks.harness import Missing, print_table
 from hotpath.caching import Valkey, cached
 from tests.caching.shared.conftest import SERVER as REDIS
 from tests.caching.shared.conftest import Proxy as SlowWay

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import orjson
 
+from hotpath.errors import Implausible
 from hotpath.pages.policy import Policy
 from hotpath.serving.reader import reader_of
 from hotpath.serving.rfc9110 import IDENTITY
@@ -21,15 +22,21 @@ from hotpath.store.store import Store
 PAGES = 4
 
 
-def publish(store: Store, mark: int, pages: int = PAGES) -> int:
-    """One generation of tiny pages, each of which says ``mark``; the last is the same in every generation."""
+def publish(store: Store, mark: int, problem: str | None = None) -> int:
+    """One generation of tiny pages, each of which says ``mark``; the last is the same in every generation.
+
+    With ``problem`` it goes into quarantine.
+    """
     policy = Policy("/{page}", "application/octet-stream", "public", None, 3600)
     with staging(store) as stage:
-        for number in range(pages):
+        for number in range(PAGES):
             body = orjson.dumps({"page": number, "mark": mark})
             stage.add(f"/p{number}", f"p{number}.json", body, policy)
         stage.add("/same", "same.json", b'"always"', policy)
-        return stage.publish().generation
+        try:
+            return stage.publish(problems=[problem] if problem else []).generation
+        except Implausible as error:
+            return error.sequence
 
 
 def mark_of(snapshot: Snapshot) -> int:
