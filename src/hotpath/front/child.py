@@ -103,7 +103,7 @@ class Child:
         return f"was killed by {name}"
 
     def last_lines(self) -> list[str]:
-        """What it printed last."""
+        """What it printed last: on standard output, then on standard error."""
         return self._output.last_lines()
 
     async def become_ready(self, ready: str | None, health: str, seconds: float) -> bool:
