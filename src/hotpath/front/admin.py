@@ -99,7 +99,7 @@ def make_admin(
         Route("/healthz", healthz),
         Route("/readyz", readyz),
         Route("/status", status),
-        *last_good.routes(parts.last_good, lambda: reader_of(parts.hot).loader.keys, token=parts.token),
+        *last_good.routes(parts.last_good, parts.hot, token=parts.token),
     ]
     if dashboard is not None:
         routes.append(Route("/dashboard", dashboard))
