@@ -133,7 +133,10 @@ def test_purge_by_url_and_by_tag(last_good: LastGood) -> None:
         bearer = {"authorization": f"Bearer {TOKEN}"}
         for target in ("/purge?url=http://example.org/", "/purge?tag=home"):
             await ask(last_good)
-            assert await admin(last_good, "POST", target, fields=bearer) == (200, {"said": "removed 1", "removed": 1})
+            assert await admin(last_good, "POST", target, fields=bearer) == (
+                200,
+                {"message": "removed 1", "removed": 1},
+            )
             assert (await admin(last_good, "POST", target, fields=bearer))[1]["removed"] == 0
         for target in ("/purge", "/purge?url=/", "/purge?url=http://example.org/&tag=home"):
             assert (await admin(last_good, "POST", target, fields=bearer))[0] == 400

@@ -153,7 +153,7 @@ def routes(cache: LastGood | None, hot: Hotpath, *, token: str | None) -> list[B
         url = request.query_params.get("url", "")
         keys = _keys(url)
         if not keys and not url.startswith("/"):
-            return _json({"said": _WHOLE_URL + ", or a path"}, 400)
+            return _json({"message": _WHOLE_URL + ", or a path"}, 400)
         page = await asyncio.to_thread(hot_page, hot, url)
         if page is not None:
             return _json({"answers": [], "hot": page})
@@ -174,11 +174,11 @@ def routes(cache: LastGood | None, hot: Hotpath, *, token: str | None) -> list[B
 
     async def purge(request: Request) -> Response:
         if not token:
-            return _json({"said": "purging needs a token: start the front with --admin-token"}, 403)
+            return _json({"message": "purging needs a token: start the front with --admin-token"}, 403)
         given = request.headers.get("authorization", "")
         if not hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {token}".encode()):
             fields = {"www-authenticate": 'Bearer realm="hotpath"'}
-            return _json({"said": "the token is missing or wrong"}, 401, fields)
+            return _json({"message": "the token is missing or wrong"}, 401, fields)
         return await _purged(cache, request)
 
     return [Route("/last-good", explain), Route("/purge", purge, methods=["POST"])]
@@ -186,24 +186,24 @@ def routes(cache: LastGood | None, hot: Hotpath, *, token: str | None) -> list[B
 
 async def _purged(cache: LastGood | None, request: Request) -> Response:
     if cache is None:
-        return _json({"said": "--last-good is off: nothing is kept"}, 409)
+        return _json({"message": "--last-good is off: nothing is kept"}, 409)
     url, tag = request.query_params.get("url"), request.query_params.get("tag")
     if (url is None) == (tag is None):
-        return _json({"said": _WHOLE_URL + ", or ?tag= with one tag"}, 400)
+        return _json({"message": _WHOLE_URL + ", or ?tag= with one tag"}, 400)
     keys = _keys(url or "")
     if tag is not None:
         removals = [cache.file.purge_tag(tag.encode("utf-8", "replace"))]
     elif keys:
         removals = [cache.file.purge_url(key) for key in keys]
     else:
-        return _json({"said": _WHOLE_URL}, 400)
+        return _json({"message": _WHOLE_URL}, 400)
     try:
         async with asyncio.timeout(PURGE_SECONDS):
             count = sum(await asyncio.gather(*map(asyncio.wrap_future, removals)))
     except TimeoutError:
         logger.warning("hotpath: a purge waits for %s", cache.file.path)
-        return _json({"said": "the file does not work now; nothing purged is used, and it goes when it does"}, 503)
-    return _json({"said": f"removed {count}", "removed": count})
+        return _json({"message": "the file does not work now; nothing purged is used, and it goes when it does"}, 503)
+    return _json({"message": f"removed {count}", "removed": count})
 
 
 def _keys(url: str) -> list[bytes]:
