@@ -80,9 +80,8 @@ def test_hot_pages_stand_cold_pages_fail_and_nothing_stays(out: io.StringIO, scr
     assert {(*words[1:7], *words[9:]) for words in hot.values()} == {("200", "gen", "1") * 4}
     assert len(cold) == 4
     assert {(*words[1:5], *words[7:]) for words in cold.values()} == {
-        ("200", "app") * 2 + ("200", "kept", "200", "app")
+        ("200", "app", "200", "kept", "200", "kept", "200", "app")
     }
-    assert max(float(words[7]) for words in hot.values()) < max(float(words[5]) for words in cold.values())
     assert len(killed := re.findall(r"^\$ kill -9 (\d+)", told, re.MULTILINE)) == 1
     assert not alive(int(killed[0]))
     assert re.search(r"the app without its database, \d times: sqlite3.OperationalError", told), "then it is left alone"

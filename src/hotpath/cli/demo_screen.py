@@ -49,7 +49,7 @@ def _hot_problem(row: Row) -> str | None:
 def _cold_problem(row: Row) -> str | None:
     for seen, when in (
         (row.before, "while all was well"),
-        (row.killed, "while the app was killed, and should have waited for the new one"),
+        (row.killed, "while the app was killed"),
         (row.after, "afterwards"),
     ):
         if seen.status != 200:
