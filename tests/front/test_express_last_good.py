@@ -274,6 +274,25 @@ def test_an_app_that_says_nothing_gets_as_much_patience_as_on_the_long_way(impat
     assert impatient.ask(b"/y").endswith(b"END")
 
 
+@pytest.mark.parametrize("share", [0.5, 1.5], ids=["while the timer of another runs", "after it"])
+def test_each_request_of_a_connection_has_its_own_patience(impatient: Front, share: float) -> None:
+    release = threading.Event()
+
+    def slowly(sock: socket.socket) -> None:
+        release.wait(SECONDS)
+        sock.sendall(GOOD)
+
+    keep(impatient)
+    time.sleep(PATIENCE_SECONDS * share)
+    impatient.app.replies = [slowly]
+    began = time.monotonic()
+    assert impatient.ask(b"/x").endswith(b"goodEND")
+    assert PATIENCE_SECONDS * 0.9 < time.monotonic() - began < 2 * PATIENCE_SECONDS + 0.5
+    assert cache_of(impatient).counters.served == 1
+    release.set()
+    assert impatient.is_over()
+
+
 def test_a_slow_page_without_a_last_good_answer_comes_when_it_comes(impatient: Front) -> None:
     impatient.app.replies = [pieces(b"", OK, pause=PATIENCE_SECONDS * 1.5)]
     assert impatient.ask(b"/x").endswith(b"END")

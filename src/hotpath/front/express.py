@@ -82,6 +82,7 @@ class ExpressProtocol(ExactProtocol):
     _known: _Known | None = None
     _trip: _Trip | None = None
     _started: Started | None = None
+    _patience_timer: Any = None
     _behind = b""
     _idle_since = 0.0
 
@@ -104,6 +105,9 @@ class ExpressProtocol(ExactProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: what the app does for it ends."""
+        if self._patience_timer is not None:
+            self._patience_timer.cancel()
+            self._patience_timer = None
         trip = self._end_trip()
         if trip is not None and self.forward is not None:
             self.forward.upstream.counters.cancelled += 1
@@ -164,8 +168,8 @@ class ExpressProtocol(ExactProtocol):
         trip = self._trip = _Trip(self, lease, data, target, self.loop.time())
         if cache is not None and known.fields is not None:
             trip.question = cache.question(target, known.fields)
-            if trip.question.asked is not None:
-                trip.timer = self.loop.call_later(cache.rules.patience, self._lose_patience, trip)
+            if trip.question.asked is not None and self._patience_timer is None:
+                self._patience_timer = self.loop.call_later(cache.rules.patience, self._look_at_patience, cache)
         lease.wire.begin_tapped(trip, b"GET " + target + known.rest)
         return True
 
@@ -204,9 +208,7 @@ class ExpressProtocol(ExactProtocol):
             self._go_on_long(trip, data)  # a last good answer may stand in
         elif len(data) < answer.end:
             if not trip.received:
-                if trip.timer is not None:
-                    trip.timer.cancel()
-                trip.timer = self.loop.call_later(WHOLE_SECONDS, self._lose_patience, trip)
+                trip.timer = self.loop.call_later(WHOLE_SECONDS, self._stop_waiting, trip)
             trip.received = data
         else:
             self._finish(trip, answer, data)
@@ -217,9 +219,21 @@ class ExpressProtocol(ExactProtocol):
         self._give_back(trip, is_kept=False)
         self._take_long_way(trip, Started(None, question=trip.question))
 
-    def _lose_patience(self, trip: _Trip) -> None:
+    def _stop_waiting(self, trip: _Trip) -> None:
         if trip is self._trip:
             self._go_on_long(trip, trip.received)
+
+    def _look_at_patience(self, cache: LastGood) -> None:
+        """One timer for all requests of the connection: to set one for each takes as long as to read its head."""
+        self._patience_timer = None
+        trip = self._trip
+        if trip is None or trip.question is None or trip.question.asked is None or trip.received:
+            return
+        left = cache.rules.patience - self._seconds(trip)
+        if left > 0:
+            self._patience_timer = self.loop.call_later(left, self._look_at_patience, cache)
+        else:
+            self._go_on_long(trip, b"")
 
     def _go_on_long(self, trip: _Trip, data: bytes) -> None:
         """An answer that is not understood here, or not whole: it is read and passed on by ``Forward``."""
