@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
-from hotpath.asgi.last_good.caching import is_worth_keeping, storable
+from hotpath.asgi.last_good.deciding import decide
 from hotpath.asgi.last_good.directives import Directives
 from hotpath.cli.output import show
 from hotpath.errors import DeclarationError
@@ -54,15 +54,13 @@ def _of_site(front: str, url: str) -> dict[str, Any]:
     headers = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in reply.headers.items()]
     if reply.generation is not None and reply.generation.isdigit():
         return {"answers": [], "hot": {"key": request_target(url), "generation": int(reply.generation)}}
-    verdict = storable(reply.status, headers, Directives())
-    if verdict:
-        verdict = is_worth_keeping(reply.status, headers, is_fresh_mode=False)
+    decision = decide(reply.status, headers, Directives(), is_fresh_mode=False, is_framed=True)
     answer = {
         "url": url,
         "status": reply.status,
-        "is_kept": verdict.is_allowed,
-        "is_used_on_error": verdict.is_allowed,
-        "because": verdict.because,
+        "is_kept": decision.because is None,
+        "is_used_on_error": decision.because is None,
+        "because": decision.because or "it can stand in for an app that fails",
     }
     return {"answers": [answer], "because": f"worked out from the answer of {front}, which is no admin port"}
 

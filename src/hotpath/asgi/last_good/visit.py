@@ -57,8 +57,9 @@ class Visit:
         question: Question | None = scope.get(QUESTION)
         self.is_sent = question is not None
         if question is None:
-            fields = RequestFields.of(self.method, self.headers, cache.rules.cookies)
-            question = cache.question(str(scope.get("scheme", "http")), _target(scope), fields)
+            scheme = str(scope.get("scheme", "http"))
+            fields = RequestFields.of(self.method, scheme, self.headers, cache.rules.cookies)
+            question = cache.question(_target(scope), fields)
         self.question = question
         self.key, self.asked, self.directives = question.key, question.asked, question.directives
         self._receive = receive
