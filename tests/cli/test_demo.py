@@ -22,7 +22,7 @@ import pytest
 
 from hotpath.cli import demo
 from hotpath.cli.demo_screen import Row, Screen, problems
-from hotpath.ops.crawler import Crawler, Seen, percentile
+from hotpath.ops.crawler import Crawler, PageAnswers, percentile
 from hotpath.ops.http import Reply
 
 # What a demo that was started may take before it is killed.
@@ -279,8 +279,8 @@ def test_a_server_that_will_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -
 # --- the verdict ---
 
 
-def seen(*answers: tuple[int, str | None, bytes]) -> Seen:
-    found = Seen()
+def seen(*answers: tuple[int, str | None, bytes]) -> PageAnswers:
+    found = PageAnswers()
     for status, generation, body in answers:
         headers = {} if generation is None else {"x-hotpath-generation": generation}
         if generation == "kept":

@@ -30,7 +30,7 @@ import psutil
 
 from hotpath.cli.demo_screen import Row, Screen, latency, longest, problems
 from hotpath.errors import HotpathError
-from hotpath.ops.crawler import Crawler, Seen
+from hotpath.ops.crawler import Crawler, PageAnswers
 from hotpath.ops.http import Reply
 from hotpath.process.signals import INTERRUPTED, exit_code_of, interruptible
 
@@ -319,14 +319,14 @@ def _attack(place: Workplace, crawler: Crawler, screen: Screen, front: int, port
 
 def _measure_while_killed(
     port: int, hot: Sequence[str], cold: Sequence[str], front: int, screen: Screen
-) -> dict[str, Seen]:
+) -> dict[str, PageAnswers]:
     """What a crawler of hot pages and one of cold pages see while the app is killed, and starts again."""
     over = threading.Event()
-    seen: dict[str, Seen] = {}
+    seen: dict[str, PageAnswers] = {}
 
     def crawl(paths: Sequence[str]) -> None:
         with contextlib.closing(Crawler(port, START_SECONDS)) as crawler:
-            found = {path: Seen() for path in paths}
+            found = {path: PageAnswers() for path in paths}
             while not over.is_set():
                 crawler.add_round(found)
             seen.update(found)
