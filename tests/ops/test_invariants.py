@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from hotpath.batch.run import build
+from hotpath.caching import Valkey, cached
 from hotpath.cli.commands import main
 from hotpath.errors import BuildFailed, Implausible
 from hotpath.ops.invariants import every_night, lines, problems
 from hotpath.site import Hotpath
 from hotpath.store.import_directory import import_directory
 from hotpath.store.store import Store
+from tests.caching.shared.conftest import Server, server, start_server
 from tests.ops.conftest import SmallSite
-from tests.ops.local import Mailbox, mail_server, public_site
+from tests.ops.local import Mailbox, closed_port, mail_server, public_site
+
+__all__ = ["server", "start_server"]
 
 
 def wrong(site: Hotpath | Store, **options: float) -> list[str]:
@@ -134,6 +139,48 @@ def test_the_command_says_both(check: Callable[..., tuple[int, str, str]]) -> No
     facts = json.loads(check("--json")[1])
     assert facts["right"] is True
     assert [invariant["problem"] for invariant in facts["every_night"]] == [None] * 6
+
+
+@contextmanager
+def shared_values(url: str) -> Iterator[Valkey]:
+    """A function that shares its values by the server at ``url``."""
+    valkey = Valkey(url, prefix="test")
+
+    @cached(ttl=60, shared=valkey, name="page")
+    def page(n: int) -> int:
+        return n
+
+    yield valkey
+    assert page  # alive until here: a server that no function uses is not looked at
+    valkey.close()
+
+
+def test_a_server_of_shared_values_that_does_not_answer(site: SmallSite) -> None:
+    with shared_values(f"redis://:secret@127.0.0.1:{closed_port()}/0"):
+        (problem,) = wrong(site.hot)
+    assert problem.startswith("Valkey('redis://127.0.0.1:")
+    assert "it does not answer (ConnectionError: " in problem
+    assert "secret" not in problem
+    assert wrong(site.hot) == []
+
+
+@pytest.mark.slow
+def test_the_command_names_a_server_without_a_bound(
+    site: SmallSite, check: Callable[..., tuple[int, str, str]], server: Server
+) -> None:
+    with shared_values(server.url):
+        code, printed, _ = check("--quiet")
+        assert code == 1
+        assert "write maxmemory 256mb; " in printed
+        assert "write allkeys-lru" in printed
+        with public_site(site.hot) as public:
+            done = CliRunner().invoke(main, ["check", str(site.hot.store.root), "--base-url", public.url, "--quiet"])
+        assert (done.exit_code, done.stdout) == (0, "")
+        assert done.stderr.startswith("warning: Valkey('redis://127.0.0.1:")
+        assert "write maxmemory 256mb" in done.stderr
+        server.command("CONFIG", "SET", "maxmemory", "64mb")
+        server.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        assert check("--quiet") == (0, "", "")
 
 
 def test_the_command_fails_and_sends_mail_once(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hotpath.batch.reports import FAILED, QUARANTINED
+from hotpath.caching.shared.valkey import in_use
 from hotpath.errors import HotpathError
 from hotpath.ops.status import StoreStatus, status
 from hotpath.options import counted, human_bytes, human_seconds
@@ -52,6 +53,19 @@ def every_night(
         _released(state),
         _sound(store),
         _roomy(state, free),
+        *shared_caches(),
+    ]
+
+
+def shared_caches() -> list[Invariant]:
+    """One for each server by which functions of the declared site share values: that it answers, and stays bounded."""
+    return [
+        Invariant(
+            f"{valkey!r} answers, and drops old values when it is full",
+            "; ".join(valkey.problems()) or None,
+            "each process goes on with its own cache where the server fails",
+        )
+        for valkey in in_use()
     ]
 
 
