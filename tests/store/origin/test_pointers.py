@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotpath.errors import Corrupt
-from hotpath.store.origin.pointers import MAX_ACCEPTED, Bad, Current, Pin, State
+from hotpath.store.origin.pointers import MAX_ACCEPTED, Bad, Current, OriginState, Pin
 from hotpath.store.pointer import Pointer
 
 
@@ -28,7 +28,9 @@ SEQUENCES = st.integers(1, 10**15)
 @given(st.lists(SEQUENCES, min_size=1, max_size=8, unique=True).map(sorted), st.one_of(st.none(), SEQUENCES))
 def test_current_is_read_as_it_was_written(sequences: list[int], began: int | None) -> None:
     current = published(*sequences)
+    current = current.published(pointer(10**15 + 1), "right after all")
     current = current.pruned(began, current.accepted)
+    assert current.approved == {10**15 + 1: "right after all"}
     assert Current.decode(current.encode()) == current
 
 
@@ -83,13 +85,13 @@ def test_current_stays_small() -> None:
 def test_which_generation_is_chosen(
     current: Current | None, pin: int | None, bad: tuple[int, ...], chosen: int | None
 ) -> None:
-    state = State(current, Pin(1, pointer(pin) if pin else None), Bad(1, dict.fromkeys(bad, "")))
+    state = OriginState(current, Pin(1, pointer(pin) if pin else None), Bad(1, dict.fromkeys(bad, "")))
     assert state.chosen == (pointer(chosen) if chosen else None)
 
 
 def test_the_highest_number_counts_what_was_rolled_back_and_pruned() -> None:
     current = published(1, 2, 3)
     kept = current.pruned(None, {1: current.accepted[1], 3: current.accepted[3]})
-    assert State(kept, Pin(), Bad(1, {7: ""})).highest == 7
-    assert State(kept).highest == 3
-    assert State().highest == 0
+    assert OriginState(kept, Pin(), Bad(1, {7: ""})).highest == 7
+    assert OriginState(kept).highest == 3
+    assert OriginState().highest == 0
