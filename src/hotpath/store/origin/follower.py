@@ -20,7 +20,7 @@ from hotpath.store.origin.machines import MachineReport, write_report
 from hotpath.store.origin.objects import UNCHANGED
 from hotpath.store.origin.origin import Origin
 from hotpath.store.origin.pointers import OriginState
-from hotpath.store.origin.pull import Pulled, holds, pull
+from hotpath.store.origin.pull import Pulled, forget_kept, holds, pull
 from hotpath.store.os_errors import explain
 from hotpath.store.pointer import Pointer
 from hotpath.store.prune import tidy
@@ -175,6 +175,7 @@ class Follower:
             pulled = Pulled()
             if not _is_sound(store, chosen):
                 pulled = pull(self._bucket, store, chosen)
+            forget_kept(store)
             _point(store, state, chosen)
             _record_approvals(store, state)
             for warning in tidy(store, {"event": "follow", "sequence": chosen.sequence}):
