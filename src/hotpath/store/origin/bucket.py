@@ -139,8 +139,12 @@ class Bucket:
 
         with ThreadPoolExecutor(self._threads, thread_name_prefix="hotpath-origin") as pool:
             drains = [pool.submit(drain) for _ in range(self._threads)]
-        for drained in drains:
-            drained.result()
+            try:
+                for drained in drains:
+                    drained.result()
+            except BaseException:  # also an interrupt, which only this thread gets
+                stopped.set()
+                raise
 
     def _holding(self, key: str, sha256: bytes) -> bytes:
         found = self.objects.get(key)

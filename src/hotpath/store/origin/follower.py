@@ -20,7 +20,7 @@ from hotpath.store.origin.machines import MachineReport, write_report
 from hotpath.store.origin.objects import UNCHANGED
 from hotpath.store.origin.origin import Origin
 from hotpath.store.origin.pointers import OriginState
-from hotpath.store.origin.pull import Pulled, holds, pull
+from hotpath.store.origin.pull import Pulled, forget_kept, holds, pull
 from hotpath.store.os_errors import explain
 from hotpath.store.pointer import Pointer
 from hotpath.store.prune import tidy
@@ -175,7 +175,9 @@ class Follower:
             pulled = Pulled()
             if not _is_sound(store, chosen):
                 pulled = pull(self._bucket, store, chosen)
+            forget_kept(store)
             _point(store, state, chosen)
+            _record_approvals(store, state)
             for warning in tidy(store, {"event": "follow", "sequence": chosen.sequence}):
                 self._once.warn(warning)
         return replace(look, changed=True, blobs=pulled.blobs, bytes=pulled.bytes, linked=pulled.linked)
@@ -267,6 +269,22 @@ def _point(store: Store, state: OriginState, chosen: Pointer) -> None:
     if pin is None and store.pin_path.exists():
         store.disk.unlink(store.pin_path)
         store.disk.sync_directory(store.root)
+
+
+def _record_approvals(store: Store, state: OriginState) -> None:
+    """In the history of each machine: a builder compares with what was approved, wherever that was."""
+    current = state.current
+    if current is None or not current.approved:
+        return
+    known = {event.get("sequence") for event in read_history(store) if event.get("event") == "approve"}
+    for sequence, reason in current.approved.items():
+        if sequence not in known:
+            store.append_history({"event": "approve", "sequence": sequence, "accepted": True, "reason": reason})
+        held = store.quarantine_path / str(sequence)
+        if held.exists():  # it is released, so nobody has to be asked about it
+            trash = store.root / f".trash-{sequence}"
+            store.disk.rename(held, trash)
+            store.disk.remove_tree(trash)
 
 
 def _readable(store: Store, name: str) -> Pointer | None:

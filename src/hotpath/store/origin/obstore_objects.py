@@ -6,8 +6,9 @@ status and the code are used, since an engine may repeat the access key in it.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +24,8 @@ CONNECT_SECONDS = 5
 REQUEST_SECONDS = 60
 
 _Result = TypeVar("_Result")
+
+_runtime_pid: int | None = None
 
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
@@ -73,8 +76,9 @@ class ObstoreObjects:
     def _get(self, key: str, etag: str | None) -> Object | Unchanged | None:
         def get() -> Object | Unchanged | None:
             try:
-                result = self._obstore.get(self._store, key, options={"if_none_match": etag} if etag else None)
-                return Object(bytes(result.bytes()), result.meta["e_tag"] or "")
+                options = {"if_none_match": _version_of(etag)["e_tag"]} if etag else None
+                result = self._obstore.get(self._store, key, options=options)
+                return Object(bytes(result.bytes()), _tag_of(result.meta))
             except self._obstore.exceptions.NotModifiedError:
                 return UNCHANGED
             except FileNotFoundError as error:
@@ -88,7 +92,7 @@ class ObstoreObjects:
         return self._put("creating", key, data, "create")
 
     def put_if(self, key: str, data: bytes, etag: str) -> str:
-        return self._put("replacing", key, data, {"e_tag": etag})
+        return self._put("replacing", key, data, _version_of(etag))
 
     def put(self, key: str, data: bytes) -> None:
         self._put("writing", key, data, "overwrite")
@@ -98,7 +102,7 @@ class ObstoreObjects:
         return self._do(
             operation,
             key,
-            lambda: self._obstore.put(self._store, key, data, mode=mode, use_multipart=False)["e_tag"] or "",
+            lambda: _tag_of(self._obstore.put(self._store, key, data, mode=mode, use_multipart=False)),
         )
 
     def list(self, prefix: str) -> Iterator[Entry]:
@@ -115,10 +119,13 @@ class ObstoreObjects:
         self._do("removing", keys[0], lambda: self._obstore.delete(self._store, [*keys]))
 
     def _do(self, operation: str, key: str, request: Callable[[], _Result]) -> _Result:
+        self._require_own_runtime(operation, key)
         exceptions = self._obstore.exceptions
         try:
             return request()
         except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as error:
+            if any(word in str(error) for word in _NO_BUCKET):
+                raise explained(str(error), self.url, operation, key, self._allow_http) from None
             status, code = facts_of(str(error))
             raise OriginConflict(
                 "another machine was first",
@@ -131,6 +138,20 @@ class ObstoreObjects:
             ) from None
         except (exceptions.BaseError, OSError, NotImplementedError) as error:
             raise explained(str(error), self.url, operation, key, self._allow_http) from None
+
+    def _require_own_runtime(self, operation: str, key: str) -> None:
+        """obstore's threads are those of the process that made the first request: in a child a request never ends."""
+        global _runtime_pid  # noqa: PLW0603  as obstore's own runtime is
+        if _runtime_pid is None:
+            _runtime_pid = os.getpid()
+        if _runtime_pid != os.getpid():
+            raise OriginError(
+                f"process {_runtime_pid} has used obstore before it was forked, and it does not work in this one",
+                url=self.url,
+                operation=operation,
+                key=key,
+                fix="look at the origin in the workers alone, or start them with spawn",
+            )
 
 
 def explained(text: str, url: str, operation: str, key: str, allow_http: bool) -> OriginError:
@@ -174,6 +195,16 @@ def explained(text: str, url: str, operation: str, key: str, allow_http: bool) -
     return OriginError(
         problem, url=url, operation=operation, key=key, status=status, reason=code, fix=fix, is_transient=is_transient
     )
+
+
+def _tag_of(meta: Mapping[str, Any]) -> str:
+    """ETag and version: Google's conditional PUT takes the version (a generation there), that of others the ETag."""
+    return " ".join(filter(None, (meta["e_tag"], meta["version"])))
+
+
+def _version_of(tag: str) -> dict[str, str]:
+    e_tag, _, version = tag.partition(" ")
+    return {"e_tag": e_tag, "version": version} if version else {"e_tag": e_tag}
 
 
 def facts_of(text: str) -> tuple[int | None, str | None]:
