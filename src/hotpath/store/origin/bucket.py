@@ -12,7 +12,7 @@ from typing import Protocol, Self, TypeVar
 from hotpath.errors import Corrupt, OriginError
 from hotpath.store.manifest import Manifest, Representation, decode
 from hotpath.store.origin.objects import UNCHANGED, Object, Objects, Unchanged
-from hotpath.store.origin.pointers import BAD, CURRENT, PIN, Bad, Current, Pin, State
+from hotpath.store.origin.pointers import BAD, CURRENT, PIN, Bad, Current, OriginState, Pin
 from hotpath.store.pointer import Pointer
 
 BLOBS = "blobs/"
@@ -54,7 +54,7 @@ def representations(manifest: Manifest) -> dict[bytes, Representation]:
 class Seen:
     """The pointers as they were read, with the ETags that a change of them is conditional on."""
 
-    state: State
+    state: OriginState
     current_etag: str | None
     pin_etag: str | None
     bad_etag: str | None
@@ -77,7 +77,7 @@ class Bucket:
         current, current_etag = self._read(CURRENT, Current)
         pin, pin_etag = self._read(PIN, Pin)
         bad, bad_etag = self._read(BAD, Bad)
-        return Seen(State(current, pin or Pin(), bad or Bad()), current_etag, pin_etag, bad_etag)
+        return Seen(OriginState(current, pin or Pin(), bad or Bad()), current_etag, pin_etag, bad_etag)
 
     def look(self, etag: str | None) -> tuple[Current, str] | Unchanged | None:
         """``CURRENT`` with its ETag, unless it still has this one."""

@@ -19,7 +19,7 @@ from hotpath.store.origin.bucket import Bucket
 from hotpath.store.origin.machines import MachineReport, write_report
 from hotpath.store.origin.objects import UNCHANGED
 from hotpath.store.origin.origin import Origin
-from hotpath.store.origin.pointers import State
+from hotpath.store.origin.pointers import OriginState
 from hotpath.store.origin.pull import Pulled, holds, pull
 from hotpath.store.os_errors import explain
 from hotpath.store.pointer import Pointer
@@ -89,7 +89,7 @@ class Follower:
         self._random = random
         self._bucket: Bucket = origin.bucket
         self._etag: str | None = None
-        self._state = State()
+        self._state = OriginState()
         # Whether there was a CURRENT at the last look: nothing is written where something else may be.
         self._is_ours = False
         self._served: tuple[object, int | None] = (None, None)
@@ -158,7 +158,7 @@ class Follower:
         # Those that belong to this CURRENT, or later ones; read again only where they have changed.
         pin = self._state.pin if current.pin_change == self._state.pin.change else self._bucket.pin()
         bad = self._state.bad if current.bad_change == self._state.bad.change else self._bucket.bad()
-        self._state = State(current, pin, bad)
+        self._state = OriginState(current, pin, bad)
         look = self._apply(look)
         self._etag = etag
         return look
@@ -220,7 +220,7 @@ class Follower:
             self._once.warn(f"this machine does not show up in 'hotpath status --origin': {error}", "report")
 
 
-def _is_applied(store: Store, state: State, chosen: Pointer) -> bool:
+def _is_applied(store: Store, state: OriginState, chosen: Pointer) -> bool:
     """Whether the pointers of the store say what those of the origin say, and the generation is there."""
     try:
         current = store.pointer(store.current_path)
@@ -229,7 +229,8 @@ def _is_applied(store: Store, state: State, chosen: Pointer) -> bool:
         is_current = (
             current == chosen if state.pin.pointer is None else current is not None and current.sequence not in bad
         )
-        return is_pinned and is_current and bad == _marks(bad, state) and holds(store, chosen)
+        is_linked = store.linked() == chosen.sequence
+        return is_pinned and is_current and is_linked and bad == _marks(bad, state) and holds(store, chosen)
     except (OSError, StoreError):
         return False
 
@@ -238,13 +239,13 @@ def _is_sound(store: Store, chosen: Pointer) -> bool:
     return holds(store, chosen) and not serious(store.verify_generation(chosen.sequence))
 
 
-def _marks(here: dict[int, str], state: State) -> dict[int, str]:
+def _marks(here: dict[int, str], state: OriginState) -> dict[int, str]:
     """The origin's marks, and those of this machine about generations that the origin knows nothing of."""
     accepted = state.current.accepted if state.current else {}
     return {n: reason for n, reason in here.items() if n not in accepted} | dict(state.bad.marks)
 
 
-def _point(store: Store, state: State, chosen: Pointer) -> None:
+def _point(store: Store, state: OriginState, chosen: Pointer) -> None:
     """Move the pointers of the store. The generation is complete and durable, and the lock is held.
 
     In the order of a rollback: marks, pin, CURRENT. A second run after a kill in between does the rest.

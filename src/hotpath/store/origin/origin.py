@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from hotpath.store.origin.bucket import THREADS, Bucket, Seen
 from hotpath.store.origin.changes import approve, pin, rollback, unpin
+from hotpath.store.origin.directory import DirectoryObjects
 from hotpath.store.origin.machines import MachineReport, read_reports
 from hotpath.store.origin.objects import Objects, Retrying
 from hotpath.store.origin.prune import DEFAULT_GRACE_SECONDS, OriginPruned, prune
@@ -102,6 +103,8 @@ class Origin:
 
 
 def _open(url: OriginUrl) -> Objects:
+    if url.scheme == "file":
+        return DirectoryObjects(url)
     from hotpath.store.origin.obstore_objects import ObstoreObjects
 
     return ObstoreObjects(url)

@@ -137,7 +137,7 @@ class Current:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class OriginState:
     """The three pointers at one moment; ``current`` is ``None`` where nothing was published yet."""
 
     current: Current | None = None
