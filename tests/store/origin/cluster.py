@@ -112,7 +112,9 @@ class Machine:
             if snapshot is not seen and snapshot.generation is not None:
                 seen = snapshot
                 try:
-                    self.marks.append(mark_of(snapshot))
+                    mark = mark_of(snapshot)
+                    if self.marks[-1:] != [mark]:
+                        self.marks.append(mark)
                 except Exception as error:
                     self.problems.append(repr(error))
             time.sleep(0.005)
