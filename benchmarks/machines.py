@@ -43,6 +43,7 @@ MACHINES = 3
 SHARES = ("p50", "p99")
 # A process that serves looks at its store so often here; the default is 1 s, which would hide what is measured.
 REFRESH_SECONDS = 0.05
+SMALL_ITEMS = 300
 # Of a site whose bytes are measured.
 NIGHT_ITEMS, NIGHT_ITEM_BYTES = 2000, 5000
 LARGE_ITEM_BYTES = 500
@@ -142,14 +143,14 @@ def propagation(builds: int, every: float, is_hinted: bool) -> Figures:
         hints = stack.enter_context(redis_server()).url if is_hinted else None
         store, origin = Store(directory / "builder"), Origin(running.url())
         announcer = Hints(hints) if hints else None
-        publish(store, 1000, 1000, 10, 0)
+        publish(store, SMALL_ITEMS, 1000, 10, 0)
         origin.send(store)
         machines = stack.enter_context(following(directory, running.url(), every, hints))
         for each in machines:
             _line_of(each)
         rounds: dict[str, list[float]] = {name: [] for name in ("sending", "noticed", "waiting", "stored", "served")}
         for number in range(1, builds + 1):
-            publish(store, 1000, 1000, 10, number)
+            publish(store, SMALL_ITEMS, 1000, 10, number)
             before = time.time()
             origin.send(store)
             moved = time.time()
@@ -255,7 +256,7 @@ def print_propagation(rows: dict[str, Figures]) -> None:
             for name, row in rows.items()
         ],
     )
-    print("from the move of CURRENT; 1,000 items, 10 of them new; noticed: the look begins; stored: published on disk;")
+    print(f"from the move of CURRENT; {SMALL_ITEMS} items, 10 of them new; noticed: the look begins; stored: on disk;")
     print(f"served: by a process with refresh={REFRESH_SECONDS:g}; waiting: that, without the look, which transfers")
     print(f"limits of waiting: by hints p99 {MAX_HINTED_P99_MS:.0f} ms, by polling the interval + 1 s")
 
