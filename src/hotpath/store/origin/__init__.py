@@ -5,5 +5,6 @@ from hotpath.store.origin.machines import MachineReport
 from hotpath.store.origin.objects import Entry, Object, Objects
 from hotpath.store.origin.origin import Origin
 from hotpath.store.origin.send import Sent
+from hotpath.store.origin.site_copy import Copied
 
-__all__ = ["Entry", "Follower", "Look", "MachineReport", "Object", "Objects", "Origin", "Sent"]
+__all__ = ["Copied", "Entry", "Follower", "Look", "MachineReport", "Object", "Objects", "Origin", "Sent"]

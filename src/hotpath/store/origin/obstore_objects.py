@@ -7,7 +7,7 @@ status and the code are used, since an engine may repeat the access key in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -87,15 +87,20 @@ class ObstoreObjects:
     def put_if(self, key: str, data: bytes, etag: str) -> str:
         return self._put("replacing", key, data, {"e_tag": etag})
 
-    def put(self, key: str, data: bytes) -> None:
-        self._put("writing", key, data, "overwrite")
+    def put(self, key: str, data: bytes, fields: Mapping[str, str] | None = None) -> None:
+        self._put("writing", key, data, "overwrite", fields)
 
-    def _put(self, operation: str, key: str, data: bytes, mode: Any) -> str:
+    def _put(self, operation: str, key: str, data: bytes, mode: Any, fields: Mapping[str, str] | None = None) -> str:
         # Not in parts: a condition holds for a whole object alone.
         return self._do(
             operation,
             key,
-            lambda: self._obstore.put(self._store, key, data, mode=mode, use_multipart=False)["e_tag"] or "",
+            lambda: (
+                self._obstore.put(
+                    self._store, key, data, mode=mode, attributes=dict(fields) if fields else None, use_multipart=False
+                )["e_tag"]
+                or ""
+            ),
         )
 
     def list(self, prefix: str) -> Iterator[Entry]:

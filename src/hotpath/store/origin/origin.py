@@ -6,10 +6,12 @@ import random as random_module
 import time
 from collections.abc import Callable
 
+from hotpath.errors import DeclarationError
 from hotpath.store.origin.bucket import THREADS, Bucket, Seen
 from hotpath.store.origin.machines import MachineReport, read_reports
 from hotpath.store.origin.objects import Objects, Retrying
 from hotpath.store.origin.send import Sent, send
+from hotpath.store.origin.site_copy import Copied, copy_site, update_copy
 from hotpath.store.origin.url import OriginUrl
 from hotpath.store.store import Store
 
@@ -57,6 +59,22 @@ class Origin:
         Raises ``OriginConflict`` (exit code 75) where another machine was first.
         """
         return send(self.bucket, store, since)
+
+    def copy_site(self, store: Store | None = None) -> Copied:
+        """Keep what all machines serve as plain objects below ``pages/`` too, for a CDN: what has changed is put.
+
+        ``store`` may have the bytes; they come from the origin otherwise. Raises ``DeclarationError`` where the origin
+        is no bucket; interrupted or refused, the same again does the rest.
+        """
+        if self.url.startswith("file:"):
+            raise DeclarationError(
+                f"{self.url}: a site copy has header fields, which files have not; use s3://…, gs://… or az://…"
+            )
+        return copy_site(self.bucket, store)
+
+    def update_copy(self, store: Store | None = None) -> Copied | None:
+        """The same where there is a copy, ``None`` where there is none: after a rollback, a pin, an approval."""
+        return update_copy(self.bucket, store)
 
     def machines(self) -> list[MachineReport]:
         """The last report of each machine that follows this origin."""
