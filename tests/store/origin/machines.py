@@ -10,11 +10,13 @@ from typing import Any
 import orjson
 
 from hotpath.pages.policy import Policy
+from hotpath.store.disk import Disk
 from hotpath.store.origin import Follower, Origin
 from hotpath.store.origin.objects import Objects
 from hotpath.store.publish import staging
 from hotpath.store.store import Store
 from hotpath.testing import FakeClock
+from tests.store.crash.operations import NumberedDisk
 from tests.store.origin.fake import URL, FakeObjects
 
 POLICY = Policy("/{page}", "application/json", "public", None, 3600)
@@ -23,8 +25,12 @@ POLICY = Policy("/{page}", "application/json", "public", None, 3600)
 class Machine:
     """A store, and the origin as this machine sees it; one request at a time, so that requests have numbers."""
 
-    def __init__(self, root: Path, objects: Objects, clock: FakeClock, *, threads: int = 1) -> None:
-        self.store = Store(root, clock=clock)
+    def __init__(
+        self, root: Path, objects: Objects, clock: FakeClock, *, threads: int = 1, disk: Disk | None = None
+    ) -> None:
+        # A sync is most of the time of a test, and power losses are no matter of these.
+
+        self.store = Store(root, disk=disk or NumberedDisk(root), clock=clock)
         self.origin = Origin(
             URL, objects=objects, clock=clock, sleep=clock.advance, random=lambda: 0.5, threads=threads
         )

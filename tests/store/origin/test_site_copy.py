@@ -43,7 +43,7 @@ def copy_of(objects: FakeObjects) -> dict[str, bytes]:
 
 def copied(objects: FakeObjects) -> int | None:
     pointer = Copy.decode(objects.objects["COPY"][0]).copied
-    return pointer and pointer.sequence
+    return pointer.sequence if pointer else None
 
 
 def publish(machine: Machine, site: dict[str, bytes]) -> None:
@@ -135,7 +135,7 @@ def test_nothing_is_published(one: Machine) -> None:
 
 
 def test_files_have_no_fields(one: Machine, objects: FakeObjects) -> None:
-    with pytest.raises(DeclarationError, match="files have not; use s3://"):
+    with pytest.raises(DeclarationError, match="which files have not; use s3://"):
         Origin("file:///var/site", objects=objects).copy_site(one.store)
 
 
@@ -234,7 +234,7 @@ def test_who_was_killed_is_forgotten_when_nothing_of_it_can_come_any_more(
 def test_who_takes_longer_than_others_wait_writes_no_more(one: Machine, objects: FakeObjects, clock: FakeClock) -> None:
     assert MAX_SECONDS < DEAD_SECONDS
     publish(one, pages(1))
-    objects.on_request = lambda operation, key: operation == "put" and clock.advance(MAX_SECONDS / 2)
+    objects.on_request = lambda operation, key: clock.advance(MAX_SECONDS / 2 if operation == "put" else 0)
     with pytest.raises(OriginError, match="longer than 2 hours") as caught:
         one.origin.copy_site(one.store)
     assert caught.value.exit_code == 75

@@ -56,7 +56,7 @@ class SitePages:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CopyPlan:
     """What makes the copy that of a generation: objects to put, then keys to remove."""
 
     put: Mapping[str, PageObject]
@@ -88,7 +88,7 @@ def pages_of(manifest: Manifest) -> SitePages:
     return SitePages(objects, {why: tuple(keys) for why, keys in left_out.items()}, tuple(sorted(others)))
 
 
-def plan(now: SitePages, before: Iterable[SitePages | None]) -> Plan:
+def plan(now: SitePages, before: Iterable[SitePages | None]) -> CopyPlan:
     """From whatever mixture of ``before`` the objects are in to ``now``; ``None`` is a copy that cannot be known.
 
     An object is put unless all of ``before`` agree on it, and only what one of them has had is ever removed.
@@ -99,7 +99,7 @@ def plan(now: SitePages, before: Iterable[SitePages | None]) -> Plan:
         there: Mapping[str, PageObject] = copy.objects if copy is not None else {}
         put |= {key: page for key, page in now.objects.items() if there.get(key) != page}
         removed |= there.keys() - now.objects.keys()
-    return Plan(put, tuple(sorted(removed)))
+    return CopyPlan(put, tuple(sorted(removed)))
 
 
 def object_key(key: str) -> tuple[str, str | None]:

@@ -51,13 +51,16 @@ _CODES = {
 
 
 class ObstoreObjects:
-    """One bucket and prefix. No request is repeated here; each has a time limit."""
+    """One bucket and prefix. No request is repeated here; each has a time limit.
 
-    def __init__(self, url: OriginUrl) -> None:
+    ``store`` takes the place of what the URL names, in tests.
+    """
+
+    def __init__(self, url: OriginUrl, store: ObjectStore | None = None) -> None:
         self.url = str(url)
         self._allow_http = url.allow_http
         self._obstore = _import_obstore()
-        self._store = _open(url)
+        self._store = store or _open(url)
 
     def get(self, key: str) -> Object | None:
         found = self._get(key, None)

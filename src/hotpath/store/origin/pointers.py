@@ -105,26 +105,13 @@ class Current:
         kept = dict(sorted(accepted.items())[-MAX_ACCEPTED:])
         return replace(self, change=self.change + 1, pointer=pointer, accepted=kept)
 
-    def changed(
-        self,
-        *,
-        pointer: Pointer | None = None,
-        pin: Pin | None = None,
-        bad: Bad | None = None,
-        accepted: Mapping[int, bytes] | None = None,
-    ) -> Current:
-        """With what is in force from now on; what is not given stays."""
-        return replace(
-            self,
-            change=self.change + 1,
-            pointer=pointer or self.pointer,
-            pin_change=pin.change if pin else self.pin_change,
-            bad_change=bad.change if bad else self.bad_change,
-            accepted=self.accepted if accepted is None else dict(accepted),
-        )
+    def changed(self, pointer: Pointer, pin: Pin, bad: Bad) -> Current:
+        """With what is in force from now on."""
+        return replace(self, change=self.change + 1, pointer=pointer, pin_change=pin.change, bad_change=bad.change)
 
-    def pruned_at(self, now: int | None) -> Current:
-        return replace(self, change=self.change + 1, pruning=now)
+    def pruned(self, began: int | None, accepted: Mapping[int, bytes]) -> Current:
+        """With the generations that stay; ``began`` is ``None`` when it is over."""
+        return replace(self, change=self.change + 1, pruning=began, accepted=dict(accepted))
 
     def encode(self) -> bytes:
         facts = {
@@ -204,6 +191,12 @@ class State:
     current: Current | None = None
     pin: Pin = Pin()
     bad: Bad = Bad()
+
+    @property
+    def is_in_force(self) -> bool:
+        """Whether ``CURRENT`` names the ``PIN`` and ``BAD`` there are."""
+        current = self.current
+        return current is not None and (current.pin_change, current.bad_change) == (self.pin.change, self.bad.change)
 
     @property
     def is_rollback_half_done(self) -> bool:

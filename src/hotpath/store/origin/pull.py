@@ -81,7 +81,7 @@ class _Puller:
             for each in item.representations:
                 self._names.setdefault(each.sha256, []).append(each.file)
                 self._lengths[each.sha256] = each.length
-        self._sources = _sources(store, self._names.keys())
+        self._sources = sources(store, self._names.keys())
         self._counting = Lock()
         self.pulled = Pulled()
 
@@ -107,7 +107,7 @@ class _Puller:
     def _fetch(self, sha256: bytes) -> None:
         first, *others = self._names[sha256]
         source = self._sources.get(sha256)
-        data = _good_bytes(self._store, source, sha256) if source else None
+        data = good_bytes(self._store, source, sha256) if source else None
         if source is None or data is None:
             data = self._bucket.blob(sha256)
             self._disk.write_new(self._files / first, data)
@@ -192,7 +192,7 @@ def _marks(store: Store) -> dict[int, str]:
         return {}  # the origin's take the place of damaged ones
 
 
-def _sources(store: Store, wanted: Iterable[bytes]) -> dict[bytes, Path]:
+def sources(store: Store, wanted: Iterable[bytes]) -> dict[bytes, Path]:
     """Files of the store that should have these digests."""
     missing, sources = set(wanted), {}
     for sequence in reversed(store.sequences()):
@@ -210,7 +210,7 @@ def _sources(store: Store, wanted: Iterable[bytes]) -> dict[bytes, Path]:
     return sources
 
 
-def _good_bytes(store: Store, path: Path, sha256: bytes) -> bytes | None:
+def good_bytes(store: Store, path: Path, sha256: bytes) -> bytes | None:
     try:
         data = store.disk.read(path)
     except (OSError, StoreError):

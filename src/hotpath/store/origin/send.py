@@ -7,8 +7,11 @@ by the next attempt, and not sent again.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock
+from typing import Protocol
 
 from hotpath.errors import Corrupt, NothingPublished, OriginConflict, OriginError, StoreError
 from hotpath.store.manifest import Representation, decode
@@ -34,7 +37,17 @@ class Sent:
     already: bool = False
 
 
-def send(bucket: Bucket, store: Store, since: Seen | None = None) -> Sent:
+class SendProgress(Protocol):
+    """Is called with what a send is about to send, and with each file that is there; for a progress bar."""
+
+    def start(self, blobs: int, size: int) -> None:
+        """So many files of ``size`` bytes together may have to be sent."""
+
+    def sent(self, size: int) -> None:
+        """A file of so many bytes is there. Called from several threads, one at a time."""
+
+
+def send(bucket: Bucket, store: Store, since: Seen | None = None, progress: SendProgress | None = None) -> Sent:
     """Make the current generation of ``store`` that of the origin.
 
     ``since`` are the pointers as they were before the build began. Raises ``OriginConflict`` where another generation
@@ -43,51 +56,72 @@ def send(bucket: Bucket, store: Store, since: Seen | None = None) -> Sent:
     pointer = store.pointer(store.current_path)
     if pointer is None:
         raise NothingPublished("nothing is published here yet", path=store.root, fix="run 'hotpath build TARGET' first")
-    seen = since or bucket.read()
-    sender = _Sender(bucket, store, pointer)
+    sender = Sender(bucket, store, store.generation_path(pointer.sequence), pointer.sha256, progress)
+
+    def send_objects(seen: Seen) -> None:
+        sender.send_blobs(seen)
+        put_manifest(bucket, pointer, sender.data)
+
+    is_new = accept(bucket, since or bucket.read(), pointer, send_objects)
+    return Sent(pointer.sequence, sender.blobs, sender.bytes, already=not is_new)
+
+
+def accept(bucket: Bucket, seen: Seen, pointer: Pointer, send_objects: Callable[[Seen], None]) -> bool:
+    """Make ``pointer`` the current one, on the condition that the current generation is the one that was seen.
+
+    ``send_objects`` puts its blobs and its manifest there first. Returns ``False`` where it was accepted before.
+    """
     for _ in range(MOVES):
         if _has(seen, pointer):
-            return Sent(pointer.sequence, sender.blobs, sender.bytes, already=sender.blobs == 0)
+            return False
         _require_newer(bucket, seen, pointer)
-        sender.send_objects(seen)
+        send_objects(seen)
         try:
             _publish(bucket, seen, pointer)
-            return Sent(pointer.sequence, sender.blobs, sender.bytes)
+            return True
         except OriginConflict:
             before, seen = seen, bucket.read()
-            if not _has(seen, pointer) and _pointer_of(seen) != _pointer_of(before):
-                raise _lost(bucket, pointer, CURRENT) from None
-    raise _lost(bucket, pointer, CURRENT)
+            # Pins, rollbacks of others and prunes replace CURRENT too, and are in nobody's way.
+            if not _has(seen, pointer) and current_pointer(seen) != current_pointer(before):
+                break
+    raise lost(bucket, pointer, CURRENT)
 
 
-class _Sender:
-    """What is sent of one generation, and how much it was."""
+class Sender:
+    """What is sent of the generation in ``directory``, and how much it was. ``sha256`` is that of its manifest."""
 
-    def __init__(self, bucket: Bucket, store: Store, pointer: Pointer) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        store: Store,
+        directory: Path,
+        sha256: bytes | None = None,
+        progress: SendProgress | None = None,
+    ) -> None:
         self._bucket = bucket
         self._store = store
-        self._pointer = pointer
-        path = store.manifest_path(pointer.sequence)
-        self._data = store.disk.read(path)
-        if hashlib.sha256(self._data).digest() != pointer.sha256:
+        self._directory = directory
+        path = directory / "manifest.json"
+        self.data = store.disk.read(path)
+        if sha256 is not None and hashlib.sha256(self.data).digest() != sha256:
             raise Corrupt("the manifest is not the one that the pointer names (its digest differs)", path=path)
-        self._files = representations(decode(self._data, str(path)))
+        self._files = representations(decode(self.data, str(path)))
+        self._progress = progress
         self._counting = Lock()
         self.blobs = 0
         self.bytes = 0
 
-    def send_objects(self, seen: Seen) -> None:
-        """The blobs that the origin lacks, then the manifest. Raises ``OriginConflict`` where the number is taken."""
+    def send_blobs(self, seen: Seen) -> None:
+        """Those that the origin lacks."""
         known = self._known(seen)
-        self._bucket.each(self._send_blob, [each for sha256, each in self._files.items() if sha256 not in known])
-        try:
-            self._bucket.objects.put_new(manifest_key(self._pointer.sequence), self._data)
-        except OriginConflict:
-            raise _lost(self._bucket, self._pointer, manifest_key(self._pointer.sequence)) from None
+        lacking = [each for sha256, each in self._files.items() if sha256 not in known]
+        if self._progress is not None:
+            self._progress.start(len(lacking), sum(each.length for each in lacking))
+        self._bucket.each(self._send_blob, lacking)
 
     def _known(self, seen: Seen) -> set[bytes]:
         """The digests of what the origin has for certain: the files of its current generation."""
-        before = _pointer_of(seen)
+        before = current_pointer(seen)
         if before is None:
             return set()
         try:
@@ -102,7 +136,7 @@ class _Sender:
         return set(representations(manifest))
 
     def _send_blob(self, file: Representation) -> None:
-        path = self._store.files_path(self._pointer.sequence) / file.file
+        path = self._directory / "files" / file.file
         data = self._store.disk.read(path)
         if hashlib.sha256(data).digest() != file.sha256:
             raise Corrupt(
@@ -116,6 +150,17 @@ class _Sender:
         with self._counting:
             self.blobs += 1
             self.bytes += len(data)
+            if self._progress is not None:
+                self._progress.sent(len(data))
+
+
+def put_manifest(bucket: Bucket, pointer: Pointer, data: bytes) -> None:
+    """Create the manifest. Raises ``OriginConflict`` where another generation has this number."""
+    key = manifest_key(pointer.sequence)
+    try:
+        bucket.objects.put_new(key, data)
+    except OriginConflict:
+        raise lost(bucket, pointer, key) from None
 
 
 def _publish(bucket: Bucket, seen: Seen, pointer: Pointer) -> None:
@@ -154,11 +199,13 @@ def _has(seen: Seen, pointer: Pointer) -> bool:
     return current is not None and current.accepted.get(pointer.sequence) == pointer.sha256
 
 
-def _pointer_of(seen: Seen) -> Pointer | None:
+def current_pointer(seen: Seen) -> Pointer | None:
+    """What ``CURRENT`` names."""
     return seen.state.current.pointer if seen.state.current else None
 
 
-def _lost(bucket: Bucket, pointer: Pointer, key: str) -> OriginConflict:
+def lost(bucket: Bucket, pointer: Pointer, key: str) -> OriginConflict:
+    """The error of a generation that another machine's came before."""
     return OriginConflict(
         f"another machine was first; generation {pointer.sequence} of this one was not accepted",
         url=bucket.url,

@@ -21,6 +21,7 @@ from hotpath.store.manifest import Manifest
 from hotpath.store.origin.bucket import Bucket
 from hotpath.store.origin.copy_plan import PageObject, SitePages, pages_of, plan
 from hotpath.store.origin.pointers import COPY, Copier, Copy
+from hotpath.store.origin.prune import BATCH
 from hotpath.store.pointer import Pointer
 from hotpath.store.store import Store
 
@@ -142,10 +143,10 @@ class _Copier:
         changes = plan(now, (self._pages(each) for each in before if each != pointer))
         files = self._files(pointer)
         self._bucket.each(lambda item: self._put_page(*item, files), changes.put.items())
-        if changes.remove:
+        for start in range(0, len(changes.remove), BATCH):
             self._require_time()
-            self._bucket.objects.delete(changes.remove)
-            self._removed += len(changes.remove)
+            self._bucket.objects.delete(changes.remove[start : start + BATCH])
+        self._removed += len(changes.remove)
 
     def _pages(self, pointer: Pointer | None) -> SitePages | None:
         """What the copy of a generation was; ``None`` where nobody has its manifest any more."""
