@@ -60,7 +60,7 @@ class Engine:
 
     def url(self, site: str = "site", bucket: str = BUCKET, endpoint: str | None = None) -> str:
         """What is written as ``origin=``."""
-        return f"s3://{bucket}/{site}?endpoint_url={endpoint or self.endpoint}"
+        return f"s3://{bucket}/{site}?endpoint_url={endpoint or self.endpoint}&allow_http=true"
 
     def start(self) -> None:
         """Start it, and wait until its buckets exist."""
