@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import click
 
-from hotpath.cli.origin import HINTS, SITE_COPY, Shipping, origin_option, sharing_of, store_of
+from hotpath.cli.origin import HINTS, SITE_COPY, Shipping, origin_of, origin_option, sharing_of, store_of
 from hotpath.cli.output import JSON, STORE, complain, say, show
 from hotpath.cli.targets import load_site_or_store
 from hotpath.guard.systemd import notify
@@ -64,7 +64,7 @@ def _site(target: str) -> Hotpath | Store:
 
 def _look_once(store: Store, sharing: Sharing, every: float, as_json: bool) -> None:
     from hotpath.store.origin.follower import Follower
-    from hotpath.store.origin.following import Witness, origin_of
+    from hotpath.store.origin.following import Witness
 
     lines: list[str] = []
     follower = Follower(store, origin_of(sharing), every=every, name=sharing.name)
@@ -132,9 +132,7 @@ def push(target: str, origin: str | None, hints: str | None, site_copy: bool, qu
     """
     site = load_site_or_store(target)
     sharing = sharing_of(site, origin, hints, site_copy=site_copy)
-    from hotpath.store.origin.following import origin_of
-
-    origin_of(sharing)  # says that there is none
+    origin_of(sharing)  # raises where there is none
     shipping = Shipping(target, store_of(site), sharing, quiet=quiet)
     shipping.send()
     show(shipping.facts()["origin"], [] if quiet else shipping.lines(), as_json)

@@ -15,7 +15,8 @@ from hotpath.cli.progress import sending_progress
 from hotpath.errors import DeclarationError, HotpathError, IsolatedFailure, NotCopied, NotSent, OriginConflict
 from hotpath.options import counted, human_bytes, to_json
 from hotpath.site import Hotpath
-from hotpath.store.sharing import Sharing
+from hotpath.store.follow_record import read_record
+from hotpath.store.sharing import OFF, Sharing
 from hotpath.store.store import Store
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from hotpath.store.origin.site_copy import Copied
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_Result = TypeVar("_Result")
 
 # Before a build this machine takes over what it lacks, in a child, which may be as large as a first pull.
 PREPARE_SECONDS = 1800.0
@@ -75,7 +77,14 @@ def store_of(site: Hotpath | Store) -> Store:
     return site.store if isinstance(site, Hotpath) else site
 
 
-def send_hint(sharing: Sharing) -> None:
+def origin_of(sharing: Sharing) -> Origin:
+    """The origin, with obstore. Raises ``DeclarationError`` where there is none."""
+    from hotpath.store.origin.following import origin_of as make  # an extra, which most commands do without
+
+    return make(sharing)
+
+
+def _send_hint(sharing: Sharing) -> None:
     """Wake the machines that follow; where that fails they ask all the same."""
     from hotpath.store.origin.following import hints_of
 
@@ -85,13 +94,63 @@ def send_hint(sharing: Sharing) -> None:
         hints.close()
 
 
-def take_over(store: Store, origin: Origin) -> None:
-    """Make this machine serve what was changed at the origin now, where nothing else does it."""
-    from hotpath.store.origin.follower import Follower
+class Served:
+    """Where it is decided what a site serves: at its origin, for all machines, or on this machine alone.
 
-    look = Follower(store, origin, reports=False).look()
-    if look.error is not None:
-        warn([f"this machine does not follow yet: {look.error}"])
+    Raises ``DeclarationError`` for addresses that cannot be used.
+    """
+
+    def __init__(self, site: Hotpath | Store, origin: str | None, hints: str | None) -> None:
+        self.store = store_of(site)
+        self._is_off = origin == OFF
+        self._sharing = sharing_of(site, origin, hints)
+        self._origin = origin_of(self._sharing) if self._sharing.origin is not None else None
+        self.place = f" at {self._origin}" if self._origin else ""
+        self.when = "running servers follow within two seconds"
+        if self._origin is not None:
+            self.when = "every machine follows when it asks next" + (
+                ", at once by hints" if self._sharing.hints else ""
+            )
+        self.facts: dict[str, object] = {"origin": str(self._origin)} if self._origin else {}
+
+    def change(self, here: Callable[[Store], _Result], there: Callable[[Origin], _Result]) -> _Result:
+        """Make the change where it counts; a machine that follows goes after the origin, and not its own way."""
+        if self._origin is None:
+            result = here(self.store)
+            record = read_record(self.store)
+            if record is not None and not record.is_silent(self.store.clock()):
+                hint = "" if self._is_off else f"; write --origin {record.origin} to change it there"
+                warn([f"this machine follows {record.origin}, which undoes this at its next change{hint}"])
+            return result
+        result = there(self._origin)
+        _send_hint(self._sharing)
+        self._take_over(self._origin)
+        self._update_copy(self._origin)
+        return result
+
+    def _update_copy(self, origin: Origin) -> None:
+        """What machines serve from now on is what a CDN gets without them, where there is a copy for it."""
+        try:
+            origin.update_copy(self.store)
+        except HotpathError as error:
+            warn([f"the site copy was not brought up to this: {error}; then run 'hotpath push TARGET --site-copy'"])
+
+    def _take_over(self, origin: Origin) -> None:
+        """Follow at once on this machine, where the command was run."""
+        if not self.store.root.is_dir():
+            return
+        from hotpath.store.origin.follower import Follower
+
+        look = Follower(self.store, origin, reports=False).look()
+        if look.error is not None:
+            warn([f"it is changed there, and this machine does not follow yet: {look.error}"])
+
+    def generation(self) -> int | None:
+        """What has to be served now."""
+        if self._origin is None:
+            return self.store.chosen_sequence()
+        chosen = self._origin.begin().state.chosen
+        return chosen.sequence if chosen is not None else None
 
 
 class Shipping:
@@ -112,7 +171,7 @@ class Shipping:
         self._copied: Copied | None = None
         self.error: HotpathError | None = None
         if sharing.origin is not None:
-            from hotpath.store.origin.following import hints_of, origin_of
+            from hotpath.store.origin.following import hints_of
 
             self._origin = origin_of(sharing)
             hints_of(sharing)
@@ -160,7 +219,7 @@ class Shipping:
         except HotpathError as error:
             self.error = NotSent(self._store.chosen_sequence(), self._target, error)
         else:
-            send_hint(self._sharing)
+            _send_hint(self._sharing)
             self._copy(self._origin, self._sent.generation)
         finally:
             progress.finish()

@@ -15,10 +15,12 @@ from urllib.request import urlopen
 
 import orjson
 import pytest
+from click.testing import CliRunner
 
 from hotpath.asgi.client import asgi_get
 from hotpath.asgi.middleware import HotpathMiddleware
 from hotpath.batch.run import build
+from hotpath.cli.commands import main
 from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.store.origin import Origin
@@ -189,7 +191,7 @@ def test_an_engine_that_fails_while_pages_are_put_is_said_and_the_next_build_doe
     assert len(Bucket(engine, "failing").pages()) == 10
 
 
-def test_after_a_pin_from_another_machine_the_copy_is_of_what_is_pinned(engine: Engine, tmp_path: Path) -> None:
+def test_after_a_rollback_or_a_pin_the_copy_is_of_what_is_served(engine: Engine, tmp_path: Path) -> None:
     url, hot = engine.url("pinned"), Hotpath(tmp_path / "hot")
     price = {"now": 1}
     hot.route("/price")(lambda: price)
@@ -201,9 +203,16 @@ def test_after_a_pin_from_another_machine_the_copy_is_of_what_is_pinned(engine: 
     origin.copy_site(hot.store)
     bucket = Bucket(engine, "pinned")
     assert bucket.get("/price")[2] == b'{"now":2}'
-    other = Origin(url)
-    other.pin(1)
-    copied = other.update_copy()
-    assert copied is not None
-    assert copied.generation == 1
-    assert bucket.get("/price")[2] == b'{"now":1}'
+    for command, expected in (("rollback", 1), ("unpin", 1), ("pin", 1)):
+        arguments = [command, str(tmp_path / "hot"), *(["1"] if command == "pin" else []), "--origin", url]
+        result = CliRunner().invoke(main, arguments)
+        assert (result.exit_code, result.stderr) == (0, ""), result.output
+        assert bucket.get("/price")[2] == b'{"now":%d}' % expected
+    price["now"] = 3
+    build(hot)
+    origin.send(hot.store)
+    copied = Origin(url).update_copy()  # on a machine that has no store
+    assert (copied and copied.generation, bucket.get("/price")[2]) == (1, b'{"now":1}')
+    origin.unpin()
+    copied = Origin(url).update_copy()
+    assert (copied and copied.generation, bucket.get("/price")[2]) == (3, b'{"now":3}')
