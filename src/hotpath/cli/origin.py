@@ -272,7 +272,7 @@ class Shipping:
         ]
         if (copied := self._copied) is not None:
             changes = f"{copied.put} of {counted(copied.pages, 'page')} put, {copied.removed} removed"
-            said.append(f"the site copy is generation {copied.generation}: {changes}")
+            said += [f"the site copy is generation {copied.generation}: {changes}", *copied.notes]
         return said
 
     def finish(self, alerts: Alerts | None = None) -> None:

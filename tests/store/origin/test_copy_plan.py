@@ -113,7 +113,7 @@ def test_fields_are_those_of_the_page_and_the_others_are_named() -> None:
         "Content-Language": "de",
         "Content-Disposition": "inline",
     }
-    assert pages.fields == ("cdn-cache-control", "referrer-policy", "x-frame-options")
+    assert pages.fields == ("referrer-policy", "x-frame-options")
     assert pages.objects["pages/a"].sha256 == hashlib.sha256(b"[]").digest(), "the identity coding"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hotpath.errors import DeclarationError, OriginConflict, OriginError
-from hotpath.store.origin import Origin
+from hotpath.store.origin import Copied, Origin
 from hotpath.store.origin.pointers import PIN, Copy, Pin
 from hotpath.store.origin.site_copy import DEAD_SECONDS, MAX_SECONDS
 from hotpath.testing import FakeClock
@@ -59,7 +59,7 @@ def test_the_copy_is_the_pages_with_their_fields(one: Machine, objects: FakeObje
     publish(one, pages(1))
     result = one.origin.copy_site(one.store)
     assert copy_of(objects) == pages(1)
-    assert (result.pages, result.put, result.removed, result.warnings) == (4, 4, 0, [])
+    assert (result.pages, result.put, result.removed, result.notes, result.warnings) == (4, 4, 0, [], [])
     assert result.bytes == sum(map(len, pages(1).values()))
     assert objects.fields["pages/p0"] == {"Content-Type": "application/json", "Cache-Control": "public"}
 
@@ -263,3 +263,12 @@ def test_no_byte_is_put_that_is_not_what_was_published(one: Machine, two: Machin
     with pytest.raises(OriginError, match="its digest differs"):
         two.origin.copy_site()
     assert copy_of(objects) == {}
+
+
+def test_what_a_copy_cannot_have_is_a_line_for_each_reason() -> None:
+    copied = Copied(7, 3, 3, 0, 100, {"a reason": ("/a", "/b", "/c", "/d"), "another": ("/e",)}, ("x-frame-options",))
+    assert copied.notes == [
+        "4 pages left out of the site copy: a reason (/a, /b, /c, …)",
+        "1 page left out of the site copy: another (/e)",
+        "the site copy is served without x-frame-options: let the CDN add what is needed",
+    ]

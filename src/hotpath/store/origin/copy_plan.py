@@ -47,7 +47,7 @@ class SitePages:
     """What the copy of a generation is: its objects by their keys.
 
     ``left_out`` are keys of pages by the reason why they have no object, ``fields`` the declared fields that an engine
-    does not send.
+    does not send. ``CDN-Cache-Control`` is not among them: ``Cache-Control`` alone does for a CDN, for other times.
     """
 
     objects: Mapping[str, PageObject] = field(repr=False)
@@ -136,8 +136,6 @@ def _query_problem(item: Item, with_query: set[str]) -> str | None:
 def _fields(policy: Policy, site_headers: tuple[tuple[str, str], ...]) -> tuple[Fields | None, list[str]]:
     """What is kept with a route's objects (``None``: an engine cannot), and the declared fields that are not."""
     declared = {name.lower(): value for name, value in (*site_headers, *policy.headers)}
-    if policy.cdn_cache_control:
-        declared["cdn-cache-control"] = policy.cdn_cache_control
     fields = [("Content-Type", policy.media_type), ("Cache-Control", policy.cache_control)]
     fields += [(name, declared[lower]) for lower, name in _KEPT.items() if lower in declared]
     others = [name for name in declared if name not in _KEPT]

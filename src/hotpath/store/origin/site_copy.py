@@ -55,17 +55,21 @@ class Copied:
     is_unknown: bool = False
 
     @property
-    def warnings(self) -> list[str]:
-        """What the copy is not, a line each."""
+    def notes(self) -> list[str]:
+        """What the copy cannot have, a line each: the same every night."""
         lines = []
         for reason, keys in self.left_out.items():
             names = ", ".join(keys[:_NAMED]) + (", …" if len(keys) > _NAMED else "")
             lines.append(f"{counted(len(keys), 'page')} left out of the site copy: {reason} ({names})")
         if self.fields:
             lines.append(f"the site copy is served without {', '.join(self.fields)}: let the CDN add what is needed")
-        if self.is_unknown:
-            lines.append("what the site copy was before could not be known: pages that are gone may still be in it")
         return lines
+
+    @property
+    def warnings(self) -> list[str]:
+        """What somebody has to look at, a line each."""
+        unknown = "what the site copy was before could not be known: pages that are gone may still be in it"
+        return [unknown] if self.is_unknown else []
 
 
 def copy_site(bucket: Bucket, store: Store | None = None) -> Copied:
