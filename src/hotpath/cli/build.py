@@ -10,7 +10,7 @@ import click
 from hotpath.batch.run import Report, nothing_to_retry
 from hotpath.batch.run import build as run_batch
 from hotpath.cli.batch_options import alerts_if, batch_options, limits_of
-from hotpath.cli.origin import HINTS, SITE_COPY, Shipping, origin_option, sharing_of
+from hotpath.cli.origin import HINTS, SITE_COPY, origin_option, sharing_of
 from hotpath.cli.output import (
     JSON,
     TARGET,
@@ -23,6 +23,7 @@ from hotpath.cli.output import (
 )
 from hotpath.cli.output import USER_AGENT as USER_AGENT_HELP
 from hotpath.cli.progress import progress_for
+from hotpath.cli.shipping import Shipping
 from hotpath.cli.targets import load, load_validator
 from hotpath.errors import HotpathError, Implausible, PublicUnseen, TargetError
 from hotpath.ops.check import CheckOptions, public_base

@@ -9,8 +9,9 @@ from contextlib import suppress
 
 import click
 
-from hotpath.cli.origin import HINTS, SITE_COPY, Shipping, origin_of, origin_option, sharing_of, store_of
+from hotpath.cli.origin import HINTS, SITE_COPY, origin_of, origin_option, sharing_of, store_of
 from hotpath.cli.output import JSON, STORE, complain, say, show
+from hotpath.cli.shipping import Shipping
 from hotpath.cli.targets import load_site_or_store
 from hotpath.guard.systemd import notify
 from hotpath.options import parse_seconds

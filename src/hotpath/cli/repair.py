@@ -24,8 +24,9 @@ from hotpath.cli.output import (
     warn,
 )
 from hotpath.cli.progress import progress_for
+from hotpath.cli.shipping import Shipping
 from hotpath.cli.targets import load, load_site_or_store
-from hotpath.errors import NothingPublished, OriginError, StoreError
+from hotpath.errors import DeclarationError, NothingPublished, OriginError, StoreError
 from hotpath.ops.check import CheckOptions
 from hotpath.ops.http import USER_AGENT as DEFAULT_USER_AGENT
 from hotpath.ops.purge.environment import purgers_from_environment
@@ -81,6 +82,12 @@ def recover(
     Verifies the store, rolls back, builds, publishes, purges, warms and checks, as far as asked for.
     """
     hot = load(target)
+    sharing = sharing_of(hot)
+    if rollback and sharing.origin is not None:
+        raise DeclarationError(
+            f"--rollback: what this site serves is decided at {sharing.origin}; run 'hotpath rollback {target}', and"
+            " recover without --rollback"
+        )
     limits = limits_of(memory, timeout, workers)
     options = RecoveryOptions(
         rollback=rollback,
@@ -110,6 +117,11 @@ def recover(
     show(result, recovery.ending(result) if result.changed else recovery.lines(result), as_json)
     if not result.finished:
         raise SystemExit(1)
+    if build:
+        shipping = Shipping(target, hot.store, sharing, quiet=as_json)
+        shipping.send()
+        say(*([] if as_json else shipping.lines()))
+        shipping.finish()
 
 
 def _say_step(entry: JournalEntry, store: str) -> None:
