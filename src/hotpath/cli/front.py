@@ -18,10 +18,12 @@ from urllib.parse import quote
 
 import click
 
+from hotpath.cli.origin import HINTS, origin_option
 from hotpath.cli.output import complain, say, warn
 from hotpath.errors import AppBroken, DeclarationError, HotpathError, TargetError
 from hotpath.options import human_seconds, parse_bytes, parse_seconds
 from hotpath.site import Hotpath
+from hotpath.store.sharing import Sharing
 
 # Between two looks for other signals.
 SIGHUP_SECONDS = 0.5
@@ -63,6 +65,8 @@ _FRONT = (
     click.option("--fresh", is_flag=True, help="Give fresh answers without asking the app: an ordinary shared cache."),
     click.option("--empty-replaces", is_flag=True, help="Keep an empty 200 in the place of a full one."),
     click.option("--without-bypass", is_flag=True, help="Answer hot pages though the app's middleware has bypass=."),
+    origin_option("Serve what an origin has, as other machines do."),
+    HINTS,
     click.option("--access-log", is_flag=True, help="Print a JSON line for each request, hot or not."),
 )
 _PID = click.option("--pid", type=int, help="Process id of the front, where several run.")
@@ -259,6 +263,7 @@ def _options(run: Any, front: dict[str, Any]) -> Any:
         access_log=front["access_log"],
         shares_port=front["reuse_port"],
         last_good=_last_good(front),
+        sharing=Sharing(front["origin"], front["hints"]),
     )
 
 

@@ -39,10 +39,12 @@ from hotpath.metrics.app import MetricsApp
 from hotpath.options import human_bytes
 from hotpath.serving.reader import reader_of
 from hotpath.site import Hotpath
+from hotpath.store.sharing import Sharing
 from hotpath.types import ASGIApp
 
 if TYPE_CHECKING:
     from hotpath.front.board import FrontBoard
+    from hotpath.store.origin.following import Following
 
 # proc(5): the kernel picks nearly everybody else first.
 OOM_SCORE: Final = -500
@@ -55,7 +57,8 @@ class FrontOptions:
     """What a front is told; times in seconds.
 
     ``drain`` is how long running requests may take when the front ends. ``admin`` is where figures and health are.
-    ``shares_port``: other fronts listen there too (``SO_REUSEPORT``).
+    ``shares_port``: other fronts listen there too (``SO_REUSEPORT``). ``sharing`` goes before the environment and the
+    declaration: where there is an origin, the front follows it.
     """
 
     connections: int = 4096
@@ -68,6 +71,7 @@ class FrontOptions:
     access_log: bool = False
     shares_port: bool = False
     last_good: LastGoodOptions = field(default_factory=LastGoodOptions)
+    sharing: Sharing = field(default_factory=Sharing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +110,13 @@ def serve_in_process(app: ASGIApp, listeners: Sequence[socket.socket], options: 
                     "--in-process: no HotpathMiddleware is the first to see a request; write"
                     " app = HotpathMiddleware(app, hot=hot) around the whole app"
                 )
+            following = _following(middleware.hot, options)
             door = Door(middleware.hot, listeners, server.take, connections=options.connections)
             # bypass= and observe= have to see each request.
             door.answers = middleware.is_plain
             await asyncio.to_thread(door.start)
+            if following is not None:
+                following.start()
             logger.warning("hotpath: serving on %s, the app in the same process", _places(listeners))
             notify("READY=1")
             async with _beating(door):
@@ -163,6 +170,7 @@ class _Front:
             closes_listeners=options.shares_port,
         )
         self.groups: GroupMaker | None = None
+        self.following = _following(hot, options)
 
     def run(self) -> None:
         """Until a signal ends it."""
@@ -173,6 +181,8 @@ class _Front:
             self.groups = GroupMaker()
         # Before anything else: hot pages need neither the loop nor the app.
         self.door.start()
+        if self.following is not None:
+            self.following.start()
         _run(functools.partial(self._main, admin, control_socket))
 
     async def _main(self, admin: socket.socket | None, control_socket: socket.socket) -> None:
@@ -243,6 +253,8 @@ class _Front:
         else:
             lines.append(f"  app     {self.app}, started by somebody else")
         lines += start_text(self.last_good, loader.keys)
+        if self.following is not None:
+            lines.append(f"  origin  {self.following.sharing.origin}, asked every {self.following.every:g} s")
         lines.append(f"  admin   {self.options.admin or 'none (--admin 127.0.0.1:9180, with a status page)'}")
         return lines
 
@@ -252,6 +264,16 @@ class _Front:
         problem = self.groups.problem if self.groups is not None else None
         how = "in a memory group of its own" if problem is None else f"looked at twice a second: {problem}"
         return [f"  memory  {human_bytes(memory)} for the app, {how}"]
+
+
+def _following(hot: Hotpath, options: FrontOptions) -> Following | None:
+    """What follows the site's origin, where it has one. Raises ``DeclarationError``."""
+    sharing = hot.sharing.effective(options.sharing.origin, options.sharing.hints)
+    if sharing.origin is None:
+        return None
+    from hotpath.store.origin.following import Following  # object storage is an extra
+
+    return Following(hot.store, sharing, report=lambda text, _: logger.warning("hotpath: %s", text))
 
 
 class _Signals:

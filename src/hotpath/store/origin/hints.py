@@ -57,6 +57,14 @@ class Hints:
         self._once.forget("lost")
         return listeners
 
+    def problem(self) -> str | None:
+        """Why no hint can be sent, by sending one; ``None`` where it can."""
+        try:
+            self._client.publish(self._channel, b"")
+        except Exception as error:  # as above
+            return reason(error, _RIGHTS.format(channel=self._channel))
+        return None
+
     def subscribe(self, wakeup: threading.Event) -> None:
         """Set ``wakeup`` at each hint, and whenever a lost connection is there again. Again after a fork."""
         if wakeup not in self._wakeups:
