@@ -23,6 +23,12 @@ from hotpath.errors import AppBroken, DeclarationError, HotpathError, TargetErro
 from hotpath.options import human_seconds, parse_bytes, parse_seconds
 from hotpath.site import Hotpath
 
+# Options of 'hotpath serve' that need the app in a process of its own, or the front before it.
+_OF_TWO_PROCESSES = (
+    *("store", "server", "workers", "memory", "ready", "health", "health_timeout", "start_timeout"),
+    *("hold", "in_flight", "waiting", "trust", "admin", "admin_token", "without_bypass", "access_log"),
+)
+
 # Between two looks for other signals.
 SIGHUP_SECONDS = 0.5
 
@@ -111,6 +117,8 @@ def serve(
     In place of 'uvicorn APP': the app runs as a child of this process, which answers the hot pages, starts the app
     again when it ends, and holds requests meanwhile. SIGHUP, or 'hotpath reload', deploys without a gap.
     """
+    if in_process:
+        _refuse_options_of_two_processes()
     run = _loaded()
     options = _options(run, front)
     _log(options.access_log)
@@ -236,6 +244,20 @@ def _command(pid: int | None, name: str) -> None:
     from hotpath.front import control
 
     say(control.command(control.find(pid), name))
+
+
+def _refuse_options_of_two_processes() -> None:
+    context = click.get_current_context()
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in _OF_TWO_PROCESSES
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        advice = "; write app = HotpathMiddleware(app, hot=hot, observe=AccessLog())" if "--access-log" in given else ""
+        raise DeclarationError(
+            f"{', '.join(given)}: not with --in-process, where no other process is the app's{advice}"
+        )
 
 
 def _loaded() -> Any:
