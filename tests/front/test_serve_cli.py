@@ -316,6 +316,7 @@ def test_a_store_that_is_not_there_is_said_and_picked_up(tmp_path: Path) -> None
         (("serve", "mysite1:app", "--server", "apache"), 2, "--server 'apache': write uvicorn, granian"),
         (("serve", "mysite1:app", "--ready", "readyz"), 2, "--ready readyz: write a path of the app"),
         (("serve", "mysite1:app", "--hold", "long"), 2, "--hold='long' is no number of seconds"),
+        (("serve", "mysite1:app", "--last-good", "much"), 2, "'64MB' (1000-based); 'off' for none"),
         (("serve", "mysite1:app", "--trust", "home"), 2, "home"),
         (("serve", "mysite1:app", "--admin", "9180"), 2, "--admin 9180: write 127.0.0.1:9180"),
         (("serve", "mysite1:nothing", "--port", "{port}"), 2, 'Attribute "nothing" not found in module "mysite1"'),

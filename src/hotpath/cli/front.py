@@ -288,7 +288,7 @@ def _last_good(front: dict[str, Any]) -> Any:
     from hotpath.front.last_good import LastGoodOptions
 
     options = LastGoodOptions(
-        max_bytes=None if front["last_good"] == "off" else parse_bytes(front["last_good"], "--last-good"),
+        max_bytes=_bytes_or_off(front["last_good"]),
         patience=parse_seconds(front["patience"], "--patience"),
         stale=parse_seconds(front["stale"], "--stale", least=0),
         is_fresh=front["fresh"],
@@ -299,6 +299,13 @@ def _last_good(front: dict[str, Any]) -> Any:
         return options
     names = tuple(name.strip() for name in front["ignore_cookies"].split(",") if name.strip())
     return replace(options, ignore_cookies=names)
+
+
+def _bytes_or_off(text: str) -> int | None:
+    try:
+        return None if text == "off" else parse_bytes(text, "--last-good")
+    except DeclarationError as error:
+        raise DeclarationError(f"{error}; 'off' for none") from None
 
 
 def _listeners(front: dict[str, Any]) -> list[socket.socket]:
