@@ -16,6 +16,7 @@ import click
 from hotpath.cli.output import JSON, complain, show
 from hotpath.cli.targets import load as load_target
 from hotpath.errors import DeclarationError
+from hotpath.log import held_back
 from hotpath.options import parse_bytes, parse_seconds
 from hotpath.site import Hotpath
 
@@ -180,10 +181,13 @@ def _urls(sources: Sequence[str], base: str | None) -> list[str]:
 
     hot = load_target(sources[0])
     reader = reader_of(hot)
-    reader.refresh()
-    keys = [key.decode("ascii") for key in reader.loader.keys]
-    if not keys:
-        raise DeclarationError(f"{hot.store.root}: no page is hot; run 'hotpath build', or give URLs")
+    with held_back() as records:
+        reader.refresh()
+        keys = [key.decode("ascii") for key in reader.loader.keys]
+        if not keys:
+            records.clear()
+            why = reader.loader.degraded or f"{hot.store.root}; run 'hotpath build'"
+            raise DeclarationError(f"no page is hot, write URLs or build first: {why}")
     return [base.rstrip("/") + key for key in keys]
 
 
