@@ -233,7 +233,7 @@ class _Front:
             return None
         from hotpath.front.board import FrontBoard
 
-        return FrontBoard(self.hot, self.upstream, supervisor, local_socket=bool(address.path))
+        return FrontBoard(self.hot, self.door, self.upstream, supervisor, local_socket=bool(address.path))
 
     def _start_text(self) -> list[str]:
         """What is where, for people."""
