@@ -31,8 +31,7 @@ def client_of(url: str, purpose: str, **options: Any) -> redis.Redis:
         from redis.retry import Retry
     except ImportError:
         raise DeclarationError(f"{purpose} needs redis: pip install 'asgi-hotpath[redis]'") from None
-    if not url.startswith(("redis://", "rediss://", "unix://", "valkey://", "valkeys://")):
-        raise DeclarationError(f"{name!r} is no address of {purpose}; write redis://127.0.0.1:6379/0")
+    check_address(url, purpose)
     options |= {
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,  # with 3, newer clients lengthen their timeouts when the server announces maintenance
@@ -41,6 +40,23 @@ def client_of(url: str, purpose: str, **options: Any) -> redis.Redis:
         return redis.Redis.from_url(url.replace("valkey", "redis", 1) if url.startswith("valkey") else url, **options)
     except ValueError as error:
         raise DeclarationError(f"{name}: {str(error).replace(url, name)}") from None
+
+
+def check_address(url: object, purpose: str) -> None:
+    """Raise ``DeclarationError`` where ``url`` is no address of a server; redis need not be installed for that."""
+    example = "write redis://127.0.0.1:6379/0"
+    if not isinstance(url, str):
+        raise DeclarationError(f"{url!r} is no address of {purpose}; {example}")
+    name = redacted(url)
+    if not url.startswith(("redis://", "rediss://", "unix://", "valkey://", "valkeys://")):
+        raise DeclarationError(f"{name!r} is no address of {purpose}; {example}")
+    try:
+        parts = urlsplit(url)
+        is_whole = bool(parts.path.strip("/") if parts.scheme == "unix" else parts.hostname) and parts.port != 0
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise DeclarationError(f"{name!r} is no whole address of {purpose}; {example}")
 
 
 def redacted(url: str) -> str:

@@ -66,8 +66,8 @@ class Follower:
     """Keeps a store at the generation that its origin names.
 
     ``every`` is the time between looks in seconds. ``name`` is what this machine is called in reports; ``None``: its
-    host name. ``clock`` (seconds since the epoch) and ``random`` (0 to 1) are for tests and simulations. One thread at
-    a time may call ``look`` or ``run``.
+    host name; with ``reports=False`` it makes none. ``clock`` (seconds since the epoch) and ``random`` (0 to 1) are
+    for tests and simulations. One thread at a time may call ``look`` or ``run``.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Follower:
         *,
         every: float = DEFAULT_EVERY_SECONDS,
         name: str | None = None,
+        reports: bool = True,
         clock: Callable[[], float] | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
@@ -84,6 +85,7 @@ class Follower:
         self.origin = origin
         self.every = every
         self.name = name or socket.gethostname()
+        self._reports = reports
         self.last: Look | None = None
         self._clock = clock or origin.clock
         self._random = random
@@ -97,13 +99,15 @@ class Follower:
         self._reported: tuple[float, MachineReport] | None = None
         self._once = Once()
 
-    def run(self, stop: threading.Event, wakeup: threading.Event) -> None:
+    def run(
+        self, stop: threading.Event, wakeup: threading.Event, on_look: Callable[[Look], object] = lambda look: None
+    ) -> None:
         """Look again and again until ``stop`` is set; a set ``wakeup`` makes the next look at once.
 
-        Whoever sets ``stop`` sets ``wakeup`` too, so that nobody waits.
+        ``on_look`` gets each. Whoever sets ``stop`` sets ``wakeup`` too, so that nobody waits.
         """
         while not stop.is_set():
-            self.look()
+            on_look(self.look())
             if wakeup.wait(self.pause_seconds()):
                 wakeup.clear()
                 stop.wait(self._random() * HINT_SPREAD_SECONDS)
@@ -135,7 +139,7 @@ class Follower:
             origin_generation=chosen.sequence if chosen else None,
             lag_seconds=0.0 if is_in_step else max(0.0, now - self._in_step_at),
         )
-        if self._is_ours:
+        if self._is_ours and self._reports:
             self._report(look)
         self.last = look
         return look

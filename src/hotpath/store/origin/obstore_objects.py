@@ -94,15 +94,19 @@ class ObstoreObjects:
     def put_if(self, key: str, data: bytes, etag: str) -> str:
         return self._put("replacing", key, data, _version_of(etag))
 
-    def put(self, key: str, data: bytes) -> None:
-        self._put("writing", key, data, "overwrite")
+    def put(self, key: str, data: bytes, fields: Mapping[str, str] | None = None) -> None:
+        self._put("writing", key, data, "overwrite", fields)
 
-    def _put(self, operation: str, key: str, data: bytes, mode: Any) -> str:
+    def _put(self, operation: str, key: str, data: bytes, mode: Any, fields: Mapping[str, str] | None = None) -> str:
         # Not in parts: a condition holds for a whole object alone.
         return self._do(
             operation,
             key,
-            lambda: _tag_of(self._obstore.put(self._store, key, data, mode=mode, use_multipart=False)),
+            lambda: _tag_of(
+                self._obstore.put(
+                    self._store, key, data, mode=mode, attributes=dict(fields) if fields else None, use_multipart=False
+                )
+            ),
         )
 
     def list(self, prefix: str) -> Iterator[Entry]:

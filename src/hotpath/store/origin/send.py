@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Protocol
 
 from hotpath.errors import Corrupt, NothingPublished, OriginConflict, OriginError, StoreError
 from hotpath.store.manifest import Representation, decode
@@ -36,7 +37,17 @@ class Sent:
     already: bool = False
 
 
-def send(bucket: Bucket, store: Store, since: Seen | None = None) -> Sent:
+class SendProgress(Protocol):
+    """Is called with what a send is about to send, and with each file that is there; for a progress bar."""
+
+    def start(self, blobs: int, size: int) -> None:
+        """So many files of ``size`` bytes together may have to be sent."""
+
+    def sent(self, size: int) -> None:
+        """A file of so many bytes is there. Called from several threads, one at a time."""
+
+
+def send(bucket: Bucket, store: Store, since: Seen | None = None, progress: SendProgress | None = None) -> Sent:
     """Make the current generation of ``store`` that of the origin.
 
     ``since`` are the pointers as they were before the build began. Raises ``OriginConflict`` where another generation
@@ -45,7 +56,7 @@ def send(bucket: Bucket, store: Store, since: Seen | None = None) -> Sent:
     pointer = store.pointer(store.current_path)
     if pointer is None:
         raise NothingPublished("nothing is published here yet", path=store.root, fix="run 'hotpath build TARGET' first")
-    sender = Sender(bucket, store, store.generation_path(pointer.sequence), pointer.sha256)
+    sender = Sender(bucket, store, store.generation_path(pointer.sequence), pointer.sha256, progress)
 
     def send_objects(seen: Seen) -> None:
         sender.send_blobs(seen)
@@ -86,7 +97,14 @@ def accept(
 class Sender:
     """What is sent of the generation in ``directory``, and how much it was. ``sha256`` is that of its manifest."""
 
-    def __init__(self, bucket: Bucket, store: Store, directory: Path, sha256: bytes | None = None) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        store: Store,
+        directory: Path,
+        sha256: bytes | None = None,
+        progress: SendProgress | None = None,
+    ) -> None:
         self._bucket = bucket
         self._store = store
         self._directory = directory
@@ -95,6 +113,7 @@ class Sender:
         if sha256 is not None and hashlib.sha256(self.data).digest() != sha256:
             raise Corrupt("the manifest is not the one that the pointer names (its digest differs)", path=path)
         self._files = representations(decode(self.data, str(path)))
+        self._progress = progress
         self._counting = Lock()
         self.blobs = 0
         self.bytes = 0
@@ -102,7 +121,10 @@ class Sender:
     def send_blobs(self, seen: Seen) -> None:
         """Those that the origin lacks."""
         known = self._known(seen)
-        self._bucket.each(self._send_blob, [each for sha256, each in self._files.items() if sha256 not in known])
+        lacking = [each for sha256, each in self._files.items() if sha256 not in known]
+        if self._progress is not None:
+            self._progress.start(len(lacking), sum(each.length for each in lacking))
+        self._bucket.each(self._send_blob, lacking)
 
     def _known(self, seen: Seen) -> set[bytes]:
         """The digests of what the origin has for certain: the files of its current generation."""
@@ -135,6 +157,8 @@ class Sender:
         with self._counting:
             self.blobs += 1
             self.bytes += len(data)
+            if self._progress is not None:
+                self._progress.sent(len(data))
 
 
 def put_manifest(bucket: Bucket, pointer: Pointer, data: bytes) -> None:
