@@ -272,6 +272,24 @@ class NotSent(HotpathError):
         self.reason = str(reason)
 
 
+class NotCopied(HotpathError):
+    """A generation is at the origin, and the copy of the site for a CDN was not brought up to it.
+
+    ``generation`` is its number, ``target`` what to copy it with, ``reason`` why it was not copied.
+    """
+
+    exit_code = 69
+
+    def __init__(self, generation: int, target: str, reason: HotpathError) -> None:
+        super().__init__(
+            f"generation {generation} was sent, and the site copy was not brought up to it: {reason};"
+            f" then run 'hotpath push {target} --site-copy'"
+        )
+        self.generation = generation
+        self.target = target
+        self.reason = str(reason)
+
+
 class ImportRefused(HotpathError):
     """A directory holds files that could not be served; nothing was published. ``problems`` has a line for each."""
 

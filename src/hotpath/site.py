@@ -93,7 +93,7 @@ class Hotpath:
 
     Several machines share generations by ``origin``, a place in object storage (``"s3://bucket/site"``), and hear of
     new ones at once by ``hints``, a Valkey or Redis (``"redis://host:6379/0"``). ``HOTPATH_ORIGIN`` and
-    ``HOTPATH_HINTS`` win over both.
+    ``HOTPATH_HINTS`` win over both. ``site_copy`` keeps the pages at the origin as plain objects too, for a CDN.
 
     Raises ``DeclarationError`` for options that cannot work.
     """
@@ -124,13 +124,14 @@ class Hotpath:
         ignore_query: Iterable[str] = (),
         origin: str | None = None,
         hints: str | None = None,
+        site_copy: bool = False,
     ) -> None:
         if not isinstance(refresh, int | float) or not 0.01 <= refresh <= 3600:
             raise DeclarationError(
                 f"refresh={refresh!r}: write the seconds between two looks at the store, 0.01 to 3600"
             )
         self.store = Store(_directory(root), keep=keep)
-        self.sharing = Sharing(origin, hints)
+        self.sharing = Sharing(origin, hints, site_copy=site_copy)
         self.routes: list[Route] = []
         self.directories: list[Directory] = []
         self._lifetime_seconds = parse_whole_seconds(lifetime, "lifetime")

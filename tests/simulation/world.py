@@ -7,7 +7,7 @@ import heapq
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import greenlet
@@ -148,7 +148,7 @@ class Requests:
             raise self._conflict(key)
         return self._put(key, data)
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes, fields: Mapping[str, str] | None = None) -> None:
         self._take_time()
         self._put(key, data)
 

@@ -10,7 +10,7 @@ import click
 from hotpath.batch.run import Report, nothing_to_retry
 from hotpath.batch.run import build as run_batch
 from hotpath.cli.batch_options import alerts_if, batch_options, limits_of
-from hotpath.cli.origin import HINTS, origin_option, sharing_of
+from hotpath.cli.origin import HINTS, SITE_COPY, origin_option, sharing_of
 from hotpath.cli.output import (
     JSON,
     TARGET,
@@ -49,6 +49,7 @@ MAX_NAMED_FILES = 20
 @click.option("--alert", is_flag=True, help="Send an alert when it fails, as HOTPATH_ALERT_… says.")
 @origin_option("Send the generation there, for other machines to serve.")
 @HINTS
+@SITE_COPY
 @click.option("--quiet", is_flag=True, help="Print only what is wrong, for cron.")
 @JSON
 # Long by its options.
@@ -65,6 +66,7 @@ def build(
     alert: bool,
     origin: str | None,
     hints: str | None,
+    site_copy: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -81,7 +83,7 @@ def build(
         check_url = public_base(check_url, "--check")
     try:
         hot = load(target)
-        sharing = sharing_of(hot, origin, hints)
+        sharing = sharing_of(hot, origin, hints, site_copy=site_copy)
     except HotpathError as error:
         warn(alerts.failed(None, error))
         raise
@@ -142,6 +144,7 @@ def _say_night(night: Night, root: Path, seconds: float, shipping: Shipping, qui
 @click.option("--strip-suffix", default="", help="Ending to take off the URLs, like .json.")
 @click.option("--keep-precompressed", is_flag=True, help="Publish a.js.gz beside a.js too, as a page of its own.")
 @click.option("--replace", is_flag=True, help="Publish even if that removes pages of a build, or most pages.")
+@click.option("--allow", multiple=True, metavar="FILE", help="Publish it though its name looks like a secret's.")
 @click.option("--validate", metavar="TARGET", help="A function of (new, previous) manifests that returns problems.")
 @origin_option("Send the generation there, for other machines to serve.")
 @HINTS
@@ -154,6 +157,7 @@ def import_(
     strip_suffix: str,
     keep_precompressed: bool,
     replace: bool,
+    allow: tuple[str, ...],
     validate: str | None,
     origin: str | None,
     hints: str | None,
@@ -181,6 +185,7 @@ def import_(
         strip_suffix=strip_suffix,
         keep_precompressed=keep_precompressed,
         replace=replace,
+        allow=allow,
         validate=validator,
     )
     shipping.send()

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import click
 
-from hotpath.cli.origin import HINTS, origin_of, origin_option, sharing_of, store_of
+from hotpath.cli.origin import HINTS, SITE_COPY, origin_of, origin_option, sharing_of, store_of
 from hotpath.cli.output import JSON, STORE, complain, say, show
 from hotpath.cli.shipping import Shipping
 from hotpath.cli.targets import load_site_or_store
@@ -123,15 +123,16 @@ def _say(text: str) -> None:
 @STORE
 @origin_option("Where to.")
 @HINTS
+@SITE_COPY
 @click.option("--quiet", is_flag=True, help="Print only what is wrong, for cron.")
 @JSON
-def push(target: str, origin: str | None, hints: str | None, quiet: bool, as_json: bool) -> None:
+def push(target: str, origin: str | None, hints: str | None, site_copy: bool, quiet: bool, as_json: bool) -> None:
     """Send the generation of this machine to the origin.
 
     As 'hotpath build' does; for one that could not be sent then, or was made by another command.
     """
     site = load_site_or_store(target)
-    sharing = sharing_of(site, origin, hints)
+    sharing = sharing_of(site, origin, hints, site_copy=site_copy)
     origin_of(sharing)  # raises where there is none
     shipping = Shipping(target, store_of(site), sharing, quiet=quiet)
     shipping.send()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from hotpath.cli.output import warn
+from hotpath.errors import DeclarationError, HotpathError
 from hotpath.site import Hotpath
 from hotpath.store.follow_record import read_record
 from hotpath.store.sharing import OFF, Sharing
@@ -27,6 +29,11 @@ HINTS = click.option(
 )
 
 
+SITE_COPY = click.option(
+    "--site-copy", is_flag=True, help="Keep the pages at the origin as plain objects too, for a CDN."
+)
+
+
 def origin_option(meaning: str) -> Callable[[_Command], _Command]:
     """``--origin URL``. ``meaning`` is its help."""
     return click.option("--origin", metavar="URL|off", help=f"{meaning}  [default: HOTPATH_ORIGIN, else as declared]")
@@ -39,10 +46,19 @@ def origin_flag(meaning: str) -> Callable[[_Command], _Command]:
     )
 
 
-def sharing_of(site: Hotpath | Store, origin: str | None = None, hints: str | None = None) -> Sharing:
+def sharing_of(
+    site: Hotpath | Store, origin: str | None = None, hints: str | None = None, *, site_copy: bool = False
+) -> Sharing:
     """What holds for a command. Raises ``DeclarationError``."""
     declared = site.sharing if isinstance(site, Hotpath) else Sharing()
-    return declared.effective(None if origin == DECLARED else origin, hints)
+    sharing = declared.effective(None if origin == DECLARED else origin, hints)
+    if not site_copy:
+        return sharing
+    if sharing.origin is None:
+        raise DeclarationError(
+            "--site-copy keeps pages at an origin, and there is none; give --origin s3://bucket/site"
+        )
+    return replace(sharing, site_copy=True)
 
 
 def store_of(site: Hotpath | Store) -> Store:
@@ -97,7 +113,15 @@ class Served:
         result = there(self._origin)
         send_hint(self._sharing)
         self._take_over(self._origin)
+        self._update_copy(self._origin)
         return result
+
+    def _update_copy(self, origin: Origin) -> None:
+        """What machines serve from now on is what a CDN gets without them, where there is a copy for it."""
+        try:
+            origin.update_copy(self.store)
+        except HotpathError as error:
+            warn([f"the site copy was not brought up to this: {error}; then run 'hotpath push TARGET --site-copy'"])
 
     def _take_over(self, origin: Origin) -> None:
         """Follow at once on this machine, where the command was run."""

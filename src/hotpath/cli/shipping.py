@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from hotpath.cli.origin import origin_of, send_hint
 from hotpath.cli.output import warn
 from hotpath.cli.progress import sending_progress
-from hotpath.errors import HotpathError, IsolatedFailure, NotSent, OriginConflict
-from hotpath.options import counted, human_bytes
+from hotpath.errors import HotpathError, IsolatedFailure, NotCopied, NotSent, OriginConflict
+from hotpath.options import counted, human_bytes, to_json
 from hotpath.store.sharing import Sharing
 from hotpath.store.store import Store
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hotpath.store.origin.bucket import Seen
     from hotpath.store.origin.origin import Origin
     from hotpath.store.origin.send import Sent
+    from hotpath.store.origin.site_copy import Copied
 
 # Before a build this machine takes over what it lacks, in a child, which may be as large as a first pull.
 PREPARE_SECONDS = 1800.0
@@ -40,6 +41,7 @@ class Shipping:
         # The pointers as they were before anything was built.
         self._seen: Seen | None = None
         self._sent: Sent | None = None
+        self._copied: Copied | None = None
         self.error: HotpathError | None = None
         if sharing.origin is not None:
             from hotpath.store.origin.following import hints_of
@@ -91,8 +93,19 @@ class Shipping:
             self.error = NotSent(self._store.chosen_sequence(), self._target, error)
         else:
             send_hint(self._sharing)
+            self._copy(self._origin, self._sent.generation)
         finally:
             progress.finish()
+
+    def _copy(self, origin: Origin, generation: int) -> None:
+        """Keep the copy of the site: where that was asked for, and where somebody has begun one."""
+        update = origin.copy_site if self._sharing.site_copy else origin.update_copy
+        try:
+            self._copied = update(self._store)
+        except HotpathError as error:
+            self.error = NotCopied(generation, self._target, error)
+        else:
+            warn(self._copied.warnings if self._copied else [])
 
     def send_quarantined(self, sequence: int) -> None:
         """Send what failed validation, so that it can be approved on any machine."""
@@ -115,6 +128,7 @@ class Shipping:
                 "blobs": sent.blobs if sent else 0,
                 "bytes": sent.bytes if sent else 0,
                 "problem": str(self.error) if self.error else None,
+                "site_copy": to_json(self._copied) if self._copied else None,
             }
         }
 
@@ -124,12 +138,19 @@ class Shipping:
         if sent is None:
             return []
         if sent.already:
-            return [f"generation {sent.generation} is at {self._origin} already"]
+            return [f"generation {sent.generation} is at {self._origin} already", *self._copy_lines()]
         files = f"{counted(sent.blobs, 'new file')}, {human_bytes(sent.bytes)}"
-        return [f"sent generation {sent.generation} to {self._origin}: {files}"]
+        return [f"sent generation {sent.generation} to {self._origin}: {files}", *self._copy_lines()]
+
+    def _copy_lines(self) -> list[str]:
+        copied = self._copied
+        if copied is None:
+            return []
+        changes = f"{copied.put} of {counted(copied.pages, 'page')} put, {copied.removed} removed"
+        return [f"the site copy is generation {copied.generation}: {changes}", *copied.notes]
 
     def finish(self, alerts: Alerts | None = None) -> None:
-        """Raise what went wrong, ``OriginConflict`` or ``NotSent``, and alert of it."""
+        """Raise what went wrong, ``OriginConflict``, ``NotSent`` or ``NotCopied``, and alert of it."""
         if self._origin is None:
             return
         if self.error is None:

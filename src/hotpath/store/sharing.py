@@ -20,6 +20,7 @@ OFF = "off"
 @dataclass(frozen=True, slots=True)
 class Sharing:
     """``origin`` is a URL without anything secret, ``hints`` one that may hold a password, ``name`` this machine's.
+    With ``site_copy`` whoever builds keeps the pages there as plain objects too.
 
     Raises ``DeclarationError`` for addresses that cannot be used.
     """
@@ -27,6 +28,7 @@ class Sharing:
     origin: str | None = None
     hints: str | None = field(default=None, repr=False)
     name: str | None = None
+    site_copy: bool = False
 
     def __post_init__(self) -> None:
         if self.origin not in (None, OFF):
@@ -34,7 +36,10 @@ class Sharing:
                 raise DeclarationError(f"origin={self.origin!r}: write its URL, as in 's3://bucket/site'")
             from hotpath.store.origin.url import OriginUrl  # a site on one machine has none
 
-            object.__setattr__(self, "origin", str(OriginUrl.parse(self.origin)))
+            parsed = OriginUrl.parse(self.origin)
+            if self.site_copy:
+                parsed.require_fields()
+            object.__setattr__(self, "origin", str(parsed))
         if self.hints not in (None, OFF):
             check_address(self.hints, "a server of hints")
 
@@ -51,6 +56,7 @@ class Sharing:
             _address(origin, environ.get(ORIGIN), self.origin),
             _address(hints, environ.get(HINTS), self.hints),
             environ.get(NAME) or self.name,
+            self.site_copy,
         )
 
     def is_off(self, environ: Mapping[str, str] = os.environ) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, TypeVar
 
 from hotpath.errors import OriginConflict, OriginError
@@ -29,6 +29,7 @@ class FakeObjects:
         self.url = URL
         self.clock = clock or FakeClock()
         self.objects: dict[str, tuple[bytes, float]] = {}
+        self.fields: dict[str, dict[str, str]] = {}
         self.requests: list[tuple[str, str]] = []
         self.faults: dict[int, Fault] = {}
         self.on_request: Callable[[str, str], None] = lambda operation, key: None
@@ -67,8 +68,12 @@ class FakeObjects:
 
         return self._request("put_if", key, put)
 
-    def put(self, key: str, data: bytes) -> None:
-        self._request("put", key, lambda: self._write("put", key, data, True))
+    def put(self, key: str, data: bytes, fields: Mapping[str, str] | None = None) -> None:
+        def put() -> None:
+            self._write("put", key, data, True)
+            self.fields[key] = dict(fields or {})
+
+        self._request("put", key, put)
 
     def list(self, prefix: str) -> Iterator[Entry]:
         def entries() -> list[Entry]:

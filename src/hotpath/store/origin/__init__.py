@@ -6,9 +6,11 @@ from hotpath.store.origin.objects import Entry, Object, Objects
 from hotpath.store.origin.origin import Origin
 from hotpath.store.origin.prune import OriginPruned
 from hotpath.store.origin.send import SendProgress, Sent
+from hotpath.store.origin.site_copy import Copied
 from hotpath.store.origin.verify import OriginVerification
 
 __all__ = [
+    "Copied",
     "Entry",
     "Follower",
     "Look",

@@ -12,7 +12,7 @@ from typing import Protocol, Self, TypeVar
 from hotpath.errors import Corrupt, OriginError
 from hotpath.store.manifest import Manifest, Representation, decode
 from hotpath.store.origin.objects import UNCHANGED, Object, Objects, Unchanged
-from hotpath.store.origin.pointers import BAD, CURRENT, PIN, Bad, Current, OriginState, Pin
+from hotpath.store.origin.pointers import BAD, COPY, CURRENT, PIN, Bad, Copy, Current, OriginState, Pin
 from hotpath.store.pointer import Pointer
 
 BLOBS = "blobs/"
@@ -91,6 +91,10 @@ class Bucket:
 
     def bad(self) -> Bad:
         return self._read(BAD, Bad)[0] or Bad()
+
+    def copy(self) -> tuple[Copy | None, str | None]:
+        """What the copy of the site's pages is, with its ETag."""
+        return self._read(COPY, Copy)
 
     def replace(self, key: str, content: _Content, etag: str | None) -> str:
         """Put a pointer in place of the one with this ETag, ``None``: of none. Raises ``OriginConflict``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
@@ -68,8 +68,8 @@ class Objects(Protocol):
     def put_if(self, key: str, data: bytes, etag: str) -> str:
         """Replace the object that has this ETag; returns the new one. Raises ``OriginConflict`` for any other."""
 
-    def put(self, key: str, data: bytes) -> None:
-        """Create or replace an object."""
+    def put(self, key: str, data: bytes, fields: Mapping[str, str] | None = None) -> None:
+        """Create or replace an object; ``fields`` are the header fields that it is served with."""
 
     def list(self, prefix: str) -> Iterator[Entry]:
         """Every object whose key begins with ``prefix``, a folder's name with its slash."""
@@ -132,8 +132,8 @@ class Retrying:
 
         return self._try(put)
 
-    def put(self, key: str, data: bytes) -> None:
-        self._try(lambda: self._objects.put(key, data))
+    def put(self, key: str, data: bytes, fields: Mapping[str, str] | None = None) -> None:
+        self._try(lambda: self._objects.put(key, data, fields))
 
     def list(self, prefix: str) -> Iterator[Entry]:
         return iter(self._try(lambda: [*self._objects.list(prefix)]))

@@ -14,6 +14,7 @@ from hotpath.store.origin.objects import Objects, Retrying
 from hotpath.store.origin.prune import DEFAULT_GRACE_SECONDS, OriginPruned, prune
 from hotpath.store.origin.quarantine import quarantined, send_quarantined
 from hotpath.store.origin.send import SendProgress, Sent, send
+from hotpath.store.origin.site_copy import Copied, copy_site, update_copy
 from hotpath.store.origin.url import OriginUrl
 from hotpath.store.origin.verify import OriginVerification, verify
 from hotpath.store.store import DEFAULT_KEEP, Store
@@ -96,6 +97,19 @@ class Origin:
     def prune(self, keep: int = DEFAULT_KEEP, *, grace_seconds: float = DEFAULT_GRACE_SECONDS) -> OriginPruned:
         """Remove what is older than ``grace_seconds`` and named by no generation that is kept."""
         return prune(self.bucket, keep, grace_seconds)
+
+    def copy_site(self, store: Store | None = None) -> Copied:
+        """Keep what all machines serve as plain objects below ``pages/`` too, for a CDN: what has changed is put.
+
+        ``store`` may have the bytes; they come from the origin otherwise. Raises ``DeclarationError`` where the origin
+        is no bucket; interrupted or refused, the same again does the rest.
+        """
+        OriginUrl.parse(self.url).require_fields()
+        return copy_site(self.bucket, store)
+
+    def update_copy(self, store: Store | None = None) -> Copied | None:
+        """The same where there is a copy, ``None`` where there is none: after a rollback, a pin, an approval."""
+        return update_copy(self.bucket, store)
 
     def machines(self) -> list[MachineReport]:
         """The last report of each machine that follows this origin."""

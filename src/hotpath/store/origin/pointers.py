@@ -1,4 +1,4 @@
-"""What the three pointers of an origin hold, and which generation they name. No requests are made here.
+"""What the pointers of an origin hold, and which generation they name. No requests are made here.
 
 ``CURRENT`` is the only object that machines look at again and again: it says which ``PIN`` and ``BAD`` belong to it,
 so a change of those is in force from the moment that ``CURRENT`` is replaced, and not before. Each content has a
@@ -22,6 +22,7 @@ FORMAT = 1
 CURRENT = "CURRENT"
 PIN = "PIN"
 BAD = "BAD"
+COPY = "COPY"
 
 # Generations that CURRENT remembers: the longest way back for a rollback, at 85 bytes each in every look.
 MAX_ACCEPTED = 50
@@ -140,6 +141,53 @@ class Current:
             return cls(changes[0], pointer, accepted, changes[1], changes[2], approved, facts["pruning"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _unreadable(CURRENT, data) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Copier:
+    """Somebody who copies pages: since when (seconds since the epoch), and of which generations."""
+
+    since: int
+    targets: tuple[Pointer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """The content of ``COPY``: ``pages/`` is a copy of ``copied``, but for pages of what is being copied.
+
+    ``copying`` has who copies, by a name of their own; one that was killed stays there until a later one is done.
+    """
+
+    change: int
+    copied: Pointer | None = None
+    copying: Mapping[str, Copier] = field(default_factory=dict)
+
+    def entered(self, name: str, copier: Copier) -> Copy:
+        return replace(self, change=self.change + 1, copying={**self.copying, name: copier})
+
+    def finished(self, name: str, copied: Pointer, dead_before: float) -> Copy:
+        """Without this copier, and without those that began so long ago that they cannot write any more."""
+        left = {other: each for other, each in self.copying.items() if other != name and each.since > dead_before}
+        return Copy(self.change + 1, copied, left)
+
+    def encode(self) -> bytes:
+        copying = {
+            name: {"since": each.since, "targets": [_fact(target) for target in each.targets]}
+            for name, each in sorted(self.copying.items())
+        }
+        return _encode(self.change, {"copied": _fact(self.copied), "copying": copying})
+
+    @classmethod
+    def decode(cls, data: bytes) -> Copy:
+        facts = _decode(data, COPY)
+        try:
+            copying = {
+                str(name): Copier(int(each["since"]), tuple(map(_pointer, each["targets"])))
+                for name, each in facts["copying"].items()
+            }
+            return cls(facts["change"], None if facts["copied"] is None else _pointer(facts["copied"]), copying)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _unreadable(COPY, data) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,13 @@ class OriginUrl:
         _check_endpoint(query.get("endpoint_url"), allow_http == "true")
         return cls(parts.scheme, parts.netloc, prefix, query, allow_http == "true")
 
+    def require_fields(self) -> None:
+        """Raise ``DeclarationError`` where objects have no header fields, which a copy of the site needs."""
+        if self.scheme == "file":
+            raise DeclarationError(
+                f"{self}: a copy of the site has header fields, which files have not; use s3://…, gs://… or az://…"
+            )
+
     @property
     def bare(self) -> str:
         """Without options."""
