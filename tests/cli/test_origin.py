@@ -198,6 +198,7 @@ def test_a_change_on_any_machine_is_made_at_the_origin_and_all_follow(shared: Si
         "generation 2 is pinned: builds publish beside it until 'hotpath unpin web'",
     ]
     assert (shared.chosen(), shared.served("web"), shared.served("web-2")) == (2, 2, 3)
+    assert f"following {shared.url}, which has generation 2" in shared.run("status", "web").out
     shared.follow("web-2")
     assert shared.served("web-2") == 2
     assert json.loads(shared.run("rollback", "web", "--to", "1", "--json").out)["origin"] == shared.url
