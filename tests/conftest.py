@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer  # type: ignore[import-untyped]
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 
 # Several packages of tests use it: before the first of them.
 pytest.register_assert_rewrite("tests.wire.conformance.judge")
@@ -58,8 +59,9 @@ def pytest_collection_finish() -> None:
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types of its own
-    """One test at a time to whichever worker is free, and each line of ``TOGETHER`` or ``WAITING`` to one worker.
+    """One test function at a time to whichever worker is free, and each line of ``TOGETHER`` or ``WAITING`` to one.
 
+    Slow tests are given one by one, with each set of parameters for itself: one of them may take a minute.
     In place of ``--dist loadgroup``: xdist 3.8 notes the groups where pytest 9.2 does not look any more.
     """
 
@@ -68,7 +70,16 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no type
             for prefixes in WAITING:
                 if nodeid.startswith(prefixes):
                     return prefixes[0]
+            return next((line for line in TOGETHER if nodeid.startswith(line)), nodeid.partition("[")[0])
         return next((line for line in TOGETHER if nodeid.startswith(line)), nodeid)
+
+    def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:
+        """Forget what is done: xdist looks for what is not through all that a worker was ever given, at each test."""
+        super().mark_test_complete(node, item_index, duration)
+        work = self.assigned_work[node]
+        scope = self._split_scope(self.registered_collections[node][item_index])
+        if all(work[scope].values()):
+            del work[scope]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
