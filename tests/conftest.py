@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
+import json
 import os
 import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer  # type: ignore[import-untyped]
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
+
+from hotpath.batch.limits import ItemLimits
+from hotpath.batch.pool import Outcome
+from hotpath.batch.worker import Task
+from hotpath.errors import ItemError
+from hotpath.pages.routes import PlannedItem
+from hotpath.site import Hotpath
 
 # Several packages of tests use it: before the first of them.
 pytest.register_assert_rewrite("tests.wire.conformance.judge")
@@ -40,6 +53,21 @@ WAITING = ("tests/front/test_d", "tests/front/test_f"), ("tests/front/",)
 ALONE = ("tests/guard/test_fault_*.py", "tests/guard/test_trim_real.py", "tests/serving/test_watched_rewrites.py")
 
 
+# Where temporary directories of quick tests are, if there is room: nobody waits for a disk. Not of slow tests, some of
+# which lose power or memory.
+IN_MEMORY = Path("/dev/shm")
+IN_MEMORY_BYTES = 1024**3
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Put the temporary directories of quick tests into memory."""
+    if config.option.markexpr != "not slow" or not os.access(IN_MEMORY, os.W_OK | os.X_OK):
+        return
+    room = os.statvfs(IN_MEMORY)
+    if room.f_bavail * room.f_frsize >= IN_MEMORY_BYTES and not room.f_flag & os.ST_NOEXEC:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest's own deselects by marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as serial the slow tests of ``ALONE``."""
@@ -56,6 +84,48 @@ def pytest_collection_finish() -> None:
     # Tests write a module twice within a second, at equal length: the first one's bytecode would be taken for it.
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def threads_of_pytest_are_none_of_the_batch() -> Iterator[None]:
+    """Builds fork their workers, as they do in a process without threads; xdist and faulthandler have some.
+
+    What a build does where the site has threads is seen in processes of their own: ``tests/batch/test_launch.py``.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hotpath.batch.launch.reason_not_to_fork", lambda: None)
+        yield
+
+
+@pytest.fixture
+def items_in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds call their items here, and compare with earlier runs here: for quick tests of what reads a store.
+
+    Forking the workers, after thousands of tests were collected, takes ten times as long as all else of a build.
+    """
+    if request.node.get_closest_marker("slow"):
+        return
+
+    def run_items(
+        planned: Sequence[PlannedItem], task: Task, limits: ItemLimits, site: Hotpath | None = None
+    ) -> Iterator[Outcome]:
+        for item in planned:
+            built, error, began = None, None, time.monotonic()
+            try:
+                built = contextvars.copy_context().run(task, item)
+            except ItemError as failed:
+                error = ItemError(
+                    failed.problem, key=item.key, where=failed.where or item.route.where, path=failed.path
+                )
+            except Exception as raised:
+                error = ItemError(f"raised {type(raised).__name__}: {raised}", key=item.key, where=item.route.where)
+            yield Outcome(item, built, error, time.monotonic() - began, 0, "")
+
+    def run_isolated(function: Callable[[], Any], **limits: object) -> Any:
+        return json.loads(json.dumps(function()))
+
+    monkeypatch.setattr("hotpath.batch.run.run_items", run_items)
+    monkeypatch.setattr("hotpath.batch.verdict.run_isolated", run_isolated)
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types of its own

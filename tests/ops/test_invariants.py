@@ -19,6 +19,8 @@ from hotpath.store.store import Store
 from tests.ops.conftest import SmallSite
 from tests.ops.local import Mailbox, mail_server, public_site
 
+pytestmark = pytest.mark.usefixtures("items_in_this_process")
+
 
 def wrong(site: Hotpath | Store, **options: float) -> list[str]:
     return problems(every_night(site, **options))  # type: ignore[arg-type]
