@@ -22,7 +22,7 @@ MAY_USE = {
     "asgi": "pages serving site guard",
     "metrics": "serving site guard caching",
     "front": "pages serving site store guard caching metrics asgi dashboard",
-    "ops": "pages store serving site batch guard asgi",
+    "ops": "pages store serving site batch guard caching asgi",
     "dashboard": "pages store serving site guard caching metrics asgi batch ops",
 }
 GROUND = {"errors", "log", "options", "process", "types"}
