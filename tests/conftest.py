@@ -38,7 +38,7 @@ settings.register_profile("ci", deadline=None, suppress_health_check=_slow_machi
 settings.register_profile("thorough", deadline=None, suppress_health_check=_slow_machine, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
-# Tests that share what takes seconds to make, servers or distributions: one worker has all of a line.
+# Tests that share what takes long to make, servers, distributions or all modules parsed: one worker has all of a line.
 TOGETHER = (
     "tests/ops/render/test_prometheus.py",
     "tests/ops/render/test_web_scenarios.py",
@@ -46,11 +46,14 @@ TOGETHER = (
     "tests/wire/servers/",
     "tests/wire/differential/test_how_to_nginx.py",
     "tests/wire/differential/test_how_to_rename.py",
+    "tests/project/test_architecture.py",
+    "tests/project/test_dependencies.py",
     "tests/project/test_packaging.py",
 )
 
-# Quick tests that wait more than they compute: two workers have them all, while the others keep the cores busy.
-WAITING = ("tests/front/test_d", "tests/front/test_f"), ("tests/front/",)
+# Quick tests that wait more than they compute: two workers have them all, from the beginning, while the others keep the
+# cores busy.
+WAITING = ("tests/front/test_c", "tests/front/test_d", "tests/front/test_f"), ("tests/front/",)
 
 # Slow tests that bring real servers to a real memory limit, or measure time: nothing may run beside them.
 ALONE = ("tests/guard/test_fault_*.py", "tests/guard/test_trim_real.py", "tests/serving/test_watched_rewrites.py")
@@ -72,11 +75,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest's own deselects by marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as serial the slow tests of ``ALONE``."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark as serial the slow tests of ``ALONE``; beside other workers ``WAITING`` comes first."""
     for item in items:
         if item.get_closest_marker("slow") and any(item.path.match(pattern) for pattern in ALONE):
             item.add_marker(pytest.mark.serial)
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.nodeid.startswith(WAITING[-1]))
 
 
 def pytest_collection_finish() -> None:
