@@ -364,3 +364,17 @@ def test_a_store_of_another_user_is_an_error_of_one_line(command: str, open_fold
     assert "Permission denied" in done.stdout
     assert "Traceback" not in done.stdout
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--front", "http://127.0.0.1:9180"], "write the page too: hotpath explain --front http://127.0.0.1:9180 /"),
+        ([], "Missing argument 'TARGET|STORE'"),
+        (["myapp:hot"], "Missing argument 'URL'"),
+    ],
+)
+def test_explain_says_which_argument_is_missing(arguments: list[str], text: str) -> None:
+    done = CliRunner().invoke(main, ["explain", *arguments])
+    assert done.exit_code == 2
+    assert text in done.stderr

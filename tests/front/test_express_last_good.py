@@ -152,6 +152,96 @@ def test_an_answer_that_is_worse_or_forbidden_does_what_it_does_the_long_way(sta
     assert started.forward.long == 1
 
 
+# What may make an answer somebody's own, or none to keep: of the answer, then of the request.
+FORBIDDEN = {
+    "private": b"Cache-Control: private",
+    "no-store": b"Cache-Control: no-store",
+    "no-cache": b"Cache-Control: no-cache",
+    "a cookie is set": b"Set-Cookie: a=b",
+    "Vary: *": b"Vary: *",
+    "a part": b"Content-Range: bytes 0-2/9",
+    "events": b"Content-Type: text/event-stream",
+}
+PERSONAL = {
+    "a password": b"Authorization: Basic eDp5\r\n",
+    "a cookie": b"Cookie: session=1\r\n",
+    "a key": b"X-API-Key: 1\r\n",
+    "no-store": b"Cache-Control: no-store\r\n",
+}
+
+
+def count_kept(started: Front, extra: bytes, *fields: bytes, status: bytes = b"200 OK") -> int:
+    """How many answers are kept of one request with ``extra`` on the connection that there is."""
+    long = started.forward.long
+    started.app.replies = [pieces(*answer(*fields, status=status))]
+    started.ask(b"/x", extra)
+    assert started.forward.long == long
+    return len(kept(started)[0])
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_what_was_decided_of_one_answer_is_not_used_for_one_that_differs_in_a_field(started: Front, name: str) -> None:
+    for _ in range(3):
+        assert count_kept(started, b"", b"X-A: b") == 1
+        assert count_kept(started, b"", b"X-A: b", FORBIDDEN[name]) == 0
+
+
+@pytest.mark.parametrize("name", PERSONAL)
+def test_what_was_decided_for_one_request_is_not_used_for_a_personal_one(started: Front, name: str) -> None:
+    """The app's answers are the same bytes."""
+    for _ in range(3):
+        assert count_kept(started, b"", b"Cache-Control: max-age=9") == 1
+        assert count_kept(started, PERSONAL[name], b"Cache-Control: max-age=9") == 0
+
+
+def test_what_was_decided_of_one_status_is_not_used_for_another(started: Front) -> None:
+    for _ in range(3):
+        assert count_kept(started, b"", b"Location: /y", status=b"301 Moved") == 1
+        assert count_kept(started, b"", b"Location: /y", status=b"302 Found") == 0
+        assert count_kept(started, b"", b"Location: /y", status=b"501 What") == 0
+
+
+def test_the_same_head_for_two_variants_is_two_answers(started: Front) -> None:
+    for body in (b"1END", b"2END"):
+        for language in (b"de", b"en"):
+            started.app.replies = [pieces(*answer(b"Vary: Accept-Language", body=language + body))]
+            started.ask(b"/x", b"Accept-Language: %b\r\n" % language)
+    settle(started)
+    for language in (b"de", b"en"):
+        started.app.replies = [pieces(OOPS)]
+        assert started.ask(b"/x", b"Accept-Language: %b\r\n" % language).endswith(language + b"2END")
+    started.app.replies = [pieces(OOPS)]
+    assert b"stale-if-error" not in started.ask(b"/x")
+
+
+def test_the_same_head_for_two_urls_is_two_answers(started: Front) -> None:
+    for target in (b"/x", b"/y", b"/x?a"):
+        started.app.replies = [pieces(*answer(body=target + b"END"))]
+        started.ask(target)
+    for target in (b"/x", b"/y", b"/x?a"):
+        settle(started)
+        started.app.replies = [pieces(OOPS)]
+        assert started.ask(target).endswith(target + b"END")
+
+
+def test_the_same_head_with_another_body_replaces_what_is_kept(started: Front) -> None:
+    for body in (b"1END", b"2END", b"1END"):
+        started.app.replies = [pieces(*answer(b"ETag: a", body=body))]
+        started.ask(b"/x")
+        assert body_kept(started) == body
+
+
+def test_a_remembered_decision_forbids_what_was_kept_before(started: Front) -> None:
+    private = answer(b"Cache-Control: private")
+    for _ in range(3):
+        started.app.replies = [pieces(GOOD)]
+        started.ask(b"/x")
+        assert body_kept(started) == b"goodEND"
+        started.app.replies = [pieces(*private)]
+        started.ask(b"/x")
+        assert body_kept(started) is None
+
+
 @pytest.mark.parametrize("parts", [[OOPS], [OOPS[:-3], OOPS[-3:]], [OOPS[:20], OOPS[20:]]], ids=["", "body", "head"])
 def test_a_failure_gets_the_last_good_answer_and_the_app_is_asked_once(started: Front, parts: list[bytes]) -> None:
     keep(started)
@@ -182,6 +272,25 @@ def test_an_app_that_says_nothing_gets_as_much_patience_as_on_the_long_way(impat
     assert impatient.is_over()
     assert len(impatient.app.seen) == 3
     assert impatient.ask(b"/y").endswith(b"END")
+
+
+@pytest.mark.parametrize("share", [0.5, 1.5], ids=["while the timer of another runs", "after it"])
+def test_each_request_of_a_connection_has_its_own_patience(impatient: Front, share: float) -> None:
+    release = threading.Event()
+
+    def slowly(sock: socket.socket) -> None:
+        release.wait(SECONDS)
+        sock.sendall(GOOD)
+
+    keep(impatient)
+    time.sleep(PATIENCE_SECONDS * share)
+    impatient.app.replies = [slowly]
+    began = time.monotonic()
+    assert impatient.ask(b"/x").endswith(b"goodEND")
+    assert PATIENCE_SECONDS * 0.9 < time.monotonic() - began < 2 * PATIENCE_SECONDS + 0.5
+    assert cache_of(impatient).counters.served == 1
+    release.set()
+    assert impatient.is_over()
 
 
 def test_a_slow_page_without_a_last_good_answer_comes_when_it_comes(impatient: Front) -> None:

@@ -14,9 +14,11 @@ from hotpath.batch.run import build
 from hotpath.caching import Valkey, cached
 from hotpath.cli.commands import main
 from hotpath.errors import BuildFailed, Implausible
-from hotpath.ops.invariants import every_night, lines, problems
+from hotpath.ops.invariants import every_night, lines, problems, shared_generations
 from hotpath.site import Hotpath
 from hotpath.store.import_directory import import_directory
+from hotpath.store.origin.origin import Origin
+from hotpath.store.sharing import Sharing
 from hotpath.store.store import Store
 from tests.caching.shared.conftest import Server, server, start_server
 from tests.ops.conftest import SmallSite
@@ -208,3 +210,54 @@ def test_the_command_fails_and_sends_mail_once(
     failed, resolved = (mail.content or b"" for mail in box.mails)
     assert b"(night.wrong)" in failed
     assert b"everything that must be true after a night is" in resolved
+
+
+def named(site: Hotpath | Store, sharing: Sharing) -> dict[str, str | None]:
+    """What is said of an origin, by its name."""
+    store = site.store if isinstance(site, Hotpath) else site
+    return {each.name: each.problem for each in shared_generations(store, sharing)}
+
+
+def test_a_machine_that_does_not_serve_what_its_origin_names(site: SmallSite, tmp_path: Path) -> None:
+    (tmp_path / "origin").mkdir()
+    sharing = Sharing(f"file://{tmp_path}/origin")
+    origin = Origin(f"file://{tmp_path}/origin")
+    serves = "this machine serves what the origin names"
+    assert named(site.hot, sharing)[serves] == "it serves generation 1, and the origin has nothing"
+    origin.send(site.hot.store)
+    assert named(site.hot, sharing) == {"the origin can be read": None, serves: None}
+    assert named(Store(tmp_path / "new"), sharing)[serves] == "it serves nothing, and the origin has generation 1"
+    assert len(every_night(site.hot, sharing=sharing)) == 8
+    assert named(site.hot, Sharing()) == {}
+
+
+def test_an_origin_or_hints_that_do_not_answer(site: SmallSite, tmp_path: Path) -> None:
+    gone = named(site.hot, Sharing(f"file://{tmp_path}/gone"))
+    assert list(gone) == ["the origin can be read"]
+    assert "there is no such directory" in (gone["the origin can be read"] or "")
+    (tmp_path / "origin").mkdir()
+    port = closed_port()
+    found = named(site.hot, Sharing(f"file://{tmp_path}/origin", f"redis://user:hush@127.0.0.1:{port}/0"))
+    name = f"hints get through redis://127.0.0.1:{port}/0"
+    assert "ConnectionError" in (found[name] or "")
+    assert "hush" not in str(found)
+
+
+@pytest.mark.slow
+def test_hints_of_a_user_without_the_right_to_send_them(
+    site: SmallSite, tmp_path: Path, start_server: Callable[..., Server]
+) -> None:
+    (tmp_path / "origin").mkdir()
+    server = start_server("--user", "reader", "on", ">hush", "+@all", "-publish", "~*", "&*")
+    host = server.url.removeprefix("redis://").replace("/0", "")
+    origin = f"file://{tmp_path}/origin"
+    for url, problem in (
+        (f"redis://reader:hush@{host}/0", "the user needs PUBLISH and SUBSCRIBE on the channel"),
+        (f"redis://reader:wrong@{host}/0", "user or password is wrong or missing"),
+        (f"redis://{host}/99", "its databases are numbered 0 to 15"),
+    ):
+        found = named(site.hot, Sharing(origin, url))
+        assert problem in str(found)
+        assert "hush" not in str(found)
+        assert "wrong@" not in str(found)
+    assert list(named(site.hot, Sharing(origin, server.url)).values())[-1] is None

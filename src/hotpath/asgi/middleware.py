@@ -89,7 +89,8 @@ class HotpathMiddleware:
         if follow:
             from hotpath.serving.following import following_of  # object storage is an extra
 
-            self._start_following = following_of(hot).start
+            following = following_of(hot)
+            self._start_following = None if following is None else following.start
         # Off while the process leaves too: the long way then closes connections.
         # With a store that is followed, other hosts may be declared at any time.
         answers_any_host = hot.reading.hosts is None and not hot.follows_store

@@ -23,7 +23,8 @@ from hotpath.cli.output import complain, say, warn
 from hotpath.errors import AppBroken, DeclarationError, HotpathError, TargetError
 from hotpath.options import human_seconds, parse_bytes, parse_seconds
 from hotpath.site import Hotpath
-from hotpath.store.sharing import Sharing
+from hotpath.store.sharing import HINTS as HINTS_URL
+from hotpath.store.sharing import ORIGIN, Sharing
 
 # Between two looks for other signals.
 SIGHUP_SECONDS = 0.5
@@ -117,6 +118,7 @@ def serve(
     """
     run = _loaded()
     options = _options(run, front)
+    _share(front)
     _log(options.access_log)
     if in_process:
         run.serve_in_process(_imported(app), _listeners(front), options)
@@ -156,6 +158,7 @@ def front(target: str, to: str, **front: Any) -> None:
     from hotpath.front.upstream import Address
 
     options = _options(run, front)
+    _share(front)
     _log(options.access_log)
     address = Address.parse(to)
     listeners = _listeners(front)
@@ -263,8 +266,15 @@ def _options(run: Any, front: dict[str, Any]) -> Any:
         access_log=front["access_log"],
         shares_port=front["reuse_port"],
         last_good=_last_good(front),
-        sharing=Sharing(front["origin"], front["hints"]),
     )
+
+
+def _share(front: dict[str, Any]) -> None:
+    """Let the options win over the environment, for this process and for the app that it starts."""
+    Sharing(front["origin"], front["hints"])
+    for name, address in ((ORIGIN, front["origin"]), (HINTS_URL, front["hints"])):
+        if address:
+            os.environ[name] = address
 
 
 def _last_good(front: dict[str, Any]) -> Any:

@@ -54,16 +54,16 @@ def status(target: str, origin: str | None, as_json: bool) -> None:
 
 
 @click.command(epilog="Example: hotpath explain myapp:hot /rankings/kospi --accept-encoding gzip")
-@STORE
+@click.argument("target", metavar="TARGET|STORE", required=False)
 @click.argument("url", required=False)
 @click.option("--accept-encoding", help="Accept-Encoding of the request: 'gzip, br'.")
 @click.option(
     "--front",
     metavar="URL",
-    help="Ask a front instead, without TARGET: whether URL has a last good answer. Its --admin port, or the site.",
+    help="Ask a front's --admin port, or the site, without TARGET: whether URL is hot or has a last good answer.",
 )
 @JSON
-def explain(target: str, url: str | None, accept_encoding: str | None, front: str | None, as_json: bool) -> None:
+def explain(target: str | None, url: str | None, accept_encoding: str | None, front: str | None, as_json: bool) -> None:
     """Show the file and headers that URL gets, or why it is not hot.
 
     Of a STORE only what is published is known, not what the site declares.
@@ -71,8 +71,13 @@ def explain(target: str, url: str | None, accept_encoding: str | None, front: st
     if front is not None:
         from hotpath.cli.last_good import explain_last_good
 
-        explain_last_good(front, target if url is None else url, as_json)
+        page = target if url is None else url
+        if page is None:
+            raise click.UsageError(f"--front: write the page too: hotpath explain --front {front} /rankings/kospi")
+        explain_last_good(front, page, as_json)
         return
+    if target is None:
+        raise click.UsageError("Missing argument 'TARGET|STORE'.")
     if url is None:
         raise click.UsageError("Missing argument 'URL'.")
     from hotpath.ops import explain as explanation  # loads the read side, which no other command needs

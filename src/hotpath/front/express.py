@@ -8,92 +8,27 @@ bytes of the same request and of the same answer, and keep the same last good an
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
-
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from hotpath.asgi.last_good.cache import Question, RequestFields
 from hotpath.asgi.last_good.caching import FAILURES
 from hotpath.asgi.last_good.middleware import LastGood
 from hotpath.asgi.last_good.visit import QUESTION
+from hotpath.front.answer_heads import AnswerHead
 from hotpath.front.exact import ExactProtocol
-from hotpath.front.fields import HOP_BY_HOP, BadRequest, head_bytes, request_fields
+from hotpath.front.fields import BadRequest, head_bytes, request_fields
 from hotpath.front.forward import MAX_WHOLE, WHOLE_SECONDS, Forward
-from hotpath.front.heads import FIELD_LINE, MAX_BLOCK_BYTES, Meaning, is_target, parse_fields
+from hotpath.front.heads import MAX_BLOCK_BYTES, Meaning, is_target, parse_fields
 from hotpath.front.hits import Hits
 from hotpath.front.started import STARTED, Started
 from hotpath.front.upstream import Lease
 from hotpath.serving.resolver import MISS_STATUS
-from hotpath.types import Header
-
-# A status with a body, or with an empty one that its length announces; fields as RFC 9112 §5 has them.
-_ANSWER: Final = re.compile(
-    rb"HTTP/1\.1 ([2-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*+)?(\r\n(?:" + FIELD_LINE + rb")*+)\r\n"
-)
-_MAX_LENGTH_DIGITS: Final = 9
-_WITHOUT_BODY: Final = frozenset((b"204", b"205", b"304"))
-# Fields that are not simply passed on.
-_SPECIAL: Final = HOP_BY_HOP | {b"content-length", b"date", b"server"}
-
-# Of an answer after which the connection ends or changes, or whose body has other bounds than its length.
-_UNUSUAL: Final = frozenset((b"connection", b"transfer-encoding", b"upgrade"))
 
 _GET: Final = ord("G")
 _SPACE: Final = ord(" ")
 _MARK: Final = b"/"
-
-
-@dataclass(slots=True)
-class AnswerHead:
-    """An answer's head that is understood: ``fields`` are what the client gets of it. The body is ``begin`` to ``end``.
-
-    ``has_date`` and ``has_server``: whether the app has sent these fields itself.
-    """
-
-    status: int
-    fields: list[Header]
-    begin: int
-    end: int
-    has_date: bool
-    has_server: bool
-
-
-def parse_answer(data: bytes) -> AnswerHead | None:
-    """The head at the beginning of ``data``; ``None`` where it is not whole, or the long way has to read it.
-
-    In one pass, what ``response_fields`` does for every answer.
-    """
-    head = _ANSWER.match(data)
-    if head is None or head[1] in _WITHOUT_BODY:
-        return None
-    fields: list[Header] = []
-    length: bytes | None = None
-    has_date = has_server = False
-    for field in parse_fields(head[2]):
-        name, value = field
-        if name in _SPECIAL:
-            if name == b"content-length":
-                if length is not None or not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
-                    return None
-                length = value
-            elif name == b"date":
-                has_date = True
-            elif name == b"server":
-                has_server = True
-            elif name == b"connection" and value.lower() == b"keep-alive":
-                continue
-            elif name in _UNUSUAL:
-                return None
-            else:
-                continue
-        fields.append(field)
-    if length is None:
-        return None
-    begin = head.end()
-    return AnswerHead(int(head[1]), fields, begin, begin + int(length), has_date, has_server)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +82,7 @@ class ExpressProtocol(ExactProtocol):
     _known: _Known | None = None
     _trip: _Trip | None = None
     _started: Started | None = None
+    _patience_timer: Any = None
     _behind = b""
     _idle_since = 0.0
 
@@ -169,6 +105,9 @@ class ExpressProtocol(ExactProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: what the app does for it ends."""
+        if self._patience_timer is not None:
+            self._patience_timer.cancel()
+            self._patience_timer = None
         trip = self._end_trip()
         if trip is not None and self.forward is not None:
             self.forward.upstream.counters.cancelled += 1
@@ -228,9 +167,9 @@ class ExpressProtocol(ExactProtocol):
             return False
         trip = self._trip = _Trip(self, lease, data, target, self.loop.time())
         if cache is not None and known.fields is not None:
-            trip.question = cache.question(str(self.scheme), target, known.fields)
-            if trip.question.asked is not None:
-                trip.timer = self.loop.call_later(cache.rules.patience, self._lose_patience, trip)
+            trip.question = cache.question(target, known.fields)
+            if trip.question.asked is not None and self._patience_timer is None:
+                self._patience_timer = self.loop.call_later(cache.rules.patience, self._look_at_patience, cache)
         lease.wire.begin_tapped(trip, b"GET " + target + known.rest)
         return True
 
@@ -255,22 +194,21 @@ class ExpressProtocol(ExactProtocol):
         except BadRequest:
             return None
         cache = self.cache
-        known = None if cache is None else RequestFields.of("GET", headers, cache.rules.cookies)
+        known = None if cache is None else RequestFields.of("GET", str(self.scheme), headers, cache.rules.cookies)
         self._known = _Known(head.block, head.meaning, whole.removeprefix(b"GET " + _MARK), known)
         return self._known
 
     def answer_received(self, trip: _Trip, data: bytes) -> None:
         """Pass the answer on if it is whole, wait for the rest of a small one, and leave others to the long way."""
-        answer = parse_answer(data)
+        assert self.forward is not None  # there is no trip without
+        answer = self.forward.answer_heads.read(data)
         if answer is None or answer.end - answer.begin > MAX_WHOLE or len(data) > answer.end:
             self._go_on_long(trip, data)
         elif self.cache is not None and answer.status in FAILURES:
             self._go_on_long(trip, data)  # a last good answer may stand in
         elif len(data) < answer.end:
             if not trip.received:
-                if trip.timer is not None:
-                    trip.timer.cancel()
-                trip.timer = self.loop.call_later(WHOLE_SECONDS, self._lose_patience, trip)
+                trip.timer = self.loop.call_later(WHOLE_SECONDS, self._stop_waiting, trip)
             trip.received = data
         else:
             self._finish(trip, answer, data)
@@ -281,9 +219,21 @@ class ExpressProtocol(ExactProtocol):
         self._give_back(trip, is_kept=False)
         self._take_long_way(trip, Started(None, question=trip.question))
 
-    def _lose_patience(self, trip: _Trip) -> None:
+    def _stop_waiting(self, trip: _Trip) -> None:
         if trip is self._trip:
             self._go_on_long(trip, trip.received)
+
+    def _look_at_patience(self, cache: LastGood) -> None:
+        """One timer for all requests of the connection: to set one for each takes as long as to read its head."""
+        self._patience_timer = None
+        trip = self._trip
+        if trip is None or trip.question is None or trip.question.asked is None or trip.received:
+            return
+        left = cache.rules.patience - self._seconds(trip)
+        if left > 0:
+            self._patience_timer = self.loop.call_later(left, self._look_at_patience, cache)
+        else:
+            self._go_on_long(trip, b"")
 
     def _go_on_long(self, trip: _Trip, data: bytes) -> None:
         """An answer that is not understood here, or not whole: it is read and passed on by ``Forward``."""
@@ -324,21 +274,28 @@ class ExpressProtocol(ExactProtocol):
             self._wait_idle(self.timeout_keep_alive)
         self.note_idle()
         if self.cache is not None and trip.question is not None:
-            self.cache.take(trip.question, answer.status, answer.fields, body)
+            self._keep(self.cache, trip.question, answer, body)
         self._read_on()
 
+    def _keep(self, cache: LastGood, question: Question, answer: AnswerHead, body: bytes) -> None:
+        decision = None
+        if question.asked is not None:
+            says_no_store = "no-store" in question.directives
+            decision = answer.decisions.get(says_no_store)
+            if decision is None:
+                decision = answer.decisions[says_no_store] = cache.decide(answer.status, answer.fields, question)
+        cache.take(question, decision, body)
+
     def _write_answer(self, answer: AnswerHead, body: bytes) -> None:
-        lines = [STATUS_LINE[answer.status]]
+        added = b""
         if not (answer.has_date and answer.has_server):
-            lines += [
+            added = b"".join(
                 b"%b: %b\r\n" % field
                 for field in self.server_state.default_headers
                 if not (answer.has_date if field[0] == b"date" else answer.has_server and field[0] == b"server")
-            ]
-        lines += [b"%b: %b\r\n" % field for field in answer.fields]
-        lines.append(b"connection: close\r\n\r\n" if self.is_leaving else b"\r\n")
-        lines.append(body)
-        self.transport.write(b"".join(lines))
+            )
+        end = b"connection: close\r\n\r\n" if self.is_leaving else b"\r\n"
+        self.transport.write(b"".join((answer.status_line, added, answer.lines, end, body)))
 
     def _seconds(self, trip: _Trip) -> float:
         return self.loop.time() - trip.started

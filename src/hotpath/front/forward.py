@@ -18,6 +18,7 @@ from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
 
 from hotpath.asgi.last_good.visit import IS_FRAMED
+from hotpath.front.answer_heads import AnswerHeads
 from hotpath.front.fields import (
     BadAnswer,
     BadRequest,
@@ -84,6 +85,7 @@ class Forward:
         )
         self.stall_seconds = parse_seconds(stall_seconds, "stall_seconds")
         self.trust = Trust(trust)
+        self.answer_heads = AnswerHeads()
         self._sockets = Sockets(upstream, self.hold, self.trust)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -148,7 +150,7 @@ class Forward:
             try:
                 lease = lease or await upstream.lease(is_fresh=is_fresh)
             except Unreached as problem:
-                await self.hold.enter_again(stay, str(problem))
+                await self.hold.enter_again(stay, str(problem), is_absent=problem.is_absent)
                 continue
             exchange = _Exchange(request, client, lease, started if is_sent else None)
             try:

@@ -39,7 +39,6 @@ from hotpath.metrics.app import MetricsApp
 from hotpath.options import human_bytes
 from hotpath.serving.reader import reader_of
 from hotpath.site import Hotpath
-from hotpath.store.sharing import Sharing
 from hotpath.types import ASGIApp
 
 if TYPE_CHECKING:
@@ -57,8 +56,7 @@ class FrontOptions:
     """What a front is told; times in seconds.
 
     ``drain`` is how long running requests may take when the front ends. ``admin`` is where figures and health are.
-    ``shares_port``: other fronts listen there too (``SO_REUSEPORT``). ``sharing`` goes before the environment and the
-    declaration: where there is an origin, the front follows it.
+    ``shares_port``: other fronts listen there too (``SO_REUSEPORT``).
     """
 
     connections: int = 4096
@@ -71,7 +69,6 @@ class FrontOptions:
     access_log: bool = False
     shares_port: bool = False
     last_good: LastGoodOptions = field(default_factory=LastGoodOptions)
-    sharing: Sharing = field(default_factory=Sharing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +107,7 @@ def serve_in_process(app: ASGIApp, listeners: Sequence[socket.socket], options: 
                     "--in-process: no HotpathMiddleware is the first to see a request; write"
                     " app = HotpathMiddleware(app, hot=hot) around the whole app"
                 )
-            following = _following(middleware.hot, options)
+            following = _following(middleware.hot)
             door = Door(middleware.hot, listeners, server.take, connections=options.connections)
             # bypass= and observe= have to see each request.
             door.answers = middleware.is_plain
@@ -170,7 +167,7 @@ class _Front:
             closes_listeners=options.shares_port,
         )
         self.groups: GroupMaker | None = None
-        self.following = _following(hot, options)
+        self.following = _following(hot)
 
     def run(self) -> None:
         """Until a signal ends it."""
@@ -266,9 +263,9 @@ class _Front:
         return [f"  memory  {human_bytes(memory)} for the app, {how}"]
 
 
-def _following(hot: Hotpath, options: FrontOptions) -> Following | None:
+def _following(hot: Hotpath) -> Following | None:
     """What follows the site's origin, where it has one. Raises ``DeclarationError``."""
-    sharing = hot.sharing.effective(options.sharing.origin, options.sharing.hints)
+    sharing = hot.sharing.effective()
     if sharing.origin is None:
         return None
     from hotpath.store.origin.following import Following  # object storage is an extra

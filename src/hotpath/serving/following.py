@@ -12,13 +12,16 @@ _followings: weakref.WeakKeyDictionary[Hotpath, Following] = weakref.WeakKeyDict
 _making = threading.Lock()
 
 
-def following_of(hot: Hotpath) -> Following:
-    """What follows the origin of ``hot``, not started yet.
+def following_of(hot: Hotpath) -> Following | None:
+    """What follows the origin of ``hot``, not started yet; ``None`` where that is ``"off"``.
 
     Raises ``DeclarationError`` where there is none, by the environment or the declaration, or it cannot be used.
     """
+    if hot.sharing.is_off():
+        return None
     with _making:
         following = _followings.get(hot)
         if following is None:
             following = _followings[hot] = Following(hot.store, hot.sharing.effective())
+            weakref.finalize(hot, following.stop)
     return following

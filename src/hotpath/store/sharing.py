@@ -59,6 +59,10 @@ class Sharing:
             self.site_copy,
         )
 
+    def is_off(self, environ: Mapping[str, str] = os.environ) -> bool:
+        """Whether somebody has said that there is no origin, and not only nobody that there is one."""
+        return (environ.get(ORIGIN) or self.origin) == OFF
+
 
 def _address(*by_rank: str | None) -> str | None:
     first = next((address for address in by_rank if address), None)

@@ -25,7 +25,7 @@ MIB = 1024 * 1024
 
 
 def asked(path: str = "/", *headers: Header, host: str = "example.org") -> Asked:
-    return Asked(f"http://{host}{path}".encode(), headers, NO_COOKIES)
+    return Asked(f"http://{host}{path}".encode(), headers, NO_COOKIES, {})
 
 
 def stored(body: bytes = b"page", *headers: Header, received: float = 1e9, status: int = 200) -> Stored:
@@ -33,7 +33,7 @@ def stored(body: bytes = b"page", *headers: Header, received: float = 1e9, statu
 
 
 def put(file: AnswerFile, what: Asked, answer: Stored, vary: bytes = b"") -> None:
-    file.put(what, answer, vary, empty_replaces=False, is_always=True)
+    file.put(what, answer, vary, empty_replaces=False)
 
 
 def wait_for_writing(file: AnswerFile) -> None:
@@ -155,7 +155,7 @@ def test_a_page_has_only_so_many_variants(file: AnswerFile) -> None:
 def test_answers_go_by_url_and_by_tag(file: AnswerFile) -> None:
     put(file, asked("/a"), stored(b"1", (b"surrogate-key", b"red blue")))
     put(file, asked("/b"), stored(b"2", (b"cache-tag", b"blue, two words")))
-    put(file, Asked(b"http://example.org/a\nx-forwarded-proto: https", (), NO_COOKIES), stored(b"3"))
+    put(file, Asked(b"http://example.org/a\nx-forwarded-proto: https", (), NO_COOKIES, {}), stored(b"3"))
     assert file.purge_tag(b"two words").result(30) == 1
     assert file.find(asked("/b")) is None
     assert file.purge_url(b"http://example.org/a").result(30) == 2
@@ -165,16 +165,16 @@ def test_answers_go_by_url_and_by_tag(file: AnswerFile) -> None:
 def test_the_same_answer_again_is_not_written_each_time(file: AnswerFile) -> None:
     for number in range(50):
         answer = stored(b"page", (b"date", b"%d" % number))
-        file.put(asked(), answer, b"", empty_replaces=False, is_always=False)
+        file.put(asked(), answer, b"", empty_replaces=False)
     wait_for_writing(file)
     assert file.counters.stored == 1
-    file.put(asked(), stored(b"new"), b"", empty_replaces=False, is_always=False)
+    file.put(asked(), stored(b"new"), b"", empty_replaces=False)
     assert file.find(asked()) == stored(b"new")
 
 
 def test_an_answer_that_was_removed_is_written_again(file: AnswerFile) -> None:
     for _ in range(2):
-        file.put(asked(), stored(), b"", empty_replaces=False, is_always=False)
+        file.put(asked(), stored(), b"", empty_replaces=False)
         assert file.find(asked()) is not None
         file.remove(b"http://example.org/")
         assert file.find(asked()) is None

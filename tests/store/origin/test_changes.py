@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import orjson
 import pytest
 
 from hotpath.errors import Implausible, OriginError
+from hotpath.store.history import read_history
 from hotpath.store.publish import staging
 from hotpath.testing import FakeClock
 from tests.store.origin.fake import FakeObjects
@@ -191,7 +191,13 @@ def test_any_machine_approves_what_another_put_in_quarantine(
     for one in (machine, builder):
         one.follower.look()
         assert one.pages() == pages(4)
-    assert orjson.loads(objects.objects["quarantine/00000004.approval.json"][0])["reason"] == "right after all"
+        approvals = [event for event in read_history(one.store) if event["event"] == "approve"]
+        assert [(event["sequence"], event["reason"]) for event in approvals] == [(4, "right after all")]
+        assert one.store.quarantined() == []
+    builder.publish(pages(5))
+    builder.origin.send(builder.store)
+    machine.follower.look()
+    assert len([event for event in read_history(machine.store) if event["event"] == "approve"]) == 1
 
 
 def test_an_older_one_is_not_approved_over_a_newer(builder: Machine, machine: Machine) -> None:

@@ -6,6 +6,8 @@ operations of a disk, and so does the last test here for a machine that follows.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +23,32 @@ from tests.store.origin.scenarios import SCENARIOS, Scenario, World, finish, int
 WHOLE = [pages(number) for number in range(11)]
 
 
-def prepared(root: Path, name: str) -> tuple[Scenario, World, dict[str, Any], int]:
-    """The scenario, its world before, what it ends in, and its number of requests."""
-    scenario = SCENARIOS[name]
-    before = World.new(root / "before")
-    scenario.prepare(before)
-    good = before.copy(root / "good")
-    scenario.step(good)
-    requests = len(good.objects.requests)
-    return scenario, before, good.state(), requests
+@dataclass(frozen=True)
+class Prepared:
+    """A scenario, its world before, what it ends in, and its number of requests."""
+
+    scenario: Scenario
+    before: World
+    expected: dict[str, Any]
+    requests: int
+
+
+@pytest.fixture(scope="module")
+def prepare(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Prepared]:
+    """Each scenario is prepared once, and copied for each fault."""
+
+    @functools.cache
+    def prepare(name: str) -> Prepared:
+        root = tmp_path_factory.mktemp("prepared")
+        scenario = SCENARIOS[name]
+        before = World.new(root / "before")
+        scenario.prepare(before)
+        good = before.copy(root / "good")
+        scenario.step(good)
+        requests = len(good.objects.requests)
+        return Prepared(scenario, before, good.state(), requests)
+
+    return prepare
 
 
 def assert_whole(world: World) -> None:
@@ -48,16 +67,16 @@ def assert_whole(world: World) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_any_request(tmp_path: Path, name: str, fault: Fault) -> None:
-    scenario, before, expected, requests = prepared(tmp_path, name)
-    assert requests >= 3
-    for index in range(requests):
-        world = before.copy(tmp_path / str(index))
+def test_any_request(tmp_path: Path, prepare: Callable[[str], Prepared], name: str, fault: Fault) -> None:
+    case = prepare(name)
+    assert case.requests >= 3
+    for index in range(case.requests):
+        world = case.before.copy(tmp_path / str(index))
         world.objects.fail(index, fault)
-        interrupted(world, scenario)
+        interrupted(world, case.scenario)
         assert_whole(world)
-        finish(world, scenario)
-        assert world.state() == expected, f"request {index} {fault}"
+        finish(world, case.scenario)
+        assert world.state() == case.expected, f"request {index} {fault}"
 
 
 @dataclass
@@ -77,35 +96,35 @@ class Dying(NumberedDisk):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SCENARIOS if name.startswith("follow")])
-def test_any_operation_of_the_disk(tmp_path: Path, name: str) -> None:
-    scenario, before, expected, _ = prepared(tmp_path, name)
-    counted = before.copy(tmp_path / "counted", NumberedDisk)
-    scenario.step(counted)
+def test_any_operation_of_the_disk(tmp_path: Path, prepare: Callable[[str], Prepared], name: str) -> None:
+    case = prepare(name)
+    counted = case.before.copy(tmp_path / "counted", NumberedDisk)
+    case.scenario.step(counted)
     assert isinstance(counted.machine.store.disk, NumberedDisk)
     for number in range(len(counted.machine.store.disk.trace)):
         for moment in (BEFORE, AFTER):
-            world = before.copy(tmp_path / f"{number}-{moment}", lambda root: Dying(root, at=(number, moment)))  # noqa: B023
+            world = case.before.copy(tmp_path / f"{number}-{moment}", lambda root: Dying(root, at=(number, moment)))  # noqa: B023
             with pytest.raises(Killed):
-                scenario.step(world)
+                case.scenario.step(world)
             world.machine = Machine(world.machine.store.root, world.objects, world.clock)
             assert_whole(world)
-            finish(world, scenario)
+            finish(world, case.scenario)
             with world.machine.store.locked():
                 pass  # what a killed prune has left goes with the next writer
-            assert world.state() == expected, f"{moment} {counted.machine.store.disk.trace[number]}"
+            assert world.state() == case.expected, f"{moment} {counted.machine.store.disk.trace[number]}"
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", ["send", "rollback", "follow", "prune"])
-def test_the_commit(tmp_path: Path, name: str, fault: Fault) -> None:
+def test_the_commit(tmp_path: Path, prepare: Callable[[str], Prepared], name: str, fault: Fault) -> None:
     """The first and the last write of CURRENT, and the first blob: the matrix in small."""
-    scenario, before, expected, requests = prepared(tmp_path, name)
-    for index in {0, requests - 2, requests - 1}:
-        world = before.copy(tmp_path / str(index))
+    case = prepare(name)
+    for index in {0, case.requests - 2, case.requests - 1}:
+        world = case.before.copy(tmp_path / str(index))
         world.objects.fail(index, fault)
-        interrupted(world, scenario)
-        finish(world, scenario)
-        assert world.state() == expected, f"request {index} {fault}"
+        interrupted(world, case.scenario)
+        finish(world, case.scenario)
+        assert world.state() == case.expected, f"request {index} {fault}"
 
 
 def test_a_rollback_that_was_killed_is_finished_and_not_repeated(tmp_path: Path) -> None:

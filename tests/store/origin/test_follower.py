@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -13,7 +14,7 @@ import pytest
 from hotpath.errors import OriginError
 from hotpath.store.origin import Follower, Look
 from hotpath.testing import FakeClock
-from tests.store.origin.fake import FakeObjects
+from tests.store.origin.fake import FakeObjects, Killed
 from tests.store.origin.machines import Machine, pages
 
 
@@ -113,10 +114,42 @@ def test_a_broken_object_is_an_error_and_what_is_served_stays(
     assert key in look.error
     assert (look.generation, look.changed, look.lag_seconds) == (1, False, 10)
     assert machine.pages() == pages(1)
-    assert sorted(path.name for path in machine.store.root.glob(".*")) == []
     objects.objects[key] = whole
     assert machine.follower.look().generation == 2
     assert machine.pages() == pages(2)
+    assert sorted(path.name for path in machine.store.root.glob(".*")) == []
+
+
+@pytest.mark.parametrize("fault", ["403", "killed after"])
+def test_what_came_before_an_interruption_is_not_fetched_again(
+    builder: Machine, machine: Machine, objects: FakeObjects, fault: str
+) -> None:
+    builder.publish(pages(1, count=20))
+    builder.origin.send(builder.store)
+    fetched: list[str] = []
+
+    def interrupt(operation: str, key: str) -> None:
+        if key.startswith("blobs/"):
+            if len(fetched) == 12:
+                raise (
+                    Killed
+                    if fault.startswith("killed")
+                    else OriginError("not allowed", url=objects.url, operation=operation, key=key, status=403)
+                )
+            fetched.append(key)
+
+    objects.on_request = interrupt
+    with contextlib.suppress(Killed):
+        assert machine.follower.look().error is not None
+    objects.on_request = lambda operation, key: None
+    (torn,) = (machine.store.root / ".pulled").glob(fetched[0].rpartition("/")[2])
+    torn.chmod(0o644)
+    torn.write_bytes(b"{")
+    machine.restart()
+    look = machine.follower.look()
+    assert (look.error, look.blobs, look.linked) == (None, 9, 11)
+    assert machine.pages() == pages(1, count=20)
+    assert not (machine.store.root / ".pulled").exists()
 
 
 def test_an_origin_that_is_gone_stops_the_news_and_no_page(

@@ -69,6 +69,22 @@ def test_a_follower_that_has_read_a_manifest_still_gets_its_blobs(
     assert follower.pages() == pages(12)
 
 
+def test_what_a_build_that_was_killed_has_sent_stays_for_its_next_attempt(
+    builder: Machine, objects: FakeObjects, clock: FakeClock
+) -> None:
+    builder.publish({"new": b"[1]", "newer": b"[2]"})
+    before = len(objects.objects)
+    objects.fail(4 + 1, "killed before")
+    with pytest.raises(Killed):
+        builder.origin.send(builder.store)
+    objects.heal()
+    assert len(objects.objects) == before + 2
+    assert builder.origin.prune(keep=20).blobs == 0
+    clock.advance(8 * DAY)
+    builder.follower.look()  # its report is what the engine's time is taken from
+    assert builder.origin.prune(keep=20).blobs == 2
+
+
 def test_the_pinned_and_the_current_one_stay(builder: Machine, objects: FakeObjects, clock: FakeClock) -> None:
     builder.origin.pin(2)
     clock.advance(30 * DAY)

@@ -83,6 +83,21 @@ def test_of_two_builders_at_once_one_wins_and_the_other_can_build_again(one: Mac
     assert one.pages() == pages(3)
 
 
+def test_the_loser_of_a_race_loses_with_a_higher_number_too(one: Machine, two: Machine) -> None:
+    """It was not built from what was accepted meanwhile."""
+    one.publish(pages(1))
+    one.origin.send(one.store)
+    two.follower.look()
+    since = two.origin.begin()
+    two.publish(pages(2))
+    two.publish(pages(3))
+    one.publish(pages(4))
+    one.origin.send(one.store)
+    with pytest.raises(OriginConflict, match="another machine was first"):
+        two.origin.send(two.store, since)
+    assert one.origin.begin().state.chosen == one.store.pointer_to(2)
+
+
 def test_a_builder_that_did_not_follow_does_not_walk_over_a_newer_generation(one: Machine, two: Machine) -> None:
     for number in (1, 2):
         one.publish(pages(number))

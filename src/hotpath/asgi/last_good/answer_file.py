@@ -157,16 +157,17 @@ class AnswerFile:
 
     # Writing: these return at once.
 
-    def put(self, asked: Asked, stored: Stored, vary: bytes, *, empty_replaces: bool, is_always: bool) -> None:
-        """Keep an answer. The same answer again within some seconds is not written, unless ``is_always``."""
+    def is_repeated(self, asked: Asked, url: bytes, vary: bytes, content: int) -> bool:
+        """Whether this answer was put some seconds ago, so that it needs no ``put``; it counts as put from now on."""
+        return self._recently.is_repeated(url, (asked.key, table.variant_digest(vary, asked)), content)
+
+    def put(self, asked: Asked, stored: Stored, vary: bytes, *, empty_replaces: bool) -> None:
+        """Keep an answer."""
         url, size = asked.url, len(stored.body) + sum(len(name) + len(value) for name, value in stored.headers)
         size += table.OVERHEAD_BYTES
         if size > self._max_answer_bytes or not table.is_encodable(stored.headers):
             return
-        content = hash((stored.status, stored.body, *[field for field in stored.headers if field[0] != b"date"]))
         slot = (asked.key, table.variant_digest(vary, asked))
-        if self._recently.is_repeated(url, slot, content) and not is_always:
-            return
         self._recently.forget(url, "removed")
 
         def run(connection: sqlite3.Connection) -> int:

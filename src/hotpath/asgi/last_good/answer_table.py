@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from hotpath.asgi.last_good.caching import Stored, is_robots, is_worse, tags_of
 from hotpath.asgi.last_good.requests import Cookies, variant_of
@@ -57,13 +57,16 @@ class BrokenAnswer(Exception):
         self.row = row
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What of a request selects a stored answer: its key, and the fields that ``Vary`` may name."""
+class Asked(NamedTuple):
+    """What of a request selects a stored answer: its key, and the fields that ``Vary`` may name.
+
+    ``variants`` is for ``variant_digest``: requests with the same fields may share it.
+    """
 
     key: bytes
     headers: Sequence[Header]
     cookies: Cookies
+    variants: dict[bytes, bytes]
 
     @property
     def url(self) -> bytes:
@@ -162,8 +165,14 @@ def select_whole(connection: sqlite3.Connection, asked: Asked) -> StoredRow | No
 
 def variant_digest(vary: bytes, asked: Asked) -> bytes:
     """Of the names in ``vary`` (with commas between) and of what the request has in these fields."""
-    names = vary.split(b",") if vary else []
-    return digest(vary + b"\n" + variant_of(names, asked.headers, asked.cookies))
+    known = asked.variants.get(vary)
+    if known is None:
+        names = vary.split(b",") if vary else []
+        known = digest(vary + b"\n" + variant_of(names, asked.headers, asked.cookies))
+        if len(asked.variants) >= MAX_VARIES:
+            asked.variants.clear()
+        asked.variants[vary] = known
+    return known
 
 
 def _load(connection: sqlite3.Connection, number: int) -> StoredRow | None:

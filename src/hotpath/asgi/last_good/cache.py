@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hotpath.asgi.last_good import caching
 from hotpath.asgi.last_good.answer_file import AnswerFile
@@ -16,7 +16,7 @@ from hotpath.asgi.last_good.answer_table import Asked
 from hotpath.asgi.last_good.breaker import FAILURES_IN_A_ROW, Breaker
 from hotpath.asgi.last_good.caching import Stored
 from hotpath.asgi.last_good.directives import Directives
-from hotpath.asgi.last_good.requests import Cookies, excluded, key_of, request_directives
+from hotpath.asgi.last_good.requests import Cookies, excluded, key_between, key_ends, request_directives
 from hotpath.log import Once, logger
 from hotpath.types import ASGIApp, Header
 
@@ -57,16 +57,18 @@ class RequestFields:
     headers: list[Header]
     is_excluded: bool
     directives: Directives
+    key_ends: tuple[bytes, bytes] | None
+    variants: dict[bytes, bytes]
 
     @classmethod
-    def of(cls, method: str, headers: list[Header], cookies: Cookies) -> RequestFields:
+    def of(cls, method: str, scheme: str, headers: list[Header], cookies: Cookies) -> RequestFields:
         """``headers`` as ASGI has them."""
         is_excluded = excluded(method, headers, cookies) is not None
-        return cls(method, headers, is_excluded, Directives() if is_excluded else request_directives(headers))
+        directives = Directives() if is_excluded else request_directives(headers)
+        return cls(method, headers, is_excluded, directives, key_ends(scheme, headers), {})
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """A request as the cache sees it. ``asked`` is ``None`` where it has nothing to do with stored answers.
 
     ``requested`` is when it came, in seconds since the epoch.
@@ -119,10 +121,12 @@ class AnswerCache:
         self._threads: ThreadPoolExecutor | None = None
         self._once = Once()
 
-    def question(self, scheme: str, target: bytes, fields: RequestFields) -> Question:
+    def question(self, target: bytes, fields: RequestFields) -> Question:
         """A request that comes now. ``target`` is as the client wrote it."""
-        key = key_of(scheme, target, fields.headers)
-        asked = None if key is None or fields.is_excluded else Asked(key, fields.headers, self.rules.cookies)
+        key = None if fields.key_ends is None else key_between(fields.key_ends, target)
+        asked = None
+        if key is not None and not fields.is_excluded:
+            asked = Asked(key, fields.headers, self.rules.cookies, fields.variants)
         return Question(fields.method, key, asked, fields.directives, self.clock(), self.timer())
 
     def app_failed(self) -> None:

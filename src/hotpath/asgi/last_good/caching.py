@@ -193,8 +193,11 @@ def usable_while_revalidating(stored: Stored, asked: Directives, now: float) -> 
     return 0 <= -ttl(stored, now) < directives.seconds.get("stale-while-revalidate", 0)
 
 
-def is_worth_keeping(status: int, headers: Sequence[Header], *, is_fresh_mode: bool) -> CacheVerdict:
-    """Whether there is a use for what may be kept: what is always validated first is no last good answer."""
+def is_worth_keeping(headers: Sequence[Header], *, is_fresh_mode: bool) -> CacheVerdict:
+    """Whether there is a use for what may be kept: what is always validated first is no last good answer.
+
+    What is ``is_bound_by_time`` has none where it is ``is_stale_at_once`` too.
+    """
     directives = policy_of(headers).directives
     if any(name == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in headers):
         return CacheVerdict(False, "it is a stream of events, which has no end")
@@ -202,9 +205,17 @@ def is_worth_keeping(status: int, headers: Sequence[Header], *, is_fresh_mode: b
         return CacheVerdict(True, "it can be validated")
     if "no-cache" in directives:
         return CacheVerdict(False, "it says no-cache, which forbids its use while the app fails")
-    if lifetime(status, headers, 0.0) <= 0 and directives.names & {"must-revalidate", "proxy-revalidate", "s-maxage"}:
-        return CacheVerdict(False, "it is stale at once and says that it is not to be used then")
     return CacheVerdict(True, "it can stand in for an app that fails")
+
+
+def is_bound_by_time(headers: Iterable[Header]) -> bool:
+    """Whether an answer says that it is not to be used once it is stale."""
+    return bool(policy_of(headers).directives.names & {"must-revalidate", "proxy-revalidate", "s-maxage"})
+
+
+def is_stale_at_once(status: int, headers: Sequence[Header]) -> bool:
+    """Whether it is stale when it comes."""
+    return lifetime(status, headers, 0.0) <= 0
 
 
 def is_worse(status: int, body_length: int, kept_status: int, kept_length: int) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from hotpath.asgi.last_good.answer_file import AnswerFile
 from hotpath.asgi.last_good.cache import AnswerCache, CacheRules, Question
-from hotpath.asgi.last_good.recording import Recording
+from hotpath.asgi.last_good.deciding import Decision, decide
+from hotpath.asgi.last_good.recording import keep, leave_out
 from hotpath.asgi.last_good.requests import ANALYTICS_COOKIES, Cookies
 from hotpath.asgi.last_good.reuse import Reuse
 from hotpath.asgi.last_good.visit import Visit
@@ -78,12 +79,23 @@ class LastGood(AnswerCache):
         """
         return not self.rules.is_fresh and not self.breaker.is_open
 
-    def take(self, question: Question, status: int, headers: list[Header], body: bytes) -> None:
-        """Do what is done with a whole answer of the app that is none of ``FAILURES``."""
+    def decide(self, status: int, headers: Iterable[Header], question: Question) -> Decision:
+        """What ``take`` needs to know of the head of an answer to GET."""
+        is_fresh_mode = self.rules.is_fresh
+        return decide(status, headers, question.directives, is_fresh_mode=is_fresh_mode, is_framed=True)
+
+    def take(self, question: Question, decision: Decision | None, body: bytes) -> None:
+        """Do what is done with a whole answer of the app to GET that is none of ``FAILURES`` and no 304.
+
+        ``decision`` may be ``None`` where ``question.asked`` is.
+        """
         self.app_answered()
-        recording = Recording.of(self, question, status, headers, is_framed=True)
-        if recording is not None:
-            recording.take({"type": "http.response.body", "body": body})
+        if question.asked is None or decision is None:
+            return
+        if decision.because is not None:
+            leave_out(self, question.asked, decision, decision.because)
+        else:
+            keep(self, question, question.asked, decision, body, self.clock())
 
     async def _http(self, visit: Visit) -> None:
         if self.rules.is_fresh and visit.asked is not None and await self._reuse.answer(visit, visit.asked):

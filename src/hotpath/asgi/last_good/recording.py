@@ -8,22 +8,23 @@ from hotpath.asgi.last_good import caching, updates
 from hotpath.asgi.last_good.answer_table import Asked
 from hotpath.asgi.last_good.cache import AnswerCache, Question
 from hotpath.asgi.last_good.caching import Stored
+from hotpath.asgi.last_good.deciding import MAX_BODY_BYTES, Decision, decide
 from hotpath.asgi.last_good.directives import values_of
 from hotpath.types import Header, Message
 
-# Larger answers are downloads; and so much may be collected at a time, of all answers together.
-MAX_BODY_BYTES: Final = 8 * 1024 * 1024
+# So much may be collected at a time, of all answers together.
 MAX_COLLECTED_BYTES: Final = 24 * 1024 * 1024
 
 
 class Recording:
     """The body of an answer that is to be kept, as it passes."""
 
-    def __init__(self, cache: AnswerCache, asked: Asked, stored: Stored, began: float) -> None:
+    def __init__(self, cache: AnswerCache, question: Question, asked: Asked, decision: Decision) -> None:
         self._cache = cache
+        self._question = question
         self._asked = asked
-        self._stored = stored
-        self._began = began
+        self._decision = decision
+        self._received = cache.clock()
         self._chunks: list[bytes] = []
         self._size = 0
         self._is_closed = False
@@ -44,23 +45,12 @@ class Recording:
         if question.method == "HEAD" or status == 304:
             _change(cache, question, asked, status, headers)
             return None
-        fields = updates.storable_fields(headers)
-        verdict = caching.storable(status, fields, question.directives)
-        if verdict:
-            verdict = caching.is_worth_keeping(status, fields, is_fresh_mode=cache.rules.is_fresh)
-        if verdict and not is_framed:
-            verdict = caching.CacheVerdict(False, "nothing says where its body ends")
-        if not verdict:
-            cache.note(asked.url, verdict.because)
-            forbidden = caching.forbidding(status, fields)
-            if updates.effect_of_unkept(status, forbidden) is updates.Effect.REMOVE:
-                cache.file.remove(asked.url)
+        is_fresh_mode = cache.rules.is_fresh
+        decision = decide(status, headers, question.directives, is_fresh_mode=is_fresh_mode, is_framed=is_framed)
+        if decision.because is not None:
+            leave_out(cache, asked, decision, decision.because)
             return None
-        length = values_of(headers, b"content-length")
-        if length and (not length[0].isdigit() or len(set(length)) > 1 or int(length[0][:20]) > MAX_BODY_BYTES):
-            cache.note(asked.url, "its Content-Length is too large or no number")
-            return None
-        return cls(cache, asked, Stored(status, fields, b"", question.requested, cache.clock()), question.began)
+        return cls(cache, question, asked, decision)
 
     def take(self, message: Message) -> None:
         """A piece of the body; with the last one the answer is kept."""
@@ -92,21 +82,36 @@ class Recording:
         self._cache.note(self._asked.url, reason)
 
     def _keep(self) -> None:
-        body = b"".join(self._chunks)
-        length = values_of(self._stored.headers, b"content-length")
-        if length and int(length[0]) != len(body):
-            self._give_up("its Content-Length is not its length")
-            return
-        if self._cache.file.is_outdated(self._asked.url, self._began):
-            self._give_up("something made it invalid while it came")
-            return
         self._is_closed = True
         self._cache.collected -= self._size
-        stored, rules = self._stored, self._cache.rules
-        vary = b",".join(caching.selecting_fields(stored.headers))
-        whole = Stored(stored.status, stored.headers, body, stored.requested, stored.received)
-        self._cache.note(self._asked.url, None)
-        self._cache.file.put(self._asked, whole, vary, empty_replaces=rules.empty_replaces, is_always=rules.is_fresh)
+        body = b"".join(self._chunks)
+        self._chunks.clear()
+        keep(self._cache, self._question, self._asked, self._decision, body, self._received)
+
+
+def leave_out(cache: AnswerCache, asked: Asked, decision: Decision, because: str) -> None:
+    """An answer that is not kept."""
+    cache.note(asked.url, because)
+    if decision.removes:
+        cache.file.remove(asked.url)
+
+
+def keep(
+    cache: AnswerCache, question: Question, asked: Asked, decision: Decision, body: bytes, received: float
+) -> None:
+    """Keep a whole answer, unless it is there already, or must not be after all. ``received``: when its head came."""
+    url, file, is_fresh = asked.url, cache.file, cache.rules.is_fresh
+    if decision.length is not None and decision.length != len(body):
+        cache.note(url, "its Content-Length is not its length")
+        return
+    if file.is_outdated(url, question.began):
+        cache.note(url, "something made it invalid while it came")
+        return
+    cache.note(url, None)
+    if file.is_repeated(asked, url, decision.vary, hash((decision.content, body))) and not is_fresh:
+        return
+    stored = Stored(decision.status, decision.fields, body, question.requested, received)
+    file.put(asked, stored, decision.vary, empty_replaces=cache.rules.empty_replaces)
 
 
 def _change(cache: AnswerCache, question: Question, asked: Asked, status: int, headers: list[Header]) -> None:

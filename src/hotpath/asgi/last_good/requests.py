@@ -112,21 +112,28 @@ def key_of(scheme: str, target: bytes, headers: Iterable[Header]) -> bytes | Non
 
     ``target`` is as the client wrote it. ``GET`` and ``HEAD`` share the key.
     """
+    ends = key_ends(scheme, headers)
+    return None if ends is None else key_between(ends, target)
+
+
+def key_between(ends: tuple[bytes, bytes], target: bytes) -> bytes | None:
+    """The key of a request for ``target``, between what ``key_ends`` says of its fields."""
+    key = ends[0] + target + ends[1]
+    return key if target.startswith(b"/") and len(key) <= MAX_KEY_BYTES else None
+
+
+def key_ends(scheme: str, headers: Iterable[Header]) -> tuple[bytes, bytes] | None:
+    """What comes before the target in the keys of requests with these fields, and behind it."""
     hosts, routing = [], []
     for name, value in headers:
         if name == b"host":
             hosts.append(value.strip(b" \t").lower())
         elif name in _ROUTING:
             routing.append(b"%b: %b" % (name, value.strip(b" \t")))
-    if not target.startswith(b"/"):
+    if len(hosts) != 1 or not hosts[0]:
         return None
-    key = url_key(scheme, hosts[0], target) if len(hosts) == 1 and hosts[0] else None
-    if key is None:
-        return None
-    if routing:
-        # A line break is in no URL and in no field: what follows it cannot be mistaken for part of either.
-        key = b"\n".join([key, *sorted(routing)])
-    return key if len(key) <= MAX_KEY_BYTES else None
+    # A line break is in no URL and in no field: what follows it cannot be mistaken for part of either.
+    return url_key(scheme, hosts[0], b""), b"".join(b"\n" + line for line in sorted(routing))
 
 
 def url_key(scheme: str, host: bytes, target: bytes) -> bytes:

@@ -31,8 +31,10 @@ _VALIDATORS: Final = (b"etag", b"last-modified")
 def storable_fields(headers: Iterable[Header]) -> tuple[Header, ...]:
     """The fields that are kept (RFC 9111 §3.1): names lower case, none of the connection's, no ``Age`` of before."""
     fields = [(name.lower(), value) for name, value in headers]
-    named = {option.strip(b" \t").lower() for value in values_of(fields, b"connection") for option in value.split(b",")}
-    return tuple(field for field in fields if field[0] not in _NOT_STORED and field[0] not in named)
+    dropped = _NOT_STORED
+    for value in values_of(fields, b"connection"):
+        dropped |= {option.strip(b" \t").lower() for option in value.split(b",")}
+    return tuple([field for field in fields if field[0] not in dropped])
 
 
 def conditions_for(stored: Stored) -> list[Header]:

@@ -20,6 +20,8 @@ from hotpath.types import Header, Message, Receive, Scope, Send
 # the answer's body can be told from a connection that broke.
 TARGET: Final = "hotpath.target"
 IS_FRAMED: Final = "hotpath.is_framed"
+# A function that the forwarder calls when it knows that the app is not there, so that patience has no purpose.
+ON_ABSENT: Final = "hotpath.on_absent"
 # The ``Question`` of a request that the front has sent to the app already: its answer has to be taken.
 QUESTION: Final = "hotpath.question"
 
@@ -55,8 +57,9 @@ class Visit:
         question: Question | None = scope.get(QUESTION)
         self.is_sent = question is not None
         if question is None:
-            fields = RequestFields.of(self.method, self.headers, cache.rules.cookies)
-            question = cache.question(str(scope.get("scheme", "http")), _target(scope), fields)
+            scheme = str(scope.get("scheme", "http"))
+            fields = RequestFields.of(self.method, scheme, self.headers, cache.rules.cookies)
+            question = cache.question(_target(scope), fields)
         self.question = question
         self.key, self.asked, self.directives = question.key, question.asked, question.directives
         self._receive = receive
@@ -98,6 +101,8 @@ class Visit:
         if self.validating is not None:
             kept = [field for field in self.headers if field[0] not in _OWN_CONDITIONS]
             scope = {**scope, "headers": kept + updates.conditions_for(self.validating)}
+        if self.cache.is_front and self.asked is not None:
+            scope[ON_ABSENT] = self._lose_patience
         self._app_scope = scope
         await self.cache.app(scope, self._receive_for_app, self._send_from_app)
         if self._is_again:
@@ -171,7 +176,7 @@ class Visit:
     # The patience.
 
     def _lose_patience(self) -> None:
-        if self.state is Answerer.OPEN:
+        if self.state is Answerer.OPEN and self._impatient is None:
             self._impatient = asyncio.get_running_loop().create_task(self._stand_in_for_slow_app())
 
     async def _stand_in_for_slow_app(self) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol, Self, TypeVar
 from hotpath.errors import Corrupt, OriginError
 from hotpath.store.manifest import Manifest, Representation, decode
 from hotpath.store.origin.objects import UNCHANGED, Object, Objects, Unchanged
-from hotpath.store.origin.pointers import BAD, COPY, CURRENT, PIN, Bad, Copy, Current, Pin, State
+from hotpath.store.origin.pointers import BAD, COPY, CURRENT, PIN, Bad, Copy, Current, OriginState, Pin
 from hotpath.store.pointer import Pointer
 
 BLOBS = "blobs/"
@@ -54,7 +54,7 @@ def representations(manifest: Manifest) -> dict[bytes, Representation]:
 class Seen:
     """The pointers as they were read, with the ETags that a change of them is conditional on."""
 
-    state: State
+    state: OriginState
     current_etag: str | None
     pin_etag: str | None
     bad_etag: str | None
@@ -77,7 +77,7 @@ class Bucket:
         current, current_etag = self._read(CURRENT, Current)
         pin, pin_etag = self._read(PIN, Pin)
         bad, bad_etag = self._read(BAD, Bad)
-        return Seen(State(current, pin or Pin(), bad or Bad()), current_etag, pin_etag, bad_etag)
+        return Seen(OriginState(current, pin or Pin(), bad or Bad()), current_etag, pin_etag, bad_etag)
 
     def look(self, etag: str | None) -> tuple[Current, str] | Unchanged | None:
         """``CURRENT`` with its ETag, unless it still has this one."""
@@ -143,8 +143,12 @@ class Bucket:
 
         with ThreadPoolExecutor(self._threads, thread_name_prefix="hotpath-origin") as pool:
             drains = [pool.submit(drain) for _ in range(self._threads)]
-        for drained in drains:
-            drained.result()
+            try:
+                for drained in drains:
+                    drained.result()
+            except BaseException:  # also an interrupt, which only this thread gets
+                stopped.set()
+                raise
 
     def _holding(self, key: str, sha256: bytes) -> bytes:
         found = self.objects.get(key)

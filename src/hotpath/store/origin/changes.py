@@ -10,11 +10,10 @@ import hashlib
 from threading import Lock
 
 from hotpath.errors import Corrupt, OriginConflict, OriginError
-from hotpath.options import json_bytes
 from hotpath.store.manifest import decode
 from hotpath.store.origin.bucket import Bucket, Seen, representations
 from hotpath.store.origin.pointers import BAD, CURRENT, PIN, Current
-from hotpath.store.origin.quarantine import approval_key, quarantine_key
+from hotpath.store.origin.quarantine import quarantine_key
 from hotpath.store.origin.send import MOVES, accept, put_manifest
 from hotpath.store.pointer import Pointer
 
@@ -29,10 +28,11 @@ def rollback(
     """
     seen, current = _require_current(bucket)
     state = seen.state
-    if state.is_rollback_half_done and state.bad.rollback is not None and to in (None, state.bad.rollback[1]):
+    if state.is_rollback_half_done and state.bad.rollback is not None:
         start, target = state.bad.rollback
-        _finish_rollback(bucket, seen, Pointer(target, current.accepted[target]), pin)
-        return start, target
+        if to in (None, target) and target in current.accepted:
+            _finish_rollback(bucket, seen, Pointer(target, current.accepted[target]), pin)
+            return start, target
     bad = state.bad.marks
     serving = state.chosen
     assert serving is not None
@@ -88,7 +88,12 @@ def approve(bucket: Bucket, sequence: int, reason: str) -> None:
     As ``quarantine.approve`` of a store. Every blob that is not also in what is served now is read first.
     """
     if not reason.strip():
-        raise _refused(bucket, "approving", "an approval needs a reason, which is kept beside the report", "--reason …")
+        raise _refused(
+            bucket,
+            "approving",
+            "an approval needs a reason, which is kept in the history of each machine",
+            "--reason …",
+        )
     seen, current = _require_current(bucket)
     key = quarantine_key(sequence)
     found = bucket.objects.get(key)
@@ -110,11 +115,7 @@ def approve(bucket: Bucket, sequence: int, reason: str) -> None:
     problem = find_damage(bucket, pointer, current.pointer, found.data)
     if problem is not None:
         raise _refused(bucket, "approving", f"generation {sequence} is damaged: {problem}")
-    accept(bucket, seen, pointer, lambda _: put_manifest(bucket, pointer, found.data))
-    bucket.objects.put(
-        approval_key(sequence),
-        json_bytes({"sequence": sequence, "time": int(bucket.clock()), "reason": reason}) + b"\n",
-    )
+    accept(bucket, seen, pointer, lambda _: put_manifest(bucket, pointer, found.data), reason)
 
 
 def find_damage(bucket: Bucket, pointer: Pointer, serving: Pointer | None, data: bytes | None = None) -> str | None:

@@ -19,8 +19,8 @@ from hotpath.store.origin.bucket import Bucket
 from hotpath.store.origin.machines import MachineReport, write_report
 from hotpath.store.origin.objects import UNCHANGED
 from hotpath.store.origin.origin import Origin
-from hotpath.store.origin.pointers import State
-from hotpath.store.origin.pull import Pulled, holds, pull
+from hotpath.store.origin.pointers import OriginState
+from hotpath.store.origin.pull import Pulled, forget_kept, holds, pull
 from hotpath.store.os_errors import explain
 from hotpath.store.pointer import Pointer
 from hotpath.store.prune import tidy
@@ -91,7 +91,7 @@ class Follower:
         self._random = random
         self._bucket: Bucket = origin.bucket
         self._etag: str | None = None
-        self._state = State()
+        self._state = OriginState()
         # Whether there was a CURRENT at the last look: nothing is written where something else may be.
         self._is_ours = False
         self._served: tuple[object, int | None] = (None, None)
@@ -162,7 +162,7 @@ class Follower:
         # Those that belong to this CURRENT, or later ones; read again only where they have changed.
         pin = self._state.pin if current.pin_change == self._state.pin.change else self._bucket.pin()
         bad = self._state.bad if current.bad_change == self._state.bad.change else self._bucket.bad()
-        self._state = State(current, pin, bad)
+        self._state = OriginState(current, pin, bad)
         look = self._apply(look)
         self._etag = etag
         return look
@@ -179,7 +179,9 @@ class Follower:
             pulled = Pulled()
             if not _is_sound(store, chosen):
                 pulled = pull(self._bucket, store, chosen)
+            forget_kept(store)
             _point(store, state, chosen)
+            _record_approvals(store, state)
             for warning in tidy(store, {"event": "follow", "sequence": chosen.sequence}):
                 self._once.warn(warning)
         return replace(look, changed=True, blobs=pulled.blobs, bytes=pulled.bytes, linked=pulled.linked)
@@ -224,7 +226,7 @@ class Follower:
             self._once.warn(f"this machine does not show up in 'hotpath status --origin': {error}", "report")
 
 
-def _is_applied(store: Store, state: State, chosen: Pointer) -> bool:
+def _is_applied(store: Store, state: OriginState, chosen: Pointer) -> bool:
     """Whether the pointers of the store say what those of the origin say, and the generation is there."""
     try:
         current = store.pointer(store.current_path)
@@ -243,13 +245,13 @@ def _is_sound(store: Store, chosen: Pointer) -> bool:
     return holds(store, chosen) and not serious(store.verify_generation(chosen.sequence))
 
 
-def _marks(here: dict[int, str], state: State) -> dict[int, str]:
+def _marks(here: dict[int, str], state: OriginState) -> dict[int, str]:
     """The origin's marks, and those of this machine about generations that the origin knows nothing of."""
     accepted = state.current.accepted if state.current else {}
     return {n: reason for n, reason in here.items() if n not in accepted} | dict(state.bad.marks)
 
 
-def _point(store: Store, state: State, chosen: Pointer) -> None:
+def _point(store: Store, state: OriginState, chosen: Pointer) -> None:
     """Move the pointers of the store. The generation is complete and durable, and the lock is held.
 
     In the order of a rollback: marks, pin, CURRENT. A second run after a kill in between does the rest.
@@ -271,6 +273,22 @@ def _point(store: Store, state: State, chosen: Pointer) -> None:
     if pin is None and store.pin_path.exists():
         store.disk.unlink(store.pin_path)
         store.disk.sync_directory(store.root)
+
+
+def _record_approvals(store: Store, state: OriginState) -> None:
+    """In the history of each machine: a builder compares with what was approved, wherever that was."""
+    current = state.current
+    if current is None or not current.approved:
+        return
+    known = {event.get("sequence") for event in read_history(store) if event.get("event") == "approve"}
+    for sequence, reason in current.approved.items():
+        if sequence not in known:
+            store.append_history({"event": "approve", "sequence": sequence, "accepted": True, "reason": reason})
+        held = store.quarantine_path / str(sequence)
+        if held.exists():  # it is released, so nobody has to be asked about it
+            trash = store.root / f".trash-{sequence}"
+            store.disk.rename(held, trash)
+            store.disk.remove_tree(trash)
 
 
 def _readable(store: Store, name: str) -> Pointer | None:

@@ -25,7 +25,7 @@ class Hints:
         if not prefix or any(character.isspace() for character in prefix):
             raise DeclarationError(f"prefix={prefix!r}: write a word, such as the site's name")
         self.name = redacted(url)
-        self._channel = f"{prefix}:generations"
+        self.channel = f"{prefix}:generations"
         self._client = client_of(
             url, "a server of hints", socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
         )
@@ -33,7 +33,7 @@ class Hints:
         self._once = Once()
         self._listener = Listener(
             self._client,
-            self._channel,
+            self.channel,
             on_message=lambda _: self._wake(),
             on_subscribed=self._subscribed,
             on_lost=lambda error: self._warn("followers ask at their interval", error),
@@ -50,7 +50,7 @@ class Hints:
     def announce(self) -> int | None:
         """Wake whoever listens: how many do, or ``None`` where no hint could be sent, with a line in the log."""
         try:
-            listeners = int(self._client.publish(self._channel, b""))
+            listeners = int(self._client.publish(self.channel, b""))
         except Exception as error:  # whatever the client raises: the generation is published already
             self._warn("no hint was sent", error)
             return None
@@ -60,9 +60,9 @@ class Hints:
     def problem(self) -> str | None:
         """Why no hint can be sent, by sending one; ``None`` where it can."""
         try:
-            self._client.publish(self._channel, b"")
+            self._client.publish(self.channel, b"")
         except Exception as error:  # as above
-            return reason(error, _RIGHTS.format(channel=self._channel))
+            return reason(error, _RIGHTS.format(channel=self.channel))
         return None
 
     def subscribe(self, wakeup: threading.Event) -> None:
@@ -85,5 +85,5 @@ class Hints:
             wakeup.set()
 
     def _warn(self, consequence: str, error: Exception) -> None:
-        rights = _RIGHTS.format(channel=self._channel)
+        rights = _RIGHTS.format(channel=self.channel)
         self._once.warn(f"hints by {self.name} do not work ({reason(error, rights)}); {consequence}", "lost")

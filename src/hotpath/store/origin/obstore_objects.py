@@ -6,6 +6,7 @@ status and the code are used, since an engine may repeat the access key in it.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -23,6 +24,8 @@ CONNECT_SECONDS = 5
 REQUEST_SECONDS = 60
 
 _Result = TypeVar("_Result")
+
+_runtime_pid: int | None = None
 
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
@@ -120,10 +123,13 @@ class ObstoreObjects:
         self._do("removing", keys[0], lambda: self._obstore.delete(self._store, [*keys]))
 
     def _do(self, operation: str, key: str, request: Callable[[], _Result]) -> _Result:
+        self._require_own_runtime(operation, key)
         exceptions = self._obstore.exceptions
         try:
             return request()
         except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as error:
+            if any(word in str(error) for word in _NO_BUCKET):
+                raise explained(str(error), self.url, operation, key, self._allow_http) from None
             status, code = facts_of(str(error))
             raise OriginConflict(
                 "another machine was first",
@@ -136,6 +142,20 @@ class ObstoreObjects:
             ) from None
         except (exceptions.BaseError, OSError, NotImplementedError) as error:
             raise explained(str(error), self.url, operation, key, self._allow_http) from None
+
+    def _require_own_runtime(self, operation: str, key: str) -> None:
+        """obstore's threads are those of the process that made the first request: in a child a request never ends."""
+        global _runtime_pid  # noqa: PLW0603  as obstore's own runtime is
+        if _runtime_pid is None:
+            _runtime_pid = os.getpid()
+        if _runtime_pid != os.getpid():
+            raise OriginError(
+                f"process {_runtime_pid} has used obstore before it was forked, and it does not work in this one",
+                url=self.url,
+                operation=operation,
+                key=key,
+                fix="look at the origin in the workers alone, or start them with spawn",
+            )
 
 
 def explained(text: str, url: str, operation: str, key: str, allow_http: bool) -> OriginError:

@@ -85,6 +85,7 @@ class Current:
 
     ``accepted`` are the generations that were current and are still kept, with the digests of their manifests;
     ``pin_change`` and ``bad_change`` say which contents of ``PIN`` and ``BAD`` are in force, 0: none was ever written.
+    ``approved`` are those of them that a person has released, with the reason.
     ``pruning`` is when somebody began to remove objects that no manifest names (seconds since the epoch).
     """
 
@@ -93,17 +94,19 @@ class Current:
     accepted: Mapping[int, bytes]
     pin_change: int = 0
     bad_change: int = 0
+    approved: Mapping[int, str] = field(default_factory=dict)
     pruning: int | None = None
 
     @classmethod
     def first(cls, pointer: Pointer, *, pin: Pin, bad: Bad) -> Current:
         return cls(1, pointer, {pointer.sequence: pointer.sha256}, pin.change, bad.change)
 
-    def published(self, pointer: Pointer) -> Current:
-        """After a new generation."""
+    def published(self, pointer: Pointer, reason: str | None = None) -> Current:
+        """After a new generation; ``reason`` is that of an approval."""
         accepted = {**self.accepted, pointer.sequence: pointer.sha256}
         kept = dict(sorted(accepted.items())[-MAX_ACCEPTED:])
-        return replace(self, change=self.change + 1, pointer=pointer, accepted=kept)
+        approved = {**self.approved, pointer.sequence: reason} if reason is not None else self.approved
+        return replace(self, change=self.change + 1, pointer=pointer, accepted=kept, approved=_among(kept, approved))
 
     def changed(self, pointer: Pointer, pin: Pin, bad: Bad) -> Current:
         """With what is in force from now on."""
@@ -111,7 +114,8 @@ class Current:
 
     def pruned(self, began: int | None, accepted: Mapping[int, bytes]) -> Current:
         """With the generations that stay; ``began`` is ``None`` when it is over."""
-        return replace(self, change=self.change + 1, pruning=began, accepted=dict(accepted))
+        approved = _among(accepted, self.approved)
+        return replace(self, change=self.change + 1, pruning=began, accepted=dict(accepted), approved=approved)
 
     def encode(self) -> bytes:
         facts = {
@@ -119,6 +123,7 @@ class Current:
             "accepted": {str(n): sha256.hex() for n, sha256 in sorted(self.accepted.items())},
             "pin": self.pin_change,
             "bad": self.bad_change,
+            "approved": {str(n): reason for n, reason in sorted(self.approved.items())},
             "pruning": self.pruning,
         }
         return _encode(self.change, facts)
@@ -132,7 +137,8 @@ class Current:
             changes = facts["change"], facts["pin"], facts["bad"]
             if accepted.get(pointer.sequence) != pointer.sha256 or {type(change) for change in changes} != {int}:
                 raise ValueError("the current generation is not an accepted one")
-            return cls(changes[0], pointer, accepted, changes[1], changes[2], facts["pruning"])
+            approved = {int(n): str(reason) for n, reason in facts["approved"].items()}
+            return cls(changes[0], pointer, accepted, changes[1], changes[2], approved, facts["pruning"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _unreadable(CURRENT, data) from error
 
@@ -185,7 +191,7 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class OriginState:
     """The three pointers at one moment; ``current`` is ``None`` where nothing was published yet."""
 
     current: Current | None = None
@@ -223,6 +229,10 @@ class State:
             return current
         good = [n for n in self.current.accepted if n not in self.bad.marks and n < current.sequence]
         return Pointer(max(good), self.current.accepted[max(good)]) if good else current
+
+
+def _among(accepted: Mapping[int, bytes], reasons: Mapping[int, str]) -> dict[int, str]:
+    return {n: reason for n, reason in reasons.items() if n in accepted}
 
 
 def _encode(change: int, facts: Mapping[str, object]) -> bytes:

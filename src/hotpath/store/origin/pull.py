@@ -22,6 +22,9 @@ from hotpath.store.prune import remove_unread
 from hotpath.store.publish import RESERVE_BYTES
 from hotpath.store.store import Store
 
+# Blobs of a pull that was interrupted, by their digests, in the root of the store.
+KEPT = ".pulled"
+
 
 @dataclass(slots=True)
 class Pulled:
@@ -40,11 +43,18 @@ def holds(store: Store, pointer: Pointer) -> bool:
         return False
 
 
+def forget_kept(store: Store) -> None:
+    """Remove what interrupted pulls have kept. The writer's lock must be held."""
+    kept = store.root / KEPT
+    if kept.exists():
+        store.disk.remove_tree(kept)
+
+
 def pull(bucket: Bucket, store: Store, pointer: Pointer) -> Pulled:
     """Put the generation in its place below ``generations/``. The writer's lock must be held.
 
     Raises ``OriginError`` where the origin cannot be read or something there is not what its digest says, ``OSError``,
-    or ``StoreError``; then nothing of it stays.
+    or ``StoreError``; then nothing of it stays but the blobs that came, which the next pull does not fetch again.
     """
     data, manifest = _manifest(bucket, pointer)
     if store.generation_path(pointer.sequence).exists():
@@ -81,12 +91,15 @@ class _Puller:
             for each in item.representations:
                 self._names.setdefault(each.sha256, []).append(each.file)
                 self._lengths[each.sha256] = each.length
-        self._sources = sources(store, self._names.keys())
+        self._kept = store.root / KEPT
+        self._sources = self._found_kept() | sources(store, self._names.keys())
         self._counting = Lock()
         self.pulled = Pulled()
 
     def fetch(self) -> None:
         self._require_room()
+        if not self._kept.exists():
+            self._disk.make_directory(self._kept)
         self._disk.make_directory(self._files)
         folders = {folder for names in self._names.values() for name in names for folder in _parents(name)}
         for folder in sorted(folders):  # a parent is before its children
@@ -105,27 +118,33 @@ class _Puller:
             )
 
     def _fetch(self, sha256: bytes) -> None:
-        first, *others = self._names[sha256]
+        names = self._names[sha256]
         source = self._sources.get(sha256)
         data = good_bytes(self._store, source, sha256) if source else None
+        is_here = source is not None and data is not None
         if source is None or data is None:
-            data = self._bucket.blob(sha256)
-            self._disk.write_new(self._files / first, data)
-            with self._counting:
+            source, data = self._kept / sha256.hex(), self._bucket.blob(sha256)
+            self._disk.unlink(source)  # a torn one of a pull that was killed
+            self._disk.write_new(source, data)
+        for name in names:
+            self._link(source, name, data)
+        with self._counting:
+            self.pulled.linked += len(names) if is_here else len(names) - 1
+            if not is_here:
                 self.pulled.blobs += 1
                 self.pulled.bytes += len(data)
-        else:
-            self._link(source, first, data)
-        for name in others:
-            self._link(self._files / first, name, data)
+
+    def _found_kept(self) -> dict[bytes, Path]:
+        if not self._kept.exists():
+            return {}
+        found = {path.name: path for path in self._kept.iterdir()}
+        return {sha256: found[sha256.hex()] for sha256 in self._names if sha256.hex() in found}
 
     def _link(self, source: Path, name: str, data: bytes) -> None:
         try:
             self._disk.link(source, self._files / name)
         except OSError:  # another user's file, or as many names as the file system allows
             self._disk.write_new(self._files / name, data)
-        with self._counting:
-            self.pulled.linked += 1
 
 
 def _manifest(bucket: Bucket, pointer: Pointer) -> tuple[bytes, Manifest]:

@@ -20,11 +20,6 @@ def report_key(sequence: int) -> str:
     return f"{QUARANTINE}{sequence:08d}.report.json"
 
 
-def approval_key(sequence: int) -> str:
-    """Why it was released."""
-    return f"{QUARANTINE}{sequence:08d}.approval.json"
-
-
 def send_quarantined(bucket: Bucket, store: Store, sequence: int) -> None:
     """Send a generation that is in quarantine on this machine, so that any machine can approve it."""
     directory = store.quarantine_path / str(sequence)

@@ -66,10 +66,17 @@ def send(bucket: Bucket, store: Store, since: Seen | None = None, progress: Send
     return Sent(pointer.sequence, sender.blobs, sender.bytes, already=not is_new)
 
 
-def accept(bucket: Bucket, seen: Seen, pointer: Pointer, send_objects: Callable[[Seen], None]) -> bool:
+def accept(
+    bucket: Bucket,
+    seen: Seen,
+    pointer: Pointer,
+    send_objects: Callable[[Seen], None],
+    reason: str | None = None,
+) -> bool:
     """Make ``pointer`` the current one, on the condition that the current generation is the one that was seen.
 
-    ``send_objects`` puts its blobs and its manifest there first. Returns ``False`` where it was accepted before.
+    ``send_objects`` puts its blobs and its manifest there first; ``reason`` is that of an approval.
+    Returns ``False`` where it was accepted before.
     """
     for _ in range(MOVES):
         if _has(seen, pointer):
@@ -77,7 +84,7 @@ def accept(bucket: Bucket, seen: Seen, pointer: Pointer, send_objects: Callable[
         _require_newer(bucket, seen, pointer)
         send_objects(seen)
         try:
-            _publish(bucket, seen, pointer)
+            _publish(bucket, seen, pointer, reason)
             return True
         except OriginConflict:
             before, seen = seen, bucket.read()
@@ -163,13 +170,13 @@ def put_manifest(bucket: Bucket, pointer: Pointer, data: bytes) -> None:
         raise lost(bucket, pointer, key) from None
 
 
-def _publish(bucket: Bucket, seen: Seen, pointer: Pointer) -> None:
+def _publish(bucket: Bucket, seen: Seen, pointer: Pointer, reason: str | None) -> None:
     state = seen.state
     if state.current is None:
         # Where CURRENT was lost, its PIN and BAD may still be there, and are in force again.
         content = Current.first(pointer, pin=state.pin, bad=state.bad)
     else:
-        content = state.current.published(pointer)
+        content = state.current.published(pointer, reason)
     bucket.replace(CURRENT, content, seen.current_etag)
 
 
