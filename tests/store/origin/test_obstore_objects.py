@@ -7,8 +7,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
 
 import pytest
+from obstore.store import GCSStore
 
 from hotpath.errors import DeclarationError, OriginConflict, OriginError
 from hotpath.store.origin import Origin
@@ -158,6 +160,57 @@ def test_a_child_of_a_process_that_has_used_it_does_not_hang(objects: Objects, m
     monkeypatch.setattr(os, "getpid", lambda: 1)
     with pytest.raises(OriginError, match="forked"):
         objects.get("CURRENT")
+
+
+class Google(Engine):
+    """Answers as Google's XML API does: each write of an object has a generation."""
+
+    headers_seen: ClassVar[list[dict[str, str]]] = []
+
+    def answer(self) -> None:
+        self.headers_seen.append({name.lower(): value for name, value in self.headers.items()})
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(200)
+        for name, value in (
+            ("ETag", '"abc"'),
+            ("x-goog-generation", "1700000000000001"),
+            ("Last-Modified", "Sat, 28 Nov 2026 20:00:00 GMT"),
+            ("Content-Length", "1" if self.command == "GET" else "0"),
+        ):
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(b"1")
+
+    do_GET = do_PUT = answer  # noqa: N815
+
+
+def test_a_pointer_at_google_is_replaced_by_its_generation() -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Google)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    provider: Any = lambda: {"token": "a token", "expires_at": None}  # noqa: E731  its type is obstore's alone
+    try:
+        store = GCSStore(
+            "bucket",
+            config={"base_url": f"http://127.0.0.1:{server.server_port}"},
+            client_options={"allow_http": True},
+            credential_provider=provider,
+        )
+        objects = ObstoreObjects(OriginUrl.parse("gs://bucket/site"), store)
+        found = objects.get("CURRENT")
+        assert found is not None
+        assert objects.put_if("CURRENT", b"2", found.etag) == found.etag
+        objects.get_if_changed("CURRENT", found.etag)
+        objects.put_new("CURRENT", b"1")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    _, replaced, looked, created = Google.headers_seen
+    assert replaced["x-goog-if-generation-match"] == "1700000000000001"
+    assert looked["if-none-match"] == '"abc"'
+    assert created["x-goog-if-generation-match"] == "0"
 
 
 def test_without_the_extra_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,8 +76,9 @@ class ObstoreObjects:
     def _get(self, key: str, etag: str | None) -> Object | Unchanged | None:
         def get() -> Object | Unchanged | None:
             try:
-                result = self._obstore.get(self._store, key, options={"if_none_match": etag} if etag else None)
-                return Object(bytes(result.bytes()), result.meta["e_tag"] or "")
+                options = {"if_none_match": _version_of(etag)["e_tag"]} if etag else None
+                result = self._obstore.get(self._store, key, options=options)
+                return Object(bytes(result.bytes()), _tag_of(result.meta))
             except self._obstore.exceptions.NotModifiedError:
                 return UNCHANGED
             except FileNotFoundError as error:
@@ -91,7 +92,7 @@ class ObstoreObjects:
         return self._put("creating", key, data, "create")
 
     def put_if(self, key: str, data: bytes, etag: str) -> str:
-        return self._put("replacing", key, data, {"e_tag": etag})
+        return self._put("replacing", key, data, _version_of(etag))
 
     def put(self, key: str, data: bytes, fields: Mapping[str, str] | None = None) -> None:
         self._put("writing", key, data, "overwrite", fields)
@@ -101,11 +102,10 @@ class ObstoreObjects:
         return self._do(
             operation,
             key,
-            lambda: (
+            lambda: _tag_of(
                 self._obstore.put(
                     self._store, key, data, mode=mode, attributes=dict(fields) if fields else None, use_multipart=False
-                )["e_tag"]
-                or ""
+                )
             ),
         )
 
@@ -199,6 +199,16 @@ def explained(text: str, url: str, operation: str, key: str, allow_http: bool) -
     return OriginError(
         problem, url=url, operation=operation, key=key, status=status, reason=code, fix=fix, is_transient=is_transient
     )
+
+
+def _tag_of(meta: Mapping[str, Any]) -> str:
+    """ETag and version: Google's conditional PUT takes the version (a generation there), that of others the ETag."""
+    return " ".join(filter(None, (meta["e_tag"], meta["version"])))
+
+
+def _version_of(tag: str) -> dict[str, str]:
+    e_tag, _, version = tag.partition(" ")
+    return {"e_tag": e_tag, "version": version} if version else {"e_tag": e_tag}
 
 
 def facts_of(text: str) -> tuple[int | None, str | None]:

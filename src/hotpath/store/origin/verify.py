@@ -67,7 +67,7 @@ class _Checks:
             files = self._send_manifest(pointer, error)
         self._result.generations += 1
         wanted = files.keys() - self._read
-        here = sources(self._store, wanted) if self._store is not None else {}
+        here = sources(self._store, wanted, self._store.sequences()) if self._store is not None else {}
 
         def check(sha256: bytes) -> None:
             try:
