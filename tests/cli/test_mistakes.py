@@ -378,3 +378,29 @@ def test_explain_says_which_argument_is_missing(arguments: list[str], text: str)
     done = CliRunner().invoke(main, ["explain", *arguments])
     assert done.exit_code == 2
     assert text in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("load", "bare:hot", "--url", "http://127.0.0.1:1"),
+        ("explain", "bare:hot", "/x"),
+        ("status", "bare:hot"),
+        ("rehearse", "bare:app", "--memory", "256MiB", "--store", "nothing"),
+    ],
+)
+def test_a_store_without_pages_is_said_once(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "bare.py").write_text("from hotpath import Hotpath\nhot = Hotpath('nothing')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "hotpath", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "HOTPATH_STORE": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    lines = (done.stdout + done.stderr).splitlines()
+    assert sum("nothing is published" in line or "no page is hot" in line for line in lines) == 1, lines
+    assert done.returncode in (1, 2)

@@ -144,6 +144,7 @@ def _say_night(night: Night, root: Path, seconds: float, shipping: Shipping, qui
 @click.option("--strip-suffix", default="", help="Ending to take off the URLs, like .json.")
 @click.option("--keep-precompressed", is_flag=True, help="Publish a.js.gz beside a.js too, as a page of its own.")
 @click.option("--replace", is_flag=True, help="Publish even if that removes pages of a build, or most pages.")
+@click.option("--allow", multiple=True, metavar="FILE", help="Publish it though its name looks like a secret's.")
 @click.option("--validate", metavar="TARGET", help="A function of (new, previous) manifests that returns problems.")
 @origin_option("Send the generation there, for other machines to serve.")
 @HINTS
@@ -156,6 +157,7 @@ def import_(
     strip_suffix: str,
     keep_precompressed: bool,
     replace: bool,
+    allow: tuple[str, ...],
     validate: str | None,
     origin: str | None,
     hints: str | None,
@@ -183,6 +185,7 @@ def import_(
         strip_suffix=strip_suffix,
         keep_precompressed=keep_precompressed,
         replace=replace,
+        allow=allow,
         validate=validator,
     )
     shipping.send()

@@ -26,6 +26,12 @@ from hotpath.site import Hotpath
 from hotpath.store.sharing import HINTS as HINTS_URL
 from hotpath.store.sharing import ORIGIN, Sharing
 
+# Options of 'hotpath serve' that need the app in a process of its own, or the front before it.
+_OF_TWO_PROCESSES = (
+    *("store", "server", "workers", "memory", "ready", "health", "health_timeout", "start_timeout"),
+    *("hold", "in_flight", "waiting", "trust", "admin", "admin_token", "without_bypass", "access_log"),
+)
+
 # Between two looks for other signals.
 SIGHUP_SECONDS = 0.5
 
@@ -116,6 +122,8 @@ def serve(
     In place of 'uvicorn APP': the app runs as a child of this process, which answers the hot pages, starts the app
     again when it ends, and holds requests meanwhile. SIGHUP, or 'hotpath reload', deploys without a gap.
     """
+    if in_process:
+        _refuse_options_of_two_processes()
     run = _loaded()
     options = _options(run, front)
     _share(front)
@@ -245,6 +253,20 @@ def _command(pid: int | None, name: str) -> None:
     say(control.command(control.find(pid), name))
 
 
+def _refuse_options_of_two_processes() -> None:
+    context = click.get_current_context()
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in _OF_TWO_PROCESSES
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        advice = "; write app = HotpathMiddleware(app, hot=hot, observe=AccessLog())" if "--access-log" in given else ""
+        raise DeclarationError(
+            f"{', '.join(given)}: not with --in-process, where no other process is the app's{advice}"
+        )
+
+
 def _loaded() -> Any:
     """``hotpath.front.run``, whose libraries are an extra."""
     try:
@@ -281,7 +303,7 @@ def _last_good(front: dict[str, Any]) -> Any:
     from hotpath.front.last_good import LastGoodOptions
 
     options = LastGoodOptions(
-        max_bytes=None if front["last_good"] == "off" else parse_bytes(front["last_good"], "--last-good"),
+        max_bytes=_bytes_or_off(front["last_good"]),
         patience=parse_seconds(front["patience"], "--patience"),
         stale=parse_seconds(front["stale"], "--stale", least=0),
         is_fresh=front["fresh"],
@@ -292,6 +314,13 @@ def _last_good(front: dict[str, Any]) -> Any:
         return options
     names = tuple(name.strip() for name in front["ignore_cookies"].split(",") if name.strip())
     return replace(options, ignore_cookies=names)
+
+
+def _bytes_or_off(text: str) -> int | None:
+    try:
+        return None if text == "off" else parse_bytes(text, "--last-good")
+    except DeclarationError as error:
+        raise DeclarationError(f"{error}; 'off' for none") from None
 
 
 def _listeners(front: dict[str, Any]) -> list[socket.socket]:

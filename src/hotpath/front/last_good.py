@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from prometheus_client import Metric
@@ -20,6 +20,7 @@ from starlette.routing import BaseRoute, Route
 
 from hotpath.asgi.last_good.middleware import LastGood
 from hotpath.asgi.last_good.requests import ANALYTICS_COOKIES, url_key
+from hotpath.asgi.middleware import HotpathMiddleware
 from hotpath.front.upstream import Upstream
 from hotpath.log import logger
 from hotpath.options import human_bytes
@@ -61,21 +62,10 @@ def file_of(hot: Hotpath, environ: Mapping[str, str] = os.environ) -> Path:
 
 def around(app: ASGIApp, upstream: Upstream, hot: Hotpath, options: LastGoodOptions) -> LastGood | None:
     """``app`` with last good answers, ``None`` where there shall be none. Raises ``DeclarationError``."""
-    if options.max_bytes is None:
+    # Who comes while nobody listens waits for the app, without hammering it.
+    cache = _made(app, hot, options, is_reachable=lambda: upstream.is_up and not upstream.is_paused)
+    if cache is None:
         return None
-    cache = LastGood(
-        app,
-        file=file_of(hot),
-        max_bytes=options.max_bytes,
-        patience=options.patience,
-        stale=options.stale,
-        ignore_cookies=options.ignore_cookies,
-        fresh=options.is_fresh,
-        empty_replaces=options.empty_replaces,
-        # Who comes while nobody listens waits for the app, without hammering it.
-        is_reachable=lambda: upstream.is_up and not upstream.is_paused,
-    )
-
     cache.is_front = True
 
     def changed() -> None:
@@ -84,6 +74,34 @@ def around(app: ASGIApp, upstream: Upstream, hot: Hotpath, options: LastGoodOpti
 
     upstream.on_change(changed)
     return cache
+
+
+def inside(middleware: HotpathMiddleware, options: LastGoodOptions) -> LastGood | None:
+    """Put last good answers between ``middleware`` and its app, which runs in this process. ``None`` where there shall
+    be none, or the app has its own. Raises ``DeclarationError``.
+    """
+    if isinstance(middleware.app, LastGood):
+        return None
+    cache = _made(middleware.app, middleware.hot, options)
+    if cache is not None:
+        middleware.app = cache
+    return cache
+
+
+def _made(app: ASGIApp, hot: Hotpath, options: LastGoodOptions, **more: Any) -> LastGood | None:
+    if options.max_bytes is None:
+        return None
+    return LastGood(
+        app,
+        file=file_of(hot),
+        max_bytes=options.max_bytes,
+        patience=options.patience,
+        stale=options.stale,
+        ignore_cookies=options.ignore_cookies,
+        fresh=options.is_fresh,
+        empty_replaces=options.empty_replaces,
+        **more,
+    )
 
 
 def start_text(cache: LastGood | None, hot_keys: list[bytes]) -> list[str]:

@@ -26,7 +26,7 @@ from hotpath.front.door import Door
 from hotpath.front.figures import FrontCollector, Latency
 from hotpath.front.forward import Forward
 from hotpath.front.group import GroupMaker, set_own_oom_score
-from hotpath.front.last_good import LastGoodOptions, around, start_text
+from hotpath.front.last_good import LastGoodOptions, around, inside, start_text
 from hotpath.front.listeners import address_of, bind, bind_unix
 from hotpath.front.protocol import middleware_of
 from hotpath.front.server import FrontServer
@@ -99,7 +99,7 @@ def serve_in_process(app: ASGIApp, listeners: Sequence[socket.socket], options: 
     """
     server = FrontServer(app, connections=options.connections, drain_seconds=options.drain, **_websockets())
 
-    async def main() -> None:
+    async def serve_until_signal() -> None:
         async with _running(server, _Signals()) as signals:
             middleware = middleware_of(app)
             if middleware is None:
@@ -108,6 +108,9 @@ def serve_in_process(app: ASGIApp, listeners: Sequence[socket.socket], options: 
                     " app = HotpathMiddleware(app, hot=hot) around the whole app"
                 )
             following = _following(middleware.hot)
+            cache = inside(middleware, options.last_good)
+            if cache is not None:
+                closing.callback(cache.close)  # after the last request
             door = Door(middleware.hot, listeners, server.take, connections=options.connections)
             # bypass= and observe= have to see each request.
             door.answers = middleware.is_plain
@@ -115,13 +118,18 @@ def serve_in_process(app: ASGIApp, listeners: Sequence[socket.socket], options: 
             if following is not None:
                 following.start()
             logger.warning("hotpath: serving on %s, the app in the same process", _places(listeners))
+            for line in start_text(cache, reader_of(middleware.hot).loader.keys) if cache is not None else ():
+                logger.warning("%s", line)
             notify("READY=1")
             async with _beating(door):
                 await signals.stop.wait()
             notify("STOPPING=1")
+            if cache is not None:
+                cache.let_go()
             await asyncio.to_thread(door.stop, DOOR_SECONDS)
 
-    _run(main)
+    with contextlib.ExitStack() as closing:
+        _run(serve_until_signal)
 
 
 class _Front:
@@ -232,7 +240,7 @@ class _Front:
             return None
         from hotpath.front.board import FrontBoard
 
-        return FrontBoard(self.hot, self.upstream, supervisor, local_socket=bool(address.path))
+        return FrontBoard(self.hot, self.door, self.upstream, supervisor, local_socket=bool(address.path))
 
     def _start_text(self) -> list[str]:
         """What is where, for people."""

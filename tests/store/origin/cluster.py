@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from hotpath.errors import Implausible
+from hotpath.errors import Implausible, StoreBusy
 from hotpath.pages.policy import Policy
 from hotpath.serving.reader import reader_of
 from hotpath.serving.rfc9110 import IDENTITY
@@ -25,8 +25,19 @@ PAGES = 4
 def publish(store: Store, mark: int, problem: str | None = None) -> int:
     """One generation of tiny pages, each of which says ``mark``; the last is the same in every generation.
 
-    With ``problem`` it goes into quarantine.
+    With ``problem`` it goes into quarantine. Waits for the store's own follower where that has the lock.
     """
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            return _publish(store, mark, problem)
+        except StoreBusy:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _publish(store: Store, mark: int, problem: str | None) -> int:
     policy = Policy("/{page}", "application/octet-stream", "public", None, 3600)
     with staging(store) as stage:
         for number in range(PAGES):
@@ -112,7 +123,9 @@ class Machine:
             if snapshot is not seen and snapshot.generation is not None:
                 seen = snapshot
                 try:
-                    self.marks.append(mark_of(snapshot))
+                    mark = mark_of(snapshot)
+                    if self.marks[-1:] != [mark]:
+                        self.marks.append(mark)
                 except Exception as error:
                     self.problems.append(repr(error))
             time.sleep(0.005)

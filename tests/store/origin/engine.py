@@ -21,7 +21,7 @@ ABSENT = (
 )
 
 ACCESS_KEY, SECRET_KEY, REGION = "hotpath", "a-secret-of-the-tests", "us-east-1"
-BUCKET, OTHER_BUCKET = "hotpath", "somebody-elses"
+BUCKET, OTHER_BUCKET, VERSIONED_BUCKET = "hotpath", "somebody-elses", "versioned"
 START_SECONDS = 60.0
 _SERVERS = ("s3", "master", "volume", "filer", "admin")
 _READY = "All enabled components are running"
@@ -67,7 +67,7 @@ class Engine:
         assert WEED is not None
         options = [f"-dir={self._directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"]
         options += ["-webdav=false", "-admin.ui=false", "-s3.autoCreateBucket=false", "-volume.preStopSeconds=0"]
-        options += ["-s3.port.iceberg=0", "-s3.port.lance=0", f"-bucket={BUCKET},{OTHER_BUCKET}"]
+        options += ["-s3.port.iceberg=0", "-s3.port.lance=0", f"-bucket={BUCKET},{OTHER_BUCKET},{VERSIONED_BUCKET}"]
         for number, name in enumerate(_SERVERS):
             options += [f"-{name}.port={self._base + number}"]
             options += [f"-{name}.port.grpc={self._base + len(_SERVERS) + number}"]
@@ -99,6 +99,20 @@ class Engine:
         """Kill it and start it again: same ports, same data."""
         self.kill()
         self.start()
+
+    def shell(self, command: str) -> str:
+        """What a command of SeaweedFS's own shell says."""
+        assert WEED is not None
+        master, filer = (f"127.0.0.1:{self._base + n}.{self._base + len(_SERVERS) + n}" for n in (1, 3))
+        done = subprocess.run(
+            [WEED, "shell", f"-master={master}", f"-filer={filer}"],
+            input=f"{command}\nexit\n",
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        return done.stdout
 
     def pause(self) -> None:
         """Let it accept connections and answer none."""

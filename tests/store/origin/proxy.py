@@ -47,7 +47,13 @@ class Request:
 
 
 Plan = Callable[[Request], Fault | None]
-_MEANING = {409: "ConditionalRequestConflict", 412: "PreconditionFailed", 500: "InternalError", 503: "SlowDown"}
+_MEANING = {
+    403: "RequestTimeTooSkewed",
+    409: "ConditionalRequestConflict",
+    412: "PreconditionFailed",
+    500: "InternalError",
+    503: "SlowDown",
+}
 
 
 class Proxy:

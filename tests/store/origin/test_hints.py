@@ -5,13 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from hotpath.errors import DeclarationError
+from hotpath.store.origin import Follower
 from hotpath.store.origin.hints import Hints
+from hotpath.testing import FakeClock
 from tests.caching.shared.conftest import Proxy as SlowWay
 from tests.caching.shared.conftest import Server, free_port, proxy, server, start_server
+from tests.store.origin.fake import FakeObjects
+from tests.store.origin.machines import Machine, pages
 
 __all__ = ["proxy", "server", "start_server"]
 
@@ -80,6 +86,55 @@ def test_a_lost_connection_is_there_again_and_wakes(
     assert len(lines) == 2
     assert "followers ask at their interval" in lines[0]
     assert "no hint was sent" in lines[1]
+
+
+@contextmanager
+def following(machine: Machine, every: float, hints: Hints) -> Iterator[Follower]:
+    """A follower in a thread of its own."""
+    follower = Follower(machine.store, machine.origin, every=every, name="machine")
+    stop, wakeup = threading.Event(), threading.Event()
+    hints.subscribe(wakeup)
+    thread = threading.Thread(target=follower.run, args=(stop, wakeup))
+    thread.start()
+    yield follower
+    stop.set()
+    wakeup.set()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+@pytest.mark.slow
+def test_a_follower_looks_at_once_and_without_the_server_at_its_interval(
+    tmp_path: Path, server: Server, hints_of: Hinting
+) -> None:
+    clock = FakeClock()
+    objects = FakeObjects(clock)
+    builder, machine = Machine(tmp_path / "builder", objects, clock), Machine(tmp_path / "machine", objects, clock)
+    announcing, hints = hints_of(server.url), hints_of(server.url)
+
+    def build(number: int) -> None:
+        builder.publish(pages(number))
+        builder.origin.send(builder.store)
+        announcing.announce()
+
+    def generation(follower: Follower) -> int | None:
+        return follower.last.generation if follower.last else None
+
+    with following(machine, 3600, hints) as follower:
+        until(lambda: hints.listens and follower.last)
+        build(1)
+        until(lambda: generation(follower) == 1, 15)
+        time.sleep(0.5)  # a hint that came during a look makes another look
+        server.stop()
+        build(2)  # nobody hears of it
+        time.sleep(0.5)
+        assert generation(follower) == 1
+        server.start()  # the connection is there again, and the follower looks
+        until(lambda: generation(follower) == 2, 15)
+    server.stop()
+    with following(machine, 0.2, hints) as follower:
+        build(3)
+        until(lambda: generation(follower) == 3, 15)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from hotpath.errors import DeclarationError, HotpathError, OriginConflict, Origi
 from hotpath.store.origin import Follower, Origin
 from hotpath.store.store import Store
 from tests.store.origin.cluster import PAGES, Machine, publish, until
-from tests.store.origin.engine import BUCKET, OTHER_BUCKET, Engine
+from tests.store.origin.engine import BUCKET, OTHER_BUCKET, VERSIONED_BUCKET, Engine
 from tests.store.origin.proxy import Fault, Proxy
 
 obstore: Any = pytest.importorskip("obstore", reason="pip install 'asgi-hotpath[s3]'")
@@ -174,6 +174,29 @@ def test_machines_report_what_they_serve(tmp_path: Path, url: str) -> None:
         assert until(lambda: [report.name for report in three[0].origin.machines()] == names, 10)
 
 
+def test_a_bucket_that_keeps_versions_is_as_good(tmp_path: Path, engine: Engine) -> None:
+    assert "Enabled" in engine.shell(f"s3.bucket.versioning -name {VERSIONED_BUCKET} -enable")
+    with machines(tmp_path, engine.url(bucket=VERSIONED_BUCKET), 2) as two:
+        one, other = two
+        for mark in (1, 2, 3):
+            send(one.origin, one.store, mark)
+            all_serve(two, mark)
+        assert other.origin.rollback(pin=False) == (3, 2)
+        all_serve(two, 2)
+        time.sleep(1.1)  # an engine's times are whole seconds
+        send(one.origin, one.store, 4)
+        all_serve(two, 4)
+        assert other.origin.prune(keep=1, grace_seconds=0).blobs >= PAGES
+        assert one.origin.verify().is_sound
+        late = Machine(tmp_path / "late", engine.url(bucket=VERSIONED_BUCKET))
+        assert (late.look().generation, late.files()) == (4, one.files())
+        lagging = one.origin.begin()
+        send(other.origin, other.store, 5)
+        publish(one.store, 6)
+        with pytest.raises(OriginConflict):
+            one.origin.send(one.store, lagging)
+
+
 # Faults of single requests
 
 KINDS = [Fault("close"), Fault("reset"), Fault("status", 500), Fault("status", 503), Fault("status", 409)]
@@ -267,10 +290,17 @@ def test_any_request_of_a_look_may_fail_in_any_way(
         ("port", "the connection failed"),
         ("tls", "the connection failed"),
         ("other", "this is no pointer of hotpath"),
+        ("clock", "the clocks of this machine and of the engine differ too much"),
     ],
 )
 def test_bad_input_is_one_line_and_touches_nothing(
-    change: str, advice: str, tmp_path: Path, engine: Engine, url: str, monkeypatch: pytest.MonkeyPatch
+    change: str,
+    advice: str,
+    tmp_path: Path,
+    engine: Engine,
+    url: str,
+    start_proxy: Callable[[int], Proxy],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     machine = Machine(tmp_path / "machine", url)
     send(machine.origin, machine.store, 1)
@@ -290,6 +320,10 @@ def test_bad_input_is_one_line_and_touches_nothing(
         bad = engine.url("site", bucket=OTHER_BUCKET)
         store = obstore.store.S3Store(OTHER_BUCKET, endpoint=engine.endpoint, client_options={"allow_http": True})
         obstore.put(store, "site/CURRENT", b"somebody else's file\n")
+    elif change == "clock":  # said by the proxy: a test has no other clock
+        way = start_proxy(engine.port)
+        way.fault(0, Fault("status", 403), 50)
+        bad = url.replace(engine.endpoint, way.endpoint)
     origin = Origin(bad, sleep=lambda _: None)
     follower = Follower(machine.store, origin, name="machine")
     look = follower.look()
