@@ -54,7 +54,7 @@ START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 
 # Settings of a server somewhere else must not reach the one of the demo: uvicorn reads its options from these.
-_FOREIGN_SETTINGS = ("UVICORN_", "WEB_CONCURRENCY", "MARKETPULSE_", "HOTPATH_STORE", "LISTEN_", "NOTIFY_SOCKET")
+_FOREIGN_SETTINGS = (*"UVICORN_ WEB_CONCURRENCY MARKETPULSE_ HOTPATH_STORE HOTPATH_ORIGIN LISTEN_ NOTIFY_".split(),)
 
 
 class DemoError(HotpathError):

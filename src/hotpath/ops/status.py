@@ -159,13 +159,14 @@ def _status(store: Store, directories: tuple[DirectoryStatus, ...] = (), *, has_
     degraded = degraded or "; ".join(problems) or None
     edited = find_edited(store.disk, store.generation_path(serving), serving) if serving is not None else ()
     damages = tuple(map(str, edited))
-    followed = _followed(store)
+    follows = followed(store)
     return StoreStatus(
-        str(store.root), serving, degraded, generations, quarantined, run, directories, run_problem, damages, followed
+        str(store.root), serving, degraded, generations, quarantined, run, directories, run_problem, damages, follows
     )
 
 
-def _followed(store: Store) -> FollowStatus | None:
+def followed(store: Store) -> FollowStatus | None:
+    """What is known of the origin; ``None`` where nothing has followed one."""
     record = read_record(store)
     if record is None:
         return None

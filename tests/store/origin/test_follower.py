@@ -227,6 +227,16 @@ def test_the_only_generation_is_replaced_though_it_is_read(builder: Machine, mac
     assert machine.pages() == pages(1)
 
 
+def test_a_mistake_of_ours_is_an_error_in_the_record_too(
+    builder: Machine, machine: Machine, objects: FakeObjects
+) -> None:
+    def fail(operation: str, key: str) -> None:
+        raise AttributeError("no such thing")
+
+    objects.on_request = fail
+    assert machine.follower.look().error == "AttributeError: no such thing"
+
+
 def test_a_manifest_that_leads_outside_is_refused(builder: Machine, machine: Machine, objects: FakeObjects) -> None:
     """Who can write to the bucket can change pages, and no other file of a machine."""
     send(builder, 1)

@@ -125,10 +125,8 @@ class Follower:
         except StoreBusy:
             look = replace(look, is_busy=True)
             self._etag = None
-        except (HotpathError, OSError) as error:
-            look = replace(
-                look, error=str(error if isinstance(error, HotpathError) else explain(error, self.store.root))
-            )
+        except Exception as error:  # whatever it is: a follower that ended would be noticed by nobody
+            look = replace(look, error=_problem(error, self.store))
             self._etag = None
         chosen = self._state.chosen
         generation = self._generation()
@@ -224,6 +222,12 @@ class Follower:
             write_report(self._bucket, report)
         except HotpathError as error:
             self._once.warn(f"this machine does not show up in 'hotpath status --origin': {error}", "report")
+
+
+def _problem(error: Exception, store: Store) -> str:
+    if isinstance(error, OSError):
+        error = explain(error, store.root)
+    return str(error) if isinstance(error, HotpathError) else f"{type(error).__name__}: {error}"
 
 
 def _is_applied(store: Store, state: OriginState, chosen: Pointer) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,10 @@ from hotpath.store.store import Store
 
 # Blobs of a pull that was interrupted, by their digests, in the root of the store.
 KEPT = ".pulled"
+
+# Generations here that bytes are looked for in, the newest. Reading a manifest of 100,000 items takes a second, and
+# what is not in these two is nearly always new.
+LOOKED_THROUGH = 2
 
 
 @dataclass(slots=True)
@@ -92,7 +96,7 @@ class _Puller:
                 self._names.setdefault(each.sha256, []).append(each.file)
                 self._lengths[each.sha256] = each.length
         self._kept = store.root / KEPT
-        self._sources = self._found_kept() | sources(store, self._names.keys())
+        self._sources = self._found_kept() | sources(store, self._names.keys(), store.sequences()[-LOOKED_THROUGH:])
         self._counting = Lock()
         self.pulled = Pulled()
 
@@ -211,10 +215,10 @@ def _marks(store: Store) -> dict[int, str]:
         return {}  # the origin's take the place of damaged ones
 
 
-def sources(store: Store, wanted: Iterable[bytes]) -> dict[bytes, Path]:
-    """Files of the store that should have these digests."""
+def sources(store: Store, wanted: Iterable[bytes], sequences: Sequence[int]) -> dict[bytes, Path]:
+    """Files of these generations that should have these digests."""
     missing, sources = set(wanted), {}
-    for sequence in reversed(store.sequences()):
+    for sequence in reversed(sequences):
         if not missing:
             break
         try:
