@@ -24,7 +24,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SECONDS: Final = 60.0
-INSTALL: Final = re.compile(r"pip install '(?:asgi-hotpath|[./\w-]*)\[([a-z,]+)\]'((?: [a-z]+)*)")
+INSTALL: Final = re.compile(r"pip install '(?:asgi-hotpath|[./\w-]*)\[([a-z0-9,]+)\]'((?: [a-z]+)*)")
 
 SITE: Final = """
 from hotpath import Hotpath, HotpathMiddleware
@@ -59,6 +59,8 @@ BUILD: Final = "hotpath build site1:hot"
 SERVE: Final = "hotpath serve site1:app --port {port} -> /cold"
 FASTAPI: Final = "python -c 'import fastapi'"
 VALKEY: Final = "from hotpath.caching import Valkey; Valkey('redis://127.0.0.1:1/0', prefix='x')"
+ORIGIN: Final = "from hotpath.store.origin import Origin; Origin('s3://bucket/site')"
+HINTS: Final = "from hotpath.store.origin.hints import Hints; Hints('redis://127.0.0.1:1/0')"
 ALERTS: Final = (
     "from hotpath.ops.alerts.environment import alerts_from_environment;"
     " assert alerts_from_environment({'HOTPATH_ALERT_APPRISE': 'json://127.0.0.1:1/'})"
@@ -75,7 +77,14 @@ PAGES: Final = {
     "docs/how-to/rehearse-the-outage.md": [BUILD, "hotpath rehearse site1:app --memory 256MiB --seconds 5s -> 0,2"],
     "docs/how-to/share-cached-values.md": [f"python -c {shlex.quote(VALKEY)}"],
     "docs/how-to/status-page.md": [BUILD, "hotpath dashboard var/hot --port {port} -> /"],
+    "docs/how-to/three-machines.md": [
+        BUILD,
+        SERVE,
+        f"python -c {shlex.quote(ORIGIN)}",
+        f"python -c {shlex.quote(HINTS)}",
+    ],
     "docs/how-to/vps-2gb.md": [BUILD, SERVE, FASTAPI],
+    "docs/reference/declaring.md": [f"python -c {shlex.quote(ORIGIN)}", f"python -c {shlex.quote(HINTS)}"],
     "docs/reference/front.md": [BUILD, "hotpath front var/hot --to http://127.0.0.1:1 --port {port} -> /x"],
 }
 
