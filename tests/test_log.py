@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 import pytest
 
-from hotpath.log import MAX_REMEMBERED, Once
+from hotpath.log import MAX_REMEMBERED, Once, held_back, logger
 
 
 def test_a_problem_is_logged_once_by_its_text_or_its_key(caplog: pytest.LogCaptureFixture) -> None:
@@ -33,3 +34,17 @@ def test_ever_new_problems_do_not_fill_memory() -> None:
     once = Once()
     assert all(once.is_new(str(number)) for number in range(3 * MAX_REMEMBERED))
     assert once.is_new("0")
+
+
+def test_what_is_held_back_is_logged_afterwards_unless_it_is_taken_out(caplog: pytest.LogCaptureFixture) -> None:
+    with held_back() as records:
+        logger.warning("one")
+        logger.warning("two")
+        assert caplog.messages == []
+        del records[0]
+    logger.warning("three")
+    assert caplog.messages == ["two", "three"]
+    with suppress(KeyError), held_back():
+        logger.warning("four")
+        raise KeyError
+    assert caplog.messages[2:] == ["four"]

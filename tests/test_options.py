@@ -52,6 +52,7 @@ def test_seconds(text: int | str, value: int) -> None:
 
 def test_parts_of_a_second_are_kept_or_refused() -> None:
     assert (parse_seconds("0.2s", "timeout"), parse_seconds(1.9, "timeout")) == (0.2, 1.9)
+    assert (parse_seconds("50ms", "timeout"), parse_seconds("1500 MS", "timeout")) == (0.05, 1.5)
     assert parse_seconds("0s", "wait", least=0) == 0
     for wrong in ("0.2s", "1.5s", 0.5):
         with pytest.raises(DeclarationError, match="no whole number of seconds"):

@@ -1,8 +1,8 @@
 """One root for everything hotpath raises on purpose; facts are attributes, never text to parse.
 
 ``exit_code`` is what the ``hotpath`` command ends with when the error reaches it:
-1 the thing built or checked is bad, 2 usage, 69 the public site could not be looked at (``EX_UNAVAILABLE`` of
-sysexits(3)), 75 busy (``EX_TEMPFAIL``: try again).
+1 the thing built or checked is bad, 2 usage, 69 what is published stays, and the public site or the origin could not be
+reached (``EX_UNAVAILABLE`` of sysexits(3)), 75 busy (``EX_TEMPFAIL``: try again).
 """
 
 from __future__ import annotations
@@ -213,6 +213,81 @@ class NewerFormat(Corrupt):
 
 class UnsafePath(StoreError):
     """A path in the store is not what it must be: a link, a device, something outside the root."""
+
+
+class OriginError(HotpathError):
+    """The object storage that machines share did not do what was asked; nothing that is served has changed.
+
+    ``url`` is the origin without anything secret, ``key`` the object (``None``: the whole), ``operation`` what was
+    tried, ``status`` the HTTP status where there was one, ``reason`` the engine's own code (``SlowDown``). With
+    ``is_transient`` the same may work a little later; ``exit_code`` is 75 then.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        url: str,
+        operation: str,
+        key: str | None = None,
+        status: int | None = None,
+        reason: str | None = None,
+        fix: str | None = None,
+        is_transient: bool = False,
+    ) -> None:
+        super().__init__(f"{url}: {operation}{f' {key}' if key else ''}: {problem}" + (f"; {fix}" if fix else ""))
+        self.problem = problem
+        self.url = url
+        self.operation = operation
+        self.key = key
+        self.status = status
+        self.reason = reason
+        self.fix = fix
+        self.is_transient = is_transient
+        if is_transient:
+            self.exit_code = 75
+
+
+class OriginConflict(OriginError):
+    """Another machine was first: an object at the origin is not what it was when this began. Try again."""
+
+    exit_code = 75
+
+
+class NotSent(HotpathError):
+    """A generation is published and served on this machine, and the origin does not have it.
+
+    ``generation`` is its number, ``target`` what to send it with, ``reason`` why it was not sent.
+    """
+
+    exit_code = 69
+
+    def __init__(self, generation: int, target: str, reason: HotpathError) -> None:
+        super().__init__(
+            f"generation {generation} is published on this machine and was not sent, so no other machine serves it:"
+            f" {reason}; then run 'hotpath push {target}', or the build again"
+        )
+        self.generation = generation
+        self.target = target
+        self.reason = str(reason)
+
+
+class NotCopied(HotpathError):
+    """A generation is at the origin, and the copy of the site for a CDN was not brought up to it.
+
+    ``generation`` is its number, ``target`` what to copy it with, ``reason`` why it was not copied.
+    """
+
+    exit_code = 69
+
+    def __init__(self, generation: int, target: str, reason: HotpathError) -> None:
+        super().__init__(
+            f"generation {generation} was sent, and the site copy was not brought up to it: {reason};"
+            f" then run 'hotpath push {target} --site-copy'"
+        )
+        self.generation = generation
+        self.target = target
+        self.reason = str(reason)
 
 
 class ImportRefused(HotpathError):

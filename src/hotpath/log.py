@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 logger = logging.getLogger("hotpath")
 
 # Maximum problems that are remembered; beyond it a problem may be logged again.
 MAX_REMEMBERED = 1000
+
+
+@contextmanager
+def held_back() -> Iterator[list[logging.LogRecord]]:
+    """Hold what is logged meanwhile, in all threads; it is logged at the end, unless it is taken out of the list.
+
+    For a command whose own answer says the same.
+    """
+    records: list[logging.LogRecord] = []
+
+    def hold(record: logging.LogRecord) -> bool:
+        records.append(record)
+        return False
+
+    logger.addFilter(hold)
+    try:
+        yield records
+    finally:
+        logger.removeFilter(hold)
+        for record in records:
+            logger.handle(record)
 
 
 class Once:

@@ -24,8 +24,9 @@ _BYTES = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
     _BYTES |= {_letter: 1024**_power, f"{_letter}ib": 1024**_power, f"{_letter}b": 1000**_power}
 
-_EXAMPLES_OF_SECONDS = "seconds: 3600, '90s', '10m', '26h' or '7d'"
-_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_EXAMPLES_OF_SECONDS = "seconds: 3600, '50ms', '90s', '10m', '26h' or '7d'"
+_EXAMPLES_OF_WHOLE_SECONDS = "seconds: 3600, '90s', '10m', '26h' or '7d'"
+_SECONDS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def parse_bytes(value: int | str, name: str) -> int:
@@ -35,15 +36,19 @@ def parse_bytes(value: int | str, name: str) -> int:
 
 
 def parse_seconds(value: float | str, name: str, *, least: float = 1e-3) -> float:
-    """Seconds, ``least`` or more, from a number or from text like ``"26h"`` or ``"0.5s"``."""
-    return _parse(value, name, _SECONDS, f"no number of {_EXAMPLES_OF_SECONDS}", least)
+    """Seconds, ``least`` or more, from a number or from text like ``"26h"``, ``"0.5s"`` or ``"50ms"``."""
+    seconds = _parse(value, name, _SECONDS, f"no number of {_EXAMPLES_OF_SECONDS}", 0)
+    if seconds < least:
+        raise DeclarationError(f"{name}={value!r} is less than {least:g} s; write {_EXAMPLES_OF_SECONDS}")
+    return seconds
 
 
 def parse_whole_seconds(value: float | str, name: str) -> int:
     """Whole seconds, 1 or more, from a number or from text like ``"26h"``."""
-    number = _parse(value, name, _SECONDS, f"no whole number of {_EXAMPLES_OF_SECONDS}", 1)
+    problem = f"no whole number of {_EXAMPLES_OF_WHOLE_SECONDS}"
+    number = _parse(value, name, _SECONDS, problem, 1)
     if number != int(number):
-        raise DeclarationError(f"{name}={value!r} is no whole number of {_EXAMPLES_OF_SECONDS}")
+        raise DeclarationError(f"{name}={value!r} is {problem}")
     return int(number)
 
 
@@ -60,7 +65,7 @@ def check_between(value: float, name: str, low: float, high: float, advice: str)
         raise DeclarationError(f"{name}={value!r}: {advice}")
 
 
-def _parse(value: float | str, name: str, units: dict[str, int], problem: str, least: float = 1e-9) -> float:
+def _parse(value: float | str, name: str, units: Mapping[str, float], problem: str, least: float = 1e-9) -> float:
     number = math.nan
     if isinstance(value, str):
         match = _NUMBER.fullmatch(value)

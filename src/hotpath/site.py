@@ -39,6 +39,7 @@ from hotpath.pages.routes import (
 )
 from hotpath.pages.site_wide import DeclaredFiles, ReadOptions, SiteWide
 from hotpath.store.directories import longest_prefix_bytes
+from hotpath.store.sharing import Sharing
 from hotpath.store.store import DEFAULT_KEEP, Store
 
 # A look at so many files of one directory takes an eighth of a core.
@@ -90,6 +91,10 @@ class Hotpath:
     ``"example.org"`` or ``"*.example.org"``; any other goes to the app. ``ignore_query`` names parameters of links that
     never choose a page, beside the well-known ones of advertising; ``"ref_*"`` stands for all that begin so.
 
+    Several machines share generations by ``origin``, a place in object storage (``"s3://bucket/site"``), and hear of
+    new ones at once by ``hints``, a Valkey or Redis (``"redis://host:6379/0"``). ``HOTPATH_ORIGIN`` and
+    ``HOTPATH_HINTS`` win over both. ``site_copy`` keeps the pages at the origin as plain objects too, for a CDN.
+
     Raises ``DeclarationError`` for options that cannot work.
     """
 
@@ -117,12 +122,16 @@ class Hotpath:
         headers: Mapping[str, str] | None = None,
         hosts: Iterable[str] | None = None,
         ignore_query: Iterable[str] = (),
+        origin: str | None = None,
+        hints: str | None = None,
+        site_copy: bool = False,
     ) -> None:
         if not isinstance(refresh, int | float) or not 0.01 <= refresh <= 3600:
             raise DeclarationError(
                 f"refresh={refresh!r}: write the seconds between two looks at the store, 0.01 to 3600"
             )
         self.store = Store(_directory(root), keep=keep)
+        self.sharing = Sharing(origin, hints, site_copy=site_copy)
         self.routes: list[Route] = []
         self.directories: list[Directory] = []
         self._lifetime_seconds = parse_whole_seconds(lifetime, "lifetime")

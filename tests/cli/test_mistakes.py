@@ -364,3 +364,43 @@ def test_a_store_of_another_user_is_an_error_of_one_line(command: str, open_fold
     assert "Permission denied" in done.stdout
     assert "Traceback" not in done.stdout
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--front", "http://127.0.0.1:9180"], "write the page too: hotpath explain --front http://127.0.0.1:9180 /"),
+        ([], "Missing argument 'TARGET|STORE'"),
+        (["myapp:hot"], "Missing argument 'URL'"),
+    ],
+)
+def test_explain_says_which_argument_is_missing(arguments: list[str], text: str) -> None:
+    done = CliRunner().invoke(main, ["explain", *arguments])
+    assert done.exit_code == 2
+    assert text in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("load", "bare:hot", "--url", "http://127.0.0.1:1"),
+        ("explain", "bare:hot", "/x"),
+        ("status", "bare:hot"),
+        ("rehearse", "bare:app", "--memory", "256MiB", "--store", "nothing"),
+    ],
+)
+def test_a_store_without_pages_is_said_once(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "bare.py").write_text("from hotpath import Hotpath\nhot = Hotpath('nothing')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "hotpath", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "HOTPATH_STORE": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    lines = (done.stdout + done.stderr).splitlines()
+    assert sum("nothing is published" in line or "no page is hot" in line for line in lines) == 1, lines
+    assert done.returncode in (1, 2)

@@ -30,7 +30,7 @@ def front(base: Path) -> Iterator[list[tuple[str, float]]]:
             asked.append((self.path, time.time()))
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b'{"said": "the new app has the requests"}')
+            self.wfile.write(b'{"message": "the new app has the requests"}')
 
         def address_string(self) -> str:
             return "unix"

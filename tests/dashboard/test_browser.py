@@ -20,6 +20,8 @@ from hotpath.dashboard.memory_log import MemoryLog
 from hotpath.store.store import Store
 from tests.dashboard.serving import CHROMIUM, CHROMIUM_OPTIONS, MISSING, get, leaking, standalone
 from tests.dashboard.stores import broken_store, full_store, hostile_store, incident_memory, write_memory
+from tests.front.last_good import another_port
+from tests.front.serving import make_site, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason=MISSING)]
 
@@ -171,6 +173,22 @@ def test_a_leak_is_seen_live_from_trim_to_shed_and_back(browser: Browser, tmp_pa
     samples, notes = MemoryLog(store.root / "memory.csv").read()
     assert notes == []
     assert {"NORMAL", "TRIM", "SHED"} <= {sample.state for sample in samples}
+
+
+def test_a_front_shows_the_share_of_hot_pages_and_how_long_they_take(browser: Browser, tmp_path: Path) -> None:
+    port = another_port()
+    site = make_site(tmp_path / "site")
+    with serving(site, "--admin", f"127.0.0.1:{port}") as front:
+        for number in range(50):
+            assert front.get(f"/rankings/k{number % 5}")[0] == 200
+        assert front.get("/cold")[0] == 200
+        with visit(browser, f"http://127.0.0.1:{port}/dashboard") as seen:
+            latency = seen.page.locator("figure#latency")
+            share = seen.page.locator("figure#share")
+            expect(share).to_contain_text("98.0% of 51 requests in the last hour", timeout=SECONDS)  # 50 of 51
+            expect(latency.locator("p").first).to_contain_text(re.compile(r"hot p50 \d+(\.\d+)? [µm]s; hot p99 "))
+            expect(latency.locator("p").first).to_contain_text("app p50 ")
+            assert seen.problems() == []
 
 
 def test_it_follows_the_store_and_takes_nothing_from_under_a_hand(browser: Browser, tmp_path: Path) -> None:

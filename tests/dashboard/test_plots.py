@@ -67,6 +67,17 @@ def test_requests_are_a_share_and_their_times() -> None:
     assert len(latency.slots) == 3
 
 
+def test_times_that_were_counted_elsewhere_are_those_of_hot_pages() -> None:
+    traffic = Traffic(FakeClock(NOW))
+    traffic.add(hot=100, hot_seconds=[0, 99, 0, 1])
+    (minute,) = traffic.minutes()
+    assert (sum(minute.hot_seconds), sum(minute.cold_seconds)) == (100, 0)
+    latency = latency_plot([minute], NOW)
+    assert latency is not None
+    assert [name for _, name in latency.legend] == ["hot p50", "hot p99"]
+    assert latency.slots[0].text.endswith("hot p50 12 µs, p99 12 µs; app p50 –, p99 –")
+
+
 def test_generations_say_which_is_served_and_which_is_bad() -> None:
     generations = (
         StoredGeneration(1, int(NOW) - 90000, bad="wrong prices"),

@@ -19,6 +19,7 @@ from hotpath.dashboard.facts import (
     StoreFacts,
 )
 from hotpath.dashboard.waiting import headline, notices
+from hotpath.ops.status import FollowStatus
 
 NOW = 1_800_000_000
 DAY = 86400
@@ -31,13 +32,16 @@ APP = AppFacts("http://127.0.0.1:9000", True, False, 1, 0, 0)
 RUN = BatchRun(NOW - 3600, 7, "failed", 10, 100, 10, 4, 1.0, failed=(("/a", "boom"),), problems=("4 of 10",))
 
 
+ORIGIN = FollowStatus("s3://bucket/site", 8, 600, 5, silent=False, ahead=False, error="no answer")
+
+
 def facts(target: str = "app:hot", **more: Any) -> StatusFacts:
     store = replace(WELL, **{name: more.pop(name) for name in [*more] if name in StoreFacts.__dataclass_fields__})
     return StatusFacts(NOW, target, more.pop("whole", store), **more)
 
 
 def test_nothing_waits_where_all_is_well() -> None:
-    well = facts(guard=GUARD, app=APP)
+    well = facts(guard=GUARD, app=APP, origin=replace(ORIGIN, lag_seconds=60))
     assert notices(well) == []
     assert headline(well, []) == ("All is well: hot pages are up", "good")
 
@@ -52,6 +56,10 @@ def test_nothing_waits_where_all_is_well() -> None:
         ({"pinned": 7}, "note", "Generation 7 is pinned", "hotpath unpin app:hot"),
         ({"held_back": (HeldBack(8, ("few rows",), True),)}, "warn", "Generation 8 is in quarantine",
          "hotpath approve app:hot 8 --reason 'why it is right'"),
+        ({"origin": ORIGIN}, "warn", "This machine is behind its origin for 10 min", "hotpath status app:hot --origin"),
+        ({"origin": replace(ORIGIN, silent=True)}, "warn", "Nothing follows the origin", "hotpath follow app:hot"),
+        ({"origin": replace(ORIGIN, error=None, ahead=True)}, "warn", "Generation 7 was not sent",
+         "hotpath push app:hot"),
         ({"open_recovery": "step purge failed"}, "warn", "A recovery has not come", "hotpath recover app:hot"),
         ({"runs": (RUN,)}, "warn", "The last batch failed: 4 of 10 items", "hotpath build app:hot --retry-failed"),
         ({"runs": (replace(RUN, outcome="published"),)}, "note", "4 items of the last batch failed",

@@ -17,7 +17,7 @@ SITE = """
 from hotpath import Hotpath, HotpathMiddleware
 hot = Hotpath("var/hot", refresh=0.5, max_body_bytes="3MiB", redirect_slashes=True, generation_header=False,
               headers={"X-Site": "é"}, hosts=["example.org", "*.example.net"], ignore_query=["ref", "src_*"],
-              cdn_cache_control=None)
+              cdn_cache_control=None, origin="s3://bucket/site", hints="redis://:p@ss@host/0")
 hot.directory("/indices/{name}", "data/{name}.json", headers={"A": "b"}, fold_case=True, lifetime="2h")
 async def inner(scope, receive, send): ...
 """
@@ -45,6 +45,8 @@ def test_every_option_that_a_reader_needs_arrives(site: Path, target: str) -> No
     hot, same = ask(target), declared_here(site)
     assert hot.reading == same.reading
     assert hot.directories == same.directories
+    assert hot.sharing == same.sharing
+    assert hot.sharing.hints is not None
     assert hot.store.root == same.store.root.absolute()
 
 

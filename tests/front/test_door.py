@@ -82,6 +82,21 @@ def test_a_hot_page_needs_nobody_behind_the_door(site: Site, make: Any) -> None:
         assert (door.hits, door.handed_over, door.open, desk.taken) == (3, 0, 1, [])
 
 
+def test_how_long_hot_pages_take_is_counted_by_turns(site: Site) -> None:
+    turns: list[tuple[int, float]] = []
+    with alone(site) as (door, _, port):
+        door.on_turn = lambda count, seconds: turns.append((count, seconds))
+        with Connection(port) as connection:
+            for _ in range(3):
+                connection.ask(HOT)
+            connection.send(HOT * 4)
+            for _ in range(4):
+                connection.read()
+        wait_for(lambda: sum(count for count, _ in turns) == 7)
+        assert door.hits == 7
+        assert all(0 < seconds < 5 for _, seconds in turns)
+
+
 @pytest.mark.parametrize("make", [make_poller, SelectorPoller])
 @pytest.mark.parametrize("requests", [1, 2, 300], ids=["one", "two", "more than one read takes"])
 def test_a_client_that_asks_and_sends_no_more_gets_its_answers_and_its_end(

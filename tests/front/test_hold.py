@@ -16,7 +16,7 @@ import pytest
 from hotpath.errors import DeclarationError
 from hotpath.front.forward import Forward
 from hotpath.front.hold import RETRY_AFTER, RETRY_SPREAD, Next, after_break, is_repeatable, retry_after, retry_delay
-from hotpath.front.upstream import Address, Upstream
+from hotpath.front.upstream import Address, Unreached, Upstream
 from tests.front import forward_app
 from tests.front.forwarding import SECONDS, Backend, Front, Reply, Served, free_port, reset, running, wait_until
 
@@ -128,6 +128,24 @@ def test_a_socket_whose_backlog_is_full_is_asked_again(tmp_path: Path) -> None:
         with running(Front(Address(path=str(path)), hold_seconds=0.5, loop="asyncio")) as (front,):
             assert front.ask("POST", "/", body=b"x").status == 503
             assert front.upstream.counters.bad_gateway == 0
+
+
+def test_an_app_that_is_gone_is_told_from_one_that_has_enough_to_do(nowhere: Address, tmp_path: Path) -> None:
+    def is_absent(address: Address) -> bool:
+        with pytest.raises(Unreached) as raised:
+            asyncio.run(address.connect(0.2))
+        return raised.value.is_absent
+
+    no_socket = tmp_path / "file"
+    no_socket.write_text("")
+    assert is_absent(nowhere)
+    assert is_absent(Address(path=str(no_socket)))
+    assert is_absent(Address(path=str(tmp_path / "missing")))
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as other:
+        listener.bind(str(tmp_path / "full"))
+        listener.listen(0)
+        other.connect(str(tmp_path / "full"))
+        assert not is_absent(Address(path=str(tmp_path / "full")))
 
 
 def test_who_goes_away_waits_no_longer(nowhere: Address) -> None:

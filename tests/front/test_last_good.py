@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,14 @@ from starlette.applications import Starlette
 from hotpath.asgi import LastGood
 from hotpath.front.last_good import LastGoodOptions, around, file_of, routes, start_text
 from hotpath.front.upstream import Address, Upstream
+from hotpath.pages.hosts import Hosts
 from hotpath.site import Hotpath
 from tests.asgi.last_good.site import App, ask, cache
-from tests.front.serving import ROOT, Serving
+from tests.front.last_good import another_port
+from tests.front.serving import ROOT, Serving, serving
+from tests.front.serving import make_site as built_site
+from tests.wire.conformance.cases import PageData
+from tests.wire.conformance.site import make_site
 
 TOKEN = "correct horse"
 
@@ -42,9 +48,16 @@ def last_good(app: App, tmp_path: Path) -> Iterator[LastGood]:
     made.close()
 
 
-async def admin(last_good: LastGood | None, method: str, target: str, token: str | None = TOKEN, **fields: str) -> Any:
+async def admin(
+    last_good: LastGood | None,
+    method: str,
+    target: str,
+    token: str | None = TOKEN,
+    hot: Hotpath | None = None,
+    fields: dict[str, str] | None = None,
+) -> Any:
     """The status, and the JSON of the answer."""
-    made = Starlette(routes=routes(last_good, lambda: [b"/hot"], token=token))
+    made = Starlette(routes=routes(last_good, hot or Hotpath("nothing published"), token=token))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(made), base_url="http://admin") as client:
         answer = await client.request(method, target, headers=fields)
         assert answer.headers["cache-control"] == "no-store"
@@ -84,14 +97,32 @@ def test_why_an_answer_is_or_is_not_kept(app: App, last_good: LastGood) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("mode", ["on", "off"])
+def test_a_hot_page_is_said_to_be_hot_with_its_generation(last_good: LastGood, tmp_path: Path, mode: str) -> None:
+    site = make_site(tmp_path / "store", pages={"/robots.txt": PageData(b"User-agent: *"), "/a/%C3%A9": PageData(b"x")})
+    site.hot.reading = replace(site.hot.reading, hosts=Hosts.parse(["example.org"]))
+    cache = last_good if mode == "on" else None
+
+    async def main() -> None:
+        for url in ("/robots.txt", "https://example.org/robots.txt"):
+            status, report = await admin(cache, "GET", f"/last-good?url={url}", hot=site.hot)
+            assert (status, report) == (200, {"answers": [], "hot": {"key": "/robots.txt", "generation": 1}})
+        _, report = await admin(cache, "GET", "/last-good?url=/a/%25c3%25a9", hot=site.hot)
+        assert report["hot"]["key"] == "/a/%C3%A9"
+        for url in ("/cold", "https://other.org/robots.txt", "/robots.txt?a=1"):
+            assert "hot" not in (await admin(cache, "GET", f"/last-good?url={url}", hot=site.hot))[1]
+
+    asyncio.run(main())
+
+
 def test_a_purge_needs_the_token(last_good: LastGood) -> None:
     async def main() -> None:
         await ask(last_good)
         purge = "/purge?url=http://example.org/"
         for fields in ({}, {"authorization": "Bearer wrong"}, {"authorization": TOKEN}, {"authorization": ""}):
-            assert (await admin(last_good, "POST", purge, **fields))[0] == 401
-        assert (await admin(last_good, "POST", purge, token=None, authorization="Bearer None"))[0] == 403
-        assert (await admin(last_good, "POST", purge, token="", authorization="Bearer "))[0] == 403
+            assert (await admin(last_good, "POST", purge, fields=fields))[0] == 401
+        assert (await admin(last_good, "POST", purge, token=None, fields={"authorization": "Bearer None"}))[0] == 403
+        assert (await admin(last_good, "POST", purge, token="", fields={"authorization": "Bearer "}))[0] == 403
         assert (await admin(last_good, "GET", "/last-good?url=/"))[1]["answers"][0]["is_kept"]
 
     asyncio.run(main())
@@ -102,11 +133,14 @@ def test_purge_by_url_and_by_tag(last_good: LastGood) -> None:
         bearer = {"authorization": f"Bearer {TOKEN}"}
         for target in ("/purge?url=http://example.org/", "/purge?tag=home"):
             await ask(last_good)
-            assert await admin(last_good, "POST", target, **bearer) == (200, {"said": "removed 1", "removed": 1})
-            assert (await admin(last_good, "POST", target, **bearer))[1]["removed"] == 0
+            assert await admin(last_good, "POST", target, fields=bearer) == (
+                200,
+                {"message": "removed 1", "removed": 1},
+            )
+            assert (await admin(last_good, "POST", target, fields=bearer))[1]["removed"] == 0
         for target in ("/purge", "/purge?url=/", "/purge?url=http://example.org/&tag=home"):
-            assert (await admin(last_good, "POST", target, **bearer))[0] == 400
-        assert (await admin(None, "POST", "/purge?tag=home", **bearer))[0] == 409
+            assert (await admin(last_good, "POST", target, fields=bearer))[0] == 400
+        assert (await admin(None, "POST", "/purge?tag=home", fields=bearer))[0] == 409
 
     asyncio.run(main())
 
@@ -288,6 +322,18 @@ def test_explain_asks_the_admin_port_or_works_it_out(running: Running) -> None:
     )
     assert done.returncode == 2
     assert "Missing argument 'URL'" in done.stderr
+
+
+@pytest.mark.slow
+def test_explain_says_of_a_hot_page_from_which_generation_it_is_served(tmp_path: Path) -> None:
+    port = another_port()
+    with serving(built_site(tmp_path / "site"), "--admin", f"127.0.0.1:{port}") as front:
+        for at in (port, front.port):
+            done = front.command("explain", "--front", f"http://127.0.0.1:{at}", "/rankings/k0")
+            assert done.stdout.startswith("/rankings/k0 is hot: it is served from generation 1, ")
+            assert done.returncode == 0
+        done = front.command("explain", "--front", f"http://127.0.0.1:{port}", "/rankings/k0", "--json")
+        assert json.loads(done.stdout)["hot"] == {"key": "/rankings/k0", "generation": 1}
 
 
 @pytest.mark.slow

@@ -113,6 +113,25 @@ def test_who_has_one_waits_no_longer_than_the_patience_and_who_has_none_is_held(
         assert [job.result()[0].status for job in held] == [200] * 3
 
 
+def test_nobody_waits_for_an_app_that_is_known_to_be_gone(site: Path, app: Origin, tmp_path: Path) -> None:
+    options = ("--patience", "30s", "--hold", "30s")
+    with front(site, app, *options, environ={"HOTPATH_STATE": str(tmp_path)}) as started:
+        assert timed(started.port, KNOWN)[0].status == 200
+        app.refuse()
+        with ThreadPoolExecutor(1) as pool:
+            held = pool.submit(timed, started.port, UNKNOWN)
+            replies = [timed(started.port, KNOWN) for _ in range(2 * FAILURES_IN_A_ROW)]
+            time.sleep(1.1)
+            replies.append(timed(started.port, KNOWN))  # finds out whether the app is back
+            assert {reply.body for reply, _ in replies} == {b"good"}
+            assert max(seconds for _, seconds in replies) < SLACK_SECONDS
+            assert not held.done()
+            app.listen()
+            assert held.result()[0].status == 200
+        app.reply = lambda request: answer(b"back", {"Cache-Control": "no-store"})
+        wait_until(lambda: timed(started.port, KNOWN)[0].body == b"back")
+
+
 def test_an_app_that_hangs(started: Serving, app: Origin) -> None:
     app.reply = lambda request: Script(then="hang")
     for _ in range(3):

@@ -316,6 +316,7 @@ def test_a_store_that_is_not_there_is_said_and_picked_up(tmp_path: Path) -> None
         (("serve", "mysite1:app", "--server", "apache"), 2, "--server 'apache': write uvicorn, granian"),
         (("serve", "mysite1:app", "--ready", "readyz"), 2, "--ready readyz: write a path of the app"),
         (("serve", "mysite1:app", "--hold", "long"), 2, "--hold='long' is no number of seconds"),
+        (("serve", "mysite1:app", "--last-good", "much"), 2, "'64MB' (1000-based); 'off' for none"),
         (("serve", "mysite1:app", "--trust", "home"), 2, "home"),
         (("serve", "mysite1:app", "--admin", "9180"), 2, "--admin 9180: write 127.0.0.1:9180"),
         (("serve", "mysite1:nothing", "--port", "{port}"), 2, 'Attribute "nothing" not found in module "mysite1"'),
@@ -327,6 +328,11 @@ def test_a_store_that_is_not_there_is_said_and_picked_up(tmp_path: Path) -> None
         (("serve", "mysite1:app", "--uds", "/nonexistent/x.sock"), 1, "/nonexistent/x.sock: No such file or directory"),
         (("serve", "mysite1:app", "--uds", "mysite1.py"), 1, "mysite1.py: there is something else than a socket"),
         (("serve", "mysite1:inner", "--in-process", "--port", "{port}"), 2, "no HotpathMiddleware is the first to see"),
+        (("serve", "mysite1:app", "--in-process", "--memory", "1GiB"), 2, "--memory: not with --in-process"),
+        (("serve", "mysite1:app", "--in-process", "--hold=1s", "--ready=/x"), 2, "--ready, --hold: not with --in-proc"),
+        (("serve", "mysite1:app", "--in-process", "--access-log"), 2, "--access-log: not with --in-process"),
+        (("serve", "mysite1:app", "--in-process", "--store", "store"), 2, "--store: not with --in-process"),
+        (("serve", "mysite1:app", "--in-process", "--patience", "x"), 2, "--patience='x' is no number of seconds"),
     ],
 )
 def test_mistakes_get_one_line(site: Path, arguments: tuple[str, ...], code: int, says: str) -> None:
@@ -393,6 +399,43 @@ def test_the_app_in_the_same_process(site: Path) -> None:
         assert serve.app_pid() == serve.process.pid
         assert serve.get("/rankings/k1")[0] == 200
         assert serve.stop(signal.SIGINT) == 0
+    finally:
+        serve.stop()
+
+
+FAILING = """
+from pathlib import Path
+from hotpath import HotpathMiddleware
+from mysite1 import hot
+
+async def fails_at_will(scope, receive, send):
+    assert scope["type"] == "http"
+    if Path("fail").exists():
+        raise RuntimeError("told to")
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+    await send({"type": "http.response.body", "body": b"cold"})
+
+app = HotpathMiddleware(fails_at_will, hot=hot)
+"""
+
+
+@pytest.mark.parametrize(("options", "status"), [((), 200), (("--last-good", "off"), 500)])
+def test_the_app_in_the_same_process_has_last_good_answers(
+    site: Path, tmp_path: Path, options: tuple[str, ...], status: int
+) -> None:
+    (site / "failing1.py").write_text(FAILING)
+    (site / "fail").unlink(missing_ok=True)
+    environ = {"HOTPATH_STATE": str(tmp_path)}
+    serve = Serving(site, "serve", "failing1:app", "--in-process", *options, "--port", "{port}", environ=environ)
+    try:
+        serve.wait_for("the app in the same process")
+        assert serve.get("/page") == (200, b"cold")
+        (site / "fail").touch()
+        wait_until(lambda: serve.get("/page")[0] == status)
+        assert serve.get("/never")[0] == 500
+        assert serve.stop() == 0
+        suffixes = {path.suffix for path in tmp_path.iterdir()}
+        assert suffixes == (set() if options else {".sqlite", ".lock"})  # closed: no log of it is left
     finally:
         serve.stop()
 

@@ -280,3 +280,15 @@ def test_too_noisy_is_tried_again_and_then_an_exit_code_of_its_own(
 def test_a_short_day_of_crawling_costs_no_hot_page() -> None:
     done = run("benchmarks/front_day.py", "--requests", "3000")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_night_at_several_machines_is_measured(tmp_path: Path) -> None:
+    figures = tmp_path / "machines.json"
+    done = run("benchmarks/machines.py", "--quick", "--only", "night", "--json", str(figures))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(figures.read_text())
+    if "night" not in found:
+        pytest.skip(done.stdout.splitlines()[-2])
+    assert found["night"]["share"] <= 0.011
+    assert found["night"]["received_bytes"] == found["night"]["sent_bytes"]

@@ -31,6 +31,7 @@ PROGRAMS = {
     "ruff": "make lint",
     "sqlalchemy": "docs/how-to/build-from-sqlite.md",
     "types-psutil": "mypy",
+    "types-greenlet": "mypy",
     "websockets": "uvicorn --ws websockets-sansio",
 }
 

@@ -314,6 +314,28 @@ def test_what_could_not_be_served_is_refused_whole(
     assert {path.name for path in store.root.iterdir()} == before
 
 
+SECRETS = (
+    *("hotpath.env", "site.env.production", "tls.key", "TLS.PEM", "store.p12", "a.pfx", "putty.ppk", "id_rsa"),
+    *("id_ed25519", "rankings/app.sqlite", "app.sqlite3", "app.db", "app.sqlite-wal", "htpasswd", "backup.sqlite.gz"),
+)
+
+
+def test_secrets_are_refused_by_name_with_the_option_that_allows_one(source: Path, store: Store) -> None:
+    for name in SECRETS:
+        (source / name).write_text('"secret"')
+    for name in ("id_rsa.pub", "environment.html", "keys.json", "key", "monkey", "a.environment"):
+        (source / name).write_text("{}")
+    with pytest.raises(ImportRefused) as refused:
+        import_directory(store, source)
+    assert sorted(line.partition(":")[0] for line in refused.value.problems) == sorted(SECRETS)
+    assert "TLS.PEM: looks like a secret by its name; move it elsewhere, or write --allow TLS.PEM" in str(refused.value)
+    assert not store.sequences()
+    imported = import_directory(store, source, allow=SECRETS)
+    assert imported.items == 3 + len(SECRETS) + 6
+    with pytest.raises(HotpathError, match=r"--allow nothing\.pem: there is no such file"):
+        import_directory(store, source, allow=(*SECRETS, "nothing.pem"))
+
+
 def test_every_problem_is_named_at_once(source: Path, store: Store) -> None:
     for plant in (_link_out, _fifo, _same_folded, _no_json):
         plant(source)

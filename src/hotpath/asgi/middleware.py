@@ -51,7 +51,8 @@ class HotpathMiddleware:
     (``app.add_middleware(HotpathMiddleware, hot=hot)``): the first is faster, since the framework's own outer layers
     are not in front. ``guard`` refuses what is not hot while memory is short. ``bypass`` takes a scope and says
     whether this request is for the app even on a hot path. ``observe`` is called with each HTTP request when it is
-    done, as a ``hotpath.asgi.HotpathRequest``; ``hotpath.asgi.AccessLog()`` logs it.
+    done, as a ``hotpath.asgi.HotpathRequest``; ``hotpath.asgi.AccessLog()`` logs it. With ``follow`` one of the
+    processes that serve keeps the store at the generation of its origin.
 
     Any number of instances for one ``hot`` share one snapshot and one watcher (``hotpath.serving.reader_of(hot)``).
     """
@@ -64,6 +65,7 @@ class HotpathMiddleware:
         guard: MemoryGuard | None = None,
         bypass: Callable[[Scope], bool] | None = None,
         observe: Observer | None = None,
+        follow: bool = False,
     ) -> None:
         _check_app(app)
         if not isinstance(hot, Hotpath):
@@ -83,6 +85,12 @@ class HotpathMiddleware:
         self._bypass = bypass
         self._guard = guard
         self._observe = observe
+        self._start_following: Callable[[], None] | None = None
+        if follow:
+            from hotpath.serving.following import following_of  # object storage is an extra
+
+            following = following_of(hot)
+            self._start_following = None if following is None else following.start
         # Off while the process leaves too: the long way then closes connections.
         # With a store that is followed, other hosts may be declared at any time.
         answers_any_host = hot.reading.hosts is None and not hot.follows_store
@@ -278,6 +286,8 @@ class HotpathMiddleware:
         """The first load, in a thread: at lifespan start-up, or with the first request where no lifespan runs."""
         if self._guard is not None:
             self._start_guard(self._guard)
+        if self._start_following is not None:
+            self._start_following()
         try:
             await run_in_thread(self._reader.start)
         except Exception:

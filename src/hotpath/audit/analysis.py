@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from hotpath.audit.facts import Facts, GrowthPoint, Held, Target
 from hotpath.audit.findings import CACHES, Candidate, Finding, Pattern, Severity, replacement
-from hotpath.audit.origins import Origin
+from hotpath.audit.origins import ValueOrigin
 from hotpath.audit.source import File
 
 # Functions that by their names run while a program starts.
@@ -175,7 +175,7 @@ def _bounded_by(held: Held, growth: GrowthPoint, program: _Program) -> str | Non
         return _ONCE
     if held.where == "default" or growth.in_handler:
         return None
-    if growth.each_call and growth.origin is Origin.CODE:
+    if growth.each_call and growth.origin is ValueOrigin.CODE:
         return "entries are classes or functions of the code"
     if held.where == "closure":
         return None
@@ -186,7 +186,7 @@ def _bounded_by(held: Held, growth: GrowthPoint, program: _Program) -> str | Non
         return _SAID
     if _HOLDS_CODE.search(held.target[1]):
         return "by its name it holds pieces of the code"
-    return program.bounds(growth.function) if growth.origin is Origin.DATA else None
+    return program.bounds(growth.function) if growth.origin is ValueOrigin.DATA else None
 
 
 def _pattern(held: Held, growth: GrowthPoint) -> Pattern:

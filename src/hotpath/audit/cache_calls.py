@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass, replace
 
 from hotpath.audit.findings import Candidate, Finding, Pattern, Severity
-from hotpath.audit.origins import CLASS_RECEIVERS, Origin, is_enumeration, of_parameter
+from hotpath.audit.origins import CLASS_RECEIVERS, ValueOrigin, is_enumeration, of_parameter
 from hotpath.audit.scopes import Scope, argument, container_kind, dotted, is_infinite, lookup, terminal
 from hotpath.audit.walk import Walk
 
@@ -121,7 +121,7 @@ def _growth(outer: Scope, inner: Scope) -> tuple[str, Severity] | None:
         return (instances + (", and it keeps a result for every set of arguments" if params else "")), Severity.WARNING
     if not params:
         return None
-    from_data = [name for name, arg in params.items() if _origin(arg, inner) is Origin.DATA]
+    from_data = [name for name, arg in params.items() if _origin(arg, inner) is ValueOrigin.DATA]
     if not from_data:
         return "its arguments are classes, functions or flags: as many as the code has", Severity.NOTE
     shown = ", ".join(from_data[:3])
@@ -133,14 +133,14 @@ def _places(inner: Scope) -> tuple[int | str, ...]:
     return tuple(
         position
         for place, (name, arg) in enumerate(inner.params.items())
-        if _origin(arg, inner) is Origin.DATA
+        if _origin(arg, inner) is ValueOrigin.DATA
         for position in (place, name)
     )
 
 
-def _origin(arg: ast.arg, inner: Scope) -> Origin:
+def _origin(arg: ast.arg, inner: Scope) -> ValueOrigin:
     if isinstance(arg.annotation, ast.Name) and is_enumeration(arg.annotation.id, inner):
-        return Origin.CODE
+        return ValueOrigin.CODE
     return of_parameter(arg)
 
 

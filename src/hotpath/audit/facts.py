@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from hotpath.audit.expressions import mentions_time, tells_time
-from hotpath.audit.origins import Origin, is_imported, origin
+from hotpath.audit.origins import ValueOrigin, is_imported, origin
 from hotpath.audit.scopes import (
     Container,
     Grow,
@@ -44,7 +44,7 @@ class GrowthPoint:
     line: int
     function: str  # what others call: the class for __init__
     described: str
-    origin: Origin
+    origin: ValueOrigin
     each_call: bool  # adds whatever the key is
     registers: bool
     stamped: bool
@@ -192,7 +192,7 @@ def _called_later(walk: Walk) -> dict[str, set[str]]:
         if function is None or not isinstance(call.func, ast.Name) or call.func.id not in walk.module.functions:
             continue
         given = [*call.args, *(keyword.value for keyword in call.keywords)]
-        if any(origin(value, scope, walk.imports) is Origin.DATA for value in given):
+        if any(origin(value, scope, walk.imports) is ValueOrigin.DATA for value in given):
             called.setdefault(call.func.id, set()).add(function.name)
     return called
 
@@ -255,13 +255,13 @@ def _growth(path: str, grow: Grow, kind: str, imports: dict[str, str]) -> Growth
     by_value = grow.operation in ("append", "extend", "update", "add")
     keys = [origin(key, scope, imports) for key in grow.keys]
     value = origin(grow.value, scope, imports)
-    worst = max(keys, default=Origin.FIXED)
+    worst = max(keys, default=ValueOrigin.FIXED)
     each_call = grow.operation in ("append", "extend") and (kind in _LISTS or grow.nested)
     if by_value:
         each_call = each_call and not _is_deduplicated(grow)
         if each_call or not grow.nested:
             worst = max(worst, value)
-    if not each_call and worst is Origin.FIXED:
+    if not each_call and worst is ValueOrigin.FIXED:
         return None
     return GrowthPoint(
         path=path,
@@ -279,7 +279,7 @@ def _growth(path: str, grow: Grow, kind: str, imports: dict[str, str]) -> Growth
     )
 
 
-def _bounded_by(grow: Grow, function: Scope, worst: Origin, each_call: bool) -> str | None:
+def _bounded_by(grow: Grow, function: Scope, worst: ValueOrigin, each_call: bool) -> str | None:
     scope = grow.scope
     if _is_filled_once(grow):
         return "filled only while it is empty"
@@ -295,15 +295,15 @@ def _bounded_by(grow: Grow, function: Scope, worst: Origin, each_call: bool) -> 
         return "one entry for each class that is written"
     if _is_decorator(grow, function):
         return "entered by a decorator, while modules are imported"
-    if worst is Origin.CODE and not each_call:
+    if worst is ValueOrigin.CODE and not each_call:
         return "entries are classes or functions of the code"
     if (table := _checked_against(grow)) is not None:
         return f"keys are checked against {table}"
     if not each_call and is_imported(grow.value, scope):
         return "entries are what was imported"
-    if worst is Origin.AMBIENT and not each_call:
+    if worst is ValueOrigin.AMBIENT and not each_call:
         return "keys come from the environment, not from arguments"
-    if worst is Origin.INSTANCE and grow.keys and grow.operation != "add" and not _stores_self(grow, function):
+    if worst is ValueOrigin.INSTANCE and grow.keys and grow.operation != "add" and not _stores_self(grow, function):
         return "keys are what its instances are made with"
     return None
 

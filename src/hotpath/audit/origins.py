@@ -58,7 +58,7 @@ _IMPORTERS = frozenset(
 _Seen = set[tuple[int, str]]  # names that are part of the answer already
 
 
-class Origin(IntEnum):
+class ValueOrigin(IntEnum):
     """Where a value comes from, the worst of its parts."""
 
     FIXED = 0  # constants, names of the module, what is the same at every call
@@ -68,34 +68,34 @@ class Origin(IntEnum):
     DATA = 4  # arguments, or something new every time
 
 
-def origin(node: ast.AST | None, scope: Scope, imports: dict[str, str], seen: _Seen | None = None) -> Origin:
+def origin(node: ast.AST | None, scope: Scope, imports: dict[str, str], seen: _Seen | None = None) -> ValueOrigin:
     """The worst origin among the parts of an expression, followed through local names, each once."""
     if node is None:
-        return Origin.FIXED
+        return ValueOrigin.FIXED
     seen = set() if seen is None else seen
 
-    def worst(*parts: ast.AST | None) -> Origin:
-        return max((origin(part, scope, imports, seen) for part in parts), default=Origin.FIXED)
+    def worst(*parts: ast.AST | None) -> ValueOrigin:
+        return max((origin(part, scope, imports, seen) for part in parts), default=ValueOrigin.FIXED)
 
     match node:
         case ast.Constant() | ast.Compare():
-            return Origin.FIXED
+            return ValueOrigin.FIXED
         case ast.Lambda() | ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() | ast.alias():
-            return Origin.CODE
+            return ValueOrigin.CODE
         case ast.UnaryOp(op=ast.Not()):
-            return Origin.FIXED
+            return ValueOrigin.FIXED
         case ast.Name(id=name):
             return _name(name, scope, imports, seen)
         case ast.Attribute(value=value, attr=attr):
             if attr in _CODE_ATTRIBUTES or attr.lstrip("_") in _CHOICE_NAMES:
-                return Origin.CODE if worst(value) is not Origin.FIXED else Origin.FIXED
+                return ValueOrigin.CODE if worst(value) is not ValueOrigin.FIXED else ValueOrigin.FIXED
             return worst(value)
         case ast.Call():
             return _call(node, scope, imports, seen)
         case ast.Subscript(value=ast.Name(id=name)) if _is_global(name, scope):
-            return Origin.FIXED  # what is looked up in a table of the module is in the table
+            return ValueOrigin.FIXED  # what is looked up in a table of the module is in the table
         case ast.ExceptHandler():
-            return Origin.DATA
+            return ValueOrigin.DATA
         case ast.expr():
             parts = [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
             for child in ast.iter_child_nodes(node):
@@ -103,10 +103,10 @@ def origin(node: ast.AST | None, scope: Scope, imports: dict[str, str], seen: _S
                     parts.append(child.iter)
             return worst(*parts)
         case _:
-            return Origin.FIXED
+            return ValueOrigin.FIXED
 
 
-def of_parameter(arg: ast.arg) -> Origin:
+def of_parameter(arg: ast.arg) -> ValueOrigin:
     """What an argument can be, by its annotation or else by its name."""
     if arg.annotation is not None:
         named = {
@@ -117,10 +117,10 @@ def of_parameter(arg: ast.arg) -> Origin:
         if isinstance(arg.annotation, ast.Constant) and isinstance(arg.annotation.value, str):
             named = set(re.findall(r"\w+", arg.annotation.value))
         if named & _CODE_TYPES:
-            return Origin.CODE
+            return ValueOrigin.CODE
     if arg.arg in _CODE_NAMES | _CHOICE_NAMES or _CODE_ENDING.search(arg.arg) or _CHOICE_ENDING.search(arg.arg):
-        return Origin.CODE
-    return Origin.DATA
+        return ValueOrigin.CODE
+    return ValueOrigin.DATA
 
 
 def is_imported(node: ast.AST | None, scope: Scope, depth: int = 0) -> bool:
@@ -153,47 +153,49 @@ def is_enumeration(name: str, scope: Scope) -> bool:
     )
 
 
-def _name(name: str, scope: Scope, imports: dict[str, str], seen: _Seen) -> Origin:
+def _name(name: str, scope: Scope, imports: dict[str, str], seen: _Seen) -> ValueOrigin:
     where = lookup(scope, name)
     if where is None or (id(where), name) in seen:
-        return Origin.FIXED
+        return ValueOrigin.FIXED
     seen.add((id(where), name))
     if where.kind != "function":
         values = where.bound.get(name, ())
         return (
-            Origin.CODE if any(isinstance(value, ast.ClassDef | ast.FunctionDef) for value in values) else Origin.FIXED
+            ValueOrigin.CODE
+            if any(isinstance(value, ast.ClassDef | ast.FunctionDef) for value in values)
+            else ValueOrigin.FIXED
         )
-    worst = Origin.FIXED
+    worst = ValueOrigin.FIXED
     if name in where.params:
         arg = where.params[name]
         if name == where.receiver:
-            worst = Origin.CODE if name in CLASS_RECEIVERS else Origin.INSTANCE
+            worst = ValueOrigin.CODE if name in CLASS_RECEIVERS else ValueOrigin.INSTANCE
         elif isinstance(arg.annotation, ast.Name) and is_enumeration(arg.annotation.id, where):
-            worst = Origin.CODE
+            worst = ValueOrigin.CODE
         else:
             worst = of_parameter(arg)
     return max([worst, *(origin(value, where, imports, seen) for value in where.bound.get(name, ()))])
 
 
-def _call(node: ast.Call, scope: Scope, imports: dict[str, str], seen: _Seen) -> Origin:
+def _call(node: ast.Call, scope: Scope, imports: dict[str, str], seen: _Seen) -> ValueOrigin:
     name = terminal(node.func) or ""
     if name in _FROM_CODE:
-        return Origin.CODE
+        return ValueOrigin.CODE
     if name in _NEW_EVERY_TIME:
-        return Origin.DATA
+        return ValueOrigin.DATA
     parts: list[ast.AST] = [*node.args, *(keyword.value for keyword in node.keywords)]
     if isinstance(node.func, ast.Attribute):
         parts.append(node.func.value)
     before = set(seen)  # what leads here, and not what the arguments lead to: they are looked at twice
-    worst = max((origin(part, scope, imports, seen) for part in parts), default=Origin.FIXED)
+    worst = max((origin(part, scope, imports, seen) for part in parts), default=ValueOrigin.FIXED)
     if (
         name == "id"
-        and worst <= Origin.AMBIENT
-        and any(origin(arg, scope, imports, before) is not Origin.CODE for arg in node.args)
+        and worst <= ValueOrigin.AMBIENT
+        and any(origin(arg, scope, imports, before) is not ValueOrigin.CODE for arg in node.args)
     ):
-        return Origin.DATA
-    if worst is Origin.FIXED and dotted(node.func, imports) is not None:
-        return Origin.AMBIENT
+        return ValueOrigin.DATA
+    if worst is ValueOrigin.FIXED and dotted(node.func, imports) is not None:
+        return ValueOrigin.AMBIENT
     return worst
 
 

@@ -12,7 +12,7 @@ import anyio.to_thread
 from cachetools.keys import hashkey
 
 from hotpath.caching.background import run_in_task, run_in_thread
-from hotpath.caching.policy import CachePolicy, Entry, Failure
+from hotpath.caching.policy import CacheEntry, CachePolicy, Failure
 from hotpath.caching.shared.envelope import SharedValue
 from hotpath.caching.shared.keys import digest_of
 from hotpath.caching.shared.valkey import Turn
@@ -286,7 +286,7 @@ class Memo:
             now = self._policy.clock()
             fresh, stale, error = (now + seconds for seconds in (shared.fresh, shared.stale, shared.error))
             self._hold(
-                key, Entry(shared.value, fresh, fresh, stale, error), max(shared.fresh, shared.stale, shared.error)
+                key, CacheEntry(shared.value, fresh, fresh, stale, error), max(shared.fresh, shared.stale, shared.error)
             )
         return shared.value
 
@@ -320,7 +320,7 @@ class Memo:
             return
         now = self._policy.clock()
         fresh, stale, error = (now + seconds for seconds in self._lifetimes())
-        self._hold(key, Entry(value, fresh, fresh, stale, error), self._policy.lifetime)
+        self._hold(key, CacheEntry(value, fresh, fresh, stale, error), self._policy.lifetime)
 
     def _failed(self, key: Hashable, error: Exception) -> Any:
         """The last good value, for ``failure_ttl`` seconds without another try; or the error."""
@@ -335,10 +335,10 @@ class Memo:
             self._hold(key, held._replace(until=until, fresh=until, stale=until), held.error - now)
             return held.value
         if isinstance(error, policy.cache_exceptions):
-            self._hold(key, Entry(Failure(error), now, until, now, now), policy.failure_ttl)
+            self._hold(key, CacheEntry(Failure(error), now, until, now, now), policy.failure_ttl)
         raise error
 
-    def _hold(self, key: Hashable, entry: Entry, lifetime: float) -> None:
+    def _hold(self, key: Hashable, entry: CacheEntry, lifetime: float) -> None:
         if lifetime >= MIN_TTL:
             cast(TTLCache[Hashable, Any], self.cache).set(key, entry, lifetime)
 

@@ -31,7 +31,7 @@ _INSTEAD = {
 FAILURE_BYTES = 1024
 
 
-class Entry(NamedTuple):
+class CacheEntry(NamedTuple):
     """A value and four moments. A hit returns it before ``until``, which for a failure has passed from the start.
 
     It is ``fresh`` until the second, may be served ``stale`` while it is made anew until the third, and when making it
@@ -128,5 +128,5 @@ class CachePolicy:
 
 def weight_of(sizer: Sizer, key: Hashable, held: Any) -> int:
     """A user's ``sizer`` sees values only, never what is beside them."""
-    value = held.value if isinstance(held, Entry) else held
+    value = held.value if isinstance(held, CacheEntry) else held
     return FAILURE_BYTES if isinstance(value, Failure) else sizer(key, value)

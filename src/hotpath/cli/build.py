@@ -10,6 +10,7 @@ import click
 from hotpath.batch.run import Report, nothing_to_retry
 from hotpath.batch.run import build as run_batch
 from hotpath.cli.batch_options import alerts_if, batch_options, limits_of
+from hotpath.cli.origin import HINTS, SITE_COPY, origin_option, sharing_of
 from hotpath.cli.output import (
     JSON,
     TARGET,
@@ -22,12 +23,13 @@ from hotpath.cli.output import (
 )
 from hotpath.cli.output import USER_AGENT as USER_AGENT_HELP
 from hotpath.cli.progress import progress_for
+from hotpath.cli.shipping import Shipping
 from hotpath.cli.targets import load, load_validator
-from hotpath.errors import HotpathError, PublicUnseen, TargetError
+from hotpath.errors import HotpathError, Implausible, PublicUnseen, TargetError
 from hotpath.ops.check import CheckOptions, public_base
 from hotpath.ops.http import USER_AGENT
 from hotpath.ops.night import Night, run_night
-from hotpath.options import counted, human_bytes
+from hotpath.options import counted, human_bytes, to_json
 from hotpath.store.import_directory import import_directory
 from hotpath.store.publish import Published
 from hotpath.store.store import Store
@@ -45,8 +47,12 @@ MAX_NAMED_FILES = 20
 )
 @click.option("--user-agent", default=USER_AGENT, show_default=True, help=f"{USER_AGENT_HELP} With --check.")
 @click.option("--alert", is_flag=True, help="Send an alert when it fails, as HOTPATH_ALERT_… says.")
+@origin_option("Send the generation there, for other machines to serve.")
+@HINTS
+@SITE_COPY
 @click.option("--quiet", is_flag=True, help="Print only what is wrong, for cron.")
 @JSON
+# Long by its options.
 def build(
     target: str,
     memory: str,
@@ -58,10 +64,17 @@ def build(
     check_url: str | None,
     user_agent: str,
     alert: bool,
+    origin: str | None,
+    hints: str | None,
+    site_copy: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Run the batch of TARGET and publish a new generation."""
+    """Run the batch of TARGET and publish a new generation.
+
+    On this machine first; where there is an origin it is sent there then. The exit code is 69 where that could not be
+    done, and 75 where another machine was first.
+    """
     started = time.monotonic()
     alerts = alerts_if(alert)
     limits = limits_of(memory, timeout, workers)
@@ -70,9 +83,11 @@ def build(
         check_url = public_base(check_url, "--check")
     try:
         hot = load(target)
+        sharing = sharing_of(hot, origin, hints, site_copy=site_copy)
     except HotpathError as error:
         warn(alerts.failed(None, error))
         raise
+    shipping = Shipping(target, hot.store, sharing, quiet=quiet)
 
     def run() -> Report:
         progress = progress_for(quiet=quiet)
@@ -82,24 +97,35 @@ def build(
 
     # Before anything says that a run begins: that there is nothing to do says nothing about the last night.
     idle = nothing_to_retry(hot) if retry_failed else None
+    shipping.prepare()
     if idle is not None:
-        show({"generation": None, "reason": idle}, [] if quiet else [idle], as_json)
+        shipping.send()  # what the last run could not
+        facts = {"generation": None, "reason": idle, **shipping.facts()}
+        show(facts, [] if quiet else [idle, *shipping.lines()], as_json)
+        shipping.finish(alerts)
         return
-    night = run_night(hot, run, alerts=alerts, check_url=check_url, options=options, warn=lambda text: warn([text]))
+    try:
+        night = run_night(hot, run, alerts=alerts, check_url=check_url, options=options, warn=lambda text: warn([text]))
+    except Implausible as refused:
+        shipping.send_quarantined(refused.sequence)
+        raise
     warn(night.warnings)
-    _say_night(night, hot.store.root, time.monotonic() - started, quiet, as_json)
+    shipping.send()
+    _say_night(night, hot.store.root, time.monotonic() - started, shipping, quiet, as_json)
+    shipping.finish(alerts)
     if night.check is not None and night.check.unseen:
         raise PublicUnseen(night.check.base_url, night.check.generation, [str(page) for page in night.check.unseen])
 
 
-def _say_night(night: Night, root: Path, seconds: float, quiet: bool, as_json: bool) -> None:
+def _say_night(night: Night, root: Path, seconds: float, shipping: Shipping, quiet: bool, as_json: bool) -> None:
     report = night.report
     try:
         if as_json:
-            print_json(night)
+            print_json({**night.as_dict(), **shipping.facts()})
             return
         if not quiet:
             _say_published(report.published, root, f" in {seconds:.1f} s")
+            say(*shipping.lines())
     except ReaderGone:  # what was done is done, and nobody asks
         return
     except OSError as error:  # the exit code 1 would say that nothing was published
@@ -118,8 +144,12 @@ def _say_night(night: Night, root: Path, seconds: float, quiet: bool, as_json: b
 @click.option("--strip-suffix", default="", help="Ending to take off the URLs, like .json.")
 @click.option("--keep-precompressed", is_flag=True, help="Publish a.js.gz beside a.js too, as a page of its own.")
 @click.option("--replace", is_flag=True, help="Publish even if that removes pages of a build, or most pages.")
+@click.option("--allow", multiple=True, metavar="FILE", help="Publish it though its name looks like a secret's.")
 @click.option("--validate", metavar="TARGET", help="A function of (new, previous) manifests that returns problems.")
+@origin_option("Send the generation there, for other machines to serve.")
+@HINTS
 @JSON
+# Long by its options.
 def import_(
     store: Path,
     directory: Path,
@@ -127,7 +157,10 @@ def import_(
     strip_suffix: str,
     keep_precompressed: bool,
     replace: bool,
+    allow: tuple[str, ...],
     validate: str | None,
+    origin: str | None,
+    hints: str | None,
     as_json: bool,
 ) -> None:
     """Publish the files of a DIRECTORY as a generation of STORE."""
@@ -142,21 +175,28 @@ def import_(
             str(directory), "this is a store, expected a directory of files; write 'hotpath import STORE DIRECTORY'"
         )
     validator = load_validator(validate) if validate else None
+    target = Store(store)
+    shipping = Shipping(str(store), target, sharing_of(target, origin, hints))
+    shipping.prepare()
     imported = import_directory(
-        Store(store),
+        target,
         directory,
         prefix=prefix,
         strip_suffix=strip_suffix,
         keep_precompressed=keep_precompressed,
         replace=replace,
+        allow=allow,
         validate=validator,
     )
+    shipping.send()
     if as_json:
-        print_json(imported)
-        return
-    _say_published(imported, store, "")
-    _say_skipped("left by editors, transfers or desktops", imported.left_behind)
-    _say_skipped("copies that hotpath makes itself", imported.precompressed)
+        print_json({**to_json(imported), **shipping.facts()})
+    else:
+        _say_published(imported, store, "")
+        _say_skipped("left by editors, transfers or desktops", imported.left_behind)
+        _say_skipped("copies that hotpath makes itself", imported.precompressed)
+        say(*shipping.lines())
+    shipping.finish()
 
 
 def _say_skipped(what: str, names: tuple[str, ...]) -> None:

@@ -23,9 +23,10 @@ from hotpath.process.signals import describe, exit_code_of, interruptible
 SECTIONS: Mapping[str, Mapping[str, str]] = {
     "Run": {
         **dict.fromkeys(("serve", "front", "reload", "pause", "resume"), "front"),
+        "follow": "follow",
         **dict.fromkeys(("demo", "warm"), "run"),
     },
-    "Build": dict.fromkeys(("build", "import"), "build"),
+    "Build": {**dict.fromkeys(("build", "import"), "build"), "push": "follow"},
     "Look": {
         "status": "look",
         "dashboard": "dashboard",
@@ -107,8 +108,8 @@ def main() -> None:
 
     TARGET is module:attribute, the Hotpath object of your app (myapp.hot:hot). STORE is the path of its store.
 
-    Exit codes: 0 done; 1 what was built or checked is bad, nothing was published; 2 usage; 69 the public site could
-    not be looked at, what was published stays; 75 busy, try again.
+    Exit codes: 0 done; 1 what was built or checked is bad, nothing was published; 2 usage; 69 the public site or the
+    origin could not be reached, what was published stays; 75 busy, or another machine was first: try again.
     """
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from hotpath.ops.crawler import Seen, percentile
+from hotpath.ops.crawler import PageAnswers, percentile
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,10 @@ class Row:
 
     path: str
     hot: bool
-    before: Seen
-    killed: Seen
-    broken: Seen
-    after: Seen
+    before: PageAnswers
+    killed: PageAnswers
+    broken: PageAnswers
+    after: PageAnswers
 
 
 def problems(rows: Iterable[Row]) -> list[str]:
@@ -49,7 +49,7 @@ def _hot_problem(row: Row) -> str | None:
 def _cold_problem(row: Row) -> str | None:
     for seen, when in (
         (row.before, "while all was well"),
-        (row.killed, "while the app was killed, and should have waited for the new one"),
+        (row.killed, "while the app was killed"),
         (row.after, "afterwards"),
     ):
         if seen.status != 200:
@@ -59,12 +59,12 @@ def _cold_problem(row: Row) -> str | None:
     return None
 
 
-def _status(seen: Seen) -> str:
+def _status(seen: PageAnswers) -> str:
     return str(seen.status) if seen.status else "no answer"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    def answer(seen: Seen) -> str:
+    def answer(seen: PageAnswers) -> str:
         source = f" gen {seen.generation}" if seen.generation else " kept" if seen.last_good else " app"
         if not seen.status:
             source = ""
@@ -79,14 +79,14 @@ def _cells(row: Row) -> tuple[str, ...]:
 _STATUSES = ((2, "before"), (3, "killed"), (5, "broken"), (6, "after"))
 
 
-def latency(kind: str, seen: Iterable[Seen]) -> str:
+def latency(kind: str, seen: Iterable[PageAnswers]) -> str:
     """Median and 99th percentile over all requests of ``seen``, in one line."""
     seconds = [duration for page in seen for duration in page.seconds]
     median, worst = statistics.median(seconds), percentile(seconds, 0.99)
     return f"{kind}: median {median * 1000:.2f} ms, p99 {worst * 1000:.2f} ms ({len(seconds)} requests)"
 
 
-def longest(kind: str, seen: Sequence[Seen]) -> str:
+def longest(kind: str, seen: Sequence[PageAnswers]) -> str:
     """How many of all requests were answered with 200, and the longest wait, in one line."""
     statuses = [status for page in seen for status in page.statuses]
     wait = max(duration for page in seen for duration in page.seconds)

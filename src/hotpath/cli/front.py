@@ -18,10 +18,19 @@ from urllib.parse import quote
 
 import click
 
+from hotpath.cli.origin import HINTS, origin_option
 from hotpath.cli.output import complain, say, warn
 from hotpath.errors import AppBroken, DeclarationError, HotpathError, TargetError
 from hotpath.options import human_seconds, parse_bytes, parse_seconds
 from hotpath.site import Hotpath
+from hotpath.store.sharing import HINTS as HINTS_URL
+from hotpath.store.sharing import ORIGIN, Sharing
+
+# Options of 'hotpath serve' that need the app in a process of its own, or the front before it.
+_OF_TWO_PROCESSES = (
+    *("store", "server", "workers", "memory", "ready", "health", "health_timeout", "start_timeout"),
+    *("hold", "in_flight", "waiting", "trust", "admin", "admin_token", "without_bypass", "access_log"),
+)
 
 # Between two looks for other signals.
 SIGHUP_SECONDS = 0.5
@@ -63,6 +72,8 @@ _FRONT = (
     click.option("--fresh", is_flag=True, help="Give fresh answers without asking the app: an ordinary shared cache."),
     click.option("--empty-replaces", is_flag=True, help="Keep an empty 200 in the place of a full one."),
     click.option("--without-bypass", is_flag=True, help="Answer hot pages though the app's middleware has bypass=."),
+    origin_option("Serve what an origin has, as other machines do."),
+    HINTS,
     click.option("--access-log", is_flag=True, help="Print a JSON line for each request, hot or not."),
 )
 _PID = click.option("--pid", type=int, help="Process id of the front, where several run.")
@@ -111,8 +122,11 @@ def serve(
     In place of 'uvicorn APP': the app runs as a child of this process, which answers the hot pages, starts the app
     again when it ends, and holds requests meanwhile. SIGHUP, or 'hotpath reload', deploys without a gap.
     """
+    if in_process:
+        _refuse_options_of_two_processes()
     run = _loaded()
     options = _options(run, front)
+    _share(front)
     _log(options.access_log)
     if in_process:
         run.serve_in_process(_imported(app), _listeners(front), options)
@@ -152,6 +166,7 @@ def front(target: str, to: str, **front: Any) -> None:
     from hotpath.front.upstream import Address
 
     options = _options(run, front)
+    _share(front)
     _log(options.access_log)
     address = Address.parse(to)
     listeners = _listeners(front)
@@ -238,6 +253,20 @@ def _command(pid: int | None, name: str) -> None:
     say(control.command(control.find(pid), name))
 
 
+def _refuse_options_of_two_processes() -> None:
+    context = click.get_current_context()
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in _OF_TWO_PROCESSES
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        advice = "; write app = HotpathMiddleware(app, hot=hot, observe=AccessLog())" if "--access-log" in given else ""
+        raise DeclarationError(
+            f"{', '.join(given)}: not with --in-process, where no other process is the app's{advice}"
+        )
+
+
 def _loaded() -> Any:
     """``hotpath.front.run``, whose libraries are an extra."""
     try:
@@ -262,11 +291,19 @@ def _options(run: Any, front: dict[str, Any]) -> Any:
     )
 
 
+def _share(front: dict[str, Any]) -> None:
+    """Let the options win over the environment, for this process and for the app that it starts."""
+    Sharing(front["origin"], front["hints"])
+    for name, address in ((ORIGIN, front["origin"]), (HINTS_URL, front["hints"])):
+        if address:
+            os.environ[name] = address
+
+
 def _last_good(front: dict[str, Any]) -> Any:
     from hotpath.front.last_good import LastGoodOptions
 
     options = LastGoodOptions(
-        max_bytes=None if front["last_good"] == "off" else parse_bytes(front["last_good"], "--last-good"),
+        max_bytes=_bytes_or_off(front["last_good"]),
         patience=parse_seconds(front["patience"], "--patience"),
         stale=parse_seconds(front["stale"], "--stale", least=0),
         is_fresh=front["fresh"],
@@ -277,6 +314,13 @@ def _last_good(front: dict[str, Any]) -> Any:
         return options
     names = tuple(name.strip() for name in front["ignore_cookies"].split(",") if name.strip())
     return replace(options, ignore_cookies=names)
+
+
+def _bytes_or_off(text: str) -> int | None:
+    try:
+        return None if text == "off" else parse_bytes(text, "--last-good")
+    except DeclarationError as error:
+        raise DeclarationError(f"{error}; 'off' for none") from None
 
 
 def _listeners(front: dict[str, Any]) -> list[socket.socket]:

@@ -1,4 +1,4 @@
-"""``hotpath explain --front``: whether a URL has a last good answer, and why not."""
+"""``hotpath explain --front``: whether a URL is hot or has a last good answer, and why not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECONDS = 10.0
 
 def explain_last_good(front: str, url: str, as_json: bool) -> None:
     """Print what the front's admin port says of ``url``, or what follows from the answer of a site. Exit code 1 where
-    there is nothing to use while the app fails.
+    there is nothing to use while the app fails; a hot page needs no app.
 
     Raises ``DeclarationError`` and ``Unreachable``.
     """
@@ -28,7 +28,7 @@ def explain_last_good(front: str, url: str, as_json: bool) -> None:
         parse_url(url, "URL")
     report = _of_admin(front, url) or _of_site(front, url)
     show(report, _lines(url, report), as_json)
-    if not any(answer["is_used_on_error"] for answer in report["answers"] if answer["is_kept"]):
+    if "hot" not in report and not any(answer["is_used_on_error"] for answer in report["answers"] if answer["is_kept"]):
         raise SystemExit(1)
 
 
@@ -52,6 +52,8 @@ def _of_site(front: str, url: str) -> dict[str, Any]:
     with Client(front, timeout_seconds=SECONDS, shown=front, max_bytes=0) as client:
         reply = client.ask("GET", request_target(url))
     headers = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in reply.headers.items()]
+    if reply.generation is not None and reply.generation.isdigit():
+        return {"answers": [], "hot": {"key": request_target(url), "generation": int(reply.generation)}}
     decision = decide(reply.status, headers, Directives(), is_fresh_mode=False, is_framed=True)
     answer = {
         "url": url,
@@ -64,6 +66,11 @@ def _of_site(front: str, url: str) -> dict[str, Any]:
 
 
 def _lines(url: str, report: dict[str, Any]) -> Iterable[str]:
+    if "hot" in report:
+        generation = report["hot"]["generation"]
+        source = "a watched file" if generation is None else f"generation {generation}"
+        yield f"{url} is hot: it is served from {source}, whether the app answers or not"
+        return
     for answer in report["answers"]:
         if not answer["is_kept"]:
             yield f"{answer['url']} is not kept: {answer['because']}"

@@ -8,6 +8,7 @@ import click
 
 from hotpath.audit import report as audit_report
 from hotpath.cli.batch_options import alerts_if
+from hotpath.cli.origin import HINTS, origin_flag, origin_of, origin_option, sharing_of, store_of
 from hotpath.cli.output import (
     BASE_URL,
     EDGE,
@@ -29,31 +30,40 @@ from hotpath.ops.alerts.alerts import Alerts
 from hotpath.ops.http import USER_AGENT as DEFAULT_USER_AGENT
 from hotpath.options import parse_seconds
 from hotpath.site import Hotpath
+from hotpath.store.sharing import Sharing
 from hotpath.store.store import Store
 
 
 @click.command(epilog="Example: hotpath status myapp:hot")
 @STORE
+@origin_flag("Show the origin and the machines that follow it instead.")
 @JSON
-def status(target: str, as_json: bool) -> None:
+def status(target: str, origin: str | None, as_json: bool) -> None:
     """Show the generation served, the others, and their age."""
-    report = store_status.status(load_site_or_store(target))
+    site = load_site_or_store(target)
+    if origin is not None:
+        from hotpath.ops.machines import origin_lines, origin_status  # object storage is an extra
+
+        there = origin_status(origin_of(sharing_of(site, origin)))
+        show(there, origin_lines(there), as_json)
+        return
+    report = store_status.status(site)
     show(report, store_status.lines(report), as_json)
     if not report.is_hot:
         raise SystemExit(1)
 
 
 @click.command(epilog="Example: hotpath explain myapp:hot /rankings/kospi --accept-encoding gzip")
-@STORE
+@click.argument("target", metavar="TARGET|STORE", required=False)
 @click.argument("url", required=False)
 @click.option("--accept-encoding", help="Accept-Encoding of the request: 'gzip, br'.")
 @click.option(
     "--front",
     metavar="URL",
-    help="Ask a front instead, without TARGET: whether URL has a last good answer. Its --admin port, or the site.",
+    help="Ask a front's --admin port, or the site, without TARGET: whether URL is hot or has a last good answer.",
 )
 @JSON
-def explain(target: str, url: str | None, accept_encoding: str | None, front: str | None, as_json: bool) -> None:
+def explain(target: str | None, url: str | None, accept_encoding: str | None, front: str | None, as_json: bool) -> None:
     """Show the file and headers that URL gets, or why it is not hot.
 
     Of a STORE only what is published is known, not what the site declares.
@@ -61,8 +71,13 @@ def explain(target: str, url: str | None, accept_encoding: str | None, front: st
     if front is not None:
         from hotpath.cli.last_good import explain_last_good
 
-        explain_last_good(front, target if url is None else url, as_json)
+        page = target if url is None else url
+        if page is None:
+            raise click.UsageError(f"--front: write the page too: hotpath explain --front {front} /rankings/kospi")
+        explain_last_good(front, page, as_json)
         return
+    if target is None:
+        raise click.UsageError("Missing argument 'TARGET|STORE'.")
     if url is None:
         raise click.UsageError("Missing argument 'URL'.")
     from hotpath.ops import explain as explanation  # loads the read side, which no other command needs
@@ -95,6 +110,8 @@ def explain(target: str, url: str | None, accept_encoding: str | None, front: st
 @click.option(
     "--every-night", is_flag=True, help="Also that the batch ran, pages are fresh and whole, nothing is in quarantine."
 )
+@origin_option("What this machine has to serve, where it follows one.")
+@HINTS
 @click.option("--alert", is_flag=True, help="Send an alert when it is wrong or right again, as HOTPATH_ALERT_… says.")
 @click.option("--quiet", is_flag=True, help="Print only what is wrong, for cron.")
 @JSON
@@ -110,6 +127,8 @@ def check(
     concurrency: int,
     user_agent: str,
     every_night: bool,
+    origin: str | None,
+    hints: str | None,
     alert: bool,
     quiet: bool,
     as_json: bool,
@@ -129,9 +148,12 @@ def check(
         max_seconds=max_latency,
         user_agent=user_agent,
     )
-    alerts, store = alerts_if(alert), site.store if isinstance(site, Hotpath) else site
+    alerts, store, sharing = alerts_if(alert), store_of(site), sharing_of(site, origin, hints)
     # First, since it needs nobody: where nothing is published, or nobody answers, it is known all the same.
-    night = _look_at_night(site, alerts) if every_night else None
+    night = _look_at_night(site, sharing, alerts) if every_night else None
+    if night is None:
+        shared = [*invariants.shared_caches(), *invariants.shared_generations(store, sharing)]
+        warn(invariants.problems(shared))
     try:
         report = public_check.check(site, base_url, options)
     except HotpathError as error:
@@ -153,9 +175,9 @@ def check(
         raise SystemExit(report.exit_code)
 
 
-def _look_at_night(site: Hotpath | Store, alerts: Alerts) -> list[invariants.Invariant]:
-    store = site.store if isinstance(site, Hotpath) else site
-    night = invariants.every_night(site)
+def _look_at_night(site: Hotpath | Store, sharing: Sharing, alerts: Alerts) -> list[invariants.Invariant]:
+    store = store_of(site)
+    night = invariants.every_night(site, sharing=sharing)
     if wrong := invariants.problems(night):
         warn(alerts.wrong(store, "night.wrong", wrong[0], wrong))
     else:

@@ -16,6 +16,7 @@ import click
 from hotpath.cli.output import JSON, complain, show
 from hotpath.cli.targets import load as load_target
 from hotpath.errors import DeclarationError
+from hotpath.log import held_back
 from hotpath.options import parse_bytes, parse_seconds
 from hotpath.site import Hotpath
 
@@ -147,7 +148,7 @@ def load(
     options = loading.options_of(
         _urls(sources, url),
         may_leave=is_own and url is not None,
-        p99=None if p99 is None else _time(p99, "--p99"),
+        p99=None if p99 is None else parse_seconds(p99, "--p99"),
         errors=None if errors is None else _share(errors),
         rate=_rate(rate),
         step_seconds=parse_seconds(step, "--step", least=0.1),
@@ -165,18 +166,28 @@ def _urls(sources: Sequence[str], base: str | None) -> list[str]:
         if base is not None:
             return [f"{base.rstrip('/')}/{source.split('://', 1)[1].partition('/')[2]}" for source in sources]
         return [*sources]
+    other = next(source for source in sources if "://" not in source)
     if len(sources) > 1:
-        raise DeclarationError(f"{' '.join(sources)}: give URLs, or one TARGET with --url")
+        raise DeclarationError(f"{other}: this is no URL; write URLs, or one TARGET with --url")
+    module, _, attribute = other.partition(":")
+    if not module or not all(name.isidentifier() for name in attribute.split(".")):
+        raise DeclarationError(
+            f"{other}: this is neither a URL nor a TARGET; write http://127.0.0.1:8000/, or myapp:hot with"
+            " --url http://127.0.0.1:8000"
+        )
     if base is None:
-        raise DeclarationError(f"{sources[0]}: say where it runs, --url http://127.0.0.1:8000")
+        raise DeclarationError(f"{other}: write where it is served, --url http://127.0.0.1:8000")
     from hotpath.serving.reader import reader_of
 
     hot = load_target(sources[0])
     reader = reader_of(hot)
-    reader.refresh()
-    keys = [key.decode("ascii") for key in reader.loader.keys]
-    if not keys:
-        raise DeclarationError(f"{hot.store.root}: no page is hot; run 'hotpath build', or give URLs")
+    with held_back() as records:
+        reader.refresh()
+        keys = [key.decode("ascii") for key in reader.loader.keys]
+        if not keys:
+            records.clear()
+            why = reader.loader.degraded or f"{hot.store.root}; run 'hotpath build'"
+            raise DeclarationError(f"no page is hot, write URLs or build first: {why}")
     return [base.rstrip("/") + key for key in keys]
 
 
@@ -197,13 +208,6 @@ def _memory(text: str) -> int:
     from hotpath.front.group import check_limit
 
     return check_limit(parse_bytes(text, "--memory"))
-
-
-def _time(text: str, name: str) -> float:
-    """Seconds, with ``50ms`` too, as load tests write them."""
-    if text.endswith("ms"):
-        return parse_seconds(text[:-2], name) / 1000
-    return parse_seconds(text, name)
 
 
 def _share(text: str) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hotpath.dashboard.traffic import Minute
+from hotpath.ops.status import FollowStatus
 
 if TYPE_CHECKING:
     from hotpath.ops.traffic.report import LogReport
@@ -117,6 +118,7 @@ class StoreFacts:
     alerts: tuple[OpenAlert, ...] = ()
     damages: tuple[str, ...] = ()
     open_recovery: str | None = None
+    origin: FollowStatus | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -28,6 +28,7 @@ from hotpath.dashboard.runs import run_of, with_expectations
 from hotpath.errors import HotpathError, NothingPublished
 from hotpath.ops.alerts.sent import Open, alerts_path, read_open
 from hotpath.ops.recovery.journal import BEGIN, END, FAILED, Journal, JournalEntry
+from hotpath.ops.status import FollowStatus, followed
 from hotpath.store.damage import find_edited
 from hotpath.store.manifest import Head, decode_head, decode_item, item_lines
 from hotpath.store.quarantine import problems_of
@@ -142,7 +143,14 @@ class StoreReader:
             alerts=self._open_alerts(notes),
             damages=self._find_damages(serving),
             open_recovery=self._open_recovery(notes),
+            origin=self._origin(),
         )
+
+    def _origin(self) -> FollowStatus | None:
+        status = followed(self._store)
+        if status is None or status.error is None:
+            return status
+        return replace(status, error=self._redact.text(status.error))
 
     def _choose(self) -> tuple[int | None, str | None]:
         try:

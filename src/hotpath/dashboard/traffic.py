@@ -54,12 +54,18 @@ class Traffic:
         self._lock = threading.Lock()
         self._minutes: deque[Minute] = deque(maxlen=KEPT_MINUTES)
 
-    def add(self, *, hot: int = 0, cold: int = 0, seconds: float | None = None) -> None:
-        """Count requests of now. ``seconds`` is how long the one took that is counted."""
+    def add(
+        self, *, hot: int = 0, cold: int = 0, seconds: float | None = None, hot_seconds: Sequence[int] = ()
+    ) -> None:
+        """Count requests of now. ``seconds`` is how long the one took that is counted; ``hot_seconds`` are durations of
+        hot ones by bucket.
+        """
         with self._lock:
             minute = self._now()
             minute.hot += hot
             minute.cold += cold
+            for place, count in enumerate(hot_seconds):
+                minute.hot_seconds[place] += count
             if seconds is not None:
                 (minute.hot_seconds if hot else minute.cold_seconds)[bisect_left(BOUNDS, seconds)] += 1
 

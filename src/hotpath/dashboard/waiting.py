@@ -16,6 +16,9 @@ WARN: Final = "warn"
 NOTE: Final = "note"
 _ORDER: Final = (BAD, WARN, NOTE)
 
+# A look that fails once is nothing that a person could do something about.
+BEHIND_SECONDS: Final = 120
+
 
 @dataclass(frozen=True, slots=True)
 class Notice:
@@ -31,6 +34,7 @@ def notices(facts: StatusFacts) -> list[Notice]:
     """Everything that waits."""
     everything = [
         *_of_what_is_served(facts),
+        *_of_the_origin(facts),
         *_of_the_app(facts),
         *_of_the_guard(facts),
         *_of_quarantine(facts),
@@ -91,6 +95,21 @@ def _of_what_is_served(facts: StatusFacts) -> Iterator[Notice]:
         yield Notice(
             WARN if newer else NOTE, f"Generation {store.pinned} is pinned", (held,), (command(facts, "unpin"),)
         )
+
+
+def _of_the_origin(facts: StatusFacts) -> Iterator[Notice]:
+    origin = facts.store.origin
+    if origin is None:
+        return
+    if origin.silent:
+        since = f"Its last look at {origin.url} was {human_seconds(origin.age_seconds)} ago."
+        yield Notice(WARN, "Nothing follows the origin any more", (since,), (command(facts, "follow"),))
+    elif origin.error is not None and origin.lag_seconds >= BEHIND_SECONDS:
+        behind = f"This machine is behind its origin for {human_seconds(origin.lag_seconds)}"
+        yield Notice(WARN, behind, (origin.error,), (command(facts, "status", "--origin"),))
+    elif origin.ahead:
+        unsent = f"Generation {facts.store.serving} was not sent to the origin"
+        yield Notice(WARN, unsent, (f"{origin.url} has {origin.generation}.",), (command(facts, "push"),))
 
 
 def _of_quarantine(facts: StatusFacts) -> Iterator[Notice]:

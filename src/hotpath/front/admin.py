@@ -99,7 +99,7 @@ def make_admin(
         Route("/healthz", healthz),
         Route("/readyz", readyz),
         Route("/status", status),
-        *last_good.routes(parts.last_good, lambda: reader_of(parts.hot).loader.keys, token=parts.token),
+        *last_good.routes(parts.last_good, parts.hot, token=parts.token),
     ]
     if dashboard is not None:
         routes.append(Route("/dashboard", dashboard))
@@ -109,30 +109,30 @@ def make_admin(
 def _commands(parts: Parts) -> list[BaseRoute]:
     async def reload(_: Request) -> Response:
         if parts.supervisor is None:
-            return _said("this front has no app of its own to reload (hotpath serve has)", 409)
+            return _message("this front has no app of its own to reload (hotpath serve has)", 409)
         if await parts.supervisor.reload():
-            return _said("the new version of the app serves")
-        return _said("the new version of the app did not come up; the log of the front says why", 500)
+            return _message("the new version of the app serves")
+        return _message("the new version of the app did not come up; the log of the front says why", 500)
 
     async def pause(request: Request) -> Response:
         try:
             seconds = parse_seconds(request.query_params.get("seconds", PAUSE_SECONDS), "--max")
         except DeclarationError as error:
-            return _said(str(error), 400)
+            return _message(str(error), 400)
         parts.upstream.pause(seconds)
-        return _said(f"requests for the app wait, for {seconds:g} s at most; 'hotpath resume' lets them go")
+        return _message(f"requests for the app wait, for {seconds:g} s at most; 'hotpath resume' lets them go")
 
     async def resume(_: Request) -> Response:
         was_paused = parts.upstream.is_paused
         parts.upstream.resume()
-        return _said("requests go to the app again" if was_paused else "nothing was paused")
+        return _message("requests go to the app again" if was_paused else "nothing was paused")
 
     commands: dict[str, Callable[[Request], object]] = {"/reload": reload, "/pause": pause, "/resume": resume}
     return [Route(path, command, methods=["POST"]) for path, command in commands.items()]
 
 
-def _said(text: str, status: int = 200) -> Response:
-    return _json({"said": text}, status)
+def _message(text: str, status: int = 200) -> Response:
+    return _json({"message": text}, status)
 
 
 def _json(content: object, status: int = 200) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from bisect import bisect_left
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -12,6 +13,8 @@ import psutil
 from hotpath.dashboard.access import Access, token_from_environment
 from hotpath.dashboard.app import Dashboard
 from hotpath.dashboard.facts import AppFacts
+from hotpath.dashboard.traffic import BOUNDS
+from hotpath.front.door import Door
 from hotpath.front.group import tree_bytes
 from hotpath.front.supervisor import Supervisor
 from hotpath.front.upstream import Upstream
@@ -28,18 +31,32 @@ class FrontBoard:
     """``dashboard`` with what only the front knows. ``local_socket``: it is asked for by a Unix socket of the user."""
 
     def __init__(
-        self, hot: Hotpath, upstream: Upstream, supervisor: Supervisor | None, *, local_socket: bool = False
+        self,
+        hot: Hotpath,
+        door: Door,
+        upstream: Upstream,
+        supervisor: Supervisor | None,
+        *,
+        local_socket: bool = False,
     ) -> None:
         self._hot = hot
         self._upstream = upstream
         self._supervisor = supervisor
         self._hits = 0
+        # Hot answers by bucket of their time: all of them, which the door's thread counts without a lock, and those
+        # that the page has.
+        self._turns = [0] * (len(BOUNDS) + 1)
+        self._taken = [*self._turns]
+        door.on_turn = self._door_answered
         self.dashboard = Dashboard(hot=hot, access=Access(token=token_from_environment(), local_socket=local_socket))
         self.dashboard.sources.app = self._app
 
     def answered(self, seconds: float) -> None:
         """The app has answered a request after so long."""
         self.dashboard.sources.traffic.add(cold=1, seconds=seconds)
+
+    def _door_answered(self, count: int, seconds: float) -> None:
+        self._turns[bisect_left(BOUNDS, seconds)] += count
 
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
@@ -81,8 +98,10 @@ class FrontBoard:
 
     def _count(self) -> None:
         hits = sum(reader_of(self._hot).loader.answers.values())
-        self.dashboard.sources.traffic.add(hot=max(0, hits - self._hits))
-        self._hits = hits
+        turns = [*self._turns]
+        timed = [now - before for now, before in zip(turns, self._taken, strict=True)]
+        self.dashboard.sources.traffic.add(hot=max(0, hits - self._hits), hot_seconds=timed)
+        self._hits, self._taken = hits, turns
 
     def _measure(self, supervisor: Supervisor) -> None:
         child = supervisor.current

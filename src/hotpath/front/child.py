@@ -19,6 +19,7 @@ from hotpath.front.group import MemoryGroup
 from hotpath.front.output import Output
 from hotpath.front.servers import ServerCommand, environment
 from hotpath.front.upstream import Address
+from hotpath.guard.departure import FRONT_PID
 
 # How the kernel weighs it when memory runs out, proc(5): before everything that has not asked for this.
 OOM_SCORE: Final = 500
@@ -61,7 +62,11 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**environment(environ), "PYTHONUNBUFFERED": "1"},  # what it prints is seen when it is printed
+            env={
+                **environment(environ),
+                "PYTHONUNBUFFERED": "1",  # what it prints is seen when it is printed
+                FRONT_PID: str(os.getpid()),
+            },
             start_new_session=True,
         )
         assert self._process.stdout is not None
@@ -103,7 +108,7 @@ class Child:
         return f"was killed by {name}"
 
     def last_lines(self) -> list[str]:
-        """What it printed last."""
+        """What it printed last: on standard output, then on standard error."""
         return self._output.last_lines()
 
     async def become_ready(self, ready: str | None, health: str, seconds: float) -> bool:

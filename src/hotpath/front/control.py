@@ -137,11 +137,11 @@ def command(path: Path, name: str, seconds: float = 600.0) -> str:
     try:
         connection.request("POST", name)
         answer = connection.getresponse()
-        said = str(orjson.loads(answer.read())["said"])
+        message = str(orjson.loads(answer.read())["message"])
     except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
         raise NoFront(f"{path}: the front gave no answer ({error})") from None
     finally:
         connection.close()
     if answer.status != 200:
-        raise NoFront(said)
-    return said
+        raise NoFront(message)
+    return message

@@ -64,7 +64,7 @@ def ask(
     facts = orjson.loads(data)
     if problem := facts.get("problem"):
         raise TargetError(target, problem)
-    hot = Hotpath(facts["root"])
+    hot = Hotpath(facts["root"], origin=facts["origin"], hints=facts["hints"])
     hot.apply(SiteWide.of_facts(facts["site"]))
     return hot
 
@@ -92,7 +92,8 @@ def _look(target: str, is_app: bool) -> dict[str, Any]:
         return {"problem": f"it has {count} in its modules; write --store with the path of the store"}
     hot = sites[0]
     hot.has_bypass = has_bypass(hot)
-    return {"root": str(hot.store.root.absolute()), "site": hot.site_wide().facts()}
+    shared = {"origin": hot.sharing.origin, "hints": hot.sharing.hints}
+    return {"root": str(hot.store.root.absolute()), "site": hot.site_wide().facts(), **shared}
 
 
 def _apps_beside(target: str) -> str:

@@ -57,6 +57,8 @@ class Door:
     picks another way to wait.
 
     ``beat`` is when the thread was last seen, by ``time.monotonic()``. With ``answers = False`` all is handed over.
+    ``on_turn``, where it is set, is called in the thread with how many hot pages it has just answered, and how many
+    seconds after their requests were there the last of them was with the kernel.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Door:
         make_poller: Callable[[], Poller] = make_poller,
     ) -> None:
         self.answers = True
+        self.on_turn: Callable[[int, float], None] | None = None
         self.hits = 0
         self.handed_over = 0
         self.beat = time.monotonic()
@@ -161,6 +164,7 @@ class Door:
             self._tick(now)
         ready = self._poller.poll(0.05 if self._is_stopping else self._tick_at - now)
         self.beat = now = time.monotonic()
+        hits = self.hits
         others = []
         for descriptor, mask in ready:
             connection = by_descriptor.get(descriptor)
@@ -178,6 +182,8 @@ class Door:
                 # The thread serves everybody, so a fault of one request ends that one's connection alone.
                 self._log_fault("the door failed on a request and closed its connection; logged once")
                 self._end(descriptor)
+        if self.on_turn is not None and self.hits > hits:
+            self.on_turn(self.hits - hits, time.monotonic() - now)
         for descriptor in others:
             if descriptor in self._listeners:
                 self._accept(self._listeners[descriptor], now)

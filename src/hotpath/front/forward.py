@@ -150,7 +150,7 @@ class Forward:
             try:
                 lease = lease or await upstream.lease(is_fresh=is_fresh)
             except Unreached as problem:
-                await self.hold.enter_again(stay, str(problem))
+                await self.hold.enter_again(stay, str(problem), is_absent=problem.is_absent)
                 continue
             exchange = _Exchange(request, client, lease, started if is_sent else None)
             try:

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from enum import Enum
 from typing import Final
 
+from hotpath.asgi.last_good.visit import ON_ABSENT
 from hotpath.front.admission import Arrival, Line, Ramp, Ticket
 from hotpath.front.upstream import Unreached, Upstream
 from hotpath.guard.priorities import Priorities, Priority
@@ -84,6 +84,11 @@ class Stay:
         self.ticket: Ticket | None = None
         self.is_in = False
 
+    def app_is_absent(self) -> None:
+        """Tell last good answers, where there are any, that the app is not there."""
+        if (on_absent := self.scope.get(ON_ABSENT)) is not None:
+            on_absent()
+
     def leave(self) -> None:
         """The request has ended, or it needs its place no longer."""
         if self.is_in:
@@ -108,6 +113,9 @@ class Hold:
         self._line = Line(waiting)
         self._active = 0
         self._futures: dict[Ticket, asyncio.Future[None]] = {}
+        self._stays: dict[Ticket, Stay] = {}
+        # Whether the last attempt to connect has shown it; until the next one succeeds or the address changes.
+        self._is_absent = False
         self._probing: asyncio.Task[None] | None = None
         self._ramp_timer: asyncio.TimerHandle | None = None
         upstream.on_change(self._changed)
@@ -142,12 +150,17 @@ class Hold:
         if entry is Arrival.REFUSED:
             raise Unavailable(is_full=True)
         if not self._upstream.is_up:
+            if self._probing is not None and self._is_absent and not self._upstream.is_paused:
+                stay.app_is_absent()
             self._look_out(0.0)
         await self._wait(stay, ticket)
 
-    async def enter_again(self, stay: Stay, reason: str) -> None:
+    async def enter_again(self, stay: Stay, reason: str, *, is_absent: bool = False) -> None:
         """Nobody took the connection: wait until somebody does. Raises ``Unavailable`` when the time is over."""
         self._fall(reason)
+        self._is_absent = is_absent
+        if is_absent:
+            stay.app_is_absent()
         stay.leave()
         ticket = stay.ticket = stay.ticket or self._ticket(stay)
         self._line.put_back(ticket)
@@ -184,6 +197,7 @@ class Hold:
 
     async def _wait(self, stay: Stay, ticket: Ticket) -> None:
         future = self._futures[ticket] = asyncio.get_running_loop().create_future()
+        self._stays[ticket] = stay
         self._upstream.queued = len(self._line)
         if self._upstream.held:
             self._upstream.counters.held += 1
@@ -198,6 +212,7 @@ class Hold:
             raise
         finally:
             self._futures.pop(ticket, None)
+            del self._stays[ticket]
             self._upstream.queued = len(self._line)
         stay.is_in = True
 
@@ -218,6 +233,7 @@ class Hold:
     def _changed(self) -> None:
         """After a pause, a resume or a switch."""
         if not self._upstream.is_up:
+            self._is_absent = False  # of a new address nothing is known
             if self._probing is not None:
                 self._probing.cancel()
                 self._probing = None
@@ -241,9 +257,11 @@ class Hold:
                 delay = NEXT_DELAY
                 if not self._line:
                     return
-                with contextlib.suppress(Unreached):
+                try:
                     await self._upstream.probe()
                     break
+                except Unreached as problem:
+                    self._note_absence(problem.is_absent)
         finally:
             if self._probing is asyncio.current_task():
                 self._probing = None
@@ -252,6 +270,12 @@ class Hold:
         self._admit()
         if self._ramp_timer is None:
             self._ramp_timer = asyncio.get_running_loop().call_later(RAMP_SECONDS, self._grow)
+
+    def _note_absence(self, is_absent: bool) -> None:
+        self._is_absent = is_absent
+        if is_absent and not self._upstream.is_paused:
+            for stay in self._stays.values():
+                stay.app_is_absent()
 
     def _grow(self) -> None:
         self._ramp_timer = None

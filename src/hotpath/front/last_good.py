@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from prometheus_client import Metric
@@ -20,9 +20,12 @@ from starlette.routing import BaseRoute, Route
 
 from hotpath.asgi.last_good.middleware import LastGood
 from hotpath.asgi.last_good.requests import ANALYTICS_COOKIES, url_key
+from hotpath.asgi.middleware import HotpathMiddleware
 from hotpath.front.upstream import Upstream
 from hotpath.log import logger
 from hotpath.options import human_bytes
+from hotpath.serving.reader import reader_of
+from hotpath.serving.resolver import find_key
 from hotpath.site import Hotpath
 from hotpath.types import ASGIApp
 
@@ -59,21 +62,10 @@ def file_of(hot: Hotpath, environ: Mapping[str, str] = os.environ) -> Path:
 
 def around(app: ASGIApp, upstream: Upstream, hot: Hotpath, options: LastGoodOptions) -> LastGood | None:
     """``app`` with last good answers, ``None`` where there shall be none. Raises ``DeclarationError``."""
-    if options.max_bytes is None:
+    # Who comes while nobody listens waits for the app, without hammering it.
+    cache = _made(app, hot, options, is_reachable=lambda: upstream.is_up and not upstream.is_paused)
+    if cache is None:
         return None
-    cache = LastGood(
-        app,
-        file=file_of(hot),
-        max_bytes=options.max_bytes,
-        patience=options.patience,
-        stale=options.stale,
-        ignore_cookies=options.ignore_cookies,
-        fresh=options.is_fresh,
-        empty_replaces=options.empty_replaces,
-        # Who comes while nobody listens waits for the app, without hammering it.
-        is_reachable=lambda: upstream.is_up and not upstream.is_paused,
-    )
-
     cache.is_front = True
 
     def changed() -> None:
@@ -82,6 +74,34 @@ def around(app: ASGIApp, upstream: Upstream, hot: Hotpath, options: LastGoodOpti
 
     upstream.on_change(changed)
     return cache
+
+
+def inside(middleware: HotpathMiddleware, options: LastGoodOptions) -> LastGood | None:
+    """Put last good answers between ``middleware`` and its app, which runs in this process. ``None`` where there shall
+    be none, or the app has its own. Raises ``DeclarationError``.
+    """
+    if isinstance(middleware.app, LastGood):
+        return None
+    cache = _made(middleware.app, middleware.hot, options)
+    if cache is not None:
+        middleware.app = cache
+    return cache
+
+
+def _made(app: ASGIApp, hot: Hotpath, options: LastGoodOptions, **more: Any) -> LastGood | None:
+    if options.max_bytes is None:
+        return None
+    return LastGood(
+        app,
+        file=file_of(hot),
+        max_bytes=options.max_bytes,
+        patience=options.patience,
+        stale=options.stale,
+        ignore_cookies=options.ignore_cookies,
+        fresh=options.is_fresh,
+        empty_replaces=options.empty_replaces,
+        **more,
+    )
 
 
 def start_text(cache: LastGood | None, hot_keys: list[bytes]) -> list[str]:
@@ -118,16 +138,43 @@ def figures(cache: LastGood) -> Iterator[Metric]:
         yield GaugeMetricFamily(f"hotpath_front_last_good_{name}", text, value=value)
 
 
-def routes(cache: LastGood | None, hot_keys: Callable[[], list[bytes]], *, token: str | None) -> list[BaseRoute]:
-    """``GET /last-good?url=`` says why an answer is or is not kept; ``POST /purge?url=`` or ``?tag=`` removes answers
-    for who shows the token.
+def hot_page(hot: Hotpath, url: str) -> dict[str, object] | None:
+    """The key and the generation of the hot page that ``url`` (or a path) gets; ``None`` where the app answers.
+
+    The generation of a watched file is ``None``. Blocks: the page may have to be read from disk.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    reader = reader_of(hot)
+    snapshot = reader.snapshot
+    if parts.netloc and not _is_host_of(hot, parts.netloc):
+        return None
+    path, query = parts.path or "/", parts.query
+    key = find_key(snapshot, path.encode("utf-8", "surrogateescape"), query.encode("utf-8", "surrogateescape"))
+    page = reader.load_page(key) if isinstance(key, bytes) else None
+    return None if page is None else {"key": page.key, "generation": page.generation}
+
+
+def _is_host_of(hot: Hotpath, authority: str) -> bool:
+    hosts = hot.reading.hosts
+    return hosts is None or hosts.accept(authority.encode("latin-1", "replace"), ())
+
+
+def routes(cache: LastGood | None, hot: Hotpath, *, token: str | None) -> list[BaseRoute]:
+    """``GET /last-good?url=`` says whether a page is hot, else why an answer is or is not kept; ``POST /purge?url=`` or
+    ``?tag=`` removes answers for who shows the token.
     """
 
     async def explain(request: Request) -> Response:
         url = request.query_params.get("url", "")
         keys = _keys(url)
         if not keys and not url.startswith("/"):
-            return _json({"said": _WHOLE_URL + ", or a path"}, 400)
+            return _json({"message": _WHOLE_URL + ", or a path"}, 400)
+        page = await asyncio.to_thread(hot_page, hot, url)
+        if page is not None:
+            return _json({"answers": [], "hot": page})
         if cache is None:
             return _json({"answers": [], "because": "--last-good is off"})
         if keys:
@@ -138,18 +185,18 @@ def routes(cache: LastGood | None, hot_keys: Callable[[], list[bytes]], *, token
         answer: dict[str, object] = {"answers": reports}
         if not reports:
             answer["because"] = "no answer to a GET of it was seen"
-        has_one = any(report["is_kept"] for report in reports) or _ROBOTS.encode() in hot_keys()
+        has_one = any(report["is_kept"] for report in reports)
         if urlsplit(url).path == _ROBOTS and not has_one:
             answer["robots"] = "there is no good robots.txt: while the app fails, crawlers leave the site alone"
         return _json(answer)
 
     async def purge(request: Request) -> Response:
         if not token:
-            return _json({"said": "purging needs a token: start the front with --admin-token"}, 403)
+            return _json({"message": "purging needs a token: start the front with --admin-token"}, 403)
         given = request.headers.get("authorization", "")
         if not hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {token}".encode()):
             fields = {"www-authenticate": 'Bearer realm="hotpath"'}
-            return _json({"said": "the token is missing or wrong"}, 401, fields)
+            return _json({"message": "the token is missing or wrong"}, 401, fields)
         return await _purged(cache, request)
 
     return [Route("/last-good", explain), Route("/purge", purge, methods=["POST"])]
@@ -157,24 +204,24 @@ def routes(cache: LastGood | None, hot_keys: Callable[[], list[bytes]], *, token
 
 async def _purged(cache: LastGood | None, request: Request) -> Response:
     if cache is None:
-        return _json({"said": "--last-good is off: nothing is kept"}, 409)
+        return _json({"message": "--last-good is off: nothing is kept"}, 409)
     url, tag = request.query_params.get("url"), request.query_params.get("tag")
     if (url is None) == (tag is None):
-        return _json({"said": _WHOLE_URL + ", or ?tag= with one tag"}, 400)
+        return _json({"message": _WHOLE_URL + ", or ?tag= with one tag"}, 400)
     keys = _keys(url or "")
     if tag is not None:
         removals = [cache.file.purge_tag(tag.encode("utf-8", "replace"))]
     elif keys:
         removals = [cache.file.purge_url(key) for key in keys]
     else:
-        return _json({"said": _WHOLE_URL}, 400)
+        return _json({"message": _WHOLE_URL}, 400)
     try:
         async with asyncio.timeout(PURGE_SECONDS):
             count = sum(await asyncio.gather(*map(asyncio.wrap_future, removals)))
     except TimeoutError:
         logger.warning("hotpath: a purge waits for %s", cache.file.path)
-        return _json({"said": "the file does not work now; nothing purged is used, and it goes when it does"}, 503)
-    return _json({"said": f"removed {count}", "removed": count})
+        return _json({"message": "the file does not work now; nothing purged is used, and it goes when it does"}, 503)
+    return _json({"message": f"removed {count}", "removed": count})
 
 
 def _keys(url: str) -> list[bytes]:

@@ -11,7 +11,7 @@ from collections import deque
 from queue import Full, Queue
 from typing import IO, Final
 
-# Lines kept for the report of a crash loop: the end of a usual traceback.
+# Lines of each stream kept for the report of a crash loop: the end of a usual traceback.
 KEEP_LINES: Final = 20
 # A line that is longer is passed on in parts: what an app prints without an end must not fill memory.
 MAX_LINE: Final = 8192
@@ -28,23 +28,28 @@ class Output:
 
     def __init__(self, streams: list[tuple[IO[bytes], int]], prefix: bytes) -> None:
         self._prefix = prefix
-        self._last: deque[bytes] = deque(maxlen=KEEP_LINES)
+        # One a stream: two threads read in no order, and a late one would push the other's traceback out.
+        self._last: list[deque[bytes]] = [deque(maxlen=KEEP_LINES) for _ in streams]
         self._threads = [
-            threading.Thread(target=self._pass, args=pair, name="hotpath-output", daemon=True) for pair in streams
+            threading.Thread(target=self._pass, args=(*pair, last), name="hotpath-output", daemon=True)
+            for pair, last in zip(streams, self._last, strict=True)
         ]
         for thread in self._threads:
             thread.start()
 
     def last_lines(self) -> list[str]:
-        """What was printed last, once the process has ended. Blocks for a moment if a descendant holds the pipe."""
+        """The last lines of each stream, in the order of ``streams``, once the process has ended.
+
+        Blocks for a moment if a descendant holds the pipe.
+        """
         for thread in self._threads:
             thread.join(JOIN_SECONDS)
-        return [line.decode("utf-8", "replace").rstrip() for line in [*self._last]]
+        return [line.decode("utf-8", "replace").rstrip() for last in self._last for line in [*last]]
 
-    def _pass(self, stream: IO[bytes], to: int) -> None:
+    def _pass(self, stream: IO[bytes], to: int, last: deque[bytes]) -> None:
         with stream:
             while line := stream.readline(MAX_LINE):
-                self._last.append(line)
+                last.append(line)
                 whole = self._prefix + (line if line.endswith(b"\n") else line + b"\n")
                 _write(to, whole)
 

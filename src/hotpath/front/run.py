@@ -26,7 +26,7 @@ from hotpath.front.door import Door
 from hotpath.front.figures import FrontCollector, Latency
 from hotpath.front.forward import Forward
 from hotpath.front.group import GroupMaker, set_own_oom_score
-from hotpath.front.last_good import LastGoodOptions, around, start_text
+from hotpath.front.last_good import LastGoodOptions, around, inside, start_text
 from hotpath.front.listeners import address_of, bind, bind_unix
 from hotpath.front.protocol import middleware_of
 from hotpath.front.server import FrontServer
@@ -43,6 +43,7 @@ from hotpath.types import ASGIApp
 
 if TYPE_CHECKING:
     from hotpath.front.board import FrontBoard
+    from hotpath.store.origin.following import Following
 
 # proc(5): the kernel picks nearly everybody else first.
 OOM_SCORE: Final = -500
@@ -98,7 +99,7 @@ def serve_in_process(app: ASGIApp, listeners: Sequence[socket.socket], options: 
     """
     server = FrontServer(app, connections=options.connections, drain_seconds=options.drain, **_websockets())
 
-    async def main() -> None:
+    async def serve_until_signal() -> None:
         async with _running(server, _Signals()) as signals:
             middleware = middleware_of(app)
             if middleware is None:
@@ -106,18 +107,29 @@ def serve_in_process(app: ASGIApp, listeners: Sequence[socket.socket], options: 
                     "--in-process: no HotpathMiddleware is the first to see a request; write"
                     " app = HotpathMiddleware(app, hot=hot) around the whole app"
                 )
+            following = _following(middleware.hot)
+            cache = inside(middleware, options.last_good)
+            if cache is not None:
+                closing.callback(cache.close)  # after the last request
             door = Door(middleware.hot, listeners, server.take, connections=options.connections)
             # bypass= and observe= have to see each request.
             door.answers = middleware.is_plain
             await asyncio.to_thread(door.start)
+            if following is not None:
+                following.start()
             logger.warning("hotpath: serving on %s, the app in the same process", _places(listeners))
+            for line in start_text(cache, reader_of(middleware.hot).loader.keys) if cache is not None else ():
+                logger.warning("%s", line)
             notify("READY=1")
             async with _beating(door):
                 await signals.stop.wait()
             notify("STOPPING=1")
+            if cache is not None:
+                cache.let_go()
             await asyncio.to_thread(door.stop, DOOR_SECONDS)
 
-    _run(main)
+    with contextlib.ExitStack() as closing:
+        _run(serve_until_signal)
 
 
 class _Front:
@@ -163,6 +175,7 @@ class _Front:
             closes_listeners=options.shares_port,
         )
         self.groups: GroupMaker | None = None
+        self.following = _following(hot)
 
     def run(self) -> None:
         """Until a signal ends it."""
@@ -173,6 +186,8 @@ class _Front:
             self.groups = GroupMaker()
         # Before anything else: hot pages need neither the loop nor the app.
         self.door.start()
+        if self.following is not None:
+            self.following.start()
         _run(functools.partial(self._main, admin, control_socket))
 
     async def _main(self, admin: socket.socket | None, control_socket: socket.socket) -> None:
@@ -225,7 +240,7 @@ class _Front:
             return None
         from hotpath.front.board import FrontBoard
 
-        return FrontBoard(self.hot, self.upstream, supervisor, local_socket=bool(address.path))
+        return FrontBoard(self.hot, self.door, self.upstream, supervisor, local_socket=bool(address.path))
 
     def _start_text(self) -> list[str]:
         """What is where, for people."""
@@ -243,6 +258,8 @@ class _Front:
         else:
             lines.append(f"  app     {self.app}, started by somebody else")
         lines += start_text(self.last_good, loader.keys)
+        if self.following is not None:
+            lines.append(f"  origin  {self.following.sharing.origin}, asked every {self.following.every:g} s")
         lines.append(f"  admin   {self.options.admin or 'none (--admin 127.0.0.1:9180, with a status page)'}")
         return lines
 
@@ -252,6 +269,16 @@ class _Front:
         problem = self.groups.problem if self.groups is not None else None
         how = "in a memory group of its own" if problem is None else f"looked at twice a second: {problem}"
         return [f"  memory  {human_bytes(memory)} for the app, {how}"]
+
+
+def _following(hot: Hotpath) -> Following | None:
+    """What follows the site's origin, where it has one. Raises ``DeclarationError``."""
+    sharing = hot.sharing.effective()
+    if sharing.origin is None:
+        return None
+    from hotpath.store.origin.following import Following  # object storage is an extra
+
+    return Following(hot.store, sharing, report=lambda text, _: logger.warning("hotpath: %s", text))
 
 
 class _Signals:

@@ -32,7 +32,14 @@ MAX_FIELDS: Final = 1000
 
 
 class Unreached(Exception):
-    """Nobody took the connection, so nothing was sent."""
+    """Nobody took the connection, so nothing was sent.
+
+    ``is_absent``: the app is not there. Otherwise it may be, and has too much to do to accept.
+    """
+
+    def __init__(self, reason: str, *, is_absent: bool = False) -> None:
+        super().__init__(reason)
+        self.is_absent = is_absent
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +99,12 @@ class Address:
         except TimeoutError:
             raise Unreached(f"no answer to a connect within {seconds:g} s") from None
         except OSError as problem:
-            raise Unreached(problem.strerror or str(problem)) from None
+            # EAGAIN: the backlog of a Unix socket is full.
+            is_absent = not isinstance(problem, BlockingIOError | TimeoutError)
+            raise Unreached(problem.strerror or str(problem), is_absent=is_absent) from None
         if wire.is_looped:
             wire.abort()
-            raise Unreached("nobody listens")
+            raise Unreached("nobody listens", is_absent=True)
         return wire
 
 

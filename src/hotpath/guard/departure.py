@@ -2,7 +2,7 @@
 
 A worker of uvicorn or gunicorn goes with SIGTERM and its parent starts the next. hypercorn's workers and granian's
 (without ``--respawn-failed-workers``) take the whole server down with them. A process by itself is started again by
-systemd, or by nothing that could be seen from inside.
+systemd, by ``hotpath serve``, or by nothing that could be seen from inside.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from hotpath.log import logger
 
 Server = Literal["uvicorn", "gunicorn", "hypercorn", "granian", "unknown"]
 
+# Set by `hotpath serve` for the app's process, to its own process id: it starts that process again when it ends.
+FRONT_PID: Final = "HOTPATH_FRONT_PID"
+
 # Share of the time in which kept-alive connections may send one more request, to be answered `Connection: close`.
 LINGER_SHARE: Final = 0.5
 # Time after the deadline until a process that does not end is killed: idle connections, threads that hang.
@@ -38,6 +41,7 @@ class Surroundings:
     is_worker: bool
     is_respawned: bool
     is_unit: bool
+    is_behind_front: bool = False
 
     @property
     def obstacle(self) -> str | None:
@@ -46,7 +50,9 @@ class Surroundings:
             if self.is_respawned:
                 return None
             return f"{self.server} ends with a worker that ends"
-        return None if self.is_unit else "nothing would start it again: no worker's parent, no unit of systemd"
+        if self.is_unit or self.is_behind_front:
+            return None
+        return "nothing would start it again: no worker's parent, no unit of systemd, no hotpath serve"
 
 
 def look_around(environ: Mapping[str, str] = os.environ) -> Surroundings:
@@ -56,20 +62,24 @@ def look_around(environ: Mapping[str, str] = os.environ) -> Surroundings:
     # A terminal of a desktop session inherits INVOCATION_ID too; systemd.exec(5) says for whom it is.
     main = environ.get("SYSTEMD_EXEC_PID", "")
     unit = unit and (not main.isdigit() or int(main) in (os.getpid(), os.getppid()))
+    # What the app starts inherits the variable too, and is nothing that the front looks after.
+    front = environ.get(FRONT_PID) == str(os.getppid())
     if "gunicorn.arbiter" in sys.modules:
-        return Surroundings("gunicorn", is_worker=True, is_respawned=True, is_unit=unit)
+        return Surroundings("gunicorn", is_worker=True, is_respawned=True, is_unit=unit, is_behind_front=front)
     if "granian.server" in sys.modules:
         options = _command_line(os.getppid())
         respawns = b"--respawn-failed-workers" in options or environ.get("GRANIAN_RESPAWN_FAILED_WORKERS") == "true"
-        return Surroundings("granian", is_worker=is_child, is_respawned=respawns, is_unit=unit)
+        return Surroundings("granian", is_worker=is_child, is_respawned=respawns, is_unit=unit, is_behind_front=front)
     if "hypercorn.config" in sys.modules:
-        return Surroundings("hypercorn", is_worker=is_child, is_respawned=False, is_unit=unit)
+        return Surroundings("hypercorn", is_worker=is_child, is_respawned=False, is_unit=unit, is_behind_front=front)
     server = uvicorn_server()
     if server is not None:
         # With --reload there is a parent too, and it waits for a file to change.
         respawns = server.config.workers > 1
-        return Surroundings("uvicorn", is_worker=is_child and respawns, is_respawned=respawns, is_unit=unit)
-    return Surroundings("unknown", is_worker=False, is_respawned=False, is_unit=unit)
+        return Surroundings(
+            "uvicorn", is_worker=is_child and respawns, is_respawned=respawns, is_unit=unit, is_behind_front=front
+        )
+    return Surroundings("unknown", is_worker=False, is_respawned=False, is_unit=unit, is_behind_front=front)
 
 
 def is_child_process() -> bool:

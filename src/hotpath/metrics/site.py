@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from hotpath.errors import HotpathError
 from hotpath.guard.guard import MemoryGuard
 from hotpath.metrics.slot import own_slot
+from hotpath.serving.origin_record import origin_record
 from hotpath.serving.reader import reader_of
 from hotpath.site import Hotpath
 
@@ -21,7 +22,7 @@ class HotpathCollector(Collector):
 
     ``guard`` says which worker it is: counters are of the worker that is scraped, and ``slot`` tells them apart.
     Everything is read from memory when it is scraped, and nothing is counted a second time; of the disk only the names
-    in the quarantine are read.
+    in the quarantine are read, and the record of what follows the origin.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class HotpathCollector(Collector):
             "Items whose bytes on disk were not what was published, when they were read.",
             labels=["slot"],
         )
+        yield from self._origin()
         slot = own_slot(self._guard)
         corrupt.add_metric([slot], loader.corrupt_items)
         yield corrupt
@@ -62,6 +64,22 @@ class HotpathCollector(Collector):
         for (route, result), count in sorted(loader.answers.items()):
             requests.add_metric([slot, route, result], count)
         yield requests
+
+    def _origin(self) -> Iterator[Metric]:
+        """What the follower of this machine saw last, whichever process that is; nothing where there is none."""
+        record = origin_record(self._hot)
+        if record is None:
+            return
+        now = self._clock()
+        if record.origin_generation is not None:
+            yield _gauge("origin_generation", "The generation that the origin names.", record.origin_generation)
+        lag = record.lag_seconds(now)
+        yield _gauge("origin_lag_seconds", "Since when this machine is behind its origin; 0: it is not.", lag)
+        yield _gauge("origin_look_age_seconds", "Seconds since the origin was last asked.", record.age_seconds(now))
+        yield _gauge(
+            "origin_failing", "1 while the last look at the origin failed; the log says why.", bool(record.error)
+        )
+        yield _gauge("origin_unsent", "1 while what is served here is not at the origin yet.", record.is_ahead)
 
     def _quarantined(self, served: int) -> int | None:
         try:

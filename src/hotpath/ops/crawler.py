@@ -14,7 +14,7 @@ MAX_PAGE_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(slots=True)
-class Seen:
+class PageAnswers:
     """All answers of one page in one pass. ``last_good`` of them a front gave in place of a failing app's."""
 
     statuses: list[int] = field(default_factory=list)
@@ -54,14 +54,14 @@ class Crawler(Client):
         url = f"http://127.0.0.1:{port}"
         super().__init__(url, timeout_seconds=timeout_seconds, shown=url, max_bytes=MAX_PAGE_BYTES)
 
-    def measure(self, paths: Sequence[str], rounds: int) -> dict[str, Seen]:
+    def measure(self, paths: Sequence[str], rounds: int) -> dict[str, PageAnswers]:
         """``rounds`` rounds over all paths. One that gives no answer at all is not asked again: it may hang."""
-        seen = {path: Seen() for path in paths}
+        seen = {path: PageAnswers() for path in paths}
         for _ in range(rounds):
             self.add_round(seen)
         return seen
 
-    def add_round(self, seen: dict[str, Seen]) -> None:
+    def add_round(self, seen: dict[str, PageAnswers]) -> None:
         """Ask once for each path of ``seen``."""
         for path, answers in seen.items():
             if 0 not in answers.statuses:

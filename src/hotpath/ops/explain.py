@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from hotpath.batch.reports import last_run
 from hotpath.errors import StoreError
+from hotpath.log import held_back
 from hotpath.pages.keys import canonical_path, matches_path
 from hotpath.serving.reader import reader_of
 from hotpath.serving.resolver import OTHER_QUERY, UNREADABLE, Miss, find_key, resolve_page
@@ -40,9 +41,12 @@ def explain(hot: Hotpath, url: str, accept_encoding: str | None = None) -> Expla
     raw_path = (parts.path or "/").encode("utf-8", "surrogateescape")
     query = parts.query.encode("utf-8", "surrogateescape")
     reader = reader_of(hot)
-    for _ in hot.directories:
-        reader.refresh()  # a file has to be seen twice before it counts
-    reader.refresh()
+    with held_back() as records:
+        for _ in hot.directories:
+            reader.refresh()  # a file has to be seen twice before it counts
+        reader.refresh()
+        if reader.snapshot.generation is None and not hot.directories:
+            records.clear()  # the reason says it
     headers = [(b"accept-encoding", accept_encoding.encode("latin-1", "replace"))] if accept_encoding else []
     key = find_key(reader.snapshot, raw_path, query)
     if isinstance(key, Miss):

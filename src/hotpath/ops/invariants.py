@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hotpath.batch.reports import FAILED, QUARANTINED
-from hotpath.errors import HotpathError
+from hotpath.caching.shared.valkey import in_use
+from hotpath.errors import HotpathError, NothingPublished
 from hotpath.ops.status import StoreStatus, status
 from hotpath.options import counted, human_bytes, human_seconds
 from hotpath.site import Hotpath
 from hotpath.store import verify as store_verify
 from hotpath.store.publish import needed_bytes
+from hotpath.store.sharing import Sharing
 from hotpath.store.store import Store
 
 # A batch every 24 hours, and two for one that is late; as a page's own lifetime (pages/policy.py).
@@ -37,10 +39,12 @@ def every_night(
     *,
     max_run_age_seconds: float = MAX_RUN_AGE_SECONDS,
     free_bytes: Callable[[Store], int] | None = None,
+    sharing: Sharing | None = None,
 ) -> list[Invariant]:
     """Look at everything that can be known without the public site; changes nothing.
 
-    ``free_bytes`` says how much room the disk has. Raises ``StoreError`` where this user may not read the store.
+    ``free_bytes`` says how much room the disk has, ``sharing`` where the origin is. Raises ``StoreError`` where this
+    user may not read the store.
     """
     store = site.store if isinstance(site, Hotpath) else site
     state = status(site)
@@ -52,7 +56,53 @@ def every_night(
         _released(state),
         _sound(store),
         _roomy(state, free),
+        *shared_caches(),
+        *shared_generations(store, sharing or Sharing()),
     ]
+
+
+def shared_caches() -> list[Invariant]:
+    """One for each server by which functions of the declared site share values: that it answers, and stays bounded."""
+    return [
+        Invariant(
+            f"{valkey!r} answers, and drops old values when it is full",
+            "; ".join(valkey.problems()) or None,
+            "each process goes on with its own cache where the server fails",
+        )
+        for valkey in in_use()
+    ]
+
+
+def shared_generations(store: Store, sharing: Sharing) -> list[Invariant]:
+    """That the origin can be read, that this machine serves what it names, and that hints get through.
+
+    Nothing where there is no origin. A hint is sent for it, at which each machine asks the origin once.
+    """
+    if sharing.origin is None:
+        return []
+    from hotpath.store.origin.following import hints_of, origin_of  # object storage is an extra
+
+    try:
+        chosen = origin_of(sharing).begin().state.chosen
+    except HotpathError as error:
+        return [Invariant("the origin can be read", str(error), "pages are served from this machine meanwhile")]
+    result = [Invariant("the origin can be read")]
+    try:
+        serving = store.chosen_sequence()
+    except NothingPublished:
+        serving = None
+    name = "this machine serves what the origin names"
+    if serving == (chosen.sequence if chosen is not None else None):
+        result.append(Invariant(name))
+    else:
+        here, there = ("nothing" if n is None else f"generation {n}" for n in (serving, chosen and chosen.sequence))
+        fix = "see that 'hotpath follow' runs here; 'hotpath push' sends what was built here"
+        result.append(Invariant(name, f"it serves {here}, and the origin has {there}", fix))
+    hints = hints_of(sharing)
+    if hints is not None:
+        result.append(Invariant(f"hints get through {hints.name}", hints.problem(), "machines ask at their interval"))
+        hints.close()
+    return result
 
 
 def problems(invariants: list[Invariant]) -> list[str]:

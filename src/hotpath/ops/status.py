@@ -12,6 +12,7 @@ from hotpath.errors import HotpathError, NothingPublished, StoreError
 from hotpath.options import counted, human_bytes, human_seconds
 from hotpath.site import Hotpath
 from hotpath.store.damage import find_edited
+from hotpath.store.follow_record import read_record
 from hotpath.store.quarantine import problems_of
 from hotpath.store.store import Store
 
@@ -62,12 +63,29 @@ class DirectoryStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class FollowStatus:
+    """What this machine's follower saw last of its origin; ``lag_seconds`` is since when the machine is behind it.
+
+    ``silent``: the follower has stopped looking, ``age_seconds`` ago. ``ahead``: what is served was not sent there yet.
+    """
+
+    url: str
+    generation: int | None
+    lag_seconds: int
+    age_seconds: int
+    silent: bool
+    ahead: bool
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class StoreStatus:
     """The state of a store; ``degraded`` says why another generation than the wanted one is served.
 
     ``last_run`` has facts of the last batch, where there was one, or ``last_run_problem`` why this user cannot read it.
     ``directories`` are those of the site, where a site was given. ``damages`` are files of the served generation that
-    were lost or edited in place. The fields are those of ``--json``.
+    were lost or edited in place. ``origin`` is what is known of the origin, where this machine follows one. The fields
+    are those of ``--json``.
     """
 
     store: str
@@ -79,6 +97,7 @@ class StoreStatus:
     directories: tuple[DirectoryStatus, ...] = ()
     last_run_problem: str | None = None
     damages: tuple[str, ...] = ()
+    origin: FollowStatus | None = None
 
     @property
     def is_hot(self) -> bool:
@@ -140,8 +159,26 @@ def _status(store: Store, directories: tuple[DirectoryStatus, ...] = (), *, has_
     degraded = degraded or "; ".join(problems) or None
     edited = find_edited(store.disk, store.generation_path(serving), serving) if serving is not None else ()
     damages = tuple(map(str, edited))
+    follows = followed(store)
     return StoreStatus(
-        str(store.root), serving, degraded, generations, quarantined, run, directories, run_problem, damages
+        str(store.root), serving, degraded, generations, quarantined, run, directories, run_problem, damages, follows
+    )
+
+
+def followed(store: Store) -> FollowStatus | None:
+    """What is known of the origin; ``None`` where nothing has followed one."""
+    record = read_record(store)
+    if record is None:
+        return None
+    now = store.clock()
+    return FollowStatus(
+        record.origin,
+        record.origin_generation,
+        int(record.lag_seconds(now)),
+        int(record.age_seconds(now)),
+        record.is_silent(now),
+        record.is_ahead,
+        record.error,
     )
 
 
@@ -187,6 +224,8 @@ def lines(status: StoreStatus) -> list[str]:
         f"watching {watched.files} for {watched.path}: {counted(watched.count, 'file')}"
         for watched in status.directories
     ]
+    if status.origin is not None:
+        lines.append(_origin_line(status.origin))
     if status.degraded:
         lines.append(f"DEGRADED: {status.degraded}")
     lines += [f"DAMAGED: {damage}" for damage in status.damages[:MAX_NAMED_DAMAGES]]
@@ -207,6 +246,16 @@ def lines(status: StoreStatus) -> list[str]:
     if status.last_run_problem:
         lines.append(f"last run: {status.last_run_problem}")
     return lines
+
+
+def _origin_line(origin: FollowStatus) -> str:
+    if origin.silent:
+        return f"NOT FOLLOWING {origin.url}: the last look was {human_seconds(origin.age_seconds)} ago"
+    names = "has nothing yet" if origin.generation is None else f"has generation {origin.generation}"
+    if origin.error is not None:
+        return f"BEHIND its origin for {human_seconds(origin.lag_seconds)}: {origin.error}"
+    ahead = "; what is served here was not sent there: 'hotpath push TARGET'" if origin.ahead else ""
+    return f"following {origin.url}, which {names}{ahead}"
 
 
 def _generation_line(generation: GenerationStatus) -> str:

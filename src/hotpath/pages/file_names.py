@@ -21,6 +21,14 @@ _LEFT_BEHIND = re.compile(
     re.IGNORECASE,
 )
 
+# Environment files, private keys, password files and databases, which lie beside a site's files by mistake. Public keys
+# (id_rsa.pub) are not among them; certificates may be in the same .pem file as their key.
+_SECRET = re.compile(
+    r".*\.env(?:\..+)?|.*\.(?:key|pem|p12|pfx|ppk|jks|keystore|kdbx|age)|id_(?:rsa|dsa|ecdsa|ed25519)(?:_sk)?"
+    r"|.*\.(?:sqlite3?|db3?)(?:-(?:wal|shm|journal))?|htpasswd|pgpass|netrc|git-credentials",
+    re.IGNORECASE,
+)
+
 
 def length_problem(file: str, *, prefix_bytes: int = 0, max_name_bytes: int = MAX_NAME_BYTES) -> str | None:
     """Why a file system would refuse the name of an item's file, below a directory of ``prefix_bytes``; else ``None``.
@@ -45,5 +53,14 @@ def length_problem(file: str, *, prefix_bytes: int = 0, max_name_bytes: int = MA
 
 def is_left_behind(name: str) -> bool:
     """Whether a name is that of a backup, a half-written file or a desktop's notes, packed or not."""
+    return _LEFT_BEHIND.fullmatch(_unpacked(name)) is not None
+
+
+def is_secret(name: str) -> bool:
+    """Whether a name is usual for keys, passwords, environment files or databases, packed or not."""
+    return _SECRET.fullmatch(_unpacked(name)) is not None
+
+
+def _unpacked(name: str) -> str:
     packed = next((suffix for suffix in PRECOMPRESSED if name.endswith(suffix)), "")
-    return _LEFT_BEHIND.fullmatch(name.removesuffix(packed)) is not None
+    return name.removesuffix(packed)

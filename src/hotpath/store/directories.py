@@ -17,7 +17,7 @@ from hotpath.store.disk import UNFINISHED, Disk
 VIEW_PREFIX = ".view-"
 
 # Names that a killed writer leaves in the root, as a whole: a directory may hold other things beside a store.
-_LITTER = re.compile(r"\.(stage-\d+|trash-\d+|view-\d+|new-(CURRENT|PIN|BAD|current|repaired))")
+_LITTER = re.compile(r"\.(stage-\d+|trash-\d+|view-\d+|new-(CURRENT|PIN|BAD|current|repaired|origin\.json-\d+))")
 
 _OTHERS_MAY_ENTER = 0o011
 

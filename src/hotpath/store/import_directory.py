@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,7 +12,7 @@ from urllib.parse import quote
 
 from hotpath.errors import HotpathError, ImportRefused, ImportWouldDrop, ItemError
 from hotpath.options import counted, parse_whole_seconds
-from hotpath.pages.file_names import PRECOMPRESSED, length_problem
+from hotpath.pages.file_names import PRECOMPRESSED, is_secret, length_problem
 from hotpath.pages.keys import canonical_path, parameter_text
 from hotpath.pages.media_types import has_ending
 from hotpath.pages.payload import unfit_bytes
@@ -64,6 +65,7 @@ def import_directory(
     strip_suffix: str = "",
     keep_precompressed: bool = False,
     replace: bool = False,
+    allow: Iterable[str] = (),
     validate: Validator | None = None,
 ) -> Imported:
     """Publish every file below ``directory`` as one generation; its path below it is its URL below ``prefix``.
@@ -73,8 +75,9 @@ def import_directory(
     with the name of a coding of another (``app.js.gz`` beside ``app.js``), since hotpath makes its own and proves them.
     ``keep_precompressed`` publishes the latter as pages of their own; a ``sitemap.xml.gz`` always is one.
     Hidden files are refused, as nobody means to publish a ``.env``, a ``.git`` or what rsync has half written; only
-    ``.well-known`` (RFC 8615) is none. Links are refused, also those that stay inside: what they lead to may change
-    while it is read.
+    ``.well-known`` (RFC 8615) is none. So are files with the name of a secret (``hotpath.env``, ``site.key``,
+    ``id_rsa``, ``app.sqlite``), unless ``allow`` holds their path below the directory. Links are refused, also those
+    that stay inside: what they lead to may change while it is read.
 
     ``replace`` allows an import to drop pages that a build made, or more than half of all pages.
     ``validate`` is called before anybody can see the result, as in ``Stage.publish``. Raises ``ImportRefused`` with
@@ -82,7 +85,7 @@ def import_directory(
     published.
     """
     _check_options(store, directory, prefix)
-    plan = _plan(store, directory, prefix, strip_suffix, keep_precompressed)
+    plan = _plan(store, directory, prefix, strip_suffix, keep_precompressed, frozenset(allow))
     if plan.problems:
         for name, _ in plan.pages.values():  # all that is wrong at once, also where nothing can be published any more
             _, _, problem = _page(directory, name)
@@ -102,9 +105,13 @@ def import_directory(
     return Imported(**facts, left_behind=(*plan.left_behind,), precompressed=(*plan.precompressed,))
 
 
-def _plan(store: Store, directory: Path, prefix: str, strip_suffix: str, keep_precompressed: bool) -> _Sources:
+def _plan(
+    store: Store, directory: Path, prefix: str, strip_suffix: str, keep_precompressed: bool, allowed: frozenset[str]
+) -> _Sources:
     files = list(walk(directory))
     names = {file.name for file in files if not file.is_left_behind}
+    if missing := sorted(allowed - names):
+        raise HotpathError(f"--allow {missing[0]}: there is no such file; write its path below {directory}")
     plan = _Sources({}, [_shown(file.name) for file in files if file.is_left_behind], [], [])
     folded: dict[str, str] = {}
     prefix_bytes = longest_prefix_bytes(store.root)
@@ -119,6 +126,10 @@ def _plan(store: Store, directory: Path, prefix: str, strip_suffix: str, keep_pr
             # The coding that hotpath makes of the other file has its name.
             target = "@packed.".join(name.rpartition(".")[::2])
         key, problem = (None, file.problem) if file.problem else key_of_file(name, prefix, strip_suffix)
+        if problem is None and is_secret(name.rpartition("/")[2]) and name not in allowed:
+            problem = (
+                f"looks like a secret by its name; move it elsewhere, or write --allow {shlex.quote(_shown(name))}"
+            )
         problem = problem or length_problem(target, prefix_bytes=prefix_bytes)
         if key is not None and problem is None:
             # Two names that differ by case alone cannot both be served where case is folded or the disk folds it.

@@ -84,7 +84,7 @@ def _prune(store: Store, keep: int) -> Pruned:
     for sequence in unwanted:
         # Without locks nobody can say what is read. A reader that has not looked since the pointer moved reads this.
         may_be_read = sequence == unwanted[-1]
-        (removed if _remove_unread(store, sequence, may_be_read) else held).append(sequence)
+        (removed if remove_unread(store, sequence, may_be_read) else held).append(sequence)
     return Pruned(tuple(removed), tuple(held))
 
 
@@ -98,7 +98,7 @@ def _prune_some(store: Store) -> None:
         )
 
 
-def _remove_unread(store: Store, sequence: int, may_be_read: bool) -> bool:
+def remove_unread(store: Store, sequence: int, may_be_read: bool) -> bool:
     """Remove a generation that nobody holds; without locks, one that is not ``may_be_read``. Whether it was."""
     try:
         descriptor = store.disk.open_regular(store.manifest_path(sequence))

@@ -298,12 +298,12 @@ class Store:
         pointer = self.pointer_to(target)
         self.mark_bad(marks)
         if pin or self.pin_path.exists():  # one that is there would hold what was just marked bad
-            self._replace(self.pin_path, pointer.encode())
+            self.replace(self.pin_path, pointer.encode())
         self.link_current(target)
         self.append_history({"event": "rollback", "sequence": target, "from": start, "reason": marks.get(start, "")})
         current = self.pointer(self.current_path)
         if current is None or current.sequence in marks:
-            self._replace(self.current_path, pointer.encode())
+            self.replace(self.current_path, pointer.encode())
 
     def pin(self, sequence: int) -> None:
         """Serve this generation, whatever is published, until ``unpin``."""
@@ -324,7 +324,7 @@ class Store:
                 raise Corrupt(
                     problems[0].problem, path=problems[0].path, fix="'hotpath verify' lists all that is damaged"
                 )
-            self._replace(self.pin_path, self.pointer_to(sequence).encode())
+            self.replace(self.pin_path, self.pointer_to(sequence).encode())
             self.link_current(sequence)
             self.append_history({"event": "pin", "sequence": sequence})
 
@@ -363,7 +363,7 @@ class Store:
 
     def commit(self, sequence: int) -> None:
         """Make a complete, durable generation the current one. This is the step that publishes."""
-        self._replace(self.current_path, self.pointer_to(sequence).encode())
+        self.replace(self.current_path, self.pointer_to(sequence).encode())
 
     def chosen_sequence(self) -> int:
         """The generation to serve now. Raises ``NothingPublished``."""
@@ -374,9 +374,10 @@ class Store:
     def mark_bad(self, marks: dict[int, str]) -> None:
         """Replace the marks: each generation with the reason it must never be served. The lock must be held."""
         lines = [json_bytes({"sequence": n, "reason": reason}) for n, reason in sorted(marks.items())]
-        self._replace(self.bad_path, b"".join(line + b"\n" for line in lines))
+        self.replace(self.bad_path, b"".join(line + b"\n" for line in lines))
 
-    def _replace(self, path: Path, data: bytes) -> None:
+    def replace(self, path: Path, data: bytes) -> None:
+        """Give a pointer or the marks other bytes, durably and at once. The lock must be held."""
         temporary = self.root / f".new-{path.name}"
         self.disk.unlink(temporary)
         self.disk.write_new(temporary, data)

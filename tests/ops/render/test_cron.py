@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hotpath.errors import DeclarationError
+from hotpath.ops.render import logrotate
 from hotpath.ops.render.cron import render
 from hotpath.ops.render.files import write
 from tests.ops.render.conftest import AWKWARD, MakeFacts
@@ -35,6 +36,14 @@ def test_batch_check_and_memory(make_facts: MakeFacts) -> None:
     assert check.endswith("hotpath check shop:hot --base-url https://example.com --every-night --quiet")
     assert memory.startswith("*/5 * * * *  root  ")
     assert "\nMAILTO=me@example.org\n" in crontab.text
+
+
+def test_the_rotation_is_the_same_file_as_logrotate_alone(make_facts: MakeFacts) -> None:
+    command = "hotpath render {} shop:hot --name cron"
+    crontab, rotation = render(make_facts(name="cron", command=command.format("cron")))
+    assert crontab.text.startswith("# Made by 'hotpath render cron shop:hot --name cron': ")
+    (alone,) = logrotate.render(make_facts(name="cron", command=command.format("logrotate")))
+    assert rotation == alone
 
 
 def test_a_store_alone_is_only_checked(make_facts: MakeFacts) -> None:

@@ -44,6 +44,7 @@ class Alert:
     summary: str
     quiet: tuple[dict[str, str], ...]
     minutes: int = 20
+    instance: str | None = None
 
 
 _MEMORY = 'memory_unreclaimable_bytes{job="site"}'
@@ -91,6 +92,13 @@ ALERTS = (
           "A generation of site is in quarantine: 'hotpath status' says why", ({'quarantined{job="site"}': "0x80"},)),
     Alert("HotpathStale", "warning", {'stale_items{job="site"}': "3x80"},
           "3 pages of site are past their lifetime, and still served", ({'stale_items{job="site"}': "0x80"},)),
+    Alert("HotpathBehindOrigin", "warning", {'origin_lag_seconds{job="site", instance="web-2"}': "0+60x80"},
+          "web-2 of site is behind its origin for 20m 0s",
+          ({'origin_lag_seconds{job="site", instance="web-2"}': "200x80",
+            'origin_look_age_seconds{job="site", instance="web-2"}': "12x80"},), instance="web-2"),
+    Alert("HotpathBehindOrigin", "warning", {'origin_look_age_seconds{job="site", instance="web-2"}': "0+60x80"},
+          "web-2 of site is behind its origin for 20m 0s",
+          ({'origin_look_age_seconds{job="site", instance="web-2"}': "400x80"},), instance="web-2"),
     Alert("HotpathColdErrors", "critical", front("0+54x80", "0+6x80"),
           "10% of the requests for the app of site fail",
           (front("0+99x80", "0+1x80"), front("0x80", "0x80"), front("0+9x80", "0x10 9x80"))),
@@ -121,7 +129,7 @@ def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_promtool_takes_it(make_facts: MakeFacts, tmp_path: Path, options: dict[str, Any]) -> None:
     found = promtool("check", "config", str(rendered(make_facts(**options), tmp_path / "root")))
     assert found.returncode == 0, found.stderr
-    assert "15 rules found" in found.stdout
+    assert "16 rules found" in found.stdout
 
 
 @needs_promtool
@@ -145,7 +153,11 @@ def test_every_alert_fires_and_does_not_fire(make_facts: MakeFacts, tmp_path: Pa
     tests = []
     for alert in ALERTS:
         firing = {
-            "exp_labels": {"job": "site", "severity": alert.severity},
+            "exp_labels": {
+                "job": "site",
+                "severity": alert.severity,
+                **({"instance": alert.instance} if alert.instance else {}),
+            },
             "exp_annotations": {"summary": alert.summary},
         }
         for given, expected in ((alert.fires, [firing]), *((quiet, []) for quiet in alert.quiet)):

@@ -15,6 +15,7 @@ import pytest
 from hotpath.errors import DeclarationError
 from hotpath.ops.render.files import RenderedFile, write
 from hotpath.ops.render.systemd import render
+from hotpath.store.sharing import Sharing
 from tests.ops.render.conftest import AWKWARD, MakeFacts
 
 ANALYZE = shutil.which("systemd-analyze")
@@ -23,6 +24,7 @@ needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="needs systemd-analyz
 LAYOUTS = ("serve", "two", "none")
 # 'OK' ends at 4.0: 10 is a service that may do all that root may.
 MOST_EXPOSED = 40
+SHARED = Sharing("s3://bucket/site?endpoint_url=https://s3.example.org")
 
 
 def texts(files: Sequence[RenderedFile]) -> dict[str, str]:
@@ -69,6 +71,26 @@ def test_one_unit_and_a_socket(make_facts: MakeFacts) -> None:
     assert "hotpath serve shop:app --store /" in command
     assert command.endswith(" --systemd --trust 127.0.0.1/32 --workers 2 --memory 700MiB --admin 127.0.0.1:9180")
     assert options(units["site.socket"], "ListenStream") == ["127.0.0.1:8100"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_site_with_an_origin_follows_it_by_its_front_or_by_a_unit_of_its_own(
+    make_facts: MakeFacts, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = make_facts(layout=layout)
+    before = texts(render(facts))
+    monkeypatch.setattr(facts.site, "sharing", SHARED)
+    units = texts(render(facts))
+    if layout == "none":
+        (command,) = options(units["site-follow.service"], "ExecStart")
+        assert command.endswith(f' follow shop:hot --origin "{SHARED.origin}"')
+    else:
+        assert "site-follow.service" not in units
+    if layout == "serve":
+        (command,) = options(units["site.service"], "ExecStart")
+        assert command.endswith(f' --origin "{SHARED.origin}"')
+    monkeypatch.setattr(facts.site, "sharing", Sharing("off"))
+    assert texts(render(facts)) == before
 
 
 def test_two_units_meet_at_a_socket(make_facts: MakeFacts) -> None:
@@ -132,8 +154,11 @@ def test_a_path_with_a_newline_is_refused_in_one_line(make_facts: MakeFacts) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("directory", ["site", AWKWARD])
-def test_systemd_verifies_them(make_facts: MakeFacts, tmp_path: Path, layout: str, directory: str) -> None:
+def test_systemd_verifies_them(
+    make_facts: MakeFacts, tmp_path: Path, layout: str, directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     facts = make_facts(directory, layout=layout, mail="me@example.org", has_guard=True)
+    monkeypatch.setattr(facts.site, "sharing", SHARED)
     units = install(render(facts), tmp_path / "root")
     done = analyze("verify", "--man=no", "--recursive-errors=no", *units, units=units[0].parent)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -155,8 +180,12 @@ def test_an_option_that_252_does_not_have_is_seen(make_facts: MakeFacts, tmp_pat
 @needs_systemd
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_no_service_is_exposed(make_facts: MakeFacts, tmp_path: Path, layout: str) -> None:
-    for unit in install(render(make_facts(layout=layout)), tmp_path / "root"):
+def test_no_service_is_exposed(
+    make_facts: MakeFacts, tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = make_facts(layout=layout)
+    monkeypatch.setattr(facts.site, "sharing", SHARED)
+    for unit in install(render(facts), tmp_path / "root"):
         if unit.suffix == ".service":
             done = analyze(
                 "security", "--offline=yes", f"--threshold={MOST_EXPOSED}", "--no-pager", unit, units=unit.parent

@@ -20,6 +20,8 @@ from hotpath.types import Header, Message, Receive, Scope, Send
 # the answer's body can be told from a connection that broke.
 TARGET: Final = "hotpath.target"
 IS_FRAMED: Final = "hotpath.is_framed"
+# A function that the forwarder calls when it knows that the app is not there, so that patience has no purpose.
+ON_ABSENT: Final = "hotpath.on_absent"
 # The ``Question`` of a request that the front has sent to the app already: its answer has to be taken.
 QUESTION: Final = "hotpath.question"
 
@@ -99,6 +101,8 @@ class Visit:
         if self.validating is not None:
             kept = [field for field in self.headers if field[0] not in _OWN_CONDITIONS]
             scope = {**scope, "headers": kept + updates.conditions_for(self.validating)}
+        if self.cache.is_front and self.asked is not None:
+            scope[ON_ABSENT] = self._lose_patience
         self._app_scope = scope
         await self.cache.app(scope, self._receive_for_app, self._send_from_app)
         if self._is_again:
@@ -172,7 +176,7 @@ class Visit:
     # The patience.
 
     def _lose_patience(self) -> None:
-        if self.state is Answerer.OPEN:
+        if self.state is Answerer.OPEN and self._impatient is None:
             self._impatient = asyncio.get_running_loop().create_task(self._stand_in_for_slow_app())
 
     async def _stand_in_for_slow_app(self) -> None:

@@ -16,6 +16,19 @@ RENEW_SECONDS = LEASE_SECONDS / 3
 # The thread that renews ends after so long without a lease.
 IDLE_SECONDS = 10.0
 
+# One round trip looks and takes: a caller on a busy machine may not get a second one within its budget. What is there,
+# fresh or not, is for the caller to say; it takes the lease of an old value by ARGV[3]. Where a first try was lost on
+# its way back, the lease is the caller's already.
+LOOK = """
+local value = redis.call('get', KEYS[1])
+local is_ours = 0
+if not value or ARGV[3] == '1' then
+    if redis.call('set', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) or redis.call('get', KEYS[2]) == ARGV[1] then
+        is_ours = 1
+    end
+end
+return {is_ours, value, redis.call('pttl', KEYS[1])}
+"""
 # Only the holder's own: after a pause of the process the key may have another holder.
 RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
 KEEP = """

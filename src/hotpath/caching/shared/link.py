@@ -5,12 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, TypeVar
 
-from hotpath.errors import DeclarationError
 from hotpath.log import Once
 from hotpath.process import after_fork
+from hotpath.process.redis_server import client_of, reason, redacted
 
 if TYPE_CHECKING:
     import redis
@@ -25,6 +24,8 @@ MAX_FAILURES = 3
 # Seconds between two looks at a server that is left alone.
 RETRY_SECONDS = 1.0
 MAX_CONNECTIONS = 64
+# What a user of the server has to be allowed.
+RIGHTS = "GET, SET, DEL, PTTL, EVAL, PUBLISH and SUBSCRIBE on its prefix"
 # Answers after which the next operation would fail too, though reading may still go well.
 _REFUSALS = ("OutOfMemoryError", "ReadOnlyError", "NoPermissionError", "AuthenticationError")
 
@@ -50,7 +51,13 @@ class Link:
 
     def __init__(self, url: str, probe: str, on_change: Callable[[], None], clock: Callable[[], float]) -> None:
         self.name = redacted(url)
-        self.client = _client(url, self.name)
+        self.client = client_of(
+            url,
+            "a shared cache",
+            socket_timeout=OPERATION_SECONDS,
+            socket_connect_timeout=OPERATION_SECONDS,
+            max_connections=MAX_CONNECTIONS,
+        )
         self._failures = 0
         self._probe = probe
         self._on_change = on_change
@@ -112,7 +119,8 @@ class Link:
                 return
             self._is_up = False
         self._once.warn(
-            f"the shared cache {self.name} is left alone ({_reason(error)}); each process goes on with its own cache",
+            f"the shared cache {self.name} is left alone ({reason(error, RIGHTS)}); "
+            "each process goes on with its own cache",
             "lost",
         )
         self._on_change()
@@ -136,7 +144,7 @@ class Link:
                 self._try()
             except Exception as error:
                 self._once.warn(
-                    f"the shared cache {self.name} cannot be used ({_reason(error)}); "
+                    f"the shared cache {self.name} cannot be used ({reason(error, RIGHTS)}); "
                     "each process goes on with its own cache",
                     "lost",
                 )
@@ -156,49 +164,3 @@ class Link:
             batch.eval("return redis.call('pttl', KEYS[1])", 1, self._probe)
             batch.publish(self._probe, b"")
             batch.execute()
-
-
-def redacted(url: str) -> str:
-    """An address without its password, and without what follows a question mark."""
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-    except ValueError:
-        return "…"
-    return f"{parts.scheme}://{host}{parts.path}"
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error of the server or the socket, and what to do where that is known."""
-    text = (str(error).splitlines() or [""])[0][:200]
-    advice = {
-        "OOM command": "; write maxmemory-policy allkeys-lru in its configuration",
-        "READONLY": "; this is a replica: write the primary's address",
-        "DB index": "; its databases are numbered 0 to 15",
-        "NoPermission": "; the user needs GET, SET, DEL, PTTL, EVAL, PUBLISH and SUBSCRIBE on its prefix",
-        "Authentication": "; user or password is wrong or missing: write redis://USER:PASSWORD@host",
-    }
-    line = f"{type(error).__name__}: {text}"
-    return line + next((told for mark, told in advice.items() if mark in line), "")
-
-
-def _client(url: str, name: str) -> redis.Redis:
-    try:
-        import redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-    except ImportError:
-        raise DeclarationError("a shared cache needs redis: pip install 'asgi-hotpath[redis]'") from None
-    if not url.startswith(("redis://", "rediss://", "unix://", "valkey://", "valkeys://")):
-        raise DeclarationError(f"{name!r} is no address of a shared cache; write redis://127.0.0.1:6379/0")
-    options: dict[str, Any] = {
-        "socket_timeout": OPERATION_SECONDS,
-        "socket_connect_timeout": OPERATION_SECONDS,
-        "retry": Retry(NoBackoff(), 0),
-        "max_connections": MAX_CONNECTIONS,
-        "protocol": 2,  # with 3, newer clients lengthen their timeouts when the server announces maintenance
-    }
-    try:
-        return redis.Redis.from_url(url.replace("valkey", "redis", 1) if url.startswith("valkey") else url, **options)
-    except ValueError as error:
-        raise DeclarationError(f"{name}: {str(error).replace(url, name)}") from None

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from hotpath.caching.background import run_in_thread
 from hotpath.caching.shared.envelope import Codec, SharedValue, packed, unpacked
-from hotpath.caching.shared.hints import Listener
 from hotpath.caching.shared.keys import digest_of, version_of
-from hotpath.caching.shared.leases import KEEP, LEASE_SECONDS, RELEASE, RENEW, LeaseKeeper
-from hotpath.caching.shared.link import BUDGET_SECONDS, OPERATION_SECONDS, Budget, Link, ServerUnavailable
+from hotpath.caching.shared.leases import KEEP, LEASE_SECONDS, LOOK, RELEASE, RENEW, LeaseKeeper
+from hotpath.caching.shared.link import BUDGET_SECONDS, OPERATION_SECONDS, RIGHTS, Budget, Link, ServerUnavailable
 from hotpath.errors import DeclarationError
 from hotpath.log import Once
+from hotpath.process.redis_server import Listener, reason
 
 if TYPE_CHECKING:
     import redis
@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 FIRST_PAUSE, LAST_PAUSE = 0.005, 0.1
 # A caller waits so long for another process that works on; then it makes the value itself.
 MAX_WAIT_SECONDS = 30.0
+# What another program, or another version of the codec, has left in the place of a value.
+_OF_NO_USE = SharedValue(None, -1.0, -1.0, -1.0)
 _LEASE_MS = round(LEASE_SECONDS * 1000)
+# Those whose values some function shares, until they are closed.
+_in_use: weakref.WeakSet[Valkey] = weakref.WeakSet()
+
+
+def in_use() -> list[Valkey]:
+    """The servers by which functions of this process share values."""
+    return sorted(_in_use, key=repr)
 
 
 class LocalCopies(Protocol):
@@ -84,7 +93,9 @@ class Valkey:
         self._once = Once()
         self._link = Link(url, f"{prefix}:probe", self._forget_all, clock)
         self._keeper = LeaseKeeper(self._renew)
-        self._listener = Listener(self._link.client, f"{prefix}:forget", self._forget, self._forget_all)
+        self._listener = Listener(
+            self._link.client, f"{prefix}:forget", on_message=self._forget, on_subscribed=self._forget_all
+        )
         self.hits = 0
         self.misses = 0
 
@@ -98,6 +109,7 @@ class Valkey:
 
     def close(self) -> None:
         """End its threads and connections."""
+        _in_use.discard(self)
         self._listener.stop()
         self._link.close()
 
@@ -109,7 +121,7 @@ class Valkey:
         try:
             self._link.client.ping()
         except Exception as error:  # the network's, or any of redis
-            return [f"{self._link.name}: it does not answer ({type(error).__name__}: {error})"]
+            return [f"{self._link.name}: it does not answer ({reason(error, RIGHTS)})"]
         with suppress(Exception):
             settings = self._link.client.config_get("maxmemory*")
             found = []
@@ -128,6 +140,7 @@ class Valkey:
         version = self._version if self._version is not None else version_of(function)
         full = f"{self._prefix}:{name}:{version}"
         self._copies[full] = copies
+        _in_use.add(self)
         return full
 
     def turn(self, name: str, key: Hashable) -> Turn:
@@ -145,25 +158,26 @@ class Valkey:
     def _turn(self, turn: Turn) -> Turn:
         place, budget = turn.place, turn.budget
         give_up, pause = self._clock() + MAX_WAIT_SECONDS, FIRST_PAUSE
-        found = self._link.run(lambda client: self._look(client, place), budget)
-        while found is None or found.fresh <= 0:
-            token = secrets.token_hex(8)
-            is_ours, found = self._link.run(lambda client: self._take(client, place, token), budget)  # noqa: B023
+        token, takes_old = secrets.token_hex(8), False
+        while True:
+            is_ours, found = self._link.run(lambda client: self._look(client, place, token, takes_old), budget)  # noqa: B023
             if is_ours:
                 self._keeper.hold(_lease(place), token)
                 turn = turn._replace(old=found, token=token)
                 if found is None or found.fresh <= 0:
                     return turn
-                self.give_back(turn)  # made between the two looks
-            elif found is not None and found.fresh <= 0 < found.stale:
-                break  # another process makes the new one
-            elif found is None or found.fresh <= 0:
-                if self._clock() > give_up:
-                    return turn._replace(old=found)
-                time.sleep(pause)
-                pause = min(2 * pause, LAST_PAUSE)
-                budget.left = BUDGET_SECONDS  # it waited for a value, not for the server
-        return Turn(place, budget, value=found)
+                self.give_back(turn)  # made between two looks
+            if found is not None and (found.fresh > 0 or (takes_old and found.stale > 0)):
+                return Turn(place, budget, value=found)  # fresh, or another process makes the new one
+            if found is not None and not takes_old:
+                takes_old = True
+                continue
+            if self._clock() > give_up:
+                return turn._replace(old=found)
+            takes_old = False
+            time.sleep(pause)
+            pause = min(2 * pause, LAST_PAUSE)
+            budget.left = BUDGET_SECONDS  # it waited for a value, not for the server
 
     def keep(self, turn: Turn, value: Any, lifetimes: tuple[float, float, float]) -> None:
         """Keep what the holder of a lease made, for seconds of being fresh, stale and of use after an error.
@@ -221,22 +235,13 @@ class Valkey:
 
     # Operations, each one round trip
 
-    def _look(self, client: redis.Redis, place: str) -> SharedValue | None:
-        with client.pipeline(transaction=False) as batch:
-            batch.get(place)
-            batch.pttl(place)
-            data, left = batch.execute()
-        return None if data is None else unpacked(data, left, self._codec)
+    def _look(self, client: redis.Redis, place: str, token: str, takes_old: bool) -> tuple[bool, SharedValue | None]:
+        """Whether the lease is this caller's now, and the value: with the lease it is the newest there is.
 
-    def _take(self, client: redis.Redis, place: str, token: str) -> tuple[bool, SharedValue | None]:
-        """Whether the lease is this caller's now, and the value: with the lease it is the newest there is."""
-        with client.pipeline(transaction=False) as batch:
-            batch.set(_lease(place), token, nx=True, px=_LEASE_MS)
-            batch.get(_lease(place))  # where this runs again, the lease may be ours already
-            batch.get(place)
-            batch.pttl(place)
-            _, holder, data, left = batch.execute()
-        return holder == token.encode(), None if data is None else unpacked(data, left, self._codec)
+        Where a value is there, the lease is taken only with ``takes_old``.
+        """
+        is_ours, data, left = client.eval(LOOK, 2, place, _lease(place), token, _LEASE_MS, int(takes_old))
+        return is_ours == 1, None if data is None else unpacked(data, left, self._codec) or _OF_NO_USE
 
     def _renew(self, lease: str, token: str) -> None:
         self._link.run(lambda client: client.eval(RENEW, 1, lease, token, _LEASE_MS), Budget())

@@ -34,7 +34,7 @@ OPTIONS = {
     PREFIX + name.upper(): name
     for name in (
         *("keep", "max_body_bytes", "refresh", "lifetime", "cache_control", "cdn_cache_control"),
-        *("redirect_slashes", "generation_header"),
+        *("redirect_slashes", "generation_header", "origin", "hints"),
     )
 }
 STORE = PREFIX + "STORE"
@@ -101,6 +101,7 @@ def get_asgi_application(
     guard: MemoryGuard | None = None,
     bypass: Callable[[Scope], bool] | None = None,
     observe: Observer | None = None,
+    follow: bool = False,
 ) -> HotpathMiddleware:
     """Django's application behind the hot pages; what ``asgi.py`` calls ``application``.
 
@@ -108,7 +109,7 @@ def get_asgi_application(
     """
     application = get_django_application()
     discover()
-    return HotpathMiddleware(application, hot=site(), guard=guard, bypass=bypass, observe=observe)
+    return HotpathMiddleware(application, hot=site(), guard=guard, bypass=bypass, observe=observe, follow=follow)
 
 
 def __getattr__(name: str) -> Any:

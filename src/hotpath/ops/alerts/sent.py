@@ -23,7 +23,7 @@ WAIT_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class AlertTimes:
     """An alert that a way has delivered: first and last, in seconds since the epoch."""
 
     first: int
@@ -31,7 +31,7 @@ class Sent:
 
 
 # By kind of failure and what it is about, then by way.
-Open = Mapping[tuple[str, str], Mapping[str, Sent]]
+Open = Mapping[tuple[str, str], Mapping[str, AlertTimes]]
 
 
 def alerts_path(store: Store) -> Path:
@@ -44,7 +44,7 @@ def read_open(store: Store) -> Open:
         lines = store.disk.read(alerts_path(store)).splitlines()
     except FileNotFoundError:
         return {}
-    open_alerts: dict[tuple[str, str], dict[str, Sent]] = {}
+    open_alerts: dict[tuple[str, str], dict[str, AlertTimes]] = {}
     for line in lines:
         try:
             record = orjson.loads(line)
@@ -56,7 +56,7 @@ def read_open(store: Store) -> Open:
         if event == RESOLVED:
             ways.pop(way, None)
         elif event in (FAILED, REMINDER):
-            ways[way] = Sent(ways[way].first if way in ways else at, at)
+            ways[way] = AlertTimes(ways[way].first if way in ways else at, at)
     return {failure: ways for failure, ways in open_alerts.items() if ways}
 
 

@@ -31,7 +31,7 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Inspection:
     """What a step sees; ``apply`` does what is needed and is harmless to repeat. Without one nothing is needed."""
 
     text: str
@@ -47,20 +47,20 @@ class Step:
     """
 
     name: str
-    look: Callable[[Incident], Look]
+    look: Callable[[Incident], Inspection]
     skip: Callable[[RecoveryOptions], str | None] = lambda options: None
     plan: Callable[[Incident], str] | None = None
 
 
-def _verify(incident: Incident) -> Look:
+def _verify(incident: Incident) -> Inspection:
     """Read everything, repair what needs no guess; what stays damaged is for the next step."""
     report = verify(incident.store)
     read = f"{counted(report.generations, 'generation')}, {counted(report.files, 'file')} read"
     wrong = [*report.problems, *map(str, report.damages)]
     if not wrong:
-        return Look(f"{read}: every file is what was published")
+        return Inspection(f"{read}: every file is what was published")
     if set(incident.facts.get(("verify", "left")) or ()).issuperset(wrong):
-        return Look(f"{read}: {len(wrong)} cannot be repaired ({wrong[0]})")
+        return Inspection(f"{read}: {len(wrong)} cannot be repaired ({wrong[0]})")
 
     def apply() -> Applied:
         if incident.was_begun("roll back") and _is_rollback_half_done(incident):
@@ -71,15 +71,15 @@ def _verify(incident: Incident) -> Look:
         rest = f"{len(left)} cannot be repaired ({left[0]})" if left else "every file is right"
         return Applied(f"{repaired}, {rest}", {"left": left})
 
-    return Look(f"{read}: {len(wrong)} wrong ({wrong[0]}); repair what needs no guess", apply)
+    return Inspection(f"{read}: {len(wrong)} wrong ({wrong[0]}); repair what needs no guess", apply)
 
 
-def _roll_back(incident: Incident) -> Look:
+def _roll_back(incident: Incident) -> Inspection:
     """Leave a generation that is damaged, or that the caller says is wrong."""
     serving, build = incident.serving, f"hotpath recover {incident.target} --build runs the batch"
     if serving is None:
         if incident.options.build:
-            return Look("nothing can be served yet; the batch makes a generation")
+            return Inspection("nothing can be served yet; the batch makes a generation")
         raise Stopped("nothing can be served", build)
 
     def apply() -> Applied:
@@ -91,19 +91,19 @@ def _roll_back(incident: Incident) -> Look:
 
     reason = _why_leave(incident, serving)
     if incident.was_begun("roll back") and _is_rollback_half_done(incident):
-        return Look(f"the rollback to generation {serving} was interrupted before its end", apply)
+        return Inspection(f"the rollback to generation {serving} was interrupted before its end", apply)
     if reason is None:
         start = incident.begin.serving
         if incident.options.rollback and serving != start:
-            return Look(f"generation {start} was left in this recovery, {serving} is served")
-        return Look(f"generation {serving} is whole and stays")
+            return Inspection(f"generation {start} was left in this recovery, {serving} is served")
+        return Inspection(f"generation {serving} is whole and stays")
     store, bad = incident.store, incident.store.bad()
     older = [n for n in store.sequences() if n < serving and n not in bad]
     target = next((n for n in reversed(older) if not store.verify_generation(n)), None)
     if target is not None:
-        return Look(f"{reason}; go back to generation {target}, the newest valid one before it", apply)
+        return Inspection(f"{reason}; go back to generation {target}, the newest valid one before it", apply)
     if incident.options.build:
-        return Look(f"{reason}; there is none to go back to, the batch makes a new one")
+        return Inspection(f"{reason}; there is none to go back to, the batch makes a new one")
     raise Stopped(
         f"{reason}, and there is no valid generation before it",
         f"{build}; pages that are whole are served meanwhile",
@@ -127,12 +127,12 @@ def _is_rollback_half_done(incident: Incident) -> bool:
         return False
 
 
-def _build(incident: Incident) -> Look:
+def _build(incident: Incident) -> Inspection:
     """Run the batch, once in a recovery."""
     if incident.built is not None:
-        return Look(f"generation {incident.built} was built in this recovery")
+        return Inspection(f"generation {incident.built} was built in this recovery")
     if incident.implausible is not None:
-        return Look(f"the batch ran, generation {incident.implausible.sequence} is in quarantine")
+        return Inspection(f"the batch ran, generation {incident.implausible.sequence} is in quarantine")
 
     def apply() -> Applied:
         try:
@@ -145,10 +145,10 @@ def _build(incident: Incident) -> Look:
             raise Stopped(f"{error}{first}", "fix what failed, then run this again") from None
         return Applied(f"generation {incident.built} is built")
 
-    return Look(f"run the batch, {counted(len(incident.hot.plan()), 'item')}", apply)
+    return Inspection(f"run the batch, {counted(len(incident.hot.plan()), 'item')}", apply)
 
 
-def _validate(incident: Incident) -> Look:
+def _validate(incident: Incident) -> Inspection:
     """See that what was built was accepted, and is on the disk as it was built."""
     if (refused := incident.implausible) is not None:
         raise Stopped(
@@ -158,19 +158,19 @@ def _validate(incident: Incident) -> Look:
     assert incident.built is not None
     if damages := incident.store.verify_generation(incident.built):
         raise Stopped(str(damages[0]), "look at the kernel's log (dmesg): the disk does not keep what is written")
-    return Look(f"generation {incident.built} was accepted and reads back as it was built")
+    return Inspection(f"generation {incident.built} was accepted and reads back as it was built")
 
 
-def _publish(incident: Incident) -> Look:
+def _publish(incident: Incident) -> Inspection:
     """See that the new generation is served; take away the pin that the rollback of this recovery has set."""
     store, built, serving = incident.store, incident.built, incident.serving
     if serving == built:
-        return Look(f"generation {built} is served")
+        return Inspection(f"generation {built} is served")
     pin = store.pointer(store.pin_path)
     if pin is None:
         raise Stopped(f"generation {built} is published, but {serving} is served", f"hotpath status {incident.target}")
     if incident.begin.pinned is not None:
-        return Look(
+        return Inspection(
             f"generation {built} is published; {serving} was pinned before and stays served until"
             f" 'hotpath unpin {incident.target}'"
         )
@@ -179,10 +179,10 @@ def _publish(incident: Incident) -> Look:
         pinned = store.unpin()
         return Applied(f"generation {built} is served; {pinned} is no longer pinned")
 
-    return Look(f"generation {built} is published beside generation {pin.sequence}, which is pinned", apply)
+    return Inspection(f"generation {built} is published beside generation {pin.sequence}, which is pinned", apply)
 
 
-def _purge(incident: Incident) -> Look:
+def _purge(incident: Incident) -> Inspection:
     """Purge the URLs of which the edge may hold other bytes."""
     options, serving = incident.options, incident.serving
     after = incident.manifest(serving)
@@ -192,9 +192,9 @@ def _purge(incident: Incident) -> Look:
     changed = (changed_keys(incident.manifest(old), after) for old in before) if after is not None else ()
     urls = list(dict.fromkeys(f"{options.base_url}{key}" for keys in changed for key in keys))
     if not urls:
-        return Look(f"no URL has other bytes in generation {serving} than before")
+        return Inspection(f"no URL has other bytes in generation {serving} than before")
     if incident.facts.get(("purge", "to")) == serving:
-        return Look(f"{counted(len(urls), 'URL')} purged in this recovery")
+        return Inspection(f"{counted(len(urls), 'URL')} purged in this recovery")
 
     def apply() -> Applied:
         results = []
@@ -206,7 +206,7 @@ def _purge(incident: Incident) -> Look:
         return Applied(", ".join(map(str, results)), {"to": serving})
 
     why = "" if everything else f": other bytes in generation {serving} than before"
-    return Look(f"purge {counted(len(urls), 'URL')}{why}", apply)
+    return Inspection(f"purge {counted(len(urls), 'URL')}{why}", apply)
 
 
 def _purges_everything(incident: Incident) -> bool:
@@ -220,11 +220,11 @@ def _plan_purge(incident: Incident) -> str:
     return f"purge {what}: {', '.join(purger.name for purger in incident.options.purgers)}"
 
 
-def _warm(incident: Incident) -> Look:
+def _warm(incident: Incident) -> Inspection:
     """Ask for the critical pages once, so that caches have them before people come."""
     serving = incident.serving
     if incident.facts.get(("warm", "to")) == serving:
-        return Look(f"generation {serving} was warmed in this recovery")
+        return Inspection(f"generation {serving} was warmed in this recovery")
     manifest = incident.manifest(serving)
     items = manifest.items if manifest is not None else {}
     critical = {route.path.text for route in incident.hot.routes if route.expects.critical}
@@ -242,10 +242,10 @@ def _warm(incident: Incident) -> Look:
             )
         return Applied(f"{counted(len(pages), 'page')} answered 200", {"to": serving})
 
-    return Look(f"ask for {counted(len(keys), 'page')}", apply)
+    return Inspection(f"ask for {counted(len(keys), 'page')}", apply)
 
 
-def _check(incident: Incident) -> Look:
+def _check(incident: Incident) -> Inspection:
     """See what the public gets."""
     options = incident.options
     assert options.base_url is not None
@@ -256,7 +256,7 @@ def _check(incident: Incident) -> Look:
             f"'hotpath check {incident.target} --base-url {options.base_url}' names all; fix that, run again",
         )
     pages = f"{report.asked} of {report.pages} pages asked for"
-    return Look(f"{pages}, every answer is generation {report.generation}")
+    return Inspection(f"{pages}, every answer is generation {report.generation}")
 
 
 def _without_build(options: RecoveryOptions) -> str | None:

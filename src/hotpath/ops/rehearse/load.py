@@ -131,7 +131,7 @@ def options_of(urls: Sequence[str], *, may_leave: bool, **others: Any) -> LoadOp
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise DeclarationError(f"{url}: {error}") from None
+            raise DeclarationError(f"{url}: {error}; write a whole URL, http://127.0.0.1:8000/") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise DeclarationError(f"{url}: write a whole URL, http://127.0.0.1:8000/")
         if parts.hostname not in _LOOPBACK and not may_leave:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hotpath.errors import DeclarationError
+from hotpath.log import held_back
 from hotpath.ops.rehearse.client import DueRequest
 from hotpath.ops.rehearse.crawl import Replay, from_pages, read_log
 from hotpath.ops.rehearse.links import links
@@ -141,14 +142,15 @@ class _Rehearsing:
     ) -> None:
         self._options, self._machine, self._directory = options, machine, directory
         self._reader = reader_of(hot)
-        for _ in hot.directories:
-            self._reader.refresh()  # a file has to be seen twice before it counts
-        self._reader.refresh()
-        self._hot_targets = [key.decode("ascii") for key in self._reader.loader.keys]
-        if not self._hot_targets:
-            raise DeclarationError(
-                f"{hot.store.root}: no page is hot, so there is nothing that could outlive the app; run 'hotpath build'"
-            )
+        with held_back() as records:
+            for _ in hot.directories:
+                self._reader.refresh()  # a file has to be seen twice before it counts
+            self._reader.refresh()
+            self._hot_targets = [key.decode("ascii") for key in self._reader.loader.keys]
+            if not self._hot_targets:
+                records.clear()
+                why = self._reader.loader.degraded or f"{hot.store.root}; run 'hotpath build'"
+                raise DeclarationError(f"no page is hot, so there is nothing that could outlive the app: {why}")
         names = sorted(hot.reading.hosts.names) if hot.reading.hosts is not None else []
         host = options.host or (names[0].decode("ascii") if names else "127.0.0.1")
         self._site = Site(

@@ -23,6 +23,7 @@ from hotpath.ops.rehearse.process import Kept, Machine
 from hotpath.ops.rehearse.schedule import Fault
 from hotpath.ops.rehearse.switches import ENVIRONMENT, Switches
 from hotpath.options import human_bytes
+from hotpath.store.sharing import OFF, ORIGIN
 
 AGENT: Final = "Mozilla/5.0 (compatible; hotpath-rehearsal; crawler)"
 # Steps of the plots.
@@ -168,6 +169,7 @@ class Running:
             "store": str(site.store),
         }
         environ = {**site.environ, ENVIRONMENT: orjson.dumps(told).decode(), "PYTHONUNBUFFERED": "1"}
+        environ[ORIGIN] = OFF  # a rehearsal is no machine of the site
         faulty = "hotpath.ops.rehearse.faulty:app"
         if way.uses_front:
             runtime = directory / "run"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from hotpath.errors import DeclarationError
@@ -40,7 +41,9 @@ def render(facts: SiteFacts) -> list[RenderedFile]:
         "check_minute": check_minute,
         "check_hour": check_hour,
     }
-    return [RenderedFile(f"etc/cron.d/{facts.name}", fill("cron", values)), *logrotate.render(facts)]
+    # The rotation says how it is made by itself: its words are the same whichever WHAT writes it.
+    own = replace(facts, command=facts.command.replace(" render cron ", " render logrotate ", 1))
+    return [RenderedFile(f"etc/cron.d/{facts.name}", fill("cron", values)), *logrotate.render(own)]
 
 
 def _when(time: str) -> tuple[str, str]:

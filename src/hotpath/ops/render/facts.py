@@ -25,6 +25,7 @@ from hotpath.options import parse_bytes, parse_whole_seconds
 from hotpath.pages.policy import Policy
 from hotpath.site import Hotpath
 from hotpath.store.manifest import Manifest
+from hotpath.store.sharing import OFF
 from hotpath.store.store import Store
 
 # known: of the site or this machine; option: given; default: assumed, to be checked by whoever installs it.
@@ -117,6 +118,12 @@ class SiteFacts:
     def build_target(self) -> str:
         """What ``check`` and ``status`` take: the TARGET, or the store's path."""
         return self.target or str(self.store)
+
+    @property
+    def origin(self) -> str | None:
+        """The declared origin, by which several machines share generations."""
+        declared = self.site.sharing.origin if self.site is not None else None
+        return None if declared == OFF else declared
 
     def executable(self, name: str) -> Path:
         """Another program of the virtual environment that has hotpath."""

@@ -45,7 +45,8 @@ def mebibytes(count: int) -> str:
 
 def _site(facts: SiteFacts) -> list[RenderedFile]:
     if facts.layout == "none":
-        return [_app(facts, "", ("--host", "127.0.0.1", "--port", str(facts.port)))]
+        app = _app(facts, "", ("--host", "127.0.0.1", "--port", str(facts.port)))
+        return [app, *([_follow(facts)] if facts.origin else [])]
     socket = _file(facts, "site.socket", f"{facts.name}.socket", ("name", "port"), port=facts.port)
     if facts.layout == "serve":
         return [socket, _serve(facts)]
@@ -66,6 +67,8 @@ def _serve(facts: SiteFacts) -> RenderedFile:
     memory = f"{facts.memory_bytes // 1024**2}MiB"
     command = ("serve", facts.app, *store, "--systemd", *_TRUST, *workers, "--memory", memory)
     command += ("--admin", facts.admin)
+    if facts.origin:  # a store alone does not say it
+        command += ("--origin", facts.origin)
     values = {
         "memory_max": mebibytes(facts.memory_bytes + FRONT_BYTES),
         "protect_groups": "no",
@@ -99,6 +102,12 @@ def _app(facts: SiteFacts, suffix: str, listen: Sequence[str]) -> RenderedFile:
     }
     names = ("app", "memory_bytes", "workers", *(() if suffix else ("port",)))
     return _service(facts, "app.service", suffix, names, command, values)
+
+
+def _follow(facts: SiteFacts) -> RenderedFile:
+    """What a front does in the other layouts."""
+    command = ("follow", facts.build_target, "--origin", str(facts.origin))
+    return _service(facts, "follow.service", "-follow", (), _exec(facts.hotpath, command))
 
 
 def _nightly(facts: SiteFacts) -> list[RenderedFile]:

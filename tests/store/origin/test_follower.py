@@ -1,0 +1,341 @@
+"""Following: the accepted generation whole or not at all, and never back but by a rollback."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+from pathlib import Path
+
+import orjson
+import pytest
+
+from hotpath.errors import OriginError
+from hotpath.store.origin import Follower, Look
+from hotpath.testing import FakeClock
+from tests.store.origin.fake import FakeObjects, Killed
+from tests.store.origin.machines import Machine, pages
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def objects(clock: FakeClock) -> FakeObjects:
+    return FakeObjects(clock)
+
+
+@pytest.fixture
+def builder(tmp_path: Path, objects: FakeObjects, clock: FakeClock) -> Machine:
+    return Machine(tmp_path / "builder", objects, clock)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, objects: FakeObjects, clock: FakeClock) -> Machine:
+    return Machine(tmp_path / "machine", objects, clock)
+
+
+def send(builder: Machine, number: int) -> None:
+    builder.publish(pages(number))
+    builder.origin.send(builder.store)
+
+
+def blob_of(builder: Machine, name: str) -> str:
+    served = builder.served()
+    assert served is not None
+    digest = builder.store.read_manifest(served).items[f"/{name}"].identity.sha256.hex()
+    return f"blobs/{digest[:2]}/{digest}"
+
+
+def test_an_empty_origin_is_no_error(machine: Machine) -> None:
+    look = machine.follower.look()
+    assert (look.error, look.generation, look.origin_generation) == (None, None, None)
+
+
+def test_a_machine_serves_what_was_sent_with_its_number_and_its_time(builder: Machine, machine: Machine) -> None:
+    send(builder, 1)
+    machine.clock.advance(500)
+    look = machine.follower.look()
+    assert (look.changed, look.generation, look.blobs, look.linked, look.error) == (True, 1, 4, 0, None)
+    assert machine.pages() == pages(1)
+    assert machine.store.manifest_path(1).read_bytes() == builder.store.manifest_path(1).read_bytes()
+
+
+def test_only_what_is_new_crosses_the_network(builder: Machine, machine: Machine) -> None:
+    send(builder, 1)
+    machine.follower.look()
+    send(builder, 2)
+    look = machine.follower.look()
+    assert (look.generation, look.blobs, look.linked) == (2, 2, 2)
+    kept = [machine.store.files_path(n) / "p3.json" for n in (1, 2)]
+    assert kept[0].samefile(kept[1])
+
+
+def test_with_nothing_new_a_look_is_one_request(builder: Machine, machine: Machine, objects: FakeObjects) -> None:
+    send(builder, 1)
+    machine.follower.look()
+    objects.requests.clear()
+    look = machine.follower.look()
+    assert (look.changed, look.error, look.generation) == (False, None, 1)
+    assert objects.requests == [("get_if_changed", "CURRENT")]
+
+
+def test_a_damaged_local_file_is_fetched_again(builder: Machine, machine: Machine) -> None:
+    send(builder, 1)
+    machine.follower.look()
+    path = machine.store.files_path(1) / "p3.json"
+    path.chmod(0o644)
+    path.write_bytes(b"{}")
+    send(builder, 2)
+    assert machine.follower.look().blobs == 3
+    assert machine.pages() == pages(2)
+
+
+@pytest.mark.parametrize("what", ["blob", "blob is gone", "manifest", "manifest is gone", "CURRENT"])
+def test_a_broken_object_is_an_error_and_what_is_served_stays(
+    builder: Machine, machine: Machine, objects: FakeObjects, what: str
+) -> None:
+    send(builder, 1)
+    machine.follower.look()
+    send(builder, 2)
+    key = {"blob": blob_of(builder, "p2"), "manifest": "generations/00000002.json"}.get(
+        what.partition(" ")[0], "CURRENT"
+    )
+    whole = objects.objects[key]
+    objects.edit(key, lambda data: data[:-4] + b"!!!\n")
+    if what.endswith("gone"):
+        del objects.objects[key]
+    machine.clock.advance(10)
+    look = machine.follower.look()
+    assert look.error is not None
+    assert key in look.error
+    assert (look.generation, look.changed, look.lag_seconds) == (1, False, 10)
+    assert machine.pages() == pages(1)
+    objects.objects[key] = whole
+    assert machine.follower.look().generation == 2
+    assert machine.pages() == pages(2)
+    assert sorted(path.name for path in machine.store.root.glob(".*")) == []
+
+
+@pytest.mark.parametrize("fault", ["403", "killed after"])
+def test_what_came_before_an_interruption_is_not_fetched_again(
+    builder: Machine, machine: Machine, objects: FakeObjects, fault: str
+) -> None:
+    builder.publish(pages(1, count=20))
+    builder.origin.send(builder.store)
+    fetched: list[str] = []
+
+    def interrupt(operation: str, key: str) -> None:
+        if key.startswith("blobs/"):
+            if len(fetched) == 12:
+                raise (
+                    Killed
+                    if fault.startswith("killed")
+                    else OriginError("not allowed", url=objects.url, operation=operation, key=key, status=403)
+                )
+            fetched.append(key)
+
+    objects.on_request = interrupt
+    with contextlib.suppress(Killed):
+        assert machine.follower.look().error is not None
+    objects.on_request = lambda operation, key: None
+    (torn,) = (machine.store.root / ".pulled").glob(fetched[0].rpartition("/")[2])
+    torn.chmod(0o644)
+    torn.write_bytes(b"{")
+    machine.restart()
+    look = machine.follower.look()
+    assert (look.error, look.blobs, look.linked) == (None, 9, 11)
+    assert machine.pages() == pages(1, count=20)
+    assert not (machine.store.root / ".pulled").exists()
+
+
+def test_an_origin_that_is_gone_stops_the_news_and_no_page(
+    builder: Machine, machine: Machine, objects: FakeObjects
+) -> None:
+    send(builder, 1)
+    machine.follower.look()
+    objects.is_down = True
+    machine.restart()
+    look = machine.follower.look()
+    assert look.error is not None
+    assert (look.generation, look.origin_generation) == (1, None)
+    assert machine.pages() == pages(1)
+    objects.is_down = False
+    assert machine.follower.look().error is None
+
+
+def test_an_origin_that_went_back_is_not_followed(builder: Machine, machine: Machine, objects: FakeObjects) -> None:
+    send(builder, 1)
+    older = dict(objects.objects)
+    send(builder, 2)
+    machine.follower.look()
+    objects.objects = older
+    look = machine.follower.look()
+    assert look.error is not None
+    assert "went back from generation 2 to 1" in look.error
+    assert look.generation == 2
+
+
+def test_what_this_machine_has_built_and_not_sent_stays_and_is_no_error(builder: Machine) -> None:
+    send(builder, 1)
+    builder.publish(pages(2))
+    look = builder.follower.look()
+    assert (look.error, look.generation, look.origin_generation, look.is_ahead) == (None, 2, 1, True)
+    assert builder.follower.look().is_ahead, "also where CURRENT has not changed"
+    builder.origin.send(builder.store)
+    assert not builder.follower.look().is_ahead
+
+
+def test_another_writer_of_the_store_is_no_error(builder: Machine, machine: Machine) -> None:
+    send(builder, 1)
+    with machine.store.locked():
+        look = machine.follower.look()
+    assert (look.is_busy, look.error, look.changed) == (True, None, False)
+    assert machine.follower.look().generation == 1
+
+
+def test_a_generation_that_lost_and_is_still_read_is_replaced_when_readers_have_moved(
+    builder: Machine, machine: Machine
+) -> None:
+    send(builder, 1)
+    machine.follower.look()
+    machine.publish(pages(3))
+    reader = machine.store.choose()
+    assert reader.sequence == 2
+    send(builder, 2)
+    look = machine.follower.look()
+    assert look.error is not None
+    assert "still read" in look.error
+    assert machine.pages() == pages(1), "readers choose the one before until then"
+    reader_moved = machine.store.choose()
+    os.close(reader.descriptor)
+    os.close(reader_moved.descriptor)
+    assert machine.follower.look().error is None
+    assert machine.pages() == pages(2)
+    assert machine.store.bad() == {}
+
+
+def test_the_only_generation_is_replaced_though_it_is_read(builder: Machine, machine: Machine) -> None:
+    machine.publish(pages(3))
+    reader = machine.store.choose()
+    send(builder, 1)
+    assert machine.follower.look().error is None
+    os.close(reader.descriptor)
+    assert machine.pages() == pages(1)
+
+
+def test_a_mistake_of_ours_is_an_error_in_the_record_too(
+    builder: Machine, machine: Machine, objects: FakeObjects
+) -> None:
+    def fail(operation: str, key: str) -> None:
+        raise AttributeError("no such thing")
+
+    objects.on_request = fail
+    assert machine.follower.look().error == "AttributeError: no such thing"
+
+
+def test_a_manifest_that_leads_outside_is_refused(builder: Machine, machine: Machine, objects: FakeObjects) -> None:
+    """Who can write to the bucket can change pages, and no other file of a machine."""
+    send(builder, 1)
+    data = objects.objects["generations/00000001.json"][0]
+    lines = data.replace(b'"file":"p0.json"', b'"file":"a/../../../evil.json"').rpartition(b'],"sha256":"')[0]
+    evil = lines + b'],"sha256":"' + hashlib.sha256(lines).hexdigest().encode() + b'"}\n'
+    objects.put("generations/00000001.json", evil)
+    current = orjson.loads(objects.objects["CURRENT"][0])
+    digest = hashlib.sha256(evil).hexdigest()
+    current["current"]["sha256"] = current["accepted"]["1"] = digest
+    objects.put("CURRENT", orjson.dumps(current))
+    look = machine.follower.look()
+    assert look.error is not None
+    assert "outside" in look.error
+    assert not [*machine.store.root.parent.rglob("evil*")]
+
+
+def test_every_machine_reports_at_most_once_a_minute(builder: Machine, machine: Machine, objects: FakeObjects) -> None:
+    send(builder, 1)
+    for _ in range(130):
+        machine.follower.look()
+        machine.clock.advance(10)
+    reports = [request for request in objects.requests if request == ("put", "machines/machine.json")]
+    assert len(reports) == 3, "at once, then every ten minutes with nothing new"
+    (report,) = machine.origin.machines()
+    assert (report.name, report.generation, report.origin_generation, report.lag_seconds) == ("machine", 1, 1, 0.0)
+
+
+def test_news_are_reported_within_a_minute(builder: Machine, machine: Machine, objects: FakeObjects) -> None:
+    send(builder, 1)
+    machine.follower.look()
+    send(builder, 2)
+    key = blob_of(builder, "p2")
+    objects.edit(key, lambda data: b"")
+    for _ in range(7):
+        machine.clock.advance(10)
+        machine.follower.look()
+    (report,) = machine.origin.machines()
+    assert report.error is not None
+    assert (report.generation, report.origin_generation, report.lag_seconds) == (1, 2, 60.0)
+
+
+def test_a_machine_that_may_not_write_follows_all_the_same(
+    builder: Machine, machine: Machine, objects: FakeObjects
+) -> None:
+    send(builder, 1)
+
+    def refuse(operation: str, key: str) -> None:
+        if operation.startswith("put"):
+            raise OriginError("not allowed", url=objects.url, operation=operation, key=key, status=403)
+
+    objects.on_request = refuse
+    assert machine.follower.look().error is None
+    assert machine.pages() == pages(1)
+
+
+def test_the_loop_looks_again_when_it_is_woken_and_ends_when_it_is_stopped(builder: Machine, machine: Machine) -> None:
+    send(builder, 1)
+    stop, wakeup, looked = threading.Event(), threading.Event(), threading.Semaphore(0)
+
+    class Counted(Follower):
+        def look(self) -> Look:
+            result = super().look()
+            looked.release()
+            return result
+
+    follower = Counted(machine.store, machine.origin, every=3600, random=lambda: 0.0)
+    thread = threading.Thread(target=follower.run, args=(stop, wakeup))
+    thread.start()
+    assert looked.acquire(timeout=10)
+    send(builder, 2)
+    wakeup.set()
+    assert looked.acquire(timeout=10)
+    assert machine.pages() == pages(2)
+    stop.set()
+    wakeup.set()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_machines_do_not_ask_together(machine: Machine) -> None:
+    values = iter((0.0, 0.5, 1.0))
+    follower = Follower(machine.store, machine.origin, every=10, random=lambda: next(values))
+    assert [follower.pause_seconds() for _ in range(3)] == pytest.approx([9, 10, 11])
+
+
+def test_an_origin_that_was_emptied_is_an_error(builder: Machine, machine: Machine, objects: FakeObjects) -> None:
+    send(builder, 1)
+    machine.follower.look()
+    objects.objects.clear()
+    look = machine.follower.look()
+    assert look.error is not None
+    assert "CURRENT: is gone" in look.error
+    assert (look.generation, objects.objects) == (1, {})
+
+
+def test_nothing_is_written_to_a_bucket_of_something_else(machine: Machine, objects: FakeObjects) -> None:
+    machine.publish(pages(1))
+    machine.follower.look()
+    objects.put("CURRENT", b"mine")
+    assert machine.follower.look().error is not None
+    assert [*objects.objects] == ["CURRENT"]
