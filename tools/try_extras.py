@@ -58,8 +58,9 @@ assert "hotpath" in get_commands()
 BUILD: Final = "hotpath build site1:hot"
 SERVE: Final = "hotpath serve site1:app --port {port} -> /cold"
 FASTAPI: Final = "python -c 'import fastapi'"
-OBSTORE: Final = "python -c 'import obstore'"
 VALKEY: Final = "from hotpath.caching import Valkey; Valkey('redis://127.0.0.1:1/0', prefix='x')"
+ORIGIN: Final = "from hotpath.store.origin import Origin; Origin('s3://bucket/site')"
+HINTS: Final = "from hotpath.store.origin.hints import Hints; Hints('redis://127.0.0.1:1/0')"
 ALERTS: Final = (
     "from hotpath.ops.alerts.environment import alerts_from_environment;"
     " assert alerts_from_environment({'HOTPATH_ALERT_APPRISE': 'json://127.0.0.1:1/'})"
@@ -78,10 +79,10 @@ PAGES: Final = {
     "docs/how-to/share-cached-values.md": [f"python -c {shlex.quote(VALKEY)}"],
     "docs/how-to/status-page.md": [BUILD, "hotpath dashboard var/hot --port {port} -> /"],
     "docs/how-to/vps-2gb.md": [BUILD, SERVE, FASTAPI],
-    "docs/how-to/three-machines.md s3": [BUILD, SERVE, OBSTORE],
-    "docs/how-to/three-machines.md redis": [f"python -c {shlex.quote(VALKEY)}"],
-    "docs/reference/declaring.md s3": [OBSTORE],
-    "docs/reference/declaring.md redis": [f"python -c {shlex.quote(VALKEY)}"],
+    "docs/how-to/three-machines.md s3": [BUILD, SERVE, f"python -c {shlex.quote(ORIGIN)}"],
+    "docs/how-to/three-machines.md redis": [f"python -c {shlex.quote(HINTS)}"],
+    "docs/reference/declaring.md s3": [f"python -c {shlex.quote(ORIGIN)}"],
+    "docs/reference/declaring.md redis": [f"python -c {shlex.quote(HINTS)}"],
     "docs/reference/front.md": [BUILD, "hotpath front var/hot --to http://127.0.0.1:1 --port {port} -> /x"],
 }
 
