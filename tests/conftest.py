@@ -31,9 +31,11 @@ gc.disable()
 # Several packages of tests use it: before the first of them.
 pytest.register_assert_rewrite("tests.wire.conformance.judge")
 
-# A busy machine is no failure, so no deadline. In CI the same examples every time: red means that the code changed.
+# A busy machine is no failure, so no deadline. In CI the same examples every time: red means that the code changed; and
+# all of them, where a quick run by hand tries fewer, but others each time.
 _slow_machine = [HealthCheck.too_slow]
 settings.register_profile("dev", deadline=None, suppress_health_check=_slow_machine)
+settings.register_profile("quick", settings.get_profile("dev"), max_examples=40)
 settings.register_profile("ci", deadline=None, suppress_health_check=_slow_machine, derandomize=True, print_blob=True)
 settings.register_profile("thorough", deadline=None, suppress_health_check=_slow_machine, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
@@ -66,12 +68,15 @@ IN_MEMORY_BYTES = 1024**3
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Put the temporary directories of quick tests into memory."""
-    if config.option.markexpr != "not slow" or not os.access(IN_MEMORY, os.W_OK | os.X_OK):
+    """Of quick tests: fewer examples, and temporary directories in memory."""
+    if config.option.markexpr != "not slow":
         return
-    room = os.statvfs(IN_MEMORY)
-    if room.f_bavail * room.f_frsize >= IN_MEMORY_BYTES and not room.f_flag & os.ST_NOEXEC:
-        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
+    if not (os.environ.get("HYPOTHESIS_PROFILE") or os.environ.get("CI")):
+        settings.load_profile("quick")
+    if os.access(IN_MEMORY, os.W_OK | os.X_OK):
+        room = os.statvfs(IN_MEMORY)
+        if room.f_bavail * room.f_frsize >= IN_MEMORY_BYTES and not room.f_flag & os.ST_NOEXEC:
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest's own deselects by marks
@@ -80,7 +85,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("slow") and any(item.path.match(pattern) for pattern in ALONE):
             item.add_marker(pytest.mark.serial)
-    if hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput") and config.option.markexpr == "not slow":
         items.sort(key=lambda item: not item.nodeid.startswith(WAITING[-1]))
 
 
