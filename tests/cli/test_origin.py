@@ -93,7 +93,8 @@ def test_a_build_publishes_here_and_sends(site: Site) -> None:
 def test_the_object_of_a_build_says_what_was_sent(site: Site) -> None:
     facts = json.loads(site.build("--origin", site.url, "--json").out)
     assert facts["origin"] == {
-        "url": site.url, "generation": 1, "already": False, "blobs": 2, "bytes": facts["bytes"], "problem": None,
+        "url": site.url, "generation": 1, "already": False, "blobs": 2, "bytes": facts["bytes"],
+        "problem": None, "site_copy": None,
     }  # fmt: skip
     assert "origin" not in json.loads(site.build("--origin", "off", "--json").out)
 

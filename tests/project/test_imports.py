@@ -42,6 +42,18 @@ def test_a_front_without_a_status_page_loads_neither_the_batch_nor_what_operator
     assert not {module for module in loaded if module.startswith(("hotpath.batch", "hotpath.ops", "hotpath.dashboard"))}
 
 
+def test_a_worker_that_may_follow_loads_no_object_storage_before_it_does() -> None:
+    code = """
+from hotpath import Hotpath, HotpathMiddleware
+async def app(scope, receive, send): ...
+hot = Hotpath("hot", origin="s3://bucket/site", hints="redis://127.0.0.1/0")
+HotpathMiddleware(app, hot=hot, follow=True)
+"""
+    loaded = loaded_by(code)
+    assert not {module for module in loaded if module.partition(".")[0] in ("obstore", "redis")}
+    assert not loaded_by("from hotpath import Hotpath\nHotpath('hot')") & {"hotpath.store.origin", "obstore", "redis"}
+
+
 COMMANDS = [
     "build site_of:hot",
     "status site_of:hot",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from importlib.util import find_spec
 
 from hotpath.errors import DeclarationError, HotpathError, StoreBusy
 from hotpath.log import Once, logger
@@ -50,6 +51,17 @@ def origin_of(sharing: Sharing) -> Origin:
             + (f"; {HINTS} alone says nothing" if sharing.hints else "")
         )
     return Origin(sharing.origin)
+
+
+def _check(sharing: Sharing) -> None:
+    """Raise ``DeclarationError`` where nothing can be followed.
+
+    Without loading the libraries: of several workers one follows, and the others would have 10 MiB of them for nothing.
+    """
+    if sharing.origin is None or find_spec("obstore") is None:
+        origin_of(sharing)
+    if sharing.hints is not None and find_spec("redis") is None:
+        hints_of(sharing)
 
 
 class Witness:
@@ -125,8 +137,7 @@ class Following:
         every: float = DEFAULT_EVERY_SECONDS,
         report: Report = log_line,
     ) -> None:
-        origin_of(sharing)
-        hints_of(sharing)
+        _check(sharing)
         self.sharing = sharing
         self.every = every
         self._store = store
