@@ -2,6 +2,7 @@
 
     python -m benchmarks.proxies --quick    2 rounds of 1 s
     python -m benchmarks.proxies            6 rounds of 3 s
+    python -m benchmarks.proxies --pages 1000    as many pages of 4 KB in turn, each with an ETag of its own
 
 The app does nothing: three bytes from uvicorn with uvloop and httptools. It listens on a Unix socket behind each proxy,
 as behind ``hotpath serve``, and once more on a port of its own: both are under load at the same time, all servers on
@@ -51,20 +52,33 @@ from hotpath.types import Receive, Scope, Send
 
 PATH = "/api/nothing"
 BODY = b"ok\n"
+PAGE_PATH = "/pages/"
+PAGE = b"page" * 1000
 LATENCY_REQUESTS = 1000
 START_SECONDS = 10.0
 ANSWER_SECONDS = 5.0
 _PROGRAMS = "/usr/sbin:/usr/local/sbin:/usr/bin:/bin"
 
 FRONT = "hotpath front"
+FRONT_ALONE = "hotpath front, --last-good off"
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers at once."""
     if scope["type"] == "http":
-        headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(BODY))]
+        body, headers = BODY, [(b"content-type", b"text/plain")]
+        if scope["path"].startswith(PAGE_PATH):
+            number = scope["path"].removeprefix(PAGE_PATH).encode()
+            body = PAGE + number
+            headers += [(b"etag", b'"%b"' % number), (b"cache-control", b"max-age=60"), (b"vary", b"accept-encoding")]
+        headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": BODY})
+        await send({"type": "http.response.body", "body": body})
+
+
+def front_alone_command(root: Path, port: int, app_socket: Path) -> list[str]:
+    """The same without last good answers."""
+    return [*front_command(root, port, app_socket), "--last-good", "off"]
 
 
 def front_command(root: Path, port: int, app_socket: Path) -> list[str]:
@@ -159,6 +173,7 @@ http://:{port} {{
 
 PROXIES: Mapping[str, Callable[[Path, int, Path], list[str]]] = {
     FRONT: front_command,
+    FRONT_ALONE: front_alone_command,
     "nginx": nginx_command,
     "HAProxy": haproxy_command,
     "Caddy": caddy_command,
@@ -264,7 +279,22 @@ class Row:
         return Ratio.of([value(found) for found in self.rounds])
 
 
-def measure(name: str, root: Path, rounds: int, seconds: int, cores: Cores, headers: Mapping[str, str]) -> Row:
+def pages_script(root: Path, pages: int) -> Path:
+    """wrk asks for so many pages in turn."""
+    path = root / "pages.lua"
+    path.write_text(
+        "local n = 0\n"
+        "function request()\n"
+        f"  n = (n + 1) % {pages}\n"
+        f'  return wrk.format("GET", "{PAGE_PATH}" .. n)\n'
+        "end\n"
+    )
+    return path
+
+
+def measure(
+    name: str, root: Path, rounds: int, seconds: int, cores: Cores, headers: Mapping[str, str], script: Path | None
+) -> Row:
     """One proxy. Raises ``Missing`` or ``Broken``."""
     with contextlib.ExitStack() as stack:
         app_socket = root / f"{len(name)}-app.sock"
@@ -280,7 +310,8 @@ def measure(name: str, root: Path, rounds: int, seconds: int, cores: Cores, head
         found = []
         for _ in range(rounds):
             before = proxy.cpu_seconds(), behind.cpu_seconds()
-            direct, through = run_pair(Target(alone, PATH, headers), Target(chain, PATH, headers), seconds, cores)
+            targets = Target(alone, PATH, headers, script), Target(chain, PATH, headers, script)
+            direct, through = run_pair(*targets, seconds, cores)
             used = proxy.cpu_seconds() - before[0], behind.cpu_seconds() - before[1]
             found.append(Round(direct, through * used[0] / sum(used), through * used[1] / sum(used)))
         return Row(name, found, *latency(alone, chain))
@@ -291,16 +322,19 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def run(names: Sequence[str], rounds: int, seconds: int, cores: Cores, headers: Mapping[str, str]) -> list[Row]:
+def run(
+    names: Sequence[str], rounds: int, seconds: int, cores: Cores, headers: Mapping[str, str], pages: int
+) -> list[Row]:
     """All proxies, one after the other. What cannot be measured is said on standard error."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="hotpath-bench-") as directory:
         root = Path(directory)
         reader_of(publish(root / "hot")).close()
+        script = pages_script(root, pages) if pages else None
         for name in names:
             tell(f"{time.strftime('%H:%M:%S')} {name}")
             try:
-                rows.append(measure(name, root, rounds, seconds, cores, headers))
+                rows.append(measure(name, root, rounds, seconds, cores, headers, script))
             except (Missing, Broken, OSError) as error:
                 tell(f"{name} is left out: {error}")
     return rows
@@ -325,6 +359,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, help="how often each proxy is measured")
     parser.add_argument("--seconds", type=int, help="how long, each time")
     parser.add_argument("--browser", action="store_true", help="ask with the 13 fields of a browser")
+    parser.add_argument("--pages", type=int, default=0, help="ask for so many pages instead of three bytes")
     parser.add_argument("--proxies", nargs="+", choices=PROXIES, default=[*PROXIES], help="which of them")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args(arguments)
@@ -338,7 +373,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Missing as error:
         tell(str(error))
         return 1
-    rows = run(options.proxies, rounds, seconds, cores, headers)
+    rows = run(options.proxies, rounds, seconds, cores, headers, options.pages)
     if not rows:
         tell("nothing could be measured")
         return 1

@@ -24,7 +24,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SECONDS: Final = 60.0
-INSTALL: Final = re.compile(r"pip install '(?:asgi-hotpath|[./\w-]*)\[([a-z,]+)\]'((?: [a-z]+)*)")
+INSTALL: Final = re.compile(r"pip install '(?:asgi-hotpath|[./\w-]*)\[([a-z0-9,]+)\]'((?: [a-z]+)*)")
 
 SITE: Final = """
 from hotpath import Hotpath, HotpathMiddleware
@@ -59,12 +59,15 @@ BUILD: Final = "hotpath build site1:hot"
 SERVE: Final = "hotpath serve site1:app --port {port} -> /cold"
 FASTAPI: Final = "python -c 'import fastapi'"
 VALKEY: Final = "from hotpath.caching import Valkey; Valkey('redis://127.0.0.1:1/0', prefix='x')"
+ORIGIN: Final = "from hotpath.store.origin import Origin; Origin('s3://bucket/site')"
+HINTS: Final = "from hotpath.store.origin.hints import Hints; Hints('redis://127.0.0.1:1/0')"
 ALERTS: Final = (
     "from hotpath.ops.alerts.environment import alerts_from_environment;"
     " assert alerts_from_environment({'HOTPATH_ALERT_APPRISE': 'json://127.0.0.1:1/'})"
 )
 # What each page with such a line is about: commands in the environment. One with {port} serves, and is asked for the
-# path behind its arrow; behind that of others are the exit codes.
+# path behind its arrow; behind that of others are the exit codes. Where a page has several lines, the extra behind its
+# name says which.
 PAGES: Final = {
     "README.md": [BUILD, SERVE, FASTAPI],
     "docs/tutorial.md": [BUILD, "hotpath status site1:hot", "uvicorn site1:app --port {port} -> /x", FASTAPI],
@@ -76,6 +79,10 @@ PAGES: Final = {
     "docs/how-to/share-cached-values.md": [f"python -c {shlex.quote(VALKEY)}"],
     "docs/how-to/status-page.md": [BUILD, "hotpath dashboard var/hot --port {port} -> /"],
     "docs/how-to/vps-2gb.md": [BUILD, SERVE, FASTAPI],
+    "docs/how-to/three-machines.md s3": [BUILD, SERVE, f"python -c {shlex.quote(ORIGIN)}"],
+    "docs/how-to/three-machines.md redis": [f"python -c {shlex.quote(HINTS)}"],
+    "docs/reference/declaring.md s3": [f"python -c {shlex.quote(ORIGIN)}"],
+    "docs/reference/declaring.md redis": [f"python -c {shlex.quote(HINTS)}"],
     "docs/reference/front.md": [BUILD, "hotpath front var/hot --to http://127.0.0.1:1 --port {port} -> /x"],
 }
 
@@ -148,10 +155,11 @@ def main(pages: list[str]) -> int:
     wrong = 0
     for name, commands in PAGES.items():
         page, _, needle = name.partition(" ")
+        needles = {other.partition(" ")[2] for other in PAGES if other.startswith(f"{page} ")}
         if pages and page not in pages:
             continue
         for extras, more in lines_of(page):
-            if ("django" in extras) != (needle == "django"):
+            if needle not in extras if needle else needles & {*extras}:
                 continue
             problem = is_right(extras, more, commands)
             unneeded = [

@@ -32,6 +32,8 @@ from hotpath.testing import Response, asgi_get
 from tests.guard.fakes import Rigged
 from tests.project.test_docs import split
 
+pytestmark = pytest.mark.usefixtures("items_in_this_process")
+
 SECONDS = 20.0
 
 

@@ -29,6 +29,8 @@ from hotpath.site import Hotpath
 from hotpath.testing import Response, asgi_get
 from tests.guard.fakes import Rigged, http
 
+pytestmark = pytest.mark.usefixtures("items_in_this_process")
+
 
 class App:
     """Counts what reaches it; raises ``error`` if there is one."""

@@ -20,6 +20,8 @@ from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.testing import Response, asgi_get
 
+pytestmark = pytest.mark.usefixtures("items_in_this_process")
+
 Scope = MutableMapping[str, Any]
 
 

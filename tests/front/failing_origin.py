@@ -142,6 +142,12 @@ class Origin:
     async def _refuse(self) -> None:
         self._leave_black_hole()
         if self._server is not None:
+            # Python 3.11 loses the socket of a connection that was accepted, but has no transport yet, when a server
+            # closes.
+            for sock in self._server.sockets:
+                self._loop.remove_reader(sock.fileno())
+            for _ in range(3):
+                await asyncio.sleep(0)
             self._server.close()
             self._server = None
         for task in self._tasks:

@@ -75,18 +75,20 @@ class Serving:
             wait_until(is_there, START_SECONDS)
         assert self.text.count(text) >= count, self.text
 
-    def get(self, path: str, method: str = "GET", body: bytes | None = None) -> tuple[int, bytes]:
+    def get(
+        self, path: str, method: str = "GET", body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
         try:
-            connection.request(method, path, body)
+            connection.request(method, path, body, dict(headers or {}))
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
             connection.close()
 
     def app_pid(self) -> int:
-        """The process that answers a cold request."""
-        status, body = self.get("/who")
+        """The process that answers a cold request; one that waits for it, as it gets no last good answer."""
+        status, body = self.get("/who", headers={"cookie": "user=1"})
         assert status == 200, body
         return int(body.split()[1])
 

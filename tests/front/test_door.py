@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from hotpath.asgi.access_log import HotpathRequest
 from hotpath.front.door import Door
 from hotpath.front.poller import SelectorPoller, make_poller
 from hotpath.serving import reader_of
+from hotpath.serving.rfc9110 import IDENTITY
 from tests.front.ways import front, listen, port_of, receive, talk, without_date
 from tests.wire.conformance.cases import APP, PAGES, PageData
 from tests.wire.conformance.site import Site, make_site, publish
@@ -128,6 +130,22 @@ def test_fields_that_come_again_with_another_target_and_half_a_head(site: Site, 
         connection.send(b"GET /cold" + fields)
         wait_for(lambda: desk.taken)
         assert desk.taken[0][1] == b"GET /cold" + fields
+
+
+def test_a_request_that_comes_again_gets_the_generation_of_now(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "own")
+    with alone(site) as (door, _, port), Connection(port) as connection:
+        for number in range(1, 4):
+            for _ in range(4):
+                answer = connection.ask(HOT)
+                assert answer.header("x-hotpath-generation") == str(number)
+                assert answer.body == (BODY if number == 1 else b"page %d" % number)
+            assert [*reader_of(site.hot).loader.snapshot.chosen.by_mask[IDENTITY]] == [b"/rows"]
+            changed = replace(PAGES["/rows"], body=b"page %d" % (number + 1))
+            publish(site.hot, {**PAGES, "/rows": changed})
+            reader_of(site.hot).refresh()
+        assert (door.hits, door.handed_over) == (12, 0)
+    reader_of(site.hot).close()
 
 
 def test_uses_are_counted(site: Site) -> None:

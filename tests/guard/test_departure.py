@@ -67,7 +67,16 @@ def test_a_unit_of_systemd_is_known_by_its_environment(environ: dict[str, str], 
     assert look_around(environ).is_unit is (is_unit or environ.get("SYSTEMD_EXEC_PID") == str(os.getppid()))
 
 
-@pytest.mark.parametrize(("pid", "may"), [(os.getppid(), True), (os.getpid(), False), (1 << 22, False), ("", False)])
+# With names: the workers of pytest must all have the same tests, and have process ids of their own.
+@pytest.mark.parametrize(
+    ("pid", "may"),
+    [
+        pytest.param(os.getppid(), True, id="the parent"),
+        pytest.param(os.getpid(), False, id="this one"),
+        pytest.param(1 << 22, False, id="none"),
+        pytest.param("", False, id="empty"),
+    ],
+)
 def test_the_front_is_known_by_its_process_id_which_others_below_it_inherit_too(pid: object, may: bool) -> None:
     found = look_around({"HOTPATH_FRONT_PID": str(pid)})
     assert found.is_behind_front is may

@@ -27,6 +27,8 @@ from hotpath.site import Hotpath
 from tests.guard.fakes import Rigged
 from tests.store.faults.sites import edit
 
+pytestmark = pytest.mark.usefixtures("items_in_this_process")
+
 
 @pytest.fixture
 def hot(tmp_path: Path) -> Hotpath:

@@ -17,6 +17,8 @@ from hotpath.store.store import Store
 from tests.ops.conftest import Authority, SmallSite
 from tests.ops.local import Answered, Asked, Server, closed_port, hang, public_site, raw_server
 
+pytestmark = pytest.mark.usefixtures("items_in_this_process")
+
 AT_ONCE = CheckOptions(wait_seconds=0)
 
 

@@ -16,6 +16,8 @@ from hotpath.site import Hotpath
 from hotpath.store.verify import verify
 from tests.store.faults.sites import edit
 
+pytestmark = pytest.mark.usefixtures("items_in_this_process")
+
 
 @pytest.mark.parametrize("text", ["caf\u00e9", "\ud55c\uae00"])
 @pytest.mark.parametrize(("built", "asked"), [("NFC", "NFD"), ("NFD", "NFC")])

@@ -26,6 +26,8 @@ from tests.ops.local import Mailbox, closed_port, mail_server, public_site
 
 __all__ = ["server", "start_server"]
 
+pytestmark = pytest.mark.usefixtures("items_in_this_process")
+
 
 def wrong(site: Hotpath | Store, **options: float) -> list[str]:
     return problems(every_night(site, **options))  # type: ignore[arg-type]

@@ -20,6 +20,8 @@ from hotpath.testing import FakeClock
 from tests.ops.conftest import SmallSite
 from tests.ops.local import Answered, Asked, closed_port, public_site
 
+pytestmark = pytest.mark.usefixtures("items_in_this_process")
+
 AT_ONCE = CheckOptions(wait_seconds=0)
 
 

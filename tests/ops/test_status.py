@@ -14,6 +14,8 @@ from hotpath.site import Hotpath
 from hotpath.testing import FakeClock
 from tests.store.faults.sites import edit
 
+pytestmark = pytest.mark.usefixtures("items_in_this_process")
+
 
 def test_it_counts_what_is_past_its_lifetime(tmp_path: Path) -> None:
     clock = FakeClock()

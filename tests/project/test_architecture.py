@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,13 @@ def modules() -> dict[str, Path]:
     return {name.removesuffix("__init__").rstrip("."): path for path, name in names.items()}
 
 
+@functools.cache
+def imports() -> dict[str, set[str]]:
+    """Each module by its name in the package, and those of the package that it imports."""
+    known = modules()
+    return {module: {*imported(path, known)} for module, path in known.items()}
+
+
 def imported(path: Path, known: dict[str, Path]) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "hotpath":
@@ -48,18 +56,16 @@ def room(module: str) -> str:
 
 
 def test_a_room_uses_only_the_rooms_below_it() -> None:
-    known = modules()
     wrong = [
         f"{module} imports {target}"
-        for module, path in known.items()
+        for module, targets in imports().items()
         if room(module) not in FREE | GROUND
-        for target in imported(path, known)
+        for target in targets
         if room(target) not in {room(module), *GROUND, *MAY_USE[room(module)].split()}
     ]
     assert wrong == []
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
-    known = modules()
-    graph = {module: {*imported(path, known)} - {module} for module, path in known.items()}
+    graph = {module: targets - {module} for module, targets in imports().items()}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle

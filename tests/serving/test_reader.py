@@ -23,6 +23,8 @@ from hotpath.site import Hotpath
 from hotpath.testing import FakeClock, Response, asgi_get
 from tests.store.faults.sites import edit
 
+pytestmark = pytest.mark.usefixtures("items_in_this_process")
+
 
 async def cold_app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 418, "headers": []})

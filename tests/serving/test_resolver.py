@@ -17,6 +17,8 @@ from hotpath.serving.snapshot import UNREAD, Answer, NotModified, Redirect, Refu
 from hotpath.site import Hotpath
 from hotpath.types import Header
 
+pytestmark = pytest.mark.usefixtures("items_in_this_process")
+
 GZIP: list[Header] = [(b"accept-encoding", b"gzip")]
 
 

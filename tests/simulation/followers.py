@@ -16,6 +16,7 @@ from hotpath.store.origin import Follower, Look
 from hotpath.store.origin import Origin as RealOrigin
 from hotpath.store.publish import staging
 from hotpath.store.store import Store
+from tests.dashboard.stores import QuickDisk
 from tests.simulation.world import Event, Origin, Requests, World
 
 # Amazon S3 Standard, us-east-1, as published at aws.amazon.com/s3/pricing and quoted by others in 2024 and 2025 (that
@@ -129,7 +130,7 @@ def simulate(case: Case, directory: Path) -> Outcome:
     world.start(build)
     world.run(10)
     for number in range(case.followers):
-        store = Store(directory / str(number), clock=world.clock, keep=1)
+        store = Store(directory / str(number), clock=world.clock, keep=1, disk=QuickDisk())
         machine = Machine(store, origin_of_a_machine(), every=case.every, name=str(number), random=chance.random)
         machine.served = []
         wakeup = Event(world)

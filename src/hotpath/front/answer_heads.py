@@ -103,8 +103,13 @@ class AnswerHeads:
         known = self._known.get(head)
         if known is None:
             known = parse_answer(data)
-            if known is not None and len(head) <= MAX_KEPT_BYTES:
+            # A head that sets a cookie is one client's, and comes once.
+            if known is not None and len(head) <= MAX_KEPT_BYTES and not _sets_cookie(known):
                 if len(self._known) >= MAX_HEADS:
                     self._known.clear()
                 self._known[head] = known
         return known
+
+
+def _sets_cookie(head: AnswerHead) -> bool:
+    return any(name == b"set-cookie" for name, _ in head.fields)

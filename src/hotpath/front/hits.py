@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +11,7 @@ from hotpath.front.heads import MAX_BLOCK_BYTES, Blocks, Meaning, RequestHead, i
 from hotpath.log import logger
 from hotpath.serving.reader import Reader, reader_of
 from hotpath.serving.resolver import PENDING, Miss, Pending, Selection, resolve
-from hotpath.serving.snapshot import Answer, Snapshot, field_lines
+from hotpath.serving.snapshot import Answer, Page, Snapshot, Variant, field_lines
 from hotpath.site import Hotpath
 from hotpath.types import Header
 
@@ -21,6 +21,7 @@ JOIN_BYTES: Final = 65_536
 _GET: Final = ord("G")
 _QUESTION_MARK: Final = ord("?")
 _END: Final = b"\r\n"
+_NOTHING: Final[Mapping[bytes, Variant]] = {}
 _CLOSE: Final = b"connection: close\r\n\r\n"
 
 
@@ -30,6 +31,9 @@ class Repeated:
 
     block: bytes
     selection: Selection
+    # Of the selection, at hand for each request.
+    first: int
+    is_plain: bool
 
     @classmethod
     def of(cls, head: RequestHead) -> Repeated | None:
@@ -37,7 +41,7 @@ class Repeated:
         selection, block = head.meaning.selection, head.block
         if selection is None or head.method != "GET" or head.meaning.closes or len(block) > MAX_BLOCK_BYTES:
             return None
-        return cls(block, selection)
+        return cls(block, selection, selection.first, selection.is_plain)
 
 
 class Hits:
@@ -93,18 +97,32 @@ class Hits:
         # A key begins with a slash and has no space: what is one when both are taken off is the target of one GET.
         # With slices or startswith() the same takes half as long again.
         line = data.removesuffix(repeated.block)
-        page = self._loader.snapshot.pages.get(line.removeprefix(b"GET "))
+        target = line.removeprefix(b"GET ")
+        snapshot = self._loader.snapshot
+        chosen = snapshot.chosen.by_mask.get(repeated.first, _NOTHING).get(target)
+        page = None if chosen is not None else snapshot.pages.get(target)
         # Of half a head nothing was taken off, and the target may not be at its end.
-        if page is None or data[0] != _GET or len(line) == len(data):
+        if (chosen is None and page is None) or data[0] != _GET or len(line) == len(data):
             return None
         try:
-            answer = repeated.selection.choose(page)
+            answer: Answer | None = chosen
+            if chosen is None:
+                assert page is not None  # as above
+                answer = self._choose(snapshot, repeated, target, page)
+            elif not repeated.is_plain:
+                answer = repeated.selection.answer_of(chosen)
         except Exception:
             self._note_failure()
             return None
         if answer is not None:
             answer.uses += 1
         return answer
+
+    def _choose(self, snapshot: Snapshot, repeated: Repeated, target: bytes, page: Page) -> Answer | None:
+        variant = page.variants[repeated.first] if repeated.first >= 0 else None
+        if variant is not None:
+            snapshot.chosen.note(repeated.first, target, page, variant)
+        return repeated.selection.choose(page)
 
     def _note_failure(self) -> None:
         """Whatever is wrong in hotpath must never cost a request that the app could answer."""

@@ -32,13 +32,17 @@ class MachineStatus:
 
 @dataclass(frozen=True, slots=True)
 class OriginStatus:
-    """An origin: the generation that all machines have to serve, whether it is pinned, what can be approved."""
+    """An origin: the generation that all machines have to serve, whether it is pinned, what can be approved.
+
+    ``site_copy`` is the generation that a CDN gets from the bucket, ``None`` where there is no copy.
+    """
 
     origin: str
     generation: int | None
     pinned: bool
     quarantined: tuple[int, ...]
     machines: tuple[MachineStatus, ...]
+    site_copy: int | None = None
 
 
 def origin_status(origin: Origin) -> OriginStatus:
@@ -49,7 +53,9 @@ def origin_status(origin: Origin) -> OriginStatus:
     machines = tuple(_machine(report, chosen, now) for report in origin.machines())
     newest = state.current.pointer.sequence if state.current is not None else 0
     waiting = tuple(sequence for sequence in origin.quarantined() if sequence > newest)
-    return OriginStatus(str(origin), chosen, state.pin.pointer is not None, waiting, machines)
+    copy = origin.bucket.copy()[0]
+    copied = copy.copied.sequence if copy is not None and copy.copied is not None else None
+    return OriginStatus(str(origin), chosen, state.pin.pointer is not None, waiting, machines, copied)
 
 
 def _machine(report: MachineReport, chosen: int | None, now: float) -> MachineStatus:
@@ -72,6 +78,11 @@ def origin_lines(status: OriginStatus) -> Iterator[str]:
     yield "nothing is published there yet" if status.generation is None else f"generation {status.generation}{pinned}"
     for sequence in status.quarantined:
         yield f"  {sequence} in quarantine; if it is right after all: 'hotpath approve TARGET {sequence} --reason …'"
+    if status.site_copy is not None:
+        is_behind = status.site_copy != status.generation
+        yield f"site copy of generation {status.site_copy}" + (
+            ", BEHIND: 'hotpath push TARGET --site-copy'" if is_behind else ""
+        )
     if not status.machines:
         yield "no machine has reported that it follows: 'hotpath follow STORE --origin URL'"
     width = max((len(machine.name) for machine in status.machines), default=0)

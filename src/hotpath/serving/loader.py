@@ -310,6 +310,7 @@ class Loader:
             created=index.head.created if index.head else None,
             keys=index.lines,
             pages=self._cache.pages,
+            chosen=self._cache.chosen,
             folded=folded,
             query_names=index.query_names,
             redirect_slashes=self._options.redirect_slashes,

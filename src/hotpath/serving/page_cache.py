@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-from hotpath.serving.snapshot import Page
+from hotpath.serving.snapshot import Chosen, Page
 
 # Memory of a page beside its bodies: its variants with their header lists, about 1.5 KB a coding.
 PAGE_OVERHEAD_BYTES = 4096
@@ -21,6 +21,7 @@ class PageCache:
 
     def __init__(self, max_bytes: int, retire: Callable[[Page], None]) -> None:
         self.pages: dict[bytes, Page] = {}
+        self.chosen = Chosen(self.pages)
         self.bytes = 0
         self._max_bytes = max_bytes
         self._retire = retire
@@ -42,6 +43,7 @@ class PageCache:
     def add(self, key: bytes, page: Page) -> None:
         """Keep a page, and let go of others until the maximum is kept."""
         self.pages[key] = page
+        self.chosen.forget(key)
         self._uses[key] = 0
         self.bytes += cost_of(page)
         self._evict(self._max_bytes, key)
@@ -51,7 +53,7 @@ class PageCache:
         old = self.pages[key]
         self.bytes += cost_of(page) - cost_of(old)
         self.pages[key] = page
-        self._retire(old)
+        self._let_go(key, old)
 
     def lay_over(self, key: bytes, page: Page) -> None:
         """Put the page of a directory in front of the generation's."""
@@ -60,13 +62,13 @@ class PageCache:
             self.bytes -= cost_of(self.pages[key])
         self.pages[key] = page
         if old is not None and old is not page:
-            self._retire(old)
+            self._let_go(key, old)
 
     def take_off(self, key: bytes) -> None:
         """Forget the page of a directory."""
         page = self.pages.pop(key, None)
         if page is not None:
-            self._retire(page)
+            self._let_go(key, page)
 
     def shrink(self, fraction: float) -> int:
         """Keep this share of the maximum at most, but one page. Returns the bytes that were let go of."""
@@ -83,7 +85,12 @@ class PageCache:
             else:
                 page = self.pages.pop(key)
                 self.bytes -= cost_of(page)
-                self._retire(page)
+                self._let_go(key, page)
+
+    def _let_go(self, key: bytes, page: Page) -> None:
+        """What was ``pages[key]`` is not any more."""
+        self.chosen.forget(key)
+        self._retire(page)
 
 
 def cost_of(page: Page) -> int:

@@ -175,6 +175,16 @@ class Selection:
         date = fields.get(_IF_MODIFIED_SINCE) if tag is None else None
         return cls(masks, tag, parse_http_date(date) if date is not None else None)
 
+    @property
+    def first(self) -> int:
+        """The mask that is most wanted; -1 where nothing is acceptable."""
+        return self.masks[0] if self.masks else -1
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is no condition."""
+        return self.tag is None and self.since is None
+
     def choose(self, page: Page) -> Answer | None:
         """What ``resolve`` says to a GET of this page with these fields; ``None`` where that is to be asked."""
         variants = page.variants
@@ -184,6 +194,10 @@ class Selection:
                 break
         else:
             return None
+        return self.answer_of(variant)
+
+    def answer_of(self, variant: Variant) -> Answer | None:
+        """The same of a variant that the masks come to."""
         if self.tag is not None:
             if self.tag != variant.etag:
                 return None

@@ -11,7 +11,7 @@ from hotpath.log import logger
 
 
 class Watcher:
-    """Calls the method ``look`` every ``pause()`` seconds, in a daemon thread.
+    """Calls the method ``look`` every ``pause()`` seconds, in a daemon thread, the first time after a pause.
 
     So a new generation is found without a restart, without a request having to look, and without any lifespan
     protocol. The thread ends when the watcher is stopped, or when the object whose method it calls is gone.
@@ -37,7 +37,10 @@ class Watcher:
         self._thread = None
 
     def _run(self) -> None:
-        while self._thread is threading.current_thread():
+        while True:
+            time.sleep(self._pause())  # whoever starts it has looked
+            if self._thread is not threading.current_thread():
+                return
             look = self._look()
             if look is None:
                 return
@@ -46,4 +49,3 @@ class Watcher:
             except Exception:  # the watcher must outlive any surprise, or a site would silently stay on old pages
                 logger.exception("hotpath: refreshing failed, will try again in %s s", self._pause())
             del look
-            time.sleep(self._pause())

@@ -22,6 +22,8 @@ from tests.ops.render.programs import checked, served, two_ports
 from tests.wire.differential.test_nginx import running
 from tests.wire.servers.client import Connection
 
+pytestmark = pytest.mark.usefixtures("items_in_this_process")
+
 PROGRAMS = ("nginx", "caddy", "varnish")
 # What each can have in a path: nginx has no escape for a dollar, Caddy none for a backtick, a brace and a star.
 AWKWARD = {

@@ -188,6 +188,7 @@ def test_any_machine_approves_what_another_put_in_quarantine(
         machine.origin.approve(5, "right after all")
     machine.origin.approve(4, "right after all")
     machine.origin.approve(4, "right after all")
+    assert machine.origin.quarantined() == []
     for one in (machine, builder):
         one.follower.look()
         assert one.pages() == pages(4)
@@ -206,6 +207,25 @@ def test_an_older_one_is_not_approved_over_a_newer(builder: Machine, machine: Ma
     builder.origin.send(builder.store)
     with pytest.raises(OriginError, match="5 was accepted after 4"):
         machine.origin.approve(4, "right after all")
+    assert machine.origin.quarantined() == []
+    machine.follower.look()
+    machine.origin.rollback(pin=False)
+    assert machine.origin.quarantined() == [4]
+    machine.origin.approve(4, "better than what came after it")
+    for one in (machine, builder):
+        assert one.follower.look().error is None
+        assert (one.served(), one.pages()) == (4, pages(4))
+    assert builder.publish(pages(6)) == 6
+    builder.origin.send(builder.store)
+    assert machine.follower.look().generation == 6
+
+
+def test_one_that_is_marked_bad_is_not_approved(builder: Machine, machine: Machine) -> None:
+    builder.origin.send_quarantined(builder.store, quarantine(builder, 4))
+    machine.origin.approve(4, "right after all")
+    machine.origin.rollback()
+    with pytest.raises(OriginError, match="marked bad"):
+        machine.origin.approve(4, "right after all")
 
 
 def test_a_damaged_one_is_not_approved(builder: Machine, machine: Machine, objects: FakeObjects) -> None:
@@ -218,6 +238,13 @@ def test_a_damaged_one_is_not_approved(builder: Machine, machine: Machine, objec
     with pytest.raises(OriginError, match="digest differs"):
         machine.origin.approve(4, "right after all")
     assert objects.objects["CURRENT"] == before
+
+
+def test_verify_leaves_out_what_nothing_reads_again(builder: Machine, objects: FakeObjects) -> None:
+    builder.origin.rollback()
+    objects.edit("generations/00000003.json", lambda data: b"")
+    result = builder.origin.verify()
+    assert (result.generations, result.problems) == (2, [])
 
 
 def test_verify_reads_everything_once_and_repairs_from_a_store(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -199,3 +201,25 @@ def test_a_condition_that_is_refused_for_ever_though_it_holds_is_no_conflict(
         retrying.put_new("a", b"1")
     assert not isinstance(refused.value, OriginConflict)
     assert (refused.value.status, refused.value.exit_code) == (409, 75)
+
+
+def test_writers_of_a_shared_directory_come_one_after_the_other(tmp_path: Path) -> None:
+    """Each adds one to a number, as many machines would: none is lost."""
+    (tmp_path / "shared").mkdir()
+    KINDS["directory"](tmp_path).put_new("CURRENT", b"0")
+
+    def add(_: int) -> None:
+        objects = KINDS["directory"](tmp_path)
+        while True:
+            there = objects.get("CURRENT")
+            assert there is not None
+            with contextlib.suppress(OriginConflict):
+                objects.put_if("CURRENT", b"%d" % (int(there.data) + 1), there.etag)
+                return
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, range(8)))
+    there = KINDS["directory"](tmp_path).get("CURRENT")
+    assert there is not None
+    assert there.data == b"8"
+    assert [path.name for path in (tmp_path / "shared").iterdir() if "lock" not in path.name] == ["CURRENT"]

@@ -19,12 +19,13 @@ from click.testing import CliRunner
 
 from hotpath.asgi.client import asgi_get
 from hotpath.asgi.middleware import HotpathMiddleware
-from hotpath.batch.run import build
 from hotpath.cli.commands import main
 from hotpath.serving import reader_of
 from hotpath.site import Hotpath
 from hotpath.store.origin import Origin
 from hotpath.store.origin.copy_plan import QUERY
+from hotpath.store.store import Store
+from tests.store.origin.cluster import publish
 from tests.store.origin.engine import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Engine
 from tests.store.origin.proxy import Fault, Proxy
 
@@ -192,27 +193,27 @@ def test_an_engine_that_fails_while_pages_are_put_is_said_and_the_next_build_doe
 
 
 def test_after_a_rollback_or_a_pin_the_copy_is_of_what_is_served(engine: Engine, tmp_path: Path) -> None:
-    url, hot = engine.url("pinned"), Hotpath(tmp_path / "hot")
-    price = {"now": 1}
-    hot.route("/price")(lambda: price)
-    origin = Origin(url)
+    url, store = engine.url("pinned"), Store(tmp_path / "hot")
+    origin, bucket = Origin(url), Bucket(engine, "pinned")
+
+    def mark() -> int:
+        made = orjson.loads(bucket.get("/p0")[2])["mark"]
+        assert isinstance(made, int)
+        return made
+
     for number in (1, 2):
-        price["now"] = number
-        build(hot)
-        origin.send(hot.store)
-    origin.copy_site(hot.store)
-    bucket = Bucket(engine, "pinned")
-    assert bucket.get("/price")[2] == b'{"now":2}'
-    for command, expected in (("rollback", 1), ("unpin", 1), ("pin", 1)):
-        arguments = [command, str(tmp_path / "hot"), *(["1"] if command == "pin" else []), "--origin", url]
-        result = CliRunner().invoke(main, arguments)
-        assert (result.exit_code, result.stderr) == (0, ""), result.output
-        assert bucket.get("/price")[2] == b'{"now":%d}' % expected
-    price["now"] = 3
-    build(hot)
-    origin.send(hot.store)
-    copied = Origin(url).update_copy()  # on a machine that has no store
-    assert (copied and copied.generation, bucket.get("/price")[2]) == (1, b'{"now":1}')
-    origin.unpin()
-    copied = Origin(url).update_copy()
-    assert (copied and copied.generation, bucket.get("/price")[2]) == (3, b'{"now":3}')
+        publish(store, number)
+        origin.send(store)
+    origin.copy_site(store)
+    assert mark() == 2
+    for arguments in (["rollback", str(store.root)], ["unpin", str(store.root)], ["pin", str(store.root), "1"]):
+        result = CliRunner().invoke(main, [*arguments, "--origin", url])
+        assert (result.exit_code, result.stderr, mark()) == (0, "", 1), result.output
+    publish(store, 3)
+    origin.send(store)
+    for is_pinned, expected in ((True, 1), (False, 3)):
+        if not is_pinned:
+            origin.unpin()
+        copied = Origin(url).update_copy()  # on a machine that has no store
+        assert copied is not None
+        assert (copied.generation, mark()) == (expected, expected)

@@ -26,6 +26,8 @@ from tests.guard.fakes import Rigged
 from tests.wire.conformance.cases import APP, ASKED, DATE, LATER_DATE, PUBLISHED, ROWS, PageData
 from tests.wire.conformance.site import Headers, Site, ask, make_scope, make_site, publish, the_app, wire_faults
 
+pytestmark = pytest.mark.usefixtures("items_in_this_process")
+
 ONE: Mapping[str, PageData] = {"/a": PageData(b'{"n":1}'), "/b": PageData(ROWS)}
 TWO: Mapping[str, PageData] = {"/a": PageData(b'{"n":2,"longer":true}'), "/b": PageData(ROWS)}
 

@@ -22,6 +22,8 @@ from hotpath.testing import asgi_get
 from tests.wire.differential.test_how_to_nginx import HOST, Site, configuration, filled_in, nginx
 from tests.wire.differential.test_nginx import NGINX, ROOT, free_port
 
+pytestmark = pytest.mark.usefixtures("items_in_this_process")
+
 PAGE = ROOT / "docs" / "how-to" / "deploy.md"
 OLD, NEW = "/rankings/{market}", "/markets/{market}/ranking"
 MARKETS = ("kospi", "nyse", "amex")

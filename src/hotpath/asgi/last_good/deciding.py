@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from hotpath.asgi.last_good import caching, updates
-from hotpath.asgi.last_good.directives import Directives, values_of
+from hotpath.asgi.last_good.directives import Directives
 from hotpath.types import Header
 
 # Larger answers are downloads.
@@ -27,8 +27,7 @@ _DECIDING: Final[Mapping[bytes, bool]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What the status and the fields of an answer decide, whatever its body is.
 
     ``fields`` are those that are kept, ``vary`` the request fields that select it, ``length`` the bytes that its body
@@ -60,18 +59,24 @@ def decide(
 ) -> Decision:
     """The decision about an answer with ``headers`` to a GET that nothing makes personal. ``asked``: the request's."""
     fields = updates.storable_fields(headers)
-    deciding = []
+    deciding: list[Header] = []
+    content: list[Header] = []
+    length: list[bytes] = []
     for field in fields:
-        by_value = _DECIDING.get(field[0])
-        if by_value is not None:
-            deciding.append(field if by_value else (field[0], b""))
+        name = field[0]
+        if name in _DECIDING:
+            deciding.append(field if _DECIDING[name] else (name, b""))
+        elif name == b"date":
+            continue
+        elif name == b"content-length":
+            length.append(field[1])
+        content.append(field)
     verdict = _verdict(status, tuple(deciding), "no-store" in asked, is_fresh_mode)
     because = verdict.because
     if because is None and verdict.is_bound and not is_fresh_mode and caching.is_stale_at_once(status, fields):
         because = "it is stale at once and says that it is not to be used then"
     if because is None and not is_framed:
         because = "nothing says where its body ends"
-    length = values_of(fields, b"content-length")
     is_limit_kept = not length or (
         len(set(length)) == 1 and length[0].isdigit() and int(length[0][:20]) <= MAX_BODY_BYTES
     )
@@ -79,8 +84,8 @@ def decide(
         because = "its Content-Length is too large or no number"
     if because is not None:
         return Decision(status, fields, because, verdict.removes, b"", None, 0)
-    content = hash((status, *[field for field in fields if field[0] != b"date"]))
-    return Decision(status, fields, None, False, verdict.vary, int(length[0]) if length else None, content)
+    whole = int(length[0]) if length else None
+    return Decision(status, fields, None, False, verdict.vary, whole, hash((status, *content)))
 
 
 # The answers of a site have the same few of these fields, whatever their pages are.

@@ -104,12 +104,14 @@ def approve(bucket: Bucket, sequence: int, reason: str) -> None:
         decode(found.data, key)
     except Corrupt as error:
         raise bucket.error(error.problem, key, error.fix) from error
-    newer = [n for n in current.accepted if n >= sequence and n not in seen.state.bad.marks]
-    if newer and current.accepted.get(sequence) != pointer.sha256:
+    marks, newest = seen.state.bad.marks, seen.state.newest
+    if sequence in marks:
+        raise _refused(bucket, "approving", f"generation {sequence} is marked bad ({marks[sequence]})")
+    if newest >= sequence and current.accepted.get(sequence) != pointer.sha256:
         raise _refused(
             bucket,
             "approving",
-            f"generation {max(newer)} was accepted after {sequence}: approving would bring older data back",
+            f"generation {newest} was accepted after {sequence}: approving would bring older data back",
             "run 'hotpath build TARGET' for a new candidate",
         )
     problem = find_damage(bucket, pointer, current.pointer, found.data)

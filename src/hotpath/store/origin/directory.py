@@ -8,9 +8,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import threading
+import secrets
+import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hotpath.errors import OriginConflict, OriginError
@@ -50,11 +51,12 @@ class DirectoryObjects:
         return _etag_of(data)
 
     def put_if(self, key: str, data: bytes, etag: str) -> str:
-        with self._explained("replacing", key), self._written(key, data) as temporary, self._locked():
+        with self._explained("replacing", key), self._locked():
             there = self.get(key)
             if there is None or there.etag != etag:
                 raise self._conflict("replacing", key)
-            temporary.replace(self._root / key)
+            with self._written(key, data) as temporary:
+                temporary.replace(self._root / key)
         return _etag_of(data)
 
     def put(self, key: str, data: bytes, fields: Mapping[str, str] | None = None) -> None:
@@ -66,9 +68,10 @@ class DirectoryObjects:
         with self._explained("listing", prefix):
             entries = []
             for path in sorted((self._root / prefix).rglob("*")):
-                if path.is_file() and not path.name.startswith(_PRIVATE):
+                with suppress(FileNotFoundError):  # removed since
                     state = path.stat()
-                    entries.append(Entry(path.relative_to(self._root).as_posix(), state.st_size, state.st_mtime))
+                    if stat.S_ISREG(state.st_mode) and not path.name.startswith(_PRIVATE):
+                        entries.append(Entry(path.relative_to(self._root).as_posix(), state.st_size, state.st_mtime))
         return iter(entries)
 
     def delete(self, keys: Sequence[str]) -> None:
@@ -78,16 +81,20 @@ class DirectoryObjects:
 
     @contextmanager
     def _written(self, key: str, data: bytes) -> Iterator[Path]:
-        """A durable file with these bytes, to be given the name of ``key``."""
+        """A file with these bytes, to be given the name of ``key``; both are durable afterwards."""
         folder = (self._root / key).parent
+        missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f"{_PRIVATE}{os.getpid()}-{threading.get_ident()}"
+        temporary = folder / f"{_PRIVATE}{secrets.token_hex(8)}"  # machines have equal process numbers
         try:
-            with temporary.open("wb") as file:
+            with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             yield temporary
+            # The name too, before a pointer can lead to it, and those of new folders.
+            for changed in (folder, *(parent.parent for parent in missing)):
+                _sync(changed)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -120,6 +127,14 @@ class DirectoryObjects:
 
     def _conflict(self, operation: str, key: str) -> OriginConflict:
         return OriginConflict("another machine was first", url=self.url, operation=operation, key=key, fix="try again")
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _etag_of(data: bytes) -> str:

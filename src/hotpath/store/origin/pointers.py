@@ -215,6 +215,12 @@ class OriginState:
         return max([*(self.current.accepted if self.current else ()), *self.bad.marks], default=0)
 
     @property
+    def newest(self) -> int:
+        """The highest number that was accepted and is not marked bad, 0 where there is none."""
+        accepted = self.current.accepted if self.current else {}
+        return max((n for n in accepted if n not in self.bad.marks), default=0)
+
+    @property
     def chosen(self) -> Pointer | None:
         """The generation that all machines have to serve: the pinned one, else the current one.
 

@@ -33,6 +33,7 @@ def send_quarantined(bucket: Bucket, store: Store, sequence: int) -> None:
 
 
 def quarantined(bucket: Bucket) -> list[int]:
-    """The numbers that can be approved, oldest first."""
+    """The numbers that can be approved, oldest first: nothing newer was accepted since."""
+    newest = bucket.read().state.newest
     names = [entry.key.removeprefix(QUARANTINE).removesuffix(".json") for entry in bucket.objects.list(QUARANTINE)]
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit() and int(name) > newest)

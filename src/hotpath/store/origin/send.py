@@ -81,7 +81,8 @@ def accept(
     for _ in range(MOVES):
         if _has(seen, pointer):
             return False
-        _require_newer(bucket, seen, pointer)
+        # A person may bring back what is older than a bad one; what a builder has made before that may be bad too.
+        _require_newer(bucket, seen, pointer, seen.state.highest if reason is None else seen.state.newest)
         send_objects(seen)
         try:
             _publish(bucket, seen, pointer, reason)
@@ -180,11 +181,11 @@ def _publish(bucket: Bucket, seen: Seen, pointer: Pointer, reason: str | None) -
     bucket.replace(CURRENT, content, seen.current_etag)
 
 
-def _require_newer(bucket: Bucket, seen: Seen, pointer: Pointer) -> None:
+def _require_newer(bucket: Bucket, seen: Seen, pointer: Pointer, newest: int) -> None:
     state = seen.state
-    if pointer.sequence <= state.highest:
+    if pointer.sequence <= newest:
         raise OriginConflict(
-            f"generation {pointer.sequence} of this machine is not newer than the origin's {state.highest}",
+            f"generation {pointer.sequence} of this machine is not newer than the origin's {newest}",
             url=bucket.url,
             operation="replacing",
             key=CURRENT,

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import secrets
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -117,10 +118,11 @@ class _Copier:
         if pointer is None:
             raise bucket.error("is missing", "CURRENT", "run 'hotpath build TARGET --origin …' first")
         copy, etag = bucket.copy()
-        now = pages_of(self._manifest(pointer))
+        manifest = self._manifest(pointer)
+        now = pages_of(manifest)
         if copy is None or copy.copied != pointer or copy.copying:
             copy, etag = self._enter(copy or Copy(0), etag, pointer)
-            self._change(now, copy, pointer)
+            self._change(manifest, now, copy, pointer)
             bucket.replace(COPY, copy.finished(self._token, pointer, bucket.clock() - DEAD_SECONDS), etag)
         return Copied(
             pointer.sequence,
@@ -142,10 +144,10 @@ class _Copier:
             return copy, etag
         return entered, self._bucket.replace(COPY, entered, etag)
 
-    def _change(self, now: SitePages, copy: Copy, pointer: Pointer) -> None:
+    def _change(self, manifest: Manifest, now: SitePages, copy: Copy, pointer: Pointer) -> None:
         before = {target for each in copy.copying.values() for target in each.targets} | {copy.copied}
         changes = plan(now, (self._pages(each) for each in before if each != pointer))
-        files = self._files(pointer)
+        files = self._files(manifest, {page.sha256 for page in changes.put.values()})
         self._bucket.each(lambda item: self._put_page(*item, files), changes.put.items())
         for start in range(0, len(changes.remove), BATCH):
             self._require_time()
@@ -170,15 +172,13 @@ class _Copier:
                 return self._store.read_manifest(pointer.sequence, pointer.sha256)
         return self._bucket.manifest(pointer)
 
-    def _files(self, pointer: Pointer) -> Mapping[bytes, Path]:
-        """The files that the store has of this generation, by their digests."""
-        if self._store is None:
+    def _files(self, manifest: Manifest, wanted: AbstractSet[bytes]) -> Mapping[bytes, Path]:
+        """Where the store has bytes of this generation, if it has it, by their digests."""
+        if self._store is None or not wanted:
             return {}
-        with contextlib.suppress(StoreError, OSError):
-            manifest = self._store.read_manifest(pointer.sequence, pointer.sha256)
-            folder = self._store.files_path(pointer.sequence)
-            return {item.identity.sha256: folder / item.identity.file for item in manifest.items.values()}
-        return {}
+        folder = self._store.files_path(manifest.sequence)
+        files = (item.identity for item in manifest.items.values() if item.identity.sha256 in wanted)
+        return {file.sha256: folder / file.file for file in files}
 
     def _put_page(self, key: str, page: PageObject, files: Mapping[bytes, Path]) -> None:
         self._require_time()

@@ -28,7 +28,9 @@ class OriginVerification:
 
 
 def verify(bucket: Bucket, store: Store | None = None) -> OriginVerification:
-    """Read every accepted generation. With ``store``, what is damaged or missing is put there again where it has it.
+    """Read every accepted generation that is not marked bad.
+
+    With ``store``, what is damaged or missing is put there again where it has it.
 
     Raises ``OriginError`` where the engine cannot be asked, or ``CURRENT`` cannot be read.
     """
@@ -38,7 +40,8 @@ def verify(bucket: Bucket, store: Store | None = None) -> OriginVerification:
         return result
     if not state.is_in_force:
         result.problems.append(f"{bucket.url}: a rollback or a pin was interrupted, and is not in force; run it again")
-    pointers = {Pointer(sequence, sha256) for sequence, sha256 in state.current.accepted.items()}
+    accepted = state.current.accepted.items()
+    pointers = {Pointer(n, sha256) for n, sha256 in accepted if n not in state.bad.marks} | {state.current.pointer}
     if state.pin.pointer is not None:
         pointers.add(state.pin.pointer)
     checks = _Checks(bucket, store, result)
