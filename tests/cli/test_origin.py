@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,10 @@ import pytest
 from hotpath.store.origin.origin import Origin
 from hotpath.store.store import Store
 from tests.cli.test_commands import Result, hotpath
+from tests.cli.test_failures import People, people
 from tests.store.origin.fake import FakeObjects
+
+__all__ = ["people"]
 
 APP = """
 from hotpath.site import Hotpath
@@ -198,6 +205,7 @@ def test_a_change_on_any_machine_is_made_at_the_origin_and_all_follow(shared: Si
         "generation 2 is pinned: builds publish beside it until 'hotpath unpin web'",
     ]
     assert (shared.chosen(), shared.served("web"), shared.served("web-2")) == (2, 2, 3)
+    assert f"following {shared.url}, which has generation 2" in shared.run("status", "web").out
     shared.follow("web-2")
     assert shared.served("web-2") == 2
     assert json.loads(shared.run("rollback", "web", "--to", "1", "--json").out)["origin"] == shared.url
@@ -387,3 +395,45 @@ def test_the_error_that_an_engine_makes_is_one_line_for_each_command(
         result = site.run(*arguments, "--origin", url, code=75)
         assert (result.out, result.err) == ("", "hotpath: s3://bucket/site: get CURRENT: no answer\n")
     assert site.served() == 1
+
+
+@pytest.mark.slow
+def test_people_hear_once_that_a_generation_was_not_sent_and_that_it_was_later(
+    site: Site, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            site.build("--alert", "--origin", down(patch), code=69)
+    assert people.kinds == ["origin.error"]
+    assert people.pings[-1] == "/ping/fail"
+    site.build("--alert", "--origin", site.url)
+    assert people.kinds == ["origin.error"] * 2
+    assert people.pings[-1] == "/ping"
+
+
+@pytest.mark.slow
+def test_a_generation_that_cannot_be_read_or_sent_is_named_also_behind_a_pin(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.build("--origin", site.url)
+    site.run("pin", "var/hot", "1")
+
+    def full(*arguments: Any) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "/var/hot/a.json")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Origin, "send", full)
+        result = site.build("--origin", site.url, code=69)
+    assert "generation 2 is published on this machine and was not sent" in result.err
+    assert "the disk reported an error" in result.err
+
+    def interrupt(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Origin, "send", interrupt)
+        result = site.build("--origin", site.url, code=130)
+    assert "warning: generation 3 is published on this machine; 'hotpath push myapp:hot' sends it" in result.err
+    (site.directory / "empty").mkdir()
+    assert "nothing is published here yet" in site.run("push", "empty", "--origin", site.url, code=1).err

@@ -128,8 +128,15 @@ class Served:
         if not self.store.root.is_dir():
             return
         from hotpath.store.origin.follower import Follower
+        from hotpath.store.origin.following import Witness
 
-        look = Follower(self.store, origin, reports=False).look()
+        record = read_record(self.store)
+        if record is None or record.origin != origin.url:
+            look = Follower(self.store, origin, reports=False).look()
+        else:  # what follows here has not seen it yet, and status asks for it at once
+            follower = Follower(self.store, origin, every=record.every, name=record.name, reports=False)
+            look = follower.look()
+            Witness(follower, lambda text, is_problem: None).saw(look)
         if look.error is not None:
             warn([f"it is changed there, and this machine does not follow yet: {look.error}"])
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from hotpath.cli.origin import origin_of, send_hint
 from hotpath.cli.output import warn
 from hotpath.cli.progress import sending_progress
-from hotpath.errors import HotpathError, IsolatedFailure, NotCopied, NotSent, OriginConflict
+from hotpath.errors import HotpathError, IsolatedFailure, NotCopied, NothingPublished, NotSent, OriginConflict
 from hotpath.options import counted, human_bytes, to_json
+from hotpath.store.os_errors import explain
 from hotpath.store.sharing import Sharing
 from hotpath.store.store import Store
 
@@ -87,15 +88,27 @@ class Shipping:
         progress = sending_progress(quiet=self._quiet)
         try:
             self._sent = self._origin.send(self._store, self._seen, progress)
-        except OriginConflict as conflict:
-            self.error = conflict
+        except (OriginConflict, NothingPublished) as error:
+            self.error = error
         except HotpathError as error:
-            self.error = NotSent(self._store.chosen_sequence(), self._target, error)
+            self.error = NotSent(self._published(), self._target, error)
+        except OSError as error:
+            self.error = NotSent(self._published(), self._target, explain(error, self._store.root))
+        except KeyboardInterrupt:
+            warn(
+                [f"generation {self._published()} is published on this machine; 'hotpath push {self._target}' sends it"]
+            )
+            raise
         else:
             send_hint(self._sharing)
             self._copy(self._origin, self._sent.generation)
         finally:
             progress.finish()
+
+    def _published(self) -> int:
+        """What was to be sent: not always what is served, where a generation is pinned."""
+        pointer = self._store.pointer(self._store.current_path)
+        return pointer.sequence if pointer is not None else 0
 
     def _copy(self, origin: Origin, generation: int) -> None:
         """Keep the copy of the site: where that was asked for, and where somebody has begun one."""
