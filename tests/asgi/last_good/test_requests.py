@@ -11,17 +11,24 @@ from hotpath.asgi.last_good.requests import (
     MAX_KEY_BYTES,
     Cookies,
     excluded,
-    key_of,
+    key_between,
+    key_ends,
     personal,
     request_directives,
     url_key,
     variant_of,
     vary_of,
 )
+from hotpath.types import Header
 
 ANALYTICS = Cookies(ANALYTICS_COOKIES)
 NONE = Cookies(())
 HOST = (b"host", b"example.org")
+
+
+def key_of(scheme: str, target: bytes, headers: list[Header]) -> bytes | None:
+    ends = key_ends(scheme, headers)
+    return None if ends is None else key_between(ends, target)
 
 
 @pytest.mark.parametrize(

@@ -107,23 +107,20 @@ def request_directives(headers: Iterable[Header]) -> Directives:
     return parse_cache_control(values)
 
 
-def key_of(scheme: str, target: bytes, headers: Iterable[Header]) -> bytes | None:
-    """The key of a request: its URL, and fields that route. ``None`` without exactly one host, or for one too long.
-
-    ``target`` is as the client wrote it. ``GET`` and ``HEAD`` share the key.
-    """
-    ends = key_ends(scheme, headers)
-    return None if ends is None else key_between(ends, target)
-
-
 def key_between(ends: tuple[bytes, bytes], target: bytes) -> bytes | None:
-    """The key of a request for ``target``, between what ``key_ends`` says of its fields."""
+    """The key of a request for ``target``: its URL, and the fields that route. ``None`` for one that is too long.
+
+    ``target`` is as the client wrote it, ``ends`` what ``key_ends`` says. ``GET`` and ``HEAD`` share the key.
+    """
     key = ends[0] + target + ends[1]
     return key if target.startswith(b"/") and len(key) <= MAX_KEY_BYTES else None
 
 
 def key_ends(scheme: str, headers: Iterable[Header]) -> tuple[bytes, bytes] | None:
-    """What comes before the target in the keys of requests with these fields, and behind it."""
+    """What comes before the target in the keys of requests with these fields, and behind it.
+
+    ``None`` without exactly one host.
+    """
     hosts, routing = [], []
     for name, value in headers:
         if name == b"host":
