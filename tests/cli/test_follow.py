@@ -237,6 +237,29 @@ def environment(url: str) -> dict[str, str]:
     }
 
 
+def test_a_front_whose_app_is_broken_follows_what_it_did_before(machines: Machines) -> None:
+    machines.build()
+    machines.write("web", "web-store")
+    app = machines.directory / "web.py"
+    app.write_text(app.read_text().replace('"web-store",', f'"web-store", origin="{machines.url}",'))
+    front = machines.start("serve", "web:app", "--port", "{port}")
+    machines.environ = {"HOTPATH_RUN": str(front.run)}
+    try:
+        front.wait_for("generation 1 is served")
+        front.process.send_signal(signal.SIGTERM)
+        assert front.process.wait(30) == 0
+        app.write_text("raise RuntimeError('this version does not start')")
+        machines.build()
+        again = machines.start("serve", "web:app", "--port", "{port}")
+        try:
+            again.wait_for("generation 2 is served")
+            until(lambda: again.get("/a") == (200, b"[2]"))
+        finally:
+            again.stop()
+    finally:
+        front.stop()
+
+
 def answer_of(code: str) -> bytes:
     """As engines word it: with the access key, and what was signed."""
     return (

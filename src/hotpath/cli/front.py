@@ -361,7 +361,7 @@ def _site(app: str, store: Path | None) -> Hotpath:
                     complain(
                         f"hotpath: {broken}\nhotpath: hot pages are those of its store when it last started: {root}"
                     )
-                    return Hotpath.of_store(root)
+                    return _remembered(root)
                 complain(
                     f"hotpath: {broken}\nhotpath: where its store is is not known until it can be imported; write"
                     " --store PATH, or HOTPATH_STORE=PATH, and hot pages are answered at once; SIGHUP tries again"
@@ -370,6 +370,18 @@ def _site(app: str, store: Path | None) -> Hotpath:
                     pass  # Ctrl-C ends it here
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+
+def _remembered(root: Path) -> Hotpath:
+    """The store of an app that cannot be asked; it follows what it did when it last started."""
+    from hotpath.store.follow_record import read_record
+
+    hot = Hotpath.of_store(root)
+    record = read_record(hot.store)
+    if record is not None:
+        with contextlib.suppress(DeclarationError):  # a damaged record costs no page
+            hot.sharing = Sharing(record.origin)
+    return hot
 
 
 def _checked(hot: Hotpath, without_bypass: bool) -> Hotpath:
