@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -109,6 +110,13 @@ def threads_of_pytest_are_none_of_the_batch() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hotpath.batch.launch.reason_not_to_fork", lambda: None)
         yield
+
+
+@pytest.fixture
+def short_directory() -> Iterator[Path]:
+    """For Unix sockets, whose paths have 107 bytes at most: pytest's own directories may be longer."""
+    with tempfile.TemporaryDirectory(prefix="hotpath-") as name:
+        yield Path(name)
 
 
 @pytest.fixture

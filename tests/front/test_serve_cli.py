@@ -254,12 +254,12 @@ def test_an_app_that_cannot_be_imported_waits_for_a_repair(tmp_path: Path) -> No
         serve.stop()
 
 
-def test_an_app_that_cannot_be_imported_has_the_hot_pages_of_its_last_start(tmp_path: Path) -> None:
-    site = make_site(tmp_path / "site")
+def test_an_app_that_cannot_be_imported_has_the_hot_pages_of_its_last_start(
+    tmp_path: Path, short_directory: Path
+) -> None:
+    site, kept = make_site(tmp_path / "site"), short_directory
     with serving(site) as first:
         assert first.get("/rankings/k1")[0] == 200
-        kept = tmp_path / "run"
-        kept.mkdir(mode=0o700)
         for note in first.run.glob("store-*"):
             (kept / note.name).write_bytes(note.read_bytes())
     (site / "version").write_text("broken")

@@ -53,7 +53,7 @@ def text_of(url: str, seconds: float = 30.0) -> str:
 
 @pytest.mark.skipif(ACTIVATE is None, reason="needs systemd-socket-activate: apt-get install systemd")
 @pytest.mark.slow
-def test_the_batch_the_site_and_the_check_run_as_they_are_rendered(tmp_path: Path) -> None:
+def test_the_batch_the_site_and_the_check_run_as_they_are_rendered(tmp_path: Path, short_directory: Path) -> None:
     (tmp_path / "myshop.py").write_text(APP)
     hot, port = shop(tmp_path / "var" / "hot"), closed_port()
     facts = gather(
@@ -66,11 +66,10 @@ def test_the_batch_the_site_and_the_check_run_as_they_are_rendered(tmp_path: Pat
         admin=f"127.0.0.1:{closed_port()}",
         base_url=f"http://127.0.0.1:{port}",
     )
-    (tmp_path / "run").mkdir(mode=0o700)
     environ = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "HOTPATH_RUN": str(tmp_path / "run"),
+        "HOTPATH_RUN": str(short_directory),
     }
 
     def run(unit: str) -> subprocess.CompletedProcess[str]:
