@@ -409,8 +409,8 @@ def _keep_serving(
     for row in rows:
         screen.say(f"  {'hot ' if row.hot else 'cold'}  http://127.0.0.1:{port}{row.path}")
     screen.say(f"bring the database back:  mv {shlex.quote(str(place.gone))} {shlex.quote(str(place.database))}")
-    screen.say("Ctrl-C ends it")
     try:
+        screen.say("Ctrl-C ends it")
         server.wait()
     except KeyboardInterrupt as interrupt:
         if exit_code_of(interrupt) != INTERRUPTED:
