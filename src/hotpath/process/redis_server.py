@@ -66,6 +66,8 @@ def redacted(url: str) -> str:
         host = parts.netloc.rpartition("@")[2]
     except ValueError:
         return "…"
+    if "@" in url[url.find(parts.netloc) + len(parts.netloc) :]:  # a password with a slash, '?' or '#' ends no host
+        return f"{parts.scheme}://…"
     return f"{parts.scheme}://{host}{parts.path}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +51,30 @@ def test_pin_and_bad_are_read_as_they_were_written(
 def test_anything_else_is_refused(kind: type[Current | Pin | Bad], data: bytes) -> None:
     with pytest.raises(Corrupt):
         kind.decode(data)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"pruning": "x"},
+        {"pruning": [1]},
+        {"change": -1},
+        {"change": 2**64 - 1},
+        {"current": {"sequence": 10**18, "sha256": "ab" * 32}, "accepted": {str(10**18): "ab" * 32}},
+        {"approved": [1]},
+        {"hotpath": 2},
+    ],
+)
+def test_a_current_with_another_kind_of_value_is_refused(wrong: dict[str, object]) -> None:
+    facts = orjson.loads(published(1, 2).encode())
+    with pytest.raises(Corrupt):
+        Current.decode(orjson.dumps(facts | wrong))
+
+
+def test_an_error_about_a_format_is_short() -> None:
+    with pytest.raises(Corrupt) as refused:
+        Pin.decode(orjson.dumps({"hotpath": "x" * 1_000_000, "change": 1}))
+    assert len(str(refused.value)) < 200
 
 
 def test_no_content_comes_back() -> None:

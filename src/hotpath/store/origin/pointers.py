@@ -24,6 +24,9 @@ PIN = "PIN"
 BAD = "BAD"
 COPY = "COPY"
 
+# Numbers of generations and of changes are below it: files have 18 digits for them.
+MAX_NUMBER = 10**18
+
 # Generations that CURRENT remembers: the longest way back for a rollback, at 85 bytes each in every look.
 MAX_ACCEPTED = 50
 
@@ -138,7 +141,8 @@ class Current:
             if accepted.get(pointer.sequence) != pointer.sha256 or {type(change) for change in changes} != {int}:
                 raise ValueError("the current generation is not an accepted one")
             approved = {int(n): str(reason) for n, reason in facts["approved"].items()}
-            return cls(changes[0], pointer, accepted, changes[1], changes[2], approved, facts["pruning"])
+            pruning = None if facts["pruning"] is None else int(facts["pruning"])
+            return cls(changes[0], pointer, accepted, changes[1], changes[2], approved, pruning)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _unreadable(CURRENT, data) from error
 
@@ -248,13 +252,15 @@ def _encode(change: int, facts: Mapping[str, object]) -> bytes:
 def _decode(data: bytes, name: str) -> dict[str, Any]:
     try:
         facts = orjson.loads(data)
-        if not isinstance(facts, dict) or type(facts["change"]) is not int:
+        if not isinstance(facts, dict) or type(facts["change"]) is not int or not 0 <= facts["change"] < MAX_NUMBER:
             raise TypeError
         form = facts["hotpath"]
     except (ValueError, KeyError, TypeError) as error:
         raise _unreadable(name, data) from error
     if form != FORMAT:
-        raise Corrupt(f"has format {form!r}, this version of hotpath reads {FORMAT}", path=name, fix="upgrade hotpath")
+        raise Corrupt(
+            f"has format {str(form)[:40]}, this version of hotpath reads {FORMAT}", path=name, fix="upgrade hotpath"
+        )
     return facts
 
 
@@ -271,7 +277,7 @@ def _fact(pointer: Pointer | None) -> dict[str, object] | None:
 
 
 def _pointer(facts: object) -> Pointer:
-    if not isinstance(facts, dict) or type(facts["sequence"]) is not int or facts["sequence"] < 1:
+    if not isinstance(facts, dict) or type(facts["sequence"]) is not int or not 0 < facts["sequence"] < MAX_NUMBER:
         raise ValueError("no pointer")
     sha256 = bytes.fromhex(facts["sha256"])
     if len(sha256) != 32:

@@ -16,7 +16,8 @@ from threading import Lock
 
 from hotpath.errors import Corrupt, NothingPublished, StoreError
 from hotpath.store.manifest import Manifest, decode
-from hotpath.store.origin.bucket import Bucket, manifest_key
+from hotpath.store.origin.bucket import Bucket, blob_key, manifest_key
+from hotpath.store.origin.soundness import problem_of
 from hotpath.store.pointer import Pointer
 from hotpath.store.prune import remove_unread
 from hotpath.store.publish import RESERVE_BYTES
@@ -130,6 +131,10 @@ class _Puller:
             source, data = self._kept / sha256.hex(), self._bucket.blob(sha256)
             self._disk.unlink(source)  # a torn one of a pull that was killed
             self._disk.write_new(source, data)
+        if len(data) != self._lengths[sha256]:
+            raise self._bucket.error(
+                f"the manifest says {self._lengths[sha256]} bytes of {len(data)}", blob_key(sha256), "build again"
+            )
         for name in names:
             self._link(source, name, data)
         with self._counting:
@@ -160,10 +165,9 @@ def _manifest(bucket: Bucket, pointer: Pointer) -> tuple[bytes, Manifest]:
         raise bucket.error(error.problem, key, error.fix) from error
     if manifest.sequence != pointer.sequence:
         raise bucket.error(f"this is the manifest of generation {manifest.sequence}", key)
-    for item in manifest.items.values():
-        for each in item.representations:
-            if "\0" in each.file or any(part in ("", ".", "..") for part in each.file.split("/")):
-                raise bucket.error(f"an item has the file {each.file!r}, which could leave its generation", key)
+    problem = problem_of(manifest)
+    if problem is not None:
+        raise bucket.error(problem, key, "build again on a machine with this version of hotpath")
     return data, manifest
 
 
