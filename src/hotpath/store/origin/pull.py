@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Lock
 
 from hotpath.errors import Corrupt, NothingPublished, StoreError
+from hotpath.store import foreign
 from hotpath.store.manifest import Manifest, decode
 from hotpath.store.origin.bucket import Bucket, blob_key, manifest_key
 from hotpath.store.origin.soundness import problem_of
@@ -73,6 +74,8 @@ def pull(bucket: Bucket, store: Store, pointer: Pointer) -> Pulled:
         path = stage / "manifest.json"
         disk.write_new(path, data)
         disk.sync_file(path)
+        disk.write_new(stage / foreign.FILE, f"{bucket.url}\n".encode())
+        disk.sync_file(stage / foreign.FILE)
         disk.sync_directory(stage)
         place = store.generation_path(pointer.sequence)
         if place.exists():
