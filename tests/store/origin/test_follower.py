@@ -256,6 +256,33 @@ def test_a_manifest_that_leads_outside_is_refused(builder: Machine, machine: Mac
     assert not [*machine.store.root.parent.rglob("evil*")]
 
 
+def test_a_machine_that_was_killed_before_its_note_sees_that_the_origin_went_back(
+    builder: Machine, machine: Machine, objects: FakeObjects
+) -> None:
+    send(builder, 1)
+    older = dict(objects.objects)
+    send(builder, 2)
+    machine.follower.look()
+    (machine.store.root / "history.jsonl").unlink()
+    machine.restart()
+    objects.objects = older
+    look = machine.follower.look()
+    assert "went back from generation 2 to 1" in str(look.error)
+    assert not look.is_ahead
+    assert machine.pages() == pages(2)
+
+
+def test_a_clock_that_is_set_back_silences_no_machine(builder: Machine, machine: Machine, objects: FakeObjects) -> None:
+    send(builder, 1)
+    machine.follower.look()
+    machine.clock.advance(-400 * 86400)
+    now = machine.clock()
+    machine.follower.look()
+    (report,) = machine.origin.machines()
+    assert report.time == int(now)
+    assert report.lag_seconds == 0
+
+
 def test_every_machine_reports_at_most_once_a_minute(builder: Machine, machine: Machine, objects: FakeObjects) -> None:
     send(builder, 1)
     for _ in range(130):
@@ -427,9 +454,10 @@ def test_a_report_that_no_machine_wrote_is_passed_over(
         [{"name": 5}, {"time": "x"}, {"time": 1e300}, {"lag_seconds": None}, {"generation": []}, {"error": 5}]
     ):
         objects.objects[f"machines/wrong{number}.json"] = orjson.dumps(report | wrong), 0.0
-    forged = report | {"name": "\x1b[2Jweb\nweb9", "error": "\x1b]0;x\x07" + "a" * 5000}
+    forged = report | {"name": "\x1b[2Jweb\nweb9" + "n" * 500, "error": "\x1b]0;x\x07" + "a" * 5000}
     objects.objects["machines/forged.json"] = orjson.dumps(forged), 0.0
     reports = machine.origin.machines()
-    assert [each.name for each in reports] == ["?[2Jweb?web9", "machine"]
+    assert [each.name[:13] for each in reports] == ["?[2Jweb?web9n", "machine"]
+    assert len(reports[0].name) == 100
     assert len(reports[0].error or "") == 1000
     assert "\x1b" not in f"{reports[0].error}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from hotpath.errors import HotpathError, NothingPublished, StoreBusy, StoreError
 from hotpath.log import Once
 from hotpath.store.damage import serious
+from hotpath.store.foreign import is_foreign
 from hotpath.store.history import read_history
 from hotpath.store.origin.bucket import Bucket
 from hotpath.store.origin.machines import MachineReport, write_report
@@ -189,7 +190,7 @@ class Follower:
         here = self._generation()
         if here is None or self._state.pin.pointer or here <= chosen.sequence or here in self._state.bad.marks:
             return False
-        if any((event.get("event"), event.get("sequence")) == ("follow", here) for event in read_history(self.store)):
+        if self._has_followed(here):
             raise self._bucket.error(
                 f"the origin went back from generation {here} to {chosen.sequence}, and not by a rollback; "
                 f"{here} stays served",
@@ -197,6 +198,12 @@ class Follower:
                 "was the bucket brought back from a backup? Build again on a machine that follows it",
             )
         return True
+
+    def _has_followed(self, here: int) -> bool:
+        """Whether this machine has this generation from the origin; one that was killed may not have noted it."""
+        return is_foreign(self.store.generation_path(here)) or any(
+            (event.get("event"), event.get("sequence")) == ("follow", here) for event in read_history(self.store)
+        )
 
     def _generation(self) -> int | None:
         signature = self.store.signature()
@@ -215,7 +222,8 @@ class Follower:
         if self._reported is not None:
             at, before = self._reported
             is_news = (report.generation, report.error) != (before.generation, before.error)
-            if look.time - at < (REPORT_SECONDS if is_news else HEARTBEAT_SECONDS):
+            # A clock that was set back is no reason to be silent until it is as late again.
+            if 0 <= look.time - at < (REPORT_SECONDS if is_news else HEARTBEAT_SECONDS):
                 return
         self._reported = (look.time, report)
         try:

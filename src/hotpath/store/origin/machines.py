@@ -13,6 +13,7 @@ from hotpath.store.origin.bucket import Bucket
 MACHINES = "machines/"
 
 # Characters of a name or an error that are read, and the largest number: what lies beyond is not a machine's.
+MAX_NAME = 100
 MAX_TEXT = 1000
 MAX_NUMBER = 10**18
 
@@ -38,7 +39,7 @@ class MachineReport:
 
 def write_report(bucket: Bucket, report: MachineReport) -> None:
     """Put a report in place of this machine's last one. Raises ``OriginError``."""
-    name = _UNSAFE.sub("_", report.name)[:100] or "_"
+    name = _UNSAFE.sub("_", report.name)[:MAX_NAME] or "_"
     bucket.objects.put(f"{MACHINES}{name}.json", json_bytes(to_json(report)) + b"\n")
 
 
@@ -63,5 +64,5 @@ def _checked(report: MachineReport) -> MachineReport:
     is_sound = all(isinstance(text, str) for text in texts) and all(isinstance(n, int | float) for n in numbers)
     if not is_sound or max(map(abs, numbers)) > MAX_NUMBER:
         raise TypeError("no report")
-    name, error = (_CONTROLS.sub("?", text)[:MAX_TEXT] for text in texts)
+    name, error = (_CONTROLS.sub("?", text[:most]) for text, most in zip(texts, (MAX_NAME, MAX_TEXT), strict=True))
     return replace(report, name=name, error=error or None)
