@@ -272,6 +272,37 @@ def test_a_machine_that_was_killed_before_its_note_sees_that_the_origin_went_bac
     assert machine.pages() == pages(2)
 
 
+def test_an_origin_of_other_pages_takes_no_machine_over(
+    tmp_path: Path, builder: Machine, machine: Machine, objects: FakeObjects, clock: FakeClock
+) -> None:
+    send(builder, 1)
+    machine.follower.look()
+    others = FakeObjects(clock)
+    others.url = "s3://bucket/other"
+    stranger = Machine(tmp_path / "stranger", others, clock)
+    for number in range(5, 8):
+        send(stranger, number)
+    moved = Machine(machine.store.root, others, clock)
+    for _ in range(2):
+        look = moved.follower.look()
+        assert "none of the generations of this machine, which are from s3://bucket/site" in str(look.error)
+        assert (look.generation, moved.pages()) == (1, pages(1))
+    (machine.store.generation_path(1) / "from-origin").unlink()
+    assert moved.follower.look().generation == 3, "as the error says, where it is meant"
+
+
+def test_an_origin_that_has_moved_is_followed(
+    builder: Machine, machine: Machine, objects: FakeObjects, clock: FakeClock
+) -> None:
+    send(builder, 1)
+    machine.follower.look()
+    copied = FakeObjects(clock)
+    copied.url, copied.objects = "s3://new/site", objects.objects
+    send(builder, 2)
+    look = Machine(machine.store.root, copied, clock).follower.look()
+    assert (look.error, look.generation) == (None, 2)
+
+
 def test_a_clock_that_is_set_back_silences_no_machine(builder: Machine, machine: Machine, objects: FakeObjects) -> None:
     send(builder, 1)
     machine.follower.look()

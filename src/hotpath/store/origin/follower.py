@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 
 from hotpath.errors import HotpathError, NothingPublished, StoreBusy, StoreError
 from hotpath.log import Once
+from hotpath.store import foreign
 from hotpath.store.damage import serious
-from hotpath.store.foreign import is_foreign
+from hotpath.store.foreign import is_foreign, origin_of
 from hotpath.store.history import read_history
 from hotpath.store.origin.bucket import Bucket
 from hotpath.store.origin.machines import MachineReport, write_report
@@ -172,6 +173,7 @@ class Follower:
         assert chosen is not None  # there is a CURRENT
         if _is_applied(store, state, chosen):
             return look
+        self._require_same_site(state)
         if self._is_behind(chosen):
             return replace(look, is_ahead=True)
         with store.locked(), store.explained():
@@ -198,6 +200,20 @@ class Follower:
                 "was the bucket brought back from a backup? Build again on a machine that follows it",
             )
         return True
+
+    def _require_same_site(self, state: OriginState) -> None:
+        """Raise ``OriginError`` at an origin that this machine was not given before, and that holds other pages."""
+        store, here = self.store, self._generation()
+        before = origin_of(store.generation_path(here)) if here is not None else None
+        if here is None or before is None or before == self._bucket.url:
+            return
+        accepted = state.current.accepted if state.current else {}
+        if not any(n in accepted and holds(store, Pointer(n, accepted[n])) for n in store.sequences()):
+            raise self._bucket.error(
+                f"it has none of the generations of this machine, which are from {before}; {here} stays served",
+                "CURRENT",
+                f"correct the address; where it is meant, remove {store.generation_path(here) / foreign.FILE}",
+            )
 
     def _has_followed(self, here: int) -> bool:
         """Whether this machine has this generation from the origin; one that was killed may not have noted it."""
