@@ -78,6 +78,7 @@ def reason(error: Exception, rights: str) -> str:
     """
     text = (str(error).splitlines() or [""])[0][:200]
     advice = {
+        "without any password": "; this server has no password: take it out of the address",
         "OOM command": "; write maxmemory-policy allkeys-lru in its configuration",
         "READONLY": "; this is a replica: write the primary's address",
         "DB index": "; its databases are numbered 0 to 15",

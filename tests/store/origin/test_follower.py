@@ -303,6 +303,34 @@ def test_an_origin_that_has_moved_is_followed(
     assert (look.error, look.generation) == (None, 2)
 
 
+def test_blobs_of_pulls_that_failed_do_not_fill_the_disk(
+    builder: Machine, machine: Machine, objects: FakeObjects
+) -> None:
+    send(builder, 1)
+    machine.follower.look()
+    kept = machine.store.root / ".pulled"
+    for number in range(2, 7):
+        builder.publish({"new": b"%d" % number, "gone": b"gone %d" % number})
+        builder.origin.send(builder.store)
+        del objects.objects[blob_of(builder, "gone")]
+        assert "is missing" in str(machine.follower.look().error)
+        assert len([*kept.iterdir()]) == 1
+    send(builder, 8)
+    assert machine.follower.look().error is None
+    assert not kept.exists()
+    assert machine.pages() == pages(8)
+
+
+def test_a_blob_of_another_length_is_not_written(builder: Machine, machine: Machine, objects: FakeObjects) -> None:
+    send(builder, 1)
+    builder.publish(pages(2))
+    builder.origin.send(builder.store)
+    forge(objects, lambda _, item: item.__setitem__("bytes", 1))
+    assert "the manifest says 1 bytes of 22" in str(machine.follower.look().error)
+    written = [path.read_bytes() for path in (machine.store.root / ".pulled").iterdir()]
+    assert b'{"page": 0, "made": 0}' not in written
+
+
 def test_a_clock_that_is_set_back_silences_no_machine(builder: Machine, machine: Machine, objects: FakeObjects) -> None:
     send(builder, 1)
     machine.follower.look()

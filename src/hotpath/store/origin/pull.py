@@ -132,12 +132,13 @@ class _Puller:
         is_here = source is not None and data is not None
         if source is None or data is None:
             source, data = self._kept / sha256.hex(), self._bucket.blob(sha256)
-            self._disk.unlink(source)  # a torn one of a pull that was killed
-            self._disk.write_new(source, data)
         if len(data) != self._lengths[sha256]:
             raise self._bucket.error(
                 f"the manifest says {self._lengths[sha256]} bytes of {len(data)}", blob_key(sha256), "build again"
             )
+        if not is_here:
+            self._disk.unlink(source)  # a torn one of a pull that was killed
+            self._disk.write_new(source, data)
         for name in names:
             self._link(source, name, data)
         with self._counting:
@@ -150,6 +151,8 @@ class _Puller:
         if not self._kept.exists():
             return {}
         found = {path.name: path for path in self._kept.iterdir()}
+        for name in found.keys() - {sha256.hex() for sha256 in self._names}:
+            self._disk.unlink(found[name])  # of a generation that nobody asks for any more: room for this one
         return {sha256: found[sha256.hex()] for sha256 in self._names if sha256.hex() in found}
 
     def _link(self, source: Path, name: str, data: bytes) -> None:
