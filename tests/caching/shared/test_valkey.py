@@ -437,6 +437,7 @@ def test_a_server_that_is_not_there_is_a_problem() -> None:
         ("db", "numbered 0 to 15"),
         ("password", "password is wrong"),
         ("none", "USER:PASSWORD@host"),
+        ("unwanted", "this server has no password"),
         ("rights", "PUBLISH"),
         ("closed", "Connection refused"),
         ("tls", "cannot be used"),
@@ -450,7 +451,7 @@ def test_a_server_that_cannot_be_used_is_one_clear_line(
     if change == "rights":
         server.command("ACL", "SETUSER", "few", "on", ">right-secret", "~*", "+@all", "-publish", "allchannels")
         url = f"redis://few:right-secret@{address}/0"
-    else:
+    elif change != "unwanted":
         server.command("CONFIG", "SET", "requirepass", "right-secret")
     if change == "db":
         url = f"redis://:right-secret@{address}/99"
