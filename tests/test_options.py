@@ -59,6 +59,13 @@ def test_parts_of_a_second_are_kept_or_refused() -> None:
             parse_whole_seconds(wrong, "lifetime")
 
 
+def test_a_time_that_no_wait_can_last_is_refused() -> None:
+    assert parse_seconds("3652d", "every") == 3652 * 86400
+    for wrong in ("99999999999d", 1e18):
+        with pytest.raises(DeclarationError, match="more than ten years"):
+            parse_seconds(wrong, "every")
+
+
 @pytest.mark.parametrize("wrong", ["", "lots", "-1", "5 parsecs", 0, -3, math.nan, math.inf, True, None])
 def test_what_is_no_quantity(wrong: object) -> None:
     with pytest.raises(DeclarationError, match=r"limit=.*'64MiB'"):

@@ -35,11 +35,17 @@ def parse_bytes(value: int | str, name: str) -> int:
     return max(1, int(_parse(value, name, _BYTES, f"no positive number of {examples}")))
 
 
+# Waits and dates far beyond it overflow what the operating system counts in.
+MAX_SECONDS = 10 * 366 * 86400.0
+
+
 def parse_seconds(value: float | str, name: str, *, least: float = 1e-3) -> float:
-    """Seconds, ``least`` or more, from a number or from text like ``"26h"``, ``"0.5s"`` or ``"50ms"``."""
+    """Seconds, ``least`` to ``MAX_SECONDS``, from a number or from text like ``"26h"``, ``"0.5s"`` or ``"50ms"``."""
     seconds = _parse(value, name, _SECONDS, f"no number of {_EXAMPLES_OF_SECONDS}", 0)
     if seconds < least:
         raise DeclarationError(f"{name}={value!r} is less than {least:g} s; write {_EXAMPLES_OF_SECONDS}")
+    if seconds > MAX_SECONDS:
+        raise DeclarationError(f"{name}={value!r} is more than ten years; write {_EXAMPLES_OF_SECONDS}")
     return seconds
 
 

@@ -66,6 +66,8 @@ def redacted(url: str) -> str:
         host = parts.netloc.rpartition("@")[2]
     except ValueError:
         return "…"
+    if "@" in url[url.find(parts.netloc) + len(parts.netloc) :]:  # a password with a slash, '?' or '#' ends no host
+        return f"{parts.scheme}://…"
     return f"{parts.scheme}://{host}{parts.path}"
 
 
@@ -76,6 +78,7 @@ def reason(error: Exception, rights: str) -> str:
     """
     text = (str(error).splitlines() or [""])[0][:200]
     advice = {
+        "without any password": "; this server has no password: take it out of the address",
         "OOM command": "; write maxmemory-policy allkeys-lru in its configuration",
         "READONLY": "; this is a replica: write the primary's address",
         "DB index": "; its databases are numbered 0 to 15",

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from hotpath.errors import NothingPublished, StoreError
 from hotpath.log import Once
@@ -20,6 +21,7 @@ from hotpath.serving.snapshot import UNREAD, Page, Snapshot, static_headers
 from hotpath.serving.usage import Usage
 from hotpath.serving.watched import Overlay
 from hotpath.site import Directory, directories_of
+from hotpath.store.foreign import is_foreign
 from hotpath.store.locks import hold
 from hotpath.store.os_errors import explain
 from hotpath.store.store import Choice, Store
@@ -226,8 +228,9 @@ class Loader:
             self._once.clear()
         self._overlay.forget()
         if choice.head.site is not None and self._on_site is not None:
-            self._use(choice.head.site, now)
-            self._on_site(choice.head.site)
+            site = self._own_files(choice.head.site, choice.sequence)
+            self._use(site, now)
+            self._on_site(site)
         self._source = PageSource(
             self._store,
             index,
@@ -238,6 +241,20 @@ class Loader:
         )
         self._fill(now)
         return True
+
+    def _own_files(self, site: SiteWide, sequence: int) -> SiteWide:
+        """Without directories where the manifest came from an origin.
+
+        Whoever can write to the bucket must not be able to name files of this machine for everybody to read.
+        """
+        if not site.directories or not is_foreign(self._store.generation_path(sequence)):
+            return site
+        self._once.warn(
+            f"the directories of generation {sequence} are not served here, as it came from an origin; let the app"
+            " declare them: 'hotpath serve APP' without --store, or 'hotpath front TARGET'",
+            "directories",
+        )
+        return replace(site, directories=())
 
     def _use(self, site: SiteWide, now: float) -> None:
         """Other directories are looked at now, so that there is no moment without their pages."""

@@ -173,7 +173,10 @@ def decode(data: bytes, path: str) -> Manifest:
     lines = {}
     for line in item_lines(data):
         decode_item(head, line, path)  # what cannot be read must show now, not when it is asked for
-        lines[key_of(line)] = line
+        key = key_of(line)
+        if not key.isascii():
+            raise Corrupt(f"an item of the manifest has a key that is not ASCII ({key[:60]!r})", path=path)
+        lines[key] = line
     return Manifest(head, Items(head, lines, path))
 
 
@@ -248,5 +251,5 @@ def decode_item(head: Head, line: bytes, path: str) -> Item:
             facts.get("stale_since"),
             facts.get("metrics"),
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise Corrupt(f"an item of the manifest cannot be read ({error!r})", path=path) from error

@@ -344,6 +344,70 @@ def test_somebody_elses_value_is_no_value(server: Server, valkey: Valkey) -> Non
     assert function(1)[0] == 1
 
 
+@pytest.mark.parametrize("command", [("LPUSH", "1"), ("SADD", "1"), ("HSET", "a", "1"), ("ZADD", "1", "a")])
+@pytest.mark.parametrize("place", ["", ":lease"])
+def test_what_is_no_text_at_one_key_leaves_all_others_alone(
+    server: Server, valkey: Valkey, caplog: pytest.LogCaptureFixture, command: tuple[str, ...], place: str
+) -> None:
+    function, calls = counting(valkey)
+    function(1)
+    (key,) = server.command("KEYS", "test:counting:*")
+    for _ in range(5):
+        server.command("DEL", key)
+        server.command(command[0], key.decode() + place, *command[1:])
+        function.cache.clear()
+        assert function(1)[0] == 1
+    assert valkey.is_up
+    assert caplog.records == []
+    assert len(calls) == 6
+    there, elsewhere = other(server, valkey)
+    assert there(1) == [1, 6]
+    assert elsewhere == [], "the value took the place of what was there"
+
+
+def test_a_lease_that_never_ends_is_nobodys(server: Server, valkey: Valkey) -> None:
+    function, _ = counting(valkey)
+    function(1)
+    (key,) = server.command("KEYS", "test:counting:*")
+    server.command("DEL", key)
+    server.command("SET", f"{key.decode()}:lease", "x")
+    function.cache.clear()
+    began = time.monotonic()
+    assert function(1) == [1, 2]
+    assert time.monotonic() - began < BUDGET_SECONDS + SLACK
+
+
+def test_a_value_that_is_too_long_for_the_way_is_said_once_and_returned(
+    server: Server, valkey: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    @cached(ttl=60, shared=valkey, name="long")
+    def long(size: int) -> bytes:
+        return b"x" * size
+
+    assert len(long(1 << 19)) == 1 << 19
+    (key,) = server.command("KEYS", "test:long:*")
+    for size in (1 << 20, 10 << 20, 20 << 20):
+        assert len(long(size)) == size
+    assert valkey.is_up
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 1
+    assert "1,048,604 bytes are more than 1,048,576" in told[0]
+    assert server.command("KEYS", "test:long:*") == [key]
+
+
+def test_somebody_elses_long_value_is_not_fetched(server: Server, valkey: Valkey) -> None:
+    function, _ = counting(valkey)
+    function(1)
+    (key,) = server.command("KEYS", "test:counting:*")
+    server.command("SETRANGE", key, str(50 << 20), "x")
+    function.cache.clear()
+    began = time.monotonic()
+    assert function(1)[0] == 1
+    assert time.monotonic() - began < 2 * BUDGET_SECONDS + SLACK
+    there, _ = other(server, valkey)
+    assert there(1) == function(1), "the value took its place"
+
+
 def test_settings_that_let_it_grow_are_named(server: Server, valkey: Valkey) -> None:
     assert [("maxmemory " in line, "allkeys-lru" in line) for line in valkey.problems()] == [
         (True, False),
@@ -373,6 +437,7 @@ def test_a_server_that_is_not_there_is_a_problem() -> None:
         ("db", "numbered 0 to 15"),
         ("password", "password is wrong"),
         ("none", "USER:PASSWORD@host"),
+        ("unwanted", "this server has no password"),
         ("rights", "PUBLISH"),
         ("closed", "Connection refused"),
         ("tls", "cannot be used"),
@@ -386,7 +451,7 @@ def test_a_server_that_cannot_be_used_is_one_clear_line(
     if change == "rights":
         server.command("ACL", "SETUSER", "few", "on", ">right-secret", "~*", "+@all", "-publish", "allchannels")
         url = f"redis://few:right-secret@{address}/0"
-    else:
+    elif change != "unwanted":
         server.command("CONFIG", "SET", "requirepass", "right-secret")
     if change == "db":
         url = f"redis://:right-secret@{address}/99"

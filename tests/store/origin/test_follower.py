@@ -6,12 +6,14 @@ import contextlib
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
-from hotpath.errors import OriginError
+from hotpath.errors import HotpathError, OriginError
 from hotpath.store.origin import Follower, Look
 from hotpath.testing import FakeClock
 from tests.store.origin.fake import FakeObjects, Killed
@@ -254,6 +256,92 @@ def test_a_manifest_that_leads_outside_is_refused(builder: Machine, machine: Mac
     assert not [*machine.store.root.parent.rglob("evil*")]
 
 
+def test_a_machine_that_was_killed_before_its_note_sees_that_the_origin_went_back(
+    builder: Machine, machine: Machine, objects: FakeObjects
+) -> None:
+    send(builder, 1)
+    older = dict(objects.objects)
+    send(builder, 2)
+    machine.follower.look()
+    (machine.store.root / "history.jsonl").unlink()
+    machine.restart()
+    objects.objects = older
+    look = machine.follower.look()
+    assert "went back from generation 2 to 1" in str(look.error)
+    assert not look.is_ahead
+    assert machine.pages() == pages(2)
+
+
+def test_an_origin_of_other_pages_takes_no_machine_over(
+    tmp_path: Path, builder: Machine, machine: Machine, objects: FakeObjects, clock: FakeClock
+) -> None:
+    send(builder, 1)
+    machine.follower.look()
+    others = FakeObjects(clock)
+    others.url = "s3://bucket/other"
+    stranger = Machine(tmp_path / "stranger", others, clock)
+    for number in range(5, 8):
+        send(stranger, number)
+    moved = Machine(machine.store.root, others, clock)
+    for _ in range(2):
+        look = moved.follower.look()
+        assert "none of the generations of this machine, which are from s3://bucket/site" in str(look.error)
+        assert (look.generation, moved.pages()) == (1, pages(1))
+    (machine.store.generation_path(1) / "from-origin").unlink()
+    assert moved.follower.look().generation == 3, "as the error says, where it is meant"
+
+
+def test_an_origin_that_has_moved_is_followed(
+    builder: Machine, machine: Machine, objects: FakeObjects, clock: FakeClock
+) -> None:
+    send(builder, 1)
+    machine.follower.look()
+    copied = FakeObjects(clock)
+    copied.url, copied.objects = "s3://new/site", objects.objects
+    send(builder, 2)
+    look = Machine(machine.store.root, copied, clock).follower.look()
+    assert (look.error, look.generation) == (None, 2)
+
+
+def test_blobs_of_pulls_that_failed_do_not_fill_the_disk(
+    builder: Machine, machine: Machine, objects: FakeObjects
+) -> None:
+    send(builder, 1)
+    machine.follower.look()
+    kept = machine.store.root / ".pulled"
+    for number in range(2, 7):
+        builder.publish({"new": b"%d" % number, "gone": b"gone %d" % number})
+        builder.origin.send(builder.store)
+        del objects.objects[blob_of(builder, "gone")]
+        assert "is missing" in str(machine.follower.look().error)
+        assert len([*kept.iterdir()]) == 1
+    send(builder, 8)
+    assert machine.follower.look().error is None
+    assert not kept.exists()
+    assert machine.pages() == pages(8)
+
+
+def test_a_blob_of_another_length_is_not_written(builder: Machine, machine: Machine, objects: FakeObjects) -> None:
+    send(builder, 1)
+    builder.publish(pages(2))
+    builder.origin.send(builder.store)
+    forge(objects, lambda _, item: item.__setitem__("bytes", 1))
+    assert "the manifest says 1 bytes of 22" in str(machine.follower.look().error)
+    written = [path.read_bytes() for path in (machine.store.root / ".pulled").iterdir()]
+    assert b'{"page": 0, "made": 0}' not in written
+
+
+def test_a_clock_that_is_set_back_silences_no_machine(builder: Machine, machine: Machine, objects: FakeObjects) -> None:
+    send(builder, 1)
+    machine.follower.look()
+    machine.clock.advance(-400 * 86400)
+    now = machine.clock()
+    machine.follower.look()
+    (report,) = machine.origin.machines()
+    assert report.time == int(now)
+    assert report.lag_seconds == 0
+
+
 def test_every_machine_reports_at_most_once_a_minute(builder: Machine, machine: Machine, objects: FakeObjects) -> None:
     send(builder, 1)
     for _ in range(130):
@@ -339,3 +427,96 @@ def test_nothing_is_written_to_a_bucket_of_something_else(machine: Machine, obje
     objects.put("CURRENT", b"mine")
     assert machine.follower.look().error is not None
     assert [*objects.objects] == ["CURRENT"]
+
+
+def forge(objects: FakeObjects, change: Callable[[dict[str, Any], dict[str, Any]], object]) -> None:
+    """Send generation 2 again as ``change`` of its head and its first item leaves it, with digests that hold."""
+    data = objects.objects["generations/00000002.json"][0]
+    lines = data[: data.rindex(b'],"sha256"')].splitlines()
+    head, item = orjson.loads(lines[0] + b"]}"), orjson.loads(lines[1].rstrip(b","))
+    change(head, item)
+    head.pop("items")
+    lines[:2] = [orjson.dumps(head)[:-1] + b',"items":[', orjson.dumps(item) + b","]
+    body = b"\n".join(lines) + b"\n"
+    body += b'],"sha256":"' + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
+    digest = hashlib.sha256(body).hexdigest()
+    facts = orjson.loads(objects.objects["CURRENT"][0])
+    facts["change"] += 1
+    facts["current"]["sha256"] = facts["accepted"]["2"] = digest
+    objects.edit("generations/00000002.json", lambda _: body)
+    objects.edit("CURRENT", lambda _: orjson.dumps(facts))
+
+
+HOSTILE: list[tuple[str, str, object]] = [
+    ("item", "file", "../../x"),
+    ("item", "file", "/etc/x"),
+    ("item", "file", 5),
+    ("item", "file", "a" * 5000),
+    ("item", "bytes", 10**18),
+    ("item", "bytes", 999),
+    ("item", "bytes", 0),
+    ("item", "bytes", -5),
+    ("item", "bytes", "9"),
+    ("item", "sha256", "ab"),
+    ("item", "key", 5),
+    ("item", "key", "p0"),
+    ("item", "key", "/한"),
+    ("item", "key", '/a"b'),
+    ("item", "key", "/a\r\nX: y"),
+    ("item", "codings", [1]),
+    ("item", "route", 99),
+    ("item", "last_modified", "x"),
+    ("item", "last_modified", 10**17),
+    ("item", "last_modified", -1),
+    ("item", "stale_since", "x"),
+    ("item", "metrics", "x"),
+    ("head", "created", "x"),
+    ("head", "created", 10**18),
+    ("route", "media_type", "text/html\r\nX: y"),
+    ("route", "media_type", 5),
+    ("route", "cache_control", "public\nX: y"),
+    ("route", "cdn_cache_control", "public\nX: y"),
+    ("route", "headers", [["X\r\nA", "b"]]),
+    ("route", "headers", [["X-A", "b\r\nc: d"]]),
+    ("route", "lifetime_seconds", "x"),
+]
+
+
+@pytest.mark.parametrize(("where", "name", "value"), HOSTILE)
+def test_a_manifest_that_servers_could_stumble_over_stays_outside(
+    builder: Machine, machine: Machine, objects: FakeObjects, where: str, name: str, value: object
+) -> None:
+    send(builder, 1)
+    machine.follower.look()
+    send(builder, 2)
+    forge(
+        objects,
+        lambda head, item: {"head": head, "item": item, "route": head["routes"][0]}[where].__setitem__(name, value),
+    )
+    look = machine.follower.look()
+    assert look.error is not None
+    assert "Error:" not in look.error, "an error that somebody has thought of"
+    assert (look.generation, machine.pages()) == (1, pages(1))
+    with contextlib.suppress(HotpathError):  # whatever they say of it, they say it in a line
+        builder.origin.verify(builder.store)
+    with contextlib.suppress(HotpathError):
+        builder.origin.prune(2)
+
+
+def test_a_report_that_no_machine_wrote_is_passed_over(
+    builder: Machine, machine: Machine, objects: FakeObjects
+) -> None:
+    send(builder, 1)
+    machine.follower.look()
+    report = orjson.loads(objects.objects["machines/machine.json"][0])
+    for number, wrong in enumerate(
+        [{"name": 5}, {"time": "x"}, {"time": 1e300}, {"lag_seconds": None}, {"generation": []}, {"error": 5}]
+    ):
+        objects.objects[f"machines/wrong{number}.json"] = orjson.dumps(report | wrong), 0.0
+    forged = report | {"name": "\x1b[2Jweb\nweb9" + "n" * 500, "error": "\x1b]0;x\x07" + "a" * 5000}
+    objects.objects["machines/forged.json"] = orjson.dumps(forged), 0.0
+    reports = machine.origin.machines()
+    assert [each.name[:13] for each in reports] == ["?[2Jweb?web9n", "machine"]
+    assert len(reports[0].name) == 100
+    assert len(reports[0].error or "") == 1000
+    assert "\x1b" not in f"{reports[0].error}"

@@ -27,14 +27,19 @@ class Engine(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     status = 200
     code = ""
+    length: int | None = None
 
     def answer(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         body = f"<Error><Code>{self.code}</Code><AWSAccessKeyId>{ACCESS_KEY}</AWSAccessKeyId></Error>".encode()
         self.send_response(self.status)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(self.length or len(body)))
+        if self.status == 200:
+            self.send_header("ETag", '"1"')
+            self.send_header("Last-Modified", "Sat, 28 Nov 2026 20:00:00 GMT")
         self.end_headers()
         self.wfile.write(body)
+        self.close_connection = self.length is not None
 
     do_GET = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
 
@@ -121,6 +126,26 @@ def test_a_refused_condition(objects: Objects, monkeypatch: pytest.MonkeyPatch, 
     with pytest.raises(OriginConflict) as refused:
         REQUESTS[request_name](objects)
     assert refused.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("key", "most"),
+    [
+        ("CURRENT", 1 << 20),
+        ("PIN", 1 << 20),
+        ("machines/web1.json", 1 << 20),
+        ("blobs/aa/aa", 1 << 29),
+        ("generations/00000001.json", 1 << 29),
+    ],
+)
+def test_an_object_that_would_fill_the_memory_is_not_read(
+    objects: Objects, monkeypatch: pytest.MonkeyPatch, key: str, most: int
+) -> None:
+    monkeypatch.setattr(Engine, "length", most + 1)
+    with pytest.raises(OriginError, match=f"{most + 1:,} bytes") as refused:
+        objects.get(key)
+    assert not refused.value.is_transient
+    assert (refused.value.key, refused.value.url) == (key, objects.url)
 
 
 def test_what_is_not_there_is_no_error(objects: Objects, monkeypatch: pytest.MonkeyPatch) -> None:

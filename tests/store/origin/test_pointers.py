@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hotpath.errors import Corrupt
-from hotpath.store.origin.pointers import MAX_ACCEPTED, Bad, Current, OriginState, Pin
+from hotpath.store.origin.pointers import MAX_ACCEPTED, Bad, Copy, Current, OriginState, Pin
 from hotpath.store.pointer import Pointer
 
 
@@ -50,6 +51,47 @@ def test_pin_and_bad_are_read_as_they_were_written(
 def test_anything_else_is_refused(kind: type[Current | Pin | Bad], data: bytes) -> None:
     with pytest.raises(Corrupt):
         kind.decode(data)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"pruning": "x"},
+        {"pruning": [1]},
+        {"pruning": 1e300},
+        {"accepted": {"1": "ab" * 32, "9" * 100: "ab" * 32}},
+        {"approved": {"-1": "x"}},
+        {"change": -1},
+        {"change": 2**64 - 1},
+        {"current": {"sequence": 10**18, "sha256": "ab" * 32}, "accepted": {str(10**18): "ab" * 32}},
+        {"approved": [1]},
+        {"hotpath": 2},
+    ],
+)
+def test_a_current_with_another_kind_of_value_is_refused(wrong: dict[str, object]) -> None:
+    facts = orjson.loads(published(1, 2).encode())
+    with pytest.raises(Corrupt):
+        Current.decode(orjson.dumps(facts | wrong))
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts"),
+    [
+        (Bad, {"bad": {"9" * 30: "x"}, "rollback": None}),
+        (Bad, {"bad": {}, "rollback": [1e300, 1]}),
+        (Copy, {"copied": None, "copying": {"a": {"since": 1e300, "targets": []}}}),
+        (Copy, {"copied": None, "copying": {"a": {"since": -1, "targets": []}}}),
+    ],
+)
+def test_numbers_that_could_not_be_written_again_are_refused(kind: type[Bad | Copy], facts: dict[str, object]) -> None:
+    with pytest.raises(Corrupt):
+        kind.decode(orjson.dumps({"hotpath": 1, "change": 1, **facts}))
+
+
+def test_an_error_about_a_format_is_short() -> None:
+    with pytest.raises(Corrupt) as refused:
+        Pin.decode(orjson.dumps({"hotpath": "x" * 1_000_000, "change": 1}))
+    assert len(str(refused.value)) < 200
 
 
 def test_no_content_comes_back() -> None:

@@ -18,25 +18,40 @@ IDLE_SECONDS = 10.0
 
 # One round trip looks and takes: a caller on a busy machine may not get a second one within its budget. What is there,
 # fresh or not, is for the caller to say; it takes the lease of an old value by ARGV[3]. Where a first try was lost on
-# its way back, the lease is the caller's already.
+# its way back, the lease is the caller's already. What another program has put into these places is no reason to leave
+# the whole server alone: a value that is a list, or longer than ARGV[4], is an empty one; a lease that never ends, or
+# that is no text, is nobody's.
 LOOK = """
-local value = redis.call('get', KEYS[1])
+local value = redis.pcall('strlen', KEYS[1])
+if type(value) == 'number' and value > tonumber(ARGV[4]) then
+    value = ''
+else
+    value = redis.pcall('get', KEYS[1])
+    if type(value) == 'table' then
+        if not string.find(value.err, 'WRONGTYPE', 1, true) then return value end
+        value = ''
+    end
+end
 local is_ours = 0
 if not value or ARGV[3] == '1' then
-    if redis.call('set', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) or redis.call('get', KEYS[2]) == ARGV[1] then
+    local holder = redis.pcall('get', KEYS[2])
+    if holder and (type(holder) == 'table' or redis.call('pttl', KEYS[2]) == -1) then
+        redis.call('del', KEYS[2])
+    end
+    if holder == ARGV[1] or redis.call('set', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then
         is_ours = 1
     end
 end
 return {is_ours, value, redis.call('pttl', KEYS[1])}
 """
 # Only the holder's own: after a pause of the process the key may have another holder.
-RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
+RELEASE = "if redis.pcall('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
 KEEP = """
-if redis.call('get', KEYS[2]) ~= ARGV[1] then return 0 end
+if redis.pcall('get', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('set', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return redis.call('del', KEYS[2])
 """
-RENEW = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) end return 0"
+RENEW = "if redis.pcall('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) end return 0"
 
 
 class LeaseKeeper:

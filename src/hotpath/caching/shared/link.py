@@ -25,7 +25,7 @@ MAX_FAILURES = 3
 RETRY_SECONDS = 1.0
 MAX_CONNECTIONS = 64
 # What a user of the server has to be allowed.
-RIGHTS = "GET, SET, DEL, PTTL, EVAL, PUBLISH and SUBSCRIBE on its prefix"
+RIGHTS = "GET, STRLEN, SET, DEL, PTTL, EVAL, PUBLISH and SUBSCRIBE on its prefix"
 # Answers after which the next operation would fail too, though reading may still go well.
 _REFUSALS = ("OutOfMemoryError", "ReadOnlyError", "NoPermissionError", "AuthenticationError")
 

@@ -27,6 +27,8 @@ FIRST_PAUSE, LAST_PAUSE = 0.005, 0.1
 MAX_WAIT_SECONDS = 30.0
 # What another program, or another version of the codec, has left in the place of a value.
 _OF_NO_USE = SharedValue(None, -1.0, -1.0, -1.0)
+# A longer value takes longer on its way than an operation may: each call would fail, and open the breaker for all.
+MAX_VALUE_BYTES = 1 << 20
 _LEASE_MS = round(LEASE_SECONDS * 1000)
 # Those whose values some function shares, until they are closed.
 _in_use: weakref.WeakSet[Valkey] = weakref.WeakSet()
@@ -188,11 +190,13 @@ class Valkey:
         assert token is not None
         try:
             data = packed(value, self._codec, *lifetimes)
+            if len(data) > MAX_VALUE_BYTES:
+                raise ValueError(f"{len(data):,} bytes are more than {MAX_VALUE_BYTES:,}")
         except Exception as error:  # whatever a codec raises
             function = place.rpartition(":")[0]
             self._once.warn(
-                f"what {function} returned is not shared ({error}): let it return what JSON can hold, or write "
-                "Valkey(codec=…)",
+                f"what {function} returned is not shared ({error}): let it return what JSON can hold, and less "
+                "of it, or write Valkey(codec=…)",
                 function,
             )
             self.give_back(turn)
@@ -240,7 +244,9 @@ class Valkey:
 
         Where a value is there, the lease is taken only with ``takes_old``.
         """
-        is_ours, data, left = client.eval(LOOK, 2, place, _lease(place), token, _LEASE_MS, int(takes_old))
+        is_ours, data, left = client.eval(
+            LOOK, 2, place, _lease(place), token, _LEASE_MS, int(takes_old), MAX_VALUE_BYTES
+        )
         return is_ours == 1, None if data is None else unpacked(data, left, self._codec) or _OF_NO_USE
 
     def _renew(self, lease: str, token: str) -> None:

@@ -16,6 +16,9 @@ from hotpath.store.manifest import Item, Manifest
 PAGES = "pages/"
 INDEX = "index.html"
 
+# Engines that keep objects as files, as SeaweedFS and MinIO do.
+MAX_SEGMENT_BYTES = 255
+
 # S3, Google Cloud Storage and Azure take 1,024 bytes with the site's prefix.
 MAX_KEY_BYTES = 900
 
@@ -23,8 +26,9 @@ QUERY = "a bucket answers any query with the page that has none"
 SLASH = "a bucket takes an encoded slash for a slash"
 PLUS = "S3 takes a plus for a space, other engines do not"
 EMPTY_SEGMENT = "keys have no empty segments"
+DOTS = "keys have no segments '.' and '..'"
 NO_TEXT = "keys are UTF-8 without control characters"
-TOO_LONG = f"its key would have more than {MAX_KEY_BYTES} bytes"
+TOO_LONG = f"its key would have more than {MAX_KEY_BYTES} bytes, or {MAX_SEGMENT_BYTES} between two slashes"
 NOT_ASCII = "engines keep fields in ASCII only"
 TAKEN = f"the page {INDEX} beside it has its key"
 
@@ -123,7 +127,10 @@ def object_key(key: str) -> tuple[str, str | None]:
         return "", NO_TEXT
     if not name or name.endswith("/"):
         name += INDEX
-    if len(name.encode()) > MAX_KEY_BYTES:
+    segments = name.split("/")
+    if not {".", ".."}.isdisjoint(segments):
+        return "", DOTS
+    if len(name.encode()) > MAX_KEY_BYTES or max(len(each.encode()) for each in segments) > MAX_SEGMENT_BYTES:
         return "", TOO_LONG
     return PAGES + name, None
 

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 
 from hotpath.errors import HotpathError, NothingPublished, StoreBusy, StoreError
 from hotpath.log import Once
+from hotpath.store import foreign
 from hotpath.store.damage import serious
+from hotpath.store.foreign import is_foreign, origin_of
 from hotpath.store.history import read_history
 from hotpath.store.origin.bucket import Bucket
 from hotpath.store.origin.machines import MachineReport, write_report
@@ -171,6 +173,7 @@ class Follower:
         assert chosen is not None  # there is a CURRENT
         if _is_applied(store, state, chosen):
             return look
+        self._require_same_site(state)
         if self._is_behind(chosen):
             return replace(look, is_ahead=True)
         with store.locked(), store.explained():
@@ -189,7 +192,7 @@ class Follower:
         here = self._generation()
         if here is None or self._state.pin.pointer or here <= chosen.sequence or here in self._state.bad.marks:
             return False
-        if any((event.get("event"), event.get("sequence")) == ("follow", here) for event in read_history(self.store)):
+        if self._has_followed(here):
             raise self._bucket.error(
                 f"the origin went back from generation {here} to {chosen.sequence}, and not by a rollback; "
                 f"{here} stays served",
@@ -197,6 +200,26 @@ class Follower:
                 "was the bucket brought back from a backup? Build again on a machine that follows it",
             )
         return True
+
+    def _require_same_site(self, state: OriginState) -> None:
+        """Raise ``OriginError`` at an origin that this machine was not given before, and that holds other pages."""
+        store, here = self.store, self._generation()
+        before = origin_of(store.generation_path(here)) if here is not None else None
+        if here is None or before is None or before == self._bucket.url:
+            return
+        accepted = state.current.accepted if state.current else {}
+        if not any(n in accepted and holds(store, Pointer(n, accepted[n])) for n in store.sequences()):
+            raise self._bucket.error(
+                f"it has none of the generations of this machine, which are from {before}; {here} stays served",
+                "CURRENT",
+                f"correct the address; where it is meant, remove {store.generation_path(here) / foreign.FILE}",
+            )
+
+    def _has_followed(self, here: int) -> bool:
+        """Whether this machine has this generation from the origin; one that was killed may not have noted it."""
+        return is_foreign(self.store.generation_path(here)) or any(
+            (event.get("event"), event.get("sequence")) == ("follow", here) for event in read_history(self.store)
+        )
 
     def _generation(self) -> int | None:
         signature = self.store.signature()
@@ -215,7 +238,8 @@ class Follower:
         if self._reported is not None:
             at, before = self._reported
             is_news = (report.generation, report.error) != (before.generation, before.error)
-            if look.time - at < (REPORT_SECONDS if is_news else HEARTBEAT_SECONDS):
+            # A clock that was set back is no reason to be silent until it is as late again.
+            if 0 <= look.time - at < (REPORT_SECONDS if is_news else HEARTBEAT_SECONDS):
                 return
         self._reported = (look.time, report)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -12,6 +12,12 @@ from hotpath.store.origin.bucket import Bucket
 
 MACHINES = "machines/"
 
+# Characters of a name or an error that are read, and the largest number: what lies beyond is not a machine's.
+MAX_NAME = 100
+MAX_TEXT = 1000
+MAX_NUMBER = 10**18
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e]")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -33,7 +39,7 @@ class MachineReport:
 
 def write_report(bucket: Bucket, report: MachineReport) -> None:
     """Put a report in place of this machine's last one. Raises ``OriginError``."""
-    name = _UNSAFE.sub("_", report.name)[:100] or "_"
+    name = _UNSAFE.sub("_", report.name)[:MAX_NAME] or "_"
     bucket.objects.put(f"{MACHINES}{name}.json", json_bytes(to_json(report)) + b"\n")
 
 
@@ -44,7 +50,19 @@ def read_reports(bucket: Bucket) -> list[MachineReport]:
         found = bucket.objects.get(entry.key)
         try:
             facts = orjson.loads(found.data) if found else {}
-            reports.append(MachineReport(**facts))
+            reports.append(_checked(MachineReport(**facts)))
         except (ValueError, TypeError):
             continue
     return sorted(reports, key=lambda report: report.name)
+
+
+def _checked(report: MachineReport) -> MachineReport:
+    """Raises ``TypeError`` for what no machine writes: these texts and numbers come into terminals and metrics."""
+    texts = (report.name, "" if report.error is None else report.error)
+    generations = (report.generation, report.origin_generation)
+    numbers = (report.time, report.lag_seconds, *(0 if n is None else n for n in generations))
+    is_sound = all(isinstance(text, str) for text in texts) and all(isinstance(n, int | float) for n in numbers)
+    if not is_sound or max(map(abs, numbers)) > MAX_NUMBER:
+        raise TypeError("no report")
+    name, error = (_CONTROLS.sub("?", text[:most]) for text, most in zip(texts, (MAX_NAME, MAX_TEXT), strict=True))
+    return replace(report, name=name, error=error or None)

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hotpath.errors import DeclarationError, OriginConflict, OriginError
+from hotpath.store.origin.machines import MACHINES
 from hotpath.store.origin.objects import UNCHANGED, Entry, Object, Unchanged
 from hotpath.store.origin.url import OriginUrl
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 5
 # For a whole request: the manifest of 100,000 items is 30 MB.
 REQUEST_SECONDS = 60
+
+# An object is read into memory whole, and a front has 150 MB of it: what is larger than any of ours is not read at all.
+# CURRENT of 50 generations has 5 KB, and the manifest of a million pages 300 MB.
+MAX_POINTER_BYTES = 1 << 20
+MAX_OBJECT_BYTES = 1 << 29
 
 _Result = TypeVar("_Result")
 
@@ -78,6 +84,7 @@ class ObstoreObjects:
             try:
                 options = {"if_none_match": _version_of(etag)["e_tag"]} if etag else None
                 result = self._obstore.get(self._store, key, options=options)
+                self._require_fit(key, result.meta["size"])
                 return Object(bytes(result.bytes()), _tag_of(result.meta))
             except self._obstore.exceptions.NotModifiedError:
                 return UNCHANGED
@@ -87,6 +94,18 @@ class ObstoreObjects:
                 return None
 
         return self._do("reading", key, get)
+
+    def _require_fit(self, key: str, size: int) -> None:
+        is_pointer = "/" not in key or key.startswith(MACHINES)
+        most = MAX_POINTER_BYTES if is_pointer else MAX_OBJECT_BYTES
+        if size > most:
+            raise OriginError(
+                f"the object has {size:,} bytes, and at most {most:,} are read",
+                url=self.url,
+                operation="reading",
+                key=key,
+                fix="look who put it there; 'hotpath verify TARGET --repair --origin' puts back what it can",
+            )
 
     def put_new(self, key: str, data: bytes) -> str:
         return self._put("creating", key, data, "create")

@@ -24,6 +24,9 @@ PIN = "PIN"
 BAD = "BAD"
 COPY = "COPY"
 
+# Numbers of generations and of changes are below it: files have 18 digits for them.
+MAX_NUMBER = 10**18
+
 # Generations that CURRENT remembers: the longest way back for a rollback, at 85 bytes each in every look.
 MAX_ACCEPTED = 50
 
@@ -72,9 +75,9 @@ class Bad:
     def decode(cls, data: bytes) -> Bad:
         facts = _decode(data, BAD)
         try:
-            marks = {int(n): str(reason) for n, reason in facts["bad"].items()}
+            marks = {_number(n): str(reason) for n, reason in facts["bad"].items()}
             rollback = facts["rollback"]
-            return cls(facts["change"], marks, rollback and (int(rollback[0]), int(rollback[1])))
+            return cls(facts["change"], marks, rollback and (_number(rollback[0]), _number(rollback[1])))
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise _unreadable(BAD, data) from error
 
@@ -133,12 +136,13 @@ class Current:
         facts = _decode(data, CURRENT)
         try:
             pointer = _pointer(facts["current"])
-            accepted = {int(n): bytes.fromhex(sha256) for n, sha256 in facts["accepted"].items()}
+            accepted = {_number(n): bytes.fromhex(sha256) for n, sha256 in facts["accepted"].items()}
             changes = facts["change"], facts["pin"], facts["bad"]
             if accepted.get(pointer.sequence) != pointer.sha256 or {type(change) for change in changes} != {int}:
                 raise ValueError("the current generation is not an accepted one")
-            approved = {int(n): str(reason) for n, reason in facts["approved"].items()}
-            return cls(changes[0], pointer, accepted, changes[1], changes[2], approved, facts["pruning"])
+            approved = {_number(n): str(reason) for n, reason in facts["approved"].items()}
+            pruning = None if facts["pruning"] is None else _number(facts["pruning"])
+            return cls(changes[0], pointer, accepted, changes[1], changes[2], approved, pruning)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _unreadable(CURRENT, data) from error
 
@@ -182,7 +186,7 @@ class Copy:
         facts = _decode(data, COPY)
         try:
             copying = {
-                str(name): Copier(int(each["since"]), tuple(map(_pointer, each["targets"])))
+                str(name): Copier(_number(each["since"]), tuple(map(_pointer, each["targets"])))
                 for name, each in facts["copying"].items()
             }
             return cls(facts["change"], None if facts["copied"] is None else _pointer(facts["copied"]), copying)
@@ -248,13 +252,15 @@ def _encode(change: int, facts: Mapping[str, object]) -> bytes:
 def _decode(data: bytes, name: str) -> dict[str, Any]:
     try:
         facts = orjson.loads(data)
-        if not isinstance(facts, dict) or type(facts["change"]) is not int:
+        if not isinstance(facts, dict) or type(facts["change"]) is not int or not 0 <= facts["change"] < MAX_NUMBER:
             raise TypeError
         form = facts["hotpath"]
     except (ValueError, KeyError, TypeError) as error:
         raise _unreadable(name, data) from error
     if form != FORMAT:
-        raise Corrupt(f"has format {form!r}, this version of hotpath reads {FORMAT}", path=name, fix="upgrade hotpath")
+        raise Corrupt(
+            f"has format {str(form)[:40]}, this version of hotpath reads {FORMAT}", path=name, fix="upgrade hotpath"
+        )
     return facts
 
 
@@ -270,8 +276,16 @@ def _fact(pointer: Pointer | None) -> dict[str, object] | None:
     return None if pointer is None else {"sequence": pointer.sequence, "sha256": pointer.sha256.hex()}
 
 
+def _number(value: Any) -> int:
+    """Raises ``TypeError`` or ``ValueError`` for what is none, or could not be written again."""
+    number = int(value)
+    if not 0 <= number < MAX_NUMBER:
+        raise ValueError("no number of a generation, or of seconds")
+    return number
+
+
 def _pointer(facts: object) -> Pointer:
-    if not isinstance(facts, dict) or type(facts["sequence"]) is not int or facts["sequence"] < 1:
+    if not isinstance(facts, dict) or type(facts["sequence"]) is not int or not 0 < facts["sequence"] < MAX_NUMBER:
         raise ValueError("no pointer")
     sha256 = bytes.fromhex(facts["sha256"])
     if len(sha256) != 32:

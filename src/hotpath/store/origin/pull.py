@@ -15,8 +15,10 @@ from pathlib import Path
 from threading import Lock
 
 from hotpath.errors import Corrupt, NothingPublished, StoreError
+from hotpath.store import foreign
 from hotpath.store.manifest import Manifest, decode
-from hotpath.store.origin.bucket import Bucket, manifest_key
+from hotpath.store.origin.bucket import Bucket, blob_key, manifest_key
+from hotpath.store.origin.soundness import problem_of
 from hotpath.store.pointer import Pointer
 from hotpath.store.prune import remove_unread
 from hotpath.store.publish import RESERVE_BYTES
@@ -72,6 +74,8 @@ def pull(bucket: Bucket, store: Store, pointer: Pointer) -> Pulled:
         path = stage / "manifest.json"
         disk.write_new(path, data)
         disk.sync_file(path)
+        disk.write_new(stage / foreign.FILE, f"{bucket.url}\n".encode())
+        disk.sync_file(stage / foreign.FILE)
         disk.sync_directory(stage)
         place = store.generation_path(pointer.sequence)
         if place.exists():
@@ -128,6 +132,11 @@ class _Puller:
         is_here = source is not None and data is not None
         if source is None or data is None:
             source, data = self._kept / sha256.hex(), self._bucket.blob(sha256)
+        if len(data) != self._lengths[sha256]:
+            raise self._bucket.error(
+                f"the manifest says {self._lengths[sha256]} bytes of {len(data)}", blob_key(sha256), "build again"
+            )
+        if not is_here:
             self._disk.unlink(source)  # a torn one of a pull that was killed
             self._disk.write_new(source, data)
         for name in names:
@@ -142,6 +151,8 @@ class _Puller:
         if not self._kept.exists():
             return {}
         found = {path.name: path for path in self._kept.iterdir()}
+        for name in found.keys() - {sha256.hex() for sha256 in self._names}:
+            self._disk.unlink(found[name])  # of a generation that nobody asks for any more: room for this one
         return {sha256: found[sha256.hex()] for sha256 in self._names if sha256.hex() in found}
 
     def _link(self, source: Path, name: str, data: bytes) -> None:
@@ -160,10 +171,9 @@ def _manifest(bucket: Bucket, pointer: Pointer) -> tuple[bytes, Manifest]:
         raise bucket.error(error.problem, key, error.fix) from error
     if manifest.sequence != pointer.sequence:
         raise bucket.error(f"this is the manifest of generation {manifest.sequence}", key)
-    for item in manifest.items.values():
-        for each in item.representations:
-            if "\0" in each.file or any(part in ("", ".", "..") for part in each.file.split("/")):
-                raise bucket.error(f"an item has the file {each.file!r}, which could leave its generation", key)
+    problem = problem_of(manifest)
+    if problem is not None:
+        raise bucket.error(problem, key, "build again on a machine with this version of hotpath")
     return data, manifest
 
 

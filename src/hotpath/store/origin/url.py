@@ -43,7 +43,8 @@ class OriginUrl:
             query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
         except ValueError:
             raise DeclarationError(f"the URL of the origin cannot be read; write {_EXAMPLE}") from None
-        if parts.username is not None or any(word in name.lower() for name in query for word in _SECRETS):
+        # A key with a slash, '?' or '#' ends no host, so a name before '@' may be anywhere.
+        if "@" in url or any(word in name.lower() for name in query for word in _SECRETS):
             raise DeclarationError(
                 "the URL of the origin holds a key or a secret, which would be in logs and in the list of processes;"
                 " take it out and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what your provider reads"
@@ -104,7 +105,7 @@ def _check_endpoint(endpoint: str | None, allow_http: bool) -> None:
         is_url = False
     if not is_url:
         raise DeclarationError("endpoint_url of the origin is no URL; write endpoint_url=https://host:port")
-    if parts.username is not None or parts.query:
+    if "@" in endpoint or parts.query:
         raise DeclarationError("endpoint_url of the origin holds more than https://host:port; take the rest out")
     if parts.scheme == "http" and not allow_http:
         raise DeclarationError(
