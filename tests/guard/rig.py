@@ -233,3 +233,5 @@ def served(
                 process.send_signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(5)
+        # pytest gives the directories of passed tests again, and what was recycled in one says nothing of the next.
+        Path(slots_path(str(hot.store.root))).unlink(missing_ok=True)
