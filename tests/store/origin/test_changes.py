@@ -15,16 +15,6 @@ from tests.store.origin.machines import POLICY, Machine, pages
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def objects(clock: FakeClock) -> FakeObjects:
-    return FakeObjects(clock)
-
-
-@pytest.fixture
 def builder(tmp_path: Path, objects: FakeObjects, clock: FakeClock) -> Machine:
     """A machine that has built and sent three generations, and follows."""
     builder = Machine(tmp_path / "builder", objects, clock)

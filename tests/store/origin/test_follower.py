@@ -20,26 +20,6 @@ from tests.store.origin.fake import FakeObjects, Killed
 from tests.store.origin.machines import Machine, pages
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def objects(clock: FakeClock) -> FakeObjects:
-    return FakeObjects(clock)
-
-
-@pytest.fixture
-def builder(tmp_path: Path, objects: FakeObjects, clock: FakeClock) -> Machine:
-    return Machine(tmp_path / "builder", objects, clock)
-
-
-@pytest.fixture
-def machine(tmp_path: Path, objects: FakeObjects, clock: FakeClock) -> Machine:
-    return Machine(tmp_path / "machine", objects, clock)
-
-
 def send(builder: Machine, number: int) -> None:
     builder.publish(pages(number))
     builder.origin.send(builder.store)

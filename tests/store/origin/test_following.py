@@ -33,26 +33,6 @@ def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def objects(clock: FakeClock) -> FakeObjects:
-    return FakeObjects(clock)
-
-
-@pytest.fixture
-def builder(tmp_path: Path, objects: FakeObjects, clock: FakeClock) -> Machine:
-    return Machine(tmp_path / "builder", objects, clock)
-
-
-@pytest.fixture
-def machine(tmp_path: Path, objects: FakeObjects, clock: FakeClock) -> Machine:
-    return Machine(tmp_path / "machine", objects, clock)
-
-
-@pytest.fixture
 def lines() -> Lines:
     return []
 

@@ -100,11 +100,6 @@ def test_a_directory_that_cannot_be_used_says_so(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
 def fake() -> FakeObjects:
     return FakeObjects()
 

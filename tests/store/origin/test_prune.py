@@ -15,16 +15,6 @@ DAY = 86400
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def objects(clock: FakeClock) -> FakeObjects:
-    return FakeObjects(clock)
-
-
-@pytest.fixture
 def builder(tmp_path: Path, objects: FakeObjects, clock: FakeClock) -> Machine:
     """Twelve nights, one generation each."""
     builder = Machine(tmp_path / "builder", objects, clock)

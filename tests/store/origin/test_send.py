@@ -12,26 +12,6 @@ from tests.store.origin.fake import FakeObjects
 from tests.store.origin.machines import Machine, pages
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def objects(clock: FakeClock) -> FakeObjects:
-    return FakeObjects(clock)
-
-
-@pytest.fixture
-def one(tmp_path: Path, objects: FakeObjects, clock: FakeClock) -> Machine:
-    return Machine(tmp_path / "one", objects, clock)
-
-
-@pytest.fixture
-def two(tmp_path: Path, objects: FakeObjects, clock: FakeClock) -> Machine:
-    return Machine(tmp_path / "two", objects, clock)
-
-
 def test_what_did_not_change_is_not_sent_again(one: Machine, objects: FakeObjects) -> None:
     one.publish(pages(1))
     assert one.origin.send(one.store).blobs == 4

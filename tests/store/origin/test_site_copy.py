@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from pathlib import Path
 
 import pytest
 
@@ -15,26 +14,6 @@ from hotpath.store.origin.site_copy import DEAD_SECONDS, MAX_SECONDS
 from hotpath.testing import FakeClock
 from tests.store.origin.fake import FAULTS, FakeObjects, Killed
 from tests.store.origin.machines import Machine, pages
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def objects(clock: FakeClock) -> FakeObjects:
-    return FakeObjects(clock)
-
-
-@pytest.fixture
-def one(tmp_path: Path, objects: FakeObjects, clock: FakeClock) -> Machine:
-    return Machine(tmp_path / "one", objects, clock)
-
-
-@pytest.fixture
-def two(tmp_path: Path, objects: FakeObjects, clock: FakeClock) -> Machine:
-    return Machine(tmp_path / "two", objects, clock)
 
 
 def copy_of(objects: FakeObjects) -> dict[str, bytes]:
