@@ -287,8 +287,9 @@ def prune(target: str, keep: int | None, grace: str, origin: str | None, as_json
     if origin is not None:
         there = origin_of(sharing_of(site, origin))
         removed = there.prune(keep or store.keep, grace_seconds=parse_seconds(grace, "--grace", least=0))
-        size = f"{counted(removed.blobs, 'file')}, {human_bytes(removed.bytes)}"
-        show(removed, [f"removed {_numbers(removed.generations)} and {size} from {there}"], as_json)
+        files = f"{counted(removed.blobs, 'file')} ({human_bytes(removed.bytes)})" if removed.blobs else ""
+        parts = [_numbers(removed.generations) if removed.generations or not files else "", files]
+        show(removed, [f"removed {' and '.join(filter(None, parts))} from {there}"], as_json)
         return
     pruned = prune_store(store, keep)
     lines = [f"removed {_numbers(pruned.removed)}"]
