@@ -6,9 +6,10 @@ import sys
 
 import uvicorn
 
+from hotpath.front.address import Address
 from hotpath.front.exact import ExactProtocol
 from hotpath.front.forward import Forward
-from hotpath.front.upstream import Address, Upstream
+from hotpath.front.upstream import Upstream
 
 if __name__ == "__main__":
     forward = Forward(Upstream(Address.parse(sys.argv[1])))

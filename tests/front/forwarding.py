@@ -18,9 +18,10 @@ from typing import Any
 
 import uvicorn
 
+from hotpath.front.address import Address
 from hotpath.front.exact import ExactProtocol
 from hotpath.front.forward import Forward
-from hotpath.front.upstream import Address, Upstream
+from hotpath.front.upstream import Upstream
 from hotpath.types import ASGIApp, Receive, Scope, Send
 
 ROOT = Path(__file__).parents[2]

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from hotpath.front.address import Address
 from hotpath.front.child import Child, ask
 from hotpath.front.servers import ServerCommand
 from hotpath.front.supervisor import Care, Supervisor
-from hotpath.front.upstream import Address, Upstream
+from hotpath.front.upstream import Upstream
 
 # A server without a framework, so that a test takes milliseconds: it answers what the file beside it says.
 SERVER = """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hotpath.front.upstream import Address
+from hotpath.front.address import Address
 from tests.front.forwarding import is_listening, wait_until
 from tests.front.serving import Serving, is_alive, load, make_site, serving
 from tests.guard.groups import needs_groups

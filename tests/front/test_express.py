@@ -22,12 +22,13 @@ import pytest
 from hotpath import HotpathMiddleware
 from hotpath.asgi import LastGood
 from hotpath.asgi.last_good.caching import FAILURES
+from hotpath.front.address import Address
 from hotpath.front.door import Door
 from hotpath.front.forward import MAX_WHOLE, Forward
 from hotpath.front.last_good import DEFAULT_BYTES, LastGoodOptions, around
 from hotpath.front.server import FrontServer
 from hotpath.front.started import STARTED
-from hotpath.front.upstream import Address, Lease, Upstream
+from hotpath.front.upstream import Lease, Upstream
 from hotpath.types import Receive, Scope, Send
 from tests.front.forwarding import SECONDS, wait_until
 from tests.front.smuggling import CASES, case

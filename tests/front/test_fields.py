@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotpath.errors import DeclarationError
+from hotpath.front.address import Address
 from hotpath.front.fields import (
     MAX_FRONTS,
     TARGET,
@@ -23,7 +24,6 @@ from hotpath.front.fields import (
     response_fields,
     target_of,
 )
-from hotpath.front.upstream import Address
 from hotpath.types import Header, Scope
 
 HOST = (b"host", b"site.test")

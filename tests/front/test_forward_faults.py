@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hotpath.front.upstream import Address
+from hotpath.front.address import Address
 from tests.front.forwarding import ROOT, SECONDS, Backend, Front, Process, free_port, is_listening, running, wait_until
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSCloseCode, WSMsgType, WSServerHandshakeError
 
-from hotpath.front.upstream import Address
+from hotpath.front.address import Address
 from tests.front import forward_app
 from tests.front.forwarding import SECONDS, Backend, Front, Process, Served, free_port, running, wait_until
 

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from hotpath.errors import DeclarationError
+from hotpath.front.address import Address, Unreached
 from hotpath.front.forward import Forward
 from hotpath.front.hold import RETRY_AFTER, RETRY_SPREAD, Next, after_break, is_repeatable, retry_after, retry_delay
-from hotpath.front.upstream import Address, Unreached, Upstream
+from hotpath.front.upstream import Upstream
 from tests.front import forward_app
 from tests.front.forwarding import SECONDS, Backend, Front, Reply, Served, free_port, reset, running, wait_until
 
@@ -41,22 +42,27 @@ def test_what_may_be_sent_twice(method: str, has_body: bool, repeatable: bool) -
 
 
 @pytest.mark.parametrize(
-    ("repeatable", "sendings", "is_sent", "is_passed_on", "following"),
+    ("repeatable", "sendings", "is_sent", "is_passed_on", "unread", "following"),
     [
-        (True, 0, False, False, Next.WAIT),
-        (False, 0, False, False, Next.WAIT),
-        (True, 1, False, False, Next.WAIT),
-        (True, 1, True, False, Next.AGAIN),
-        (True, 2, True, False, Next.BAD_GATEWAY),
-        (False, 1, True, False, Next.BAD_GATEWAY),
-        (True, 1, True, True, Next.BREAK),
-        (False, 1, True, True, Next.BREAK),
+        (True, 0, False, False, 0, Next.WAIT),
+        (False, 0, False, False, 0, Next.WAIT),
+        (True, 1, False, False, 0, Next.WAIT),
+        (True, 1, True, False, 0, Next.AGAIN),
+        (True, 2, True, False, 0, Next.BAD_GATEWAY),
+        (False, 1, True, False, 0, Next.BAD_GATEWAY),
+        (True, 1, True, True, 0, Next.BREAK),
+        (False, 1, True, True, 0, Next.BREAK),
+        (True, 2, True, False, 1, Next.AGAIN),
+        (False, 1, True, False, 1, Next.AGAIN),
+        (False, 1, True, False, 2, Next.WAIT),
     ],
 )
 def test_what_follows_a_break(
-    repeatable: bool, sendings: int, is_sent: bool, is_passed_on: bool, following: Next
+    repeatable: bool, sendings: int, is_sent: bool, is_passed_on: bool, unread: int, following: Next
 ) -> None:
-    came = after_break(repeatable=repeatable, sendings=sendings, is_sent=is_sent, is_passed_on=is_passed_on)
+    came = after_break(
+        repeatable=repeatable, sendings=sendings, is_sent=is_sent, is_passed_on=is_passed_on, unread=unread
+    )
     assert came is following
 
 

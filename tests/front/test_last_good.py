@@ -20,8 +20,9 @@ import pytest
 from starlette.applications import Starlette
 
 from hotpath.asgi import LastGood
+from hotpath.front.address import Address
 from hotpath.front.last_good import LastGoodOptions, around, file_of, routes, start_text
-from hotpath.front.upstream import Address, Upstream
+from hotpath.front.upstream import Upstream
 from hotpath.pages.hosts import Hosts
 from hotpath.site import Hotpath
 from tests.asgi.last_good.site import App, ask, cache

@@ -13,7 +13,7 @@ P0, P1, P2, P3 = Priority
 
 def line_of(places: int, *priorities: Priority) -> tuple[Line, list[Ticket]]:
     line = Line(places)
-    tickets = [line.ticket(priority) for priority in priorities]
+    tickets = [Ticket(priority, line.number()) for priority in priorities]
     for ticket in tickets:
         line.enter(ticket)
     return line, tickets
@@ -38,9 +38,9 @@ def test_the_important_go_first() -> None:
 
 def test_a_full_line_refuses_the_lowest_priority_at_once() -> None:
     line, tickets = line_of(2, P2, P2)
-    assert line.enter(line.ticket(P3)) == (Arrival.REFUSED, None)
-    assert line.enter(line.ticket(P2)) == (Arrival.REFUSED, None)
-    important = line.ticket(P1)
+    assert line.enter(Ticket(P3, line.number())) == (Arrival.REFUSED, None)
+    assert line.enter(Ticket(P2, line.number())) == (Arrival.REFUSED, None)
+    important = Ticket(P1, line.number())
     assert line.enter(important) == (Arrival.WAITS, tickets[1])
     assert len(line) == 2
     assert order(line) == [important, tickets[0]]
@@ -49,7 +49,7 @@ def test_a_full_line_refuses_the_lowest_priority_at_once() -> None:
 def test_who_could_not_be_sent_has_the_old_place_in_a_full_line_too() -> None:
     line, (first, second, third) = line_of(3, P2, P2, P2)
     assert line.first() is first
-    line.enter(line.ticket(P2))
+    line.enter(Ticket(P2, line.number()))
     line.put_back(first)
     assert len(line) == 4
     assert line.leave(second)
@@ -75,7 +75,7 @@ def test_the_line_is_bounded_and_loses_nobody(places: int, steps: list[Priority 
                 assert ticket.priority == min(waiting.priority for waiting in inside)
                 inside.remove(ticket)
             continue
-        ticket = line.ticket(step)
+        ticket = Ticket(step, line.number())
         entry, loser = line.enter(ticket)
         if entry is Arrival.WAITS:
             inside.add(ticket)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from hotpath.front.upstream import Address
+from hotpath.front.address import Address
 from tests.front.forwarding import Process, wait_until
 from tests.front.serving import Load, Serving, cold, hot, is_alive, load, make_site, post, serving
 

@@ -20,8 +20,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hotpath.front.address import Address
 from hotpath.front.exact import ExactProtocol
-from hotpath.front.upstream import Address
 from hotpath.types import Receive, Scope, Send
 from tests.front.forwarding import ROOT, SECONDS, Front, free_port, wait_until
 from tests.front.smuggling import CASES, CHUNKED_HIDDEN, Ambiguous, case, read_request

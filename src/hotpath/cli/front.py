@@ -163,7 +163,7 @@ def front(target: str, to: str, **front: Any) -> None:
     (module:attribute of the Hotpath object) is for a site of directories alone, which has no store.
     """
     run = _loaded()
-    from hotpath.front.upstream import Address
+    from hotpath.front.address import Address
 
     options = _options(run, front)
     _share(front)

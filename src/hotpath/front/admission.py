@@ -74,9 +74,9 @@ class Line:
     def __len__(self) -> int:
         return self._length
 
-    def ticket(self, priority: Priority) -> Ticket:
-        """A place behind everybody of its priority."""
-        return Ticket(priority, next(self._numbers))
+    def number(self) -> int:
+        """For a request that comes now: higher than those of all before it."""
+        return next(self._numbers)
 
     def enter(self, ticket: Ticket) -> tuple[Arrival, Ticket | None]:
         """Wait, if there is a place; the second value is who loses his to a more important one."""

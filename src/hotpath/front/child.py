@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from hotpath.front.address import Address
 from hotpath.front.group import MemoryGroup
 from hotpath.front.output import Output
 from hotpath.front.servers import ServerCommand, environment
-from hotpath.front.upstream import Address
 from hotpath.guard.departure import FRONT_PID
 
 # How the kernel weighs it when memory runs out, proc(5): before everything that has not asked for this.

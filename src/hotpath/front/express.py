@@ -217,7 +217,7 @@ class ExpressProtocol(ExactProtocol):
         """The app broke off before its answer was whole: the request is sent again, the long way."""
         self._end_trip()
         self._give_back(trip, is_kept=False)
-        self._take_long_way(trip, Started(None, question=trip.question))
+        self._take_long_way(trip, Started(None, question=trip.question, is_unread=trip.lease.wire.is_unread))
 
     def _stop_waiting(self, trip: _Trip) -> None:
         if trip is self._trip:

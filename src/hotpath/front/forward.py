@@ -18,6 +18,7 @@ from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
 
 from hotpath.asgi.last_good.visit import IS_FRAMED
+from hotpath.front.address import Unreached
 from hotpath.front.answer_heads import AnswerHeads
 from hotpath.front.fields import (
     BadAnswer,
@@ -31,8 +32,9 @@ from hotpath.front.fields import (
 )
 from hotpath.front.hold import Hold, Next, Stay, Unavailable, after_break, is_repeatable, retry_after, retry_delay
 from hotpath.front.started import STARTED, Started
-from hotpath.front.upstream import Lease, Unreached, Upstream, Wire
+from hotpath.front.upstream import Lease, Upstream
 from hotpath.front.websockets import Sockets
+from hotpath.front.wire import Wire
 from hotpath.guard.priorities import Chooser, Priorities, Priority
 from hotpath.options import parse_count, parse_seconds
 from hotpath.types import Header, Receive, Scope, Send
@@ -133,7 +135,7 @@ class Forward:
         self, request: _Request, client: _Client, stay: Stay, send: Send, started: Started | None
     ) -> None:
         """Wait, send, send again, until there is an answer."""
-        upstream, sendings, is_fresh = self.upstream, 0, not request.is_repeatable
+        upstream, sendings, unread, is_fresh = self.upstream, 0, 0, not request.is_repeatable
         if request.body.is_empty:
             client.watch()
         lease = started.lease if started is not None else None
@@ -141,7 +143,7 @@ class Forward:
             stay.is_in = True
         else:
             if started is not None:
-                sendings, is_fresh = 1, True
+                sendings, unread, is_fresh = int(not started.is_unread), int(started.is_unread), True
                 await self._wait_to_repeat()
             if not self.hold.try_enter(stay):
                 await self.hold.enter(stay)
@@ -154,7 +156,7 @@ class Forward:
                 continue
             exchange = _Exchange(request, client, lease, started if is_sent else None)
             try:
-                following = await exchange.run(self, send, sendings)
+                following = await exchange.run(self, send, sendings, unread)
             finally:
                 upstream.release(lease, is_kept=exchange.is_whole)
                 lease = None
@@ -169,11 +171,12 @@ class Forward:
                 upstream.counters.broken += 1
                 return  # before the end of the answer: the server breaks the connection
             is_fresh = True
+            unread += exchange.is_unread
             if following is Next.WAIT:
                 upstream.suspect_kept()
                 await self.hold.enter_again(stay, "it closed a new connection")
             else:
-                sendings += 1
+                sendings += not exchange.is_unread
                 await self._wait_to_repeat()
 
     async def _wait_to_repeat(self) -> None:
@@ -342,9 +345,11 @@ class _Client:
 
 
 class _Exchange:
-    """One request and its answer on one connection. ``is_whole``: nothing of either is missing."""
+    """One request and its answer on one connection. ``is_whole``: nothing of either is missing. ``is_unread``: the
+    connection broke before the app had read the request.
+    """
 
-    __slots__ = ("_client", "_lease", "_request", "_started", "is_passed_on", "is_sent", "is_whole")
+    __slots__ = ("_client", "_lease", "_request", "_started", "is_passed_on", "is_sent", "is_unread", "is_whole")
 
     def __init__(self, request: _Request, client: _Client, lease: Lease, started: Started | None) -> None:
         self._request = request
@@ -353,10 +358,14 @@ class _Exchange:
         self._started = started
         self.is_sent = started is not None
         self.is_passed_on = False
+        self.is_unread = False
         self.is_whole = False
 
-    async def run(self, forward: Forward, send: Send, sendings: int) -> Next | None:
-        """Send the request and pass the answer on. What follows, or ``None`` when all is done."""
+    async def run(self, forward: Forward, send: Send, sendings: int, unread: int) -> Next | None:
+        """Send the request and pass the answer on. What follows, or ``None`` when all is done.
+
+        ``sendings`` and ``unread`` are how often it has been sent before, and how often nobody has read it.
+        """
         request, wire = self._request, self._lease.wire
         loop = asyncio.get_running_loop()
         started = self._started.at if self._started is not None else loop.time()
@@ -383,11 +392,14 @@ class _Exchange:
         except (HttpProcessingError, BadAnswer):
             return Next.BREAK if self.is_passed_on else Next.BAD_GATEWAY
         except (ClientError, OSError):
+            # Of one with a body the app may have read the head and begun, while the rest is unread.
+            self.is_unread = wire.is_unread and request.body.is_empty
             return after_break(
                 repeatable=request.is_repeatable,
                 sendings=sendings + 1,
                 is_sent=self.is_sent,
                 is_passed_on=self.is_passed_on,
+                unread=unread + 1 if self.is_unread else 0,
             )
         self.is_whole = self._client.is_read
         return None

@@ -10,8 +10,9 @@ from enum import Enum
 from typing import Final
 
 from hotpath.asgi.last_good.visit import ON_ABSENT
+from hotpath.front.address import Unreached
 from hotpath.front.admission import Arrival, Line, Ramp, Ticket
-from hotpath.front.upstream import Unreached, Upstream
+from hotpath.front.upstream import Upstream
 from hotpath.guard.priorities import Priorities, Priority
 from hotpath.log import Once
 from hotpath.types import Scope
@@ -33,7 +34,7 @@ class Next(Enum):
     """What follows when a connection broke."""
 
     WAIT = "wait"  # nothing was sent: any method is tried again when somebody listens
-    AGAIN = "again"  # sent, and nothing of an answer was passed on: once more
+    AGAIN = "again"  # sent, and nothing of an answer was passed on, or nobody read it: once more
     BAD_GATEWAY = "bad gateway"  # it may have been done: the client must know
     BREAK = "break"  # part of the answer is with the client: it must see that the rest is missing
 
@@ -43,12 +44,18 @@ def is_repeatable(method: str, *, has_body: bool) -> bool:
     return method in _REPEATABLE and not has_body
 
 
-def after_break(*, repeatable: bool, sendings: int, is_sent: bool, is_passed_on: bool) -> Next:
-    """What follows. ``sendings`` counts this one, if it was sent."""
-    if not is_sent:
+def after_break(*, repeatable: bool, sendings: int, is_sent: bool, is_passed_on: bool, unread: int = 0) -> Next:
+    """What follows. ``sendings`` counts this one, if it was sent.
+
+    ``unread`` is how often nobody has read it, 0 where it may have been read this time. That is as if it had not been
+    sent, but at first another connection may do: of several processes one died, or the app closed one that was idle.
+    """
+    if not is_sent or unread > 1:
         return Next.WAIT
     if is_passed_on:
         return Next.BREAK
+    if unread:
+        return Next.AGAIN
     if not repeatable or sendings >= MAX_SENDINGS:
         return Next.BAD_GATEWAY
     return Next.AGAIN
@@ -75,11 +82,12 @@ class Unavailable(Exception):
 class Stay:
     """One request's way through: it has a place in the app while ``is_in``."""
 
-    __slots__ = ("_hold", "deadline", "is_in", "scope", "ticket")
+    __slots__ = ("_hold", "deadline", "is_in", "number", "scope", "ticket")
 
-    def __init__(self, hold: Hold, scope: Scope, deadline: float) -> None:
+    def __init__(self, hold: Hold, scope: Scope, number: int, deadline: float) -> None:
         self._hold = hold
         self.scope = scope
+        self.number = number
         self.deadline = deadline
         self.ticket: Ticket | None = None
         self.is_in = False
@@ -139,7 +147,7 @@ class Hold:
 
     def stay(self, scope: Scope) -> Stay:
         """The way of a request that comes now."""
-        return Stay(self, scope, asyncio.get_running_loop().time() + self.hold_seconds)
+        return Stay(self, scope, self._line.number(), asyncio.get_running_loop().time() + self.hold_seconds)
 
     async def enter(self, stay: Stay) -> None:
         """Wait for a place. Raises ``Unavailable``."""
@@ -193,7 +201,9 @@ class Hold:
             # A function of the user's; a request that it fails on is a read like any other.
             priority = Priority.P2
             self._once.warn(f"priorities= failed on a request, which counts as P2: {problem!r}", "priorities")
-        return self._line.ticket(priority)
+        # Its number is that of its arrival: who was in the app when it died goes before who came afterwards, and is
+        # less likely to be in it at the next death, which is a 502.
+        return Ticket(priority, stay.number)
 
     async def _wait(self, stay: Stay, ticket: Ticket) -> None:
         future = self._futures[ticket] = asyncio.get_running_loop().create_future()

@@ -21,6 +21,7 @@ from hotpath.asgi.access_log import AccessLog
 from hotpath.asgi.middleware import HotpathMiddleware
 from hotpath.errors import DeclarationError
 from hotpath.front import control
+from hotpath.front.address import Address
 from hotpath.front.admin import Parts, make_admin
 from hotpath.front.door import Door
 from hotpath.front.figures import FrontCollector, Latency
@@ -32,7 +33,7 @@ from hotpath.front.protocol import middleware_of
 from hotpath.front.server import FrontServer
 from hotpath.front.servers import ServerCommand
 from hotpath.front.supervisor import Care, Supervisor
-from hotpath.front.upstream import Address, Upstream
+from hotpath.front.upstream import Upstream
 from hotpath.guard.systemd import notify, watchdog_seconds
 from hotpath.log import logger
 from hotpath.metrics.app import MetricsApp

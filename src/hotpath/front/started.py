@@ -16,10 +16,12 @@ STARTED: Final = "hotpath.started"
 class Started:
     """A request that was sent to the app, at ``at`` of the loop's clock.
 
-    On ``lease``, with a place in the app, its answer comes; without one the connection broke, and it is to be repeated.
+    On ``lease``, with a place in the app, its answer comes; without one the connection broke, and it is to be repeated:
+    for the first time where ``is_unread``, as nobody has read it.
     ``question`` is what last good answers know of it, where there are any.
     """
 
     lease: Lease | None
     at: float = 0.0
     question: Question | None = None
+    is_unread: bool = False

@@ -4,201 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-import stat
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
+from typing import Final
 
-from aiohttp import ClientPayloadError
-from aiohttp.client_proto import ResponseHandler
-
-from hotpath.errors import DeclarationError
+from hotpath.front.address import Address, Unreached
+from hotpath.front.wire import Wire
 from hotpath.log import logger
 from hotpath.options import parse_seconds
 from hotpath.types import Scope
 
 # A retransmitted SYN comes after a second and after three; loopback and a local network need milliseconds.
 CONNECT_SECONDS: Final = 3.0
-# uvicorn and Node close an idle connection after 5 seconds; what is closed meanwhile costs a repeated request.
-KEEP_IDLE_SECONDS: Final = 4.0
 KEEP_IDLE: Final = 64
-# Answers as the app makes them: large cookies and policies are its own affair.
-MAX_FIELD_BYTES: Final = 65536
-MAX_FIELDS: Final = 1000
-
-
-class Unreached(Exception):
-    """Nobody took the connection, so nothing was sent.
-
-    ``is_absent``: the app is not there. Otherwise it may be, and has too much to do to accept.
-    """
-
-    def __init__(self, reason: str, *, is_absent: bool = False) -> None:
-        super().__init__(reason)
-        self.is_absent = is_absent
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where the app listens: ``host`` and ``port``, or the ``path`` of a Unix socket."""
-
-    host: str = ""
-    port: int = 0
-    path: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """``http://127.0.0.1:8000`` or ``unix:/run/site.sock``. Raises ``DeclarationError`` for anything else."""
-        advice = "write http://127.0.0.1:8000 or unix:/run/site.sock"
-        if text.startswith("unix:"):
-            path = text.removeprefix("unix:")
-            path = path[2:] if path.startswith("///") else path
-            if not path.startswith("/") or path.startswith("//") or "\0" in path:
-                raise DeclarationError(f"{text!r}: the path of a Unix socket begins with /; {advice}")
-            if len(path.encode()) > 107:  # sun_path, unix(7)
-                raise DeclarationError(f"{text!r}: the path of a Unix socket has 107 bytes at most")
-            return cls(path=path)
-        try:
-            parts = urlsplit(text)
-            host, port = parts.hostname, parts.port
-        except ValueError as problem:
-            raise DeclarationError(f"{text!r}: {problem}; {advice}") from None
-        if parts.scheme == "https":
-            raise DeclarationError(f"{text!r}: the front speaks plain HTTP to the app; {advice}")
-        if parts.scheme != "http" or not host or port == 0:
-            raise DeclarationError(f"{text!r} is no address of an app; {advice}")
-        if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
-            raise DeclarationError(f"{text!r}: only host and port, targets are passed on as they come; {advice}")
-        return cls(host=host, port=port or 80)
-
-    def __str__(self) -> str:
-        if self.path:
-            return f"unix:{self.path}"
-        return f"http://{self.authority}"
-
-    @property
-    def authority(self) -> str:
-        """What a request without ``Host`` gets as one."""
-        if self.path:
-            return "localhost"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    async def connect(self, seconds: float) -> Wire:
-        """A new connection. Raises ``Unreached``."""
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(seconds):
-                if self.path:
-                    _, wire = await loop.create_unix_connection(lambda: Wire(loop), sock=_connect_unix(self.path))
-                else:
-                    _, wire = await loop.create_connection(lambda: Wire(loop), self.host, self.port)
-        except TimeoutError:
-            raise Unreached(f"no answer to a connect within {seconds:g} s") from None
-        except OSError as problem:
-            # EAGAIN: the backlog of a Unix socket is full.
-            is_absent = not isinstance(problem, BlockingIOError | TimeoutError)
-            raise Unreached(problem.strerror or str(problem), is_absent=is_absent) from None
-        if wire.is_looped:
-            wire.abort()
-            raise Unreached("nobody listens", is_absent=True)
-        return wire
-
-
-class Tap(Protocol):
-    """Reads one answer off a connection."""
-
-    def data_received(self, data: bytes, /) -> None:
-        """Bytes of the answer."""
-
-    def connection_lost(self) -> None:
-        """The connection has ended; whoever reads it has no place on it any more."""
-
-
-class Wire(ResponseHandler):
-    """One connection: aiohttp's protocol."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop)
-        self._idle_since = 0.0
-        self._now = loop.time
-        # Who reads the answer instead of aiohttp's parser.
-        self.tap: Tap | None = None
-
-    @property
-    def is_looped(self) -> bool:
-        """Whether it leads to itself: where nobody listens on an ephemeral port, TCP may connect it to its own end."""
-        transport = self.transport
-        if transport is None:
-            return False
-        name: Any = transport.get_extra_info("sockname")
-        return isinstance(name, tuple) and name == transport.get_extra_info("peername")
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether another request may be sent."""
-        transport = self.transport
-        return transport is not None and not transport.is_closing() and not self.should_close
-
-    @property
-    def is_young(self) -> bool:
-        """Whether it has not been idle for so long that the app may be closing it just now."""
-        return self._now() - self._idle_since < KEEP_IDLE_SECONDS
-
-    def note_idle(self) -> None:
-        """Nobody uses it from now on."""
-        self._idle_since = self._now()
-
-    def begin(self, head: bytes, *, is_bodiless: bool) -> bool:
-        """Send a request's head. False where the connection has ended, so that nothing was sent."""
-        transport = self.transport
-        if transport is None or transport.is_closing():
-            return False
-        self._begin_answer(is_bodiless=is_bodiless)
-        transport.write(head)
-        return True
-
-    def begin_tapped(self, tap: Tap, head: bytes) -> None:
-        """Send a request's head on a usable connection, and let ``tap`` read the answer."""
-        assert self.transport is not None
-        self.tap = tap
-        self.transport.write(head)
-
-    def give_to_parser(self, data: bytes) -> None:
-        """Go on without a tap: ``data`` is what it has read of the answer to a GET."""
-        self.tap = None
-        self._begin_answer(is_bodiless=False)
-        if data:
-            super().data_received(data)
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes of an answer."""
-        if self.tap is not None:
-            self.tap.data_received(data)
-        else:
-            super().data_received(data)
-
-    def _begin_answer(self, *, is_bodiless: bool) -> None:
-        self.set_response_params(
-            skip_payload=is_bodiless,
-            read_until_eof=True,
-            auto_decompress=False,
-            max_line_size=MAX_FIELD_BYTES,
-            max_field_size=MAX_FIELD_BYTES,
-            max_headers=MAX_FIELDS,
-        )
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """As aiohttp, but a reset is no end of a body that is framed by the end of its connection."""
-        if exc is not None and self._payload is not None and not self._payload.is_eof():
-            self._payload.set_exception(ClientPayloadError(str(exc)))
-        super().connection_lost(exc)
-        tap, self.tap = self.tap, None
-        if tap is not None:
-            tap.connection_lost()
 
 
 @dataclass(slots=True)
@@ -422,24 +241,3 @@ class Upstream:
     def _tell(self) -> None:
         for listener in self._listeners:
             listener()
-
-
-def _connect_unix(path: str) -> socket.socket:
-    """A connected socket. A full backlog is EAGAIN here, which asyncio would take for a connect that goes on."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.connect(path)
-    except OSError:
-        sock.close()
-        if not _is_socket(path):
-            raise OSError(f"no socket at {path}") from None
-        raise
-    return sock
-
-
-def _is_socket(path: str) -> bool:
-    try:
-        return stat.S_ISSOCK(Path(path).stat().st_mode)
-    except OSError:
-        return False

@@ -21,6 +21,7 @@ from aiohttp import (
 )
 from yarl import URL
 
+from hotpath.front.address import Address
 from hotpath.front.fields import (
     BadAnswer,
     BadRequest,
@@ -30,8 +31,8 @@ from hotpath.front.fields import (
     response_fields,
     target_of,
 )
-from hotpath.front.hold import MAX_SENDINGS, Hold, Unavailable, retry_after, retry_delay
-from hotpath.front.upstream import Address, Upstream
+from hotpath.front.hold import Hold, Next, Unavailable, after_break, retry_after, retry_delay
+from hotpath.front.upstream import Upstream
 from hotpath.types import Header, Receive, Scope, Send
 
 # aiohttp's own fields, which it would add where the client has none.
@@ -79,7 +80,7 @@ class Sockets:
     async def _serve(self, scope: Scope, target: bytes, fields: list[Header], receive: Receive, send: Send) -> None:
         """Wait as any request while nobody listens; a handshake is a GET, so it may be sent twice."""
         stay = self._hold.stay(scope)
-        sendings = 0
+        sendings = unread = 0
         try:
             if not self._hold.try_enter(stay):
                 await self._hold.enter(stay)
@@ -98,12 +99,25 @@ class Sockets:
                 except (ClientConnectorError, ConnectionTimeoutError) as problem:
                     reason = str(problem)
                 except (ClientError, OSError) as problem:
-                    sendings += 1
-                    if isinstance(problem, WSServerHandshakeError) or sendings >= MAX_SENDINGS or not stay.is_in:
+                    if isinstance(problem, WSServerHandshakeError) or not stay.is_in:
                         raise
-                    self._upstream.counters.retried += 1
-                    await asyncio.sleep(retry_delay(0))
-                    continue
+                    is_unread = place.address.shows_unread(problem)
+                    sendings += not is_unread
+                    unread += is_unread
+                    following = after_break(
+                        repeatable=True,
+                        sendings=sendings,
+                        is_sent=True,
+                        is_passed_on=False,
+                        unread=unread if is_unread else 0,
+                    )
+                    if following is Next.BAD_GATEWAY:
+                        raise
+                    if following is Next.AGAIN:
+                        self._upstream.counters.retried += 1
+                        await asyncio.sleep(retry_delay(0))
+                        continue
+                    reason = "it closed a new connection"
                 finally:
                     self._upstream.leave(place)
                 await self._hold.enter_again(stay, reason)
@@ -114,13 +128,16 @@ class Sockets:
 def _session(address: Address, connect_seconds: float) -> ClientSession:
     """A session for one socket, without anything of its own."""
     connector = UnixConnector(address.path, force_close=True) if address.path else TCPConnector(force_close=True)
-    return ClientSession(
+    session = ClientSession(
         connector=connector,
         cookie_jar=DummyCookieJar(),
         skip_auto_headers=_NOT_ADDED,
         timeout=ClientTimeout(total=None, sock_connect=connect_seconds),
         auto_decompress=False,
     )
+    # It would send each handshake that breaks once more by itself, so that two became four.
+    session._retry_connection = False
+    return session
 
 
 async def _shake(
