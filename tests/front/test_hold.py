@@ -118,6 +118,31 @@ def test_nobody_waits_longer_than_the_hold(nowhere: Address) -> None:
     assert reply["retry-after"] in {str(retry_after(number)) for number in range(RETRY_SPREAD)}
 
 
+@pytest.mark.parametrize("is_read", [True, False])
+def test_who_was_in_an_app_that_hung_waits_for_the_next_one(nowhere: Address, is_read: bool) -> None:
+    hung = socket.socket(socket.AF_UNIX if nowhere.path else socket.AF_INET)
+    hung.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    hung.bind(nowhere.path or (nowhere.host, nowhere.port))
+    hung.listen(10)
+    replies = list[Reply]()
+    with running(Front(nowhere, hold_seconds=1.0)) as (front,):
+        asking = threading.Thread(target=lambda: replies.append(front.get("/echo")))
+        asking.start()
+        connection, _ = hung.accept()
+        if is_read:
+            connection.recv(1 << 16)
+        time.sleep(1.2)  # longer than the hold
+        hung.close()
+        connection.close()
+        wait_until(lambda: front.upstream.held == 1)
+        if nowhere.path:
+            Path(nowhere.path).unlink()
+        time.sleep(0.3)
+        with running(listen(nowhere)):
+            asking.join(SECONDS)
+    assert [reply.status for reply in replies] == [200]
+
+
 def test_a_file_that_is_no_socket_is_nobody(tmp_path: Path) -> None:
     path = tmp_path / "app.sock"
     path.write_text("")

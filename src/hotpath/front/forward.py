@@ -155,6 +155,7 @@ class Forward:
                 await self.hold.enter_again(stay, str(problem), is_absent=problem.is_absent)
                 continue
             exchange = _Exchange(request, client, lease, started if is_sent else None)
+            began = asyncio.get_running_loop().time()
             try:
                 following = await exchange.run(self, send, sendings, unread)
             finally:
@@ -177,6 +178,7 @@ class Forward:
                 await self.hold.enter_again(stay, "it closed a new connection")
             else:
                 sendings += not exchange.is_unread
+                stay.deadline += asyncio.get_running_loop().time() - began
                 await self._wait_to_repeat()
 
     async def _wait_to_repeat(self) -> None:

@@ -80,7 +80,7 @@ class Unavailable(Exception):
 
 
 class Stay:
-    """One request's way through: it has a place in the app while ``is_in``."""
+    """One request's way through: it has a place in the app while ``is_in``, and waits until ``deadline`` at most."""
 
     __slots__ = ("_hold", "deadline", "is_in", "number", "scope", "ticket")
 
@@ -107,7 +107,8 @@ class Stay:
 class Hold:
     """Places in the app, the line before it, and the look-out for an app that is down.
 
-    At most ``in_flight`` requests are in the app, at most ``waiting`` wait, none longer than ``hold_seconds``.
+    At most ``in_flight`` requests are in the app, at most ``waiting`` wait, none longer than ``hold_seconds`` in all.
+    Time in an app that breaks off is not counted: who was in one that hung until it was killed waits for the next.
     """
 
     def __init__(

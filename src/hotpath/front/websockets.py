@@ -80,12 +80,12 @@ class Sockets:
     async def _serve(self, scope: Scope, target: bytes, fields: list[Header], receive: Receive, send: Send) -> None:
         """Wait as any request while nobody listens; a handshake is a GET, so it may be sent twice."""
         stay = self._hold.stay(scope)
-        sendings = unread = 0
+        loop, sendings, unread = asyncio.get_running_loop(), 0, 0
         try:
             if not self._hold.try_enter(stay):
                 await self._hold.enter(stay)
             while True:
-                place = self._upstream.enter()
+                place, began = self._upstream.enter(), loop.time()
                 try:
                     async with _session(place.address, self._upstream.connect_seconds) as session:
                         app = await _shake(session, place.address, target, scope, fields)
@@ -115,6 +115,7 @@ class Sockets:
                         raise
                     if following is Next.AGAIN:
                         self._upstream.counters.retried += 1
+                        stay.deadline += loop.time() - began
                         await asyncio.sleep(retry_delay(0))
                         continue
                     reason = "it closed a new connection"
