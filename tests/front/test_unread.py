@@ -110,7 +110,7 @@ def path(tmp_path: Path) -> Path:
 )
 def test_what_nobody_has_read_was_not_sent(path: Path, method: str, body: bytes, steps: list[str], status: int) -> None:
     app = App(path, *steps)
-    with running(Front(app.address), app) as (place, _):
+    with running(Front(app.address, loop="asyncio"), app) as (place, _):
         assert place.ask(method, "/", body=body).status == status
         assert app.done == steps
         assert place.upstream.counters.bad_gateway == (status == 502)
@@ -139,9 +139,10 @@ def test_nobody_waits_for_it_longer_than_the_hold(path: Path) -> None:
         assert len(app.done) < 30
 
 
-def test_a_kept_connection_that_is_reset_stops_nobody_else(path: Path) -> None:
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_kept_connection_that_is_reset_stops_nobody_else(path: Path, loop: str) -> None:
     app = App(path, "answer", "unread", "read", "answer")
-    with running(Front(app.address), app) as (place, _):
+    with running(Front(app.address, loop=loop), app) as (place, _):
         assert [place.get("/").status for _ in range(3)] == [200] * 3
         assert app.done == ["answer", "unread", "read", "answer", "answer"]
         assert (place.upstream.counters.held, place.upstream.counters.retried) == (0, 2)
