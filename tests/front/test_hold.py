@@ -16,7 +16,7 @@ import pytest
 from hotpath.errors import DeclarationError
 from hotpath.front.address import Address, Unreached
 from hotpath.front.forward import Forward
-from hotpath.front.hold import RETRY_AFTER, RETRY_SPREAD, Next, after_break, is_repeatable, retry_after, retry_delay
+from hotpath.front.hold import RETRY_AFTER, RETRY_SPREAD, Attempts, Next, is_repeatable, retry_after, retry_delay
 from hotpath.front.upstream import Upstream
 from tests.front import forward_app
 from tests.front.forwarding import SECONDS, Backend, Front, Reply, Served, free_port, reset, running, wait_until
@@ -41,29 +41,36 @@ def test_what_may_be_sent_twice(method: str, has_body: bool, repeatable: bool) -
     assert is_repeatable(method, has_body=has_body) is repeatable
 
 
+SENT: dict[str, bool] = {}
+UNREAD = {"is_unread": True}
+NOT_SENT = {"is_sent": False}
+PASSED_ON = {"is_passed_on": True}
+
+
 @pytest.mark.parametrize(
-    ("repeatable", "sendings", "is_sent", "is_passed_on", "unread", "following"),
+    ("is_repeatable", "breaks", "following"),
     [
-        (True, 0, False, False, 0, Next.WAIT),
-        (False, 0, False, False, 0, Next.WAIT),
-        (True, 1, False, False, 0, Next.WAIT),
-        (True, 1, True, False, 0, Next.AGAIN),
-        (True, 2, True, False, 0, Next.BAD_GATEWAY),
-        (False, 1, True, False, 0, Next.BAD_GATEWAY),
-        (True, 1, True, True, 0, Next.BREAK),
-        (False, 1, True, True, 0, Next.BREAK),
-        (True, 2, True, False, 1, Next.AGAIN),
-        (False, 1, True, False, 1, Next.AGAIN),
-        (False, 1, True, False, 2, Next.WAIT),
+        (True, [NOT_SENT], Next.WAIT),
+        (False, [NOT_SENT], Next.WAIT),
+        (True, [SENT, NOT_SENT, NOT_SENT], Next.WAIT),
+        (True, [SENT], Next.AGAIN),
+        (True, [NOT_SENT, SENT], Next.AGAIN),
+        (True, [SENT, SENT], Next.BAD_GATEWAY),
+        (False, [SENT], Next.BAD_GATEWAY),
+        (True, [PASSED_ON], Next.BREAK),
+        (False, [PASSED_ON], Next.BREAK),
+        (True, [UNREAD], Next.AGAIN),
+        (False, [UNREAD], Next.AGAIN),
+        (True, [SENT, UNREAD], Next.AGAIN),
+        (True, [UNREAD, SENT, UNREAD], Next.WAIT),
+        (False, [UNREAD, UNREAD, UNREAD], Next.WAIT),
+        (True, [UNREAD, UNREAD, SENT], Next.AGAIN),
+        (False, [UNREAD, SENT], Next.BAD_GATEWAY),
     ],
 )
-def test_what_follows_a_break(
-    repeatable: bool, sendings: int, is_sent: bool, is_passed_on: bool, unread: int, following: Next
-) -> None:
-    came = after_break(
-        repeatable=repeatable, sendings=sendings, is_sent=is_sent, is_passed_on=is_passed_on, unread=unread
-    )
-    assert came is following
+def test_what_follows_a_break(is_repeatable: bool, breaks: list[dict[str, bool]], following: Next) -> None:
+    attempts = Attempts(is_repeatable=is_repeatable)
+    assert [attempts.broke(**broken) for broken in breaks][-1] is following
 
 
 def test_delays() -> None:

@@ -30,7 +30,7 @@ from hotpath.front.fields import (
     response_fields,
     target_of,
 )
-from hotpath.front.hold import Hold, Next, Stay, Unavailable, after_break, is_repeatable, retry_after, retry_delay
+from hotpath.front.hold import Attempts, Hold, Next, Stay, Unavailable, is_repeatable, retry_after, retry_delay
 from hotpath.front.started import STARTED, Started
 from hotpath.front.upstream import Lease, Upstream
 from hotpath.front.websockets import Sockets
@@ -135,7 +135,8 @@ class Forward:
         self, request: _Request, client: _Client, stay: Stay, send: Send, started: Started | None
     ) -> None:
         """Wait, send, send again, until there is an answer."""
-        upstream, sendings, unread, is_fresh = self.upstream, 0, 0, not request.is_repeatable
+        upstream, loop = self.upstream, asyncio.get_running_loop()
+        attempts, is_fresh = Attempts(is_repeatable=request.is_repeatable), not request.is_repeatable
         if request.body.is_empty:
             client.watch()
         lease = started.lease if started is not None else None
@@ -143,7 +144,8 @@ class Forward:
             stay.is_in = True
         else:
             if started is not None:
-                sendings, unread, is_fresh = int(not started.is_unread), int(started.is_unread), True
+                attempts.broke(is_unread=started.is_unread)
+                is_fresh = True
                 await self._wait_to_repeat()
             if not self.hold.try_enter(stay):
                 await self.hold.enter(stay)
@@ -155,9 +157,9 @@ class Forward:
                 await self.hold.enter_again(stay, str(problem), is_absent=problem.is_absent)
                 continue
             exchange = _Exchange(request, client, lease, started if is_sent else None)
-            began = asyncio.get_running_loop().time()
+            began = loop.time()
             try:
-                following = await exchange.run(self, send, sendings, unread)
+                following = await exchange.run(self, send, attempts)
             finally:
                 upstream.release(lease, is_kept=exchange.is_whole)
                 lease = None
@@ -172,13 +174,11 @@ class Forward:
                 upstream.counters.broken += 1
                 return  # before the end of the answer: the server breaks the connection
             is_fresh = True
-            unread += exchange.is_unread
             if following is Next.WAIT:
                 upstream.suspect_kept()
                 await self.hold.enter_again(stay, "it closed a new connection")
             else:
-                sendings += not exchange.is_unread
-                stay.deadline += asyncio.get_running_loop().time() - began
+                stay.deadline += loop.time() - began
                 await self._wait_to_repeat()
 
     async def _wait_to_repeat(self) -> None:
@@ -347,11 +347,9 @@ class _Client:
 
 
 class _Exchange:
-    """One request and its answer on one connection. ``is_whole``: nothing of either is missing. ``is_unread``: the
-    connection broke before the app had read the request.
-    """
+    """One request and its answer on one connection. ``is_whole``: nothing of either is missing."""
 
-    __slots__ = ("_client", "_lease", "_request", "_started", "is_passed_on", "is_sent", "is_unread", "is_whole")
+    __slots__ = ("_client", "_lease", "_request", "_started", "is_passed_on", "is_sent", "is_whole")
 
     def __init__(self, request: _Request, client: _Client, lease: Lease, started: Started | None) -> None:
         self._request = request
@@ -360,14 +358,10 @@ class _Exchange:
         self._started = started
         self.is_sent = started is not None
         self.is_passed_on = False
-        self.is_unread = False
         self.is_whole = False
 
-    async def run(self, forward: Forward, send: Send, sendings: int, unread: int) -> Next | None:
-        """Send the request and pass the answer on. What follows, or ``None`` when all is done.
-
-        ``sendings`` and ``unread`` are how often it has been sent before, and how often nobody has read it.
-        """
+    async def run(self, forward: Forward, send: Send, attempts: Attempts) -> Next | None:
+        """Send the request and pass the answer on. What follows, or ``None`` when all is done."""
         request, wire = self._request, self._lease.wire
         loop = asyncio.get_running_loop()
         started = self._started.at if self._started is not None else loop.time()
@@ -395,14 +389,8 @@ class _Exchange:
             return Next.BREAK if self.is_passed_on else Next.BAD_GATEWAY
         except (ClientError, OSError):
             # Of one with a body the app may have read the head and begun, while the rest is unread.
-            self.is_unread = wire.is_unread and request.body.is_empty
-            return after_break(
-                repeatable=request.is_repeatable,
-                sendings=sendings + 1,
-                is_sent=self.is_sent,
-                is_passed_on=self.is_passed_on,
-                unread=unread + 1 if self.is_unread else 0,
-            )
+            is_unread = wire.is_unread and request.body.is_empty
+            return attempts.broke(is_sent=self.is_sent, is_unread=is_unread, is_passed_on=self.is_passed_on)
         self.is_whole = self._client.is_read
         return None
 

@@ -1,6 +1,6 @@
 """A restart is a pause, not an error: who waits for the app, for how long, and what is sent a second time.
 
-``after_break`` and ``retry_delay`` decide; ``Hold`` waits.
+``Attempts`` and ``retry_delay`` decide; ``Hold`` waits.
 """
 
 from __future__ import annotations
@@ -44,21 +44,31 @@ def is_repeatable(method: str, *, has_body: bool) -> bool:
     return method in _REPEATABLE and not has_body
 
 
-def after_break(*, repeatable: bool, sendings: int, is_sent: bool, is_passed_on: bool, unread: int = 0) -> Next:
-    """What follows. ``sendings`` counts this one, if it was sent.
+class Attempts:
+    """What became of the attempts to send one request, and what follows the next that fails."""
 
-    ``unread`` is how often nobody has read it, 0 where it may have been read this time. That is as if it had not been
-    sent, but at first another connection may do: of several processes one died, or the app closed one that was idle.
-    """
-    if not is_sent or unread > 1:
-        return Next.WAIT
-    if is_passed_on:
-        return Next.BREAK
-    if unread:
-        return Next.AGAIN
-    if not repeatable or sendings >= MAX_SENDINGS:
-        return Next.BAD_GATEWAY
-    return Next.AGAIN
+    __slots__ = ("_is_repeatable", "_sent", "_unread")
+
+    def __init__(self, *, is_repeatable: bool) -> None:
+        self._is_repeatable = is_repeatable
+        self._sent = 0
+        self._unread = 0
+
+    def broke(self, *, is_sent: bool = True, is_unread: bool = False, is_passed_on: bool = False) -> Next:
+        """The connection broke: count it, and say what follows.
+
+        What nobody has read (``is_unread``) is as if it had not been sent. But at first another connection may do: of
+        several processes one has died, or the app closed one that was idle.
+        """
+        if not is_sent:
+            return Next.WAIT
+        if is_passed_on:
+            return Next.BREAK
+        if is_unread:
+            self._unread += 1
+            return Next.WAIT if self._unread > 1 else Next.AGAIN
+        self._sent += 1
+        return Next.AGAIN if self._is_repeatable and self._sent < MAX_SENDINGS else Next.BAD_GATEWAY
 
 
 def retry_delay(attempt: int) -> float:

@@ -31,7 +31,7 @@ from hotpath.front.fields import (
     response_fields,
     target_of,
 )
-from hotpath.front.hold import Hold, Next, Unavailable, after_break, retry_after, retry_delay
+from hotpath.front.hold import Attempts, Hold, Next, Unavailable, retry_after, retry_delay
 from hotpath.front.upstream import Upstream
 from hotpath.types import Header, Receive, Scope, Send
 
@@ -80,7 +80,7 @@ class Sockets:
     async def _serve(self, scope: Scope, target: bytes, fields: list[Header], receive: Receive, send: Send) -> None:
         """Wait as any request while nobody listens; a handshake is a GET, so it may be sent twice."""
         stay = self._hold.stay(scope)
-        loop, sendings, unread = asyncio.get_running_loop(), 0, 0
+        loop, attempts = asyncio.get_running_loop(), Attempts(is_repeatable=True)
         try:
             if not self._hold.try_enter(stay):
                 await self._hold.enter(stay)
@@ -101,16 +101,7 @@ class Sockets:
                 except (ClientError, OSError) as problem:
                     if isinstance(problem, WSServerHandshakeError) or not stay.is_in:
                         raise
-                    is_unread = place.address.shows_unread(problem)
-                    sendings += not is_unread
-                    unread += is_unread
-                    following = after_break(
-                        repeatable=True,
-                        sendings=sendings,
-                        is_sent=True,
-                        is_passed_on=False,
-                        unread=unread if is_unread else 0,
-                    )
+                    following = attempts.broke(is_unread=place.address.shows_unread(problem))
                     if following is Next.BAD_GATEWAY:
                         raise
                     if following is Next.AGAIN:
