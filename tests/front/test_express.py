@@ -277,8 +277,12 @@ def closes(sock: socket.socket) -> None:
 
 
 HALF_HEAD, HALF_BODY = b"HTTP/1.1 200 OK\r\nConte", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nE"
+LATE = 0.2  # longer than the front waits for the rest of a body
 BROKEN: dict[str, Reply] = {
     "nothing": closes,
+    "a head, and nothing for long": pieces(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", b"", pause=LATE, closes=True
+    ),
     "half a head": pieces(HALF_HEAD, closes=True),
     "half a body": pieces(HALF_BODY, closes=True),
     "half a body, and then some": pieces(HALF_BODY, b"N", closes=True),

@@ -15,7 +15,7 @@ import pytest
 
 from hotpath.errors import DeclarationError
 from hotpath.front.address import Address, Unreached
-from hotpath.front.forward import Forward
+from hotpath.front.forward import MAX_WHOLE, Forward
 from hotpath.front.hold import RETRY_AFTER, RETRY_SPREAD, Attempts, Next, is_repeatable, retry_after, retry_delay
 from hotpath.front.upstream import Upstream
 from tests.front import forward_app
@@ -222,6 +222,47 @@ def test_what_broke_before_an_answer_is_sent_once_more_if_that_does_no_harm(
         assert front.ask(method, "/", body=body).status == status
         assert len(backend.seen) == asked
         assert front.upstream.counters.retried == asked - 1
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "status", "asked", "length"),
+    [
+        ([HEAD % 3], 200, 2, 0),
+        ([HEAD % MAX_WHOLE], 200, 2, 0),
+        # These are with the client by then, which must see that something is missing.
+        ([HEAD % 3, b"E"], 200, 1, 1),
+        ([HEAD % (MAX_WHOLE + 1)], 200, 1, 0),
+        ([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"], 200, 1, 0),
+    ],
+)
+def test_the_head_of_a_small_answer_waits_for_its_body(
+    pieces: list[bytes], status: int, asked: int, length: int
+) -> None:
+    def answer(number: int, data: bytes, sock: Any) -> None:
+        for piece in [HEAD % 0] if number else pieces:
+            sock.sendall(piece)
+        if not number:
+            time.sleep(0.3)  # longer than the front waits for the rest of a body
+
+    backend = Backend(answer)
+    with running(Front(backend.address), backend) as (front, _):
+        reply = front.get("/")
+        assert (reply.status, len(backend.seen), len(reply.body)) == (status, asked, length)
+        assert reply.is_whole == (asked == 2)
+
+
+def test_a_small_answer_whose_body_comes_late_is_whole() -> None:
+    def answer(number: int, data: bytes, sock: Any) -> None:
+        for piece in (HEAD % 3, b"E", b"N", b"D"):
+            sock.sendall(piece)
+            time.sleep(0.2)
+
+    backend = Backend(answer)
+    with running(Front(backend.address), backend) as (front, _):
+        assert (front.get("/").body, len(backend.seen)) == (b"END", 1)
 
 
 @pytest.mark.parametrize("ends", [reset, lambda sock: sock.close()], ids=["reset", "closed"])

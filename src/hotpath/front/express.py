@@ -207,7 +207,7 @@ class ExpressProtocol(ExactProtocol):
         elif self.cache is not None and answer.status in FAILURES:
             self._go_on_long(trip, data)  # a last good answer may stand in
         elif len(data) < answer.end:
-            if not trip.received:
+            if trip.timer is None and len(data) > answer.begin:
                 trip.timer = self.loop.call_later(WHOLE_SECONDS, self._stop_waiting, trip)
             trip.received = data
         else:
@@ -227,13 +227,13 @@ class ExpressProtocol(ExactProtocol):
         """One timer for all requests of the connection: to set one for each takes as long as to read its head."""
         self._patience_timer = None
         trip = self._trip
-        if trip is None or trip.question is None or trip.question.asked is None or trip.received:
+        if trip is None or trip.question is None or trip.question.asked is None or trip.timer is not None:
             return
         left = cache.rules.patience - self._seconds(trip)
         if left > 0:
             self._patience_timer = self.loop.call_later(left, self._look_at_patience, cache)
         else:
-            self._go_on_long(trip, b"")
+            self._go_on_long(trip, trip.received)
 
     def _go_on_long(self, trip: _Trip, data: bytes) -> None:
         """An answer that is not understood here, or not whole: it is read and passed on by ``Forward``."""

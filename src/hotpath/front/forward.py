@@ -41,8 +41,8 @@ from hotpath.types import Header, Receive, Scope, Send
 
 # A client that expects 100 may send its body without it (RFC 9110 §10.1.1): so long the app has to say it.
 EXPECT_SECONDS: Final = 1.0
-# An answer of this size comes in one piece or two. It is passed on when it is whole, or after this time, so that an app
-# that is killed between the two pieces costs a repetition and not half an answer.
+# An answer of this size comes in one piece or two. It is passed on when it is whole, or so long after its body began:
+# an app that is stopped or killed between the two pieces costs a repetition and not half an answer.
 MAX_WHOLE: Final = 65536
 WHOLE_SECONDS: Final = 0.05
 # As nginx: client_body_timeout and send_timeout.
@@ -374,17 +374,14 @@ class _Exchange:
                 self._client.send_body(wire, may_send)
             message, payload = await self._head(wire, may_send)
             fields = response_fields(message.raw_headers, message.code, is_chunked=message.chunked)
-            if not payload.is_eof() and int(message.headers.get("Content-Length", MAX_WHOLE + 1)) <= MAX_WHOLE:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(payload.wait_eof(), WHOLE_SECONDS)
-            if (problem := payload.exception()) is not None:
-                raise problem
+            is_small = int(message.headers.get("Content-Length", MAX_WHOLE + 1)) <= MAX_WHOLE
+            begin = await _begin_body(payload) if is_small else b""
             fields += self._client.closing()
             request.scope[IS_FRAMED] = message.chunked or "Content-Length" in message.headers or payload.is_eof()
             forward.answered(request.scope, message.code, loop.time() - started)
             self.is_passed_on = True
             await send({"type": "http.response.start", "status": message.code, "headers": fields})
-            await self._pass_body(payload, send, forward.stall_seconds)
+            await self._pass_body(begin, payload, send, forward.stall_seconds)
         except (HttpProcessingError, BadAnswer):
             return Next.BREAK if self.is_passed_on else Next.BAD_GATEWAY
         except (ClientError, OSError):
@@ -407,9 +404,9 @@ class _Exchange:
             if message.code >= 200:
                 return message, payload
 
-    async def _pass_body(self, payload: StreamReader, send: Send, stall_seconds: float) -> None:
+    async def _pass_body(self, begin: bytes, payload: StreamReader, send: Send, stall_seconds: float) -> None:
+        chunk = begin or await payload.readany()
         while True:
-            chunk = await payload.readany()
             if payload.at_eof():
                 self._client.is_answered = True
                 await send({"type": "http.response.body", "body": chunk, "more_body": False})
@@ -417,6 +414,18 @@ class _Exchange:
             if chunk:
                 async with asyncio.timeout(stall_seconds):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            chunk = await payload.readany()
+
+
+async def _begin_body(payload: StreamReader) -> bytes:
+    """Wait for the body to begin, and a moment for its end."""
+    begin = await payload.readany()
+    if not payload.is_eof():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(payload.wait_eof(), WHOLE_SECONDS)
+    if (problem := payload.exception()) is not None:
+        raise problem
+    return begin + payload.read_nowait()
 
 
 async def send_plain(send: Send, status: int, text: str, fields: Iterable[Header] = ()) -> None:
