@@ -56,7 +56,7 @@ TOGETHER = (
 
 # Quick tests that wait more than they compute: two workers have them all, from the beginning, while the others keep the
 # cores busy.
-WAITING = ("tests/front/test_c", "tests/front/test_d", "tests/front/test_f"), ("tests/front/",)
+WAITING = tuple(f"tests/front/test_{letter}" for letter in "cdfu"), ("tests/front/",)
 
 # Slow tests that bring real servers to a real memory limit, or measure time: nothing may run beside them.
 ALONE = ("tests/guard/test_fault_*.py", "tests/guard/test_trim_real.py", "tests/serving/test_watched_rewrites.py")
