@@ -163,16 +163,24 @@ def read_all(sock: socket.socket) -> bytes:
 class Backend:
     """A raw server: ``answer(number, data, sock)`` is called with each connection's first bytes, and then it is closed.
 
-    ``seen`` has what came on each connection.
+    ``seen`` has what came on each connection. It listens on the Unix socket ``path``, or on a port of loopback.
     """
 
-    def __init__(self, answer: Callable[[int, bytes, socket.socket], None], *, reads: bool = True) -> None:
+    def __init__(
+        self, answer: Callable[[int, bytes, socket.socket], None], *, reads: bool = True, path: Path | None = None
+    ) -> None:
         self.seen: list[bytes] = []
         self.ended = threading.Event()
         self._answer = answer
         self._reads = reads
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.address = Address("127.0.0.1", self._socket.getsockname()[1])
+        if path is None:
+            self._socket = socket.create_server(("127.0.0.1", 0))
+            self.address = Address("127.0.0.1", self._socket.getsockname()[1])
+        else:
+            self._socket = socket.socket(socket.AF_UNIX)
+            self._socket.bind(str(path))
+            self._socket.listen(100)
+            self.address = Address(path=str(path))
         threading.Thread(target=self._accept, daemon=True).start()
 
     def stop(self) -> None:

@@ -16,7 +16,7 @@ import pytest
 from hotpath.front.address import Address
 from hotpath.front.forward import Forward
 from hotpath.front.upstream import Upstream
-from tests.front.forwarding import SECONDS, Front, Reply, read_all, running, wait_until
+from tests.front.forwarding import SECONDS, Backend, Front, Reply, read_all, running, wait_until
 from tests.front.test_forward_websockets import run, socket_to
 from tests.front.ways import front
 from tests.wire.conformance.site import Site
@@ -24,35 +24,16 @@ from tests.wire.conformance.site import Site
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nEND"
 
 
-class App:
-    """What it does with each request, one after the other: it has the connection closed before it reads ("unread"),
-    within the head ("half") or afterwards ("read"), or answers. The last step is that of all that follow.
+class App(Backend):
+    """What it does with each request, one after the other: it closes the connection before it reads ("unread"), within
+    the head ("half") or afterwards ("read"), or answers. The last step is that of all that follow.
     """
 
     def __init__(self, path: Path | None, *steps: str) -> None:
         self.steps = list(steps)
         self.done: list[str] = []
-        if path is None:
-            self._socket = socket.create_server(("127.0.0.1", 0))
-            self.address = Address("127.0.0.1", self._socket.getsockname()[1])
-        else:
-            self._socket = socket.socket(socket.AF_UNIX)
-            self._socket.bind(str(path))
-            self._socket.listen(100)
-            self.address = Address(path=str(path))
         self._lock = threading.Lock()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def stop(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                sock, _ = self._socket.accept()
-                threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+        super().__init__(self._take_steps, reads=False, path=path)
 
     def _next(self) -> str:
         with self._lock:
@@ -60,26 +41,24 @@ class App:
             self.done.append(step)
             return step
 
-    def _serve(self, sock: socket.socket) -> None:
-        with sock, contextlib.suppress(OSError):
-            sock.settimeout(SECONDS)
-            while select.select([sock], [], [], SECONDS)[0] and sock.recv(1, socket.MSG_PEEK):
-                step = self._next()
-                if step == "half":
-                    sock.recv(4)
-                if step in ("unread", "half"):
-                    return
-                data = b""
-                while b"\r\n\r\n" not in data:
-                    data += sock.recv(1 << 16)
-                if step == "read":
-                    return
-                if step == "switch":
-                    sock.sendall(switched(data))
-                    while sock.recv(1 << 16):
-                        pass
-                    return
-                sock.sendall(OK.removesuffix(b"END") if data.startswith(b"HEAD") else OK)
+    def _take_steps(self, number: int, nothing: bytes, sock: socket.socket) -> None:
+        while select.select([sock], [], [], SECONDS)[0] and sock.recv(1, socket.MSG_PEEK):
+            step = self._next()
+            if step == "half":
+                sock.recv(4)
+            if step in ("unread", "half"):
+                return
+            data = b""
+            while b"\r\n\r\n" not in data:
+                data += sock.recv(1 << 16)
+            if step == "read":
+                return
+            if step == "switch":
+                sock.sendall(switched(data))
+                while sock.recv(1 << 16):
+                    pass
+                return
+            sock.sendall(OK.removesuffix(b"END") if data.startswith(b"HEAD") else OK)
 
 
 def switched(head: bytes) -> bytes:

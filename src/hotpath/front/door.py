@@ -366,6 +366,7 @@ class Door:
         try:
             self._hand_over(connection.sock, data)
         except Exception:
+            # The caller's function; the thread serves everybody else.
             connection.close()
             self._log_fault("hand_over= failed, and the connection was closed; logged once")
 

@@ -86,6 +86,7 @@ class Hits:
         try:
             return resolve(snapshot, method, target, query, meaning.fields)
         except Exception:
+            # Whatever is wrong in hotpath must never cost a request that the app could answer.
             self._note_failure()
             return PENDING
 
@@ -112,6 +113,7 @@ class Hits:
             elif not repeated.is_plain:
                 answer = repeated.selection.answer_of(chosen)
         except Exception:
+            # As above: it goes the long way.
             self._note_failure()
             return None
         if answer is not None:
