@@ -57,6 +57,7 @@ class HotpathMiddleware:
     Any number of instances for one ``hot`` share one snapshot and one watcher (``hotpath.serving.reader_of(hot)``).
     """
 
+    # Long, since it checks each option.
     def __init__(
         self,
         app: ASGIApp,

@@ -131,6 +131,7 @@ class Forward:
             client.stop()
             stay.leave()
 
+    # One function, since the connection, the place in the app and the attempts go through all of it.
     async def _pass_on(
         self, request: _Request, client: _Client, stay: Stay, send: Send, started: Started | None
     ) -> None:

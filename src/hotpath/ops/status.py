@@ -118,6 +118,7 @@ def status(site: Hotpath | Store) -> StoreStatus:
         return _status(site.store, directories, has_routes=bool(site.routes))
 
 
+# Long, since each part of a store is read for itself: what cannot be read keeps nothing else from being shown.
 def _status(store: Store, directories: tuple[DirectoryStatus, ...] = (), *, has_routes: bool = True) -> StoreStatus:
     serving = degraded = None
     try:
